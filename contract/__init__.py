@@ -1,0 +1,1 @@
+"""What two rooms must agree on; numpy and pydantic only. Import from its modules."""

@@ -1,0 +1,81 @@
+"""From ragged behaviours to a model's fixed inputs: the only padding code, for training and for serving.
+
+Padding stands on the left, so that the newest behaviour is always in the last slot. Item index 0 is padding.
+Symbols: B rows, T sequence length, R behaviours of all rows in one flat array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from contract.behaviours import ACTION_CODES
+
+SequenceColumn = Literal["items", "times", "actions", "values", "plays"]
+RowInput = Literal["user", "request_time"]
+Action = Literal[
+    "impression", "click", "play", "finish", "like", "dislike", "comment", "share", "follow", "purchase", "rate"
+]
+
+POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
+    "click", "play", "finish", "like", "comment", "share", "follow", "purchase", "rate"
+)  # fmt: skip
+"""What counts as a behaviour unless a data set says otherwise: all but being shown an item and disliking it."""
+
+SEQUENCE_COLUMNS: Final[tuple[SequenceColumn, ...]] = ("items", "times", "actions", "values", "plays")
+"""Behaviour columns a model may read, each int64 (B, T): item index, ms since epoch, action code, rating x 10, ms played."""
+
+ROW_INPUTS: Final[tuple[RowInput, ...]] = ("user", "request_time")
+"""Per-row inputs a model may read, each int64 (B,): user index (0 = unknown), ms since epoch."""
+
+Arrays = dict[str, NDArray[np.int64]]
+
+
+class SequenceSpec(BaseModel):
+    """What a model's `encode` reads: the length T and the actions it was trained with, and its inputs by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: Annotated[int, Field(ge=1, le=4096)]
+    columns: tuple[SequenceColumn, ...] = ("items",)
+    row_inputs: tuple[RowInput, ...] = ()
+    actions: tuple[Action, ...] = POSITIVE_ACTIONS
+
+    @property
+    def action_codes(self) -> NDArray[np.uint8]:
+        """Codes of the actions that belong to the sequence; other stored behaviours are passed over."""
+        return np.array([ACTION_CODES[action] for action in self.actions], dtype=np.uint8)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all inputs, in the order of the exported graph."""
+        return (*self.columns, *self.row_inputs)
+
+
+def windows(
+    columns: Mapping[str, NDArray[np.int64]],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    length: int,
+) -> Arrays:
+    """Cut the newest `length` behaviours of each row from flat columns, padded with 0 on the left.
+
+    Args:
+        columns: flat arrays (R,), all rows one after another, oldest first in each row.
+        starts: (B,) first place of each row in the flat arrays.
+        stops: (B,) one past the newest behaviour of each row; equal to its start for an empty history.
+        length: T.
+
+    Returns:
+        For every column an int64 array (B, T).
+    """
+    places = stops[:, None] + np.arange(-length, 0)  # (B, T)
+    real = places >= starts[:, None]
+    safe = np.where(real, places, 0)
+    if not any(len(column) for column in columns.values()):
+        return {name: np.zeros(real.shape, dtype=np.int64) for name in columns}
+    return {name: np.where(real, column[safe], 0).astype(np.int64, copy=False) for name, column in columns.items()}

@@ -1,0 +1,71 @@
+"""The frozen map from public ids to the integers a model was trained with.
+
+Index 0 is never an id: it is padding for items and the unknown user for users.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.behaviours import item_keys
+
+
+class Vocabulary:
+    """Ids in index order; index of the first is 1.
+
+    Raises:
+        ValueError: an id is empty, repeated, or shares its 64-bit key with another.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        self._index = {identifier: index for index, identifier in enumerate(self.ids, start=1)}
+        if len(self._index) != len(self.ids) or "" in self._index:
+            raise ValueError("vocabulary: ids must be unique and not empty")
+        keys = item_keys(self.ids)
+        self._order = np.argsort(keys, kind="stable").astype(np.int64) + 1
+        self._keys = np.sort(keys)
+        if len(keys) > 1 and bool((self._keys[1:] == self._keys[:-1]).any()):
+            raise ValueError("vocabulary: two ids share one 64-bit key")
+
+    def __len__(self) -> int:
+        """Return the number of ids, padding not counted."""
+        return len(self.ids)
+
+    def index(self, identifier: str) -> int:
+        """Return the index of an id, or 0 where it is not known."""
+        return self._index.get(identifier, 0)
+
+    def indices(self, identifiers: Iterable[str]) -> NDArray[np.int64]:
+        """Return the indices of ids, 0 where one is not known; shape (N,)."""
+        get = self._index.get
+        return np.array([get(identifier, 0) for identifier in identifiers], dtype=np.int64)
+
+    def indices_of_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the indices of 64-bit item keys, 0 where one is not known; one vectorised search, shape (N,)."""
+        if not len(self._keys):
+            return np.zeros(len(keys), dtype=np.int64)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[places] == keys, self._order[places], 0).astype(np.int64)
+
+    def write(self, path: Path) -> None:
+        """Write the ids as JSON."""
+        path.write_text(json.dumps({"ids": self.ids}, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def parse(cls, content: bytes) -> Vocabulary:
+        """Read a vocabulary from the bytes of its file.
+
+        Raises:
+            ValueError: not the JSON that `write` makes.
+        """
+        document = json.loads(content)
+        ids = document.get("ids") if isinstance(document, dict) else None
+        if not isinstance(ids, list) or not all(isinstance(identifier, str) for identifier in ids):
+            raise ValueError("vocabulary: expected {'ids': [strings]}")
+        return cls(ids)
