@@ -1,5 +1,5 @@
 # Every routine command. CI calls these and nothing else: what fails there can be run by name.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
