@@ -49,7 +49,8 @@ MAX_VALUE: Final = 25.5  # one byte of tenths
 _WORDS = RECORD_BYTES // 2 - 1  # sixteen-bit words under the checksum
 _WEIGHTS = np.arange(1, 2 * _WORDS, 2, dtype=np.uint32)
 _CHECK_START = np.uint32(0xB5AD)  # not zero, so that a record of zero bytes is not valid
-_CHECK_PRIME = np.uint32(65_521)  # a prime: a change of one word can never leave the sum unchanged
+_CHECK_PRIME = np.uint32(65_521)  # a prime: a change of one byte can never leave the sum unchanged
+_SEARCH_PLACES = 16_384  # places searched at once in a damaged value: bounds the memory, whatever the value's length
 
 Records = NDArray[np.void]
 
@@ -107,43 +108,42 @@ def pack(records: Records) -> bytes:
 def unpack(values: Sequence[bytes | None]) -> Unpacked:
     """Decode the stored values of a batch of users at once; never raises on any bytes.
 
-    A value whose length is no multiple of 24 loses its incomplete first record (the tail is what is read).
-    Records with a wrong checksum or an unknown action are dropped and counted. A value without one valid record is searched for
-    another alignment, so that a torn write costs one record and not the whole history.
+    A value of whole records, all valid, is read as it stands. Any other is searched byte by byte, so that a torn write
+    costs one record and not the rest of the history: from its beginning, the next place that holds a valid
+    record is one, and what lies between them is dropped. Valid means: right checksum, known action, a time before
+    the year 10000. Of a value, `corrupt` counts its length in records, rounded up, less the valid ones.
     """
-    records, valid, counts = _read([_aligned(value) for value in values])
-    corrupt = counts - _per_value(valid, counts)
-    if corrupt.any():
-        values = [_realigned(value) if bad else value for value, bad in zip(values, corrupt, strict=True)]
-        torn = np.array([0 if value is None else len(value) % RECORD_BYTES != 0 for value in values], dtype=np.int64)
-        records, valid, counts = _read([_aligned(value) for value in values])
-        corrupt = counts - _per_value(valid, counts) + torn
-    else:
-        corrupt = np.array([0 if value is None else len(value) % RECORD_BYTES != 0 for value in values], dtype=np.int64)
-    return Unpacked(records[valid], _per_value(valid, counts), corrupt)
+    contents = [value or b"" for value in values]
+    lengths = np.array([len(value) for value in contents], dtype=np.int64)
+    if not (lengths % RECORD_BYTES).any():
+        records = np.frombuffer(b"".join(contents), dtype=RECORD)
+        if bool(_valid(records).all()):
+            return Unpacked(records, lengths // RECORD_BYTES, np.zeros_like(lengths))
+    found = [_search(value) for value in contents]
+    counts = np.array([len(records) for records in found], dtype=np.int64)
+    records = np.concatenate(found) if found else np.zeros(0, dtype=RECORD)
+    return Unpacked(records, counts, -(-lengths // RECORD_BYTES) - counts)
 
 
-def _read(values: list[bytes]) -> tuple[Records, NDArray[np.bool_], NDArray[np.int64]]:
-    counts = np.array([len(value) // RECORD_BYTES for value in values], dtype=np.int64)
-    records = np.frombuffer(b"".join(values), dtype=RECORD)
-    valid = (records["check"] == checksums(records)) & (records["action"] >= 1) & (records["action"] <= len(ACTIONS))
-    return records, valid & (records["time_ms"] < MAX_TIME_MS), counts
+def _valid(records: Records) -> NDArray[np.bool_]:
+    valid = (records["action"] >= 1) & (records["action"] <= len(ACTIONS)) & (records["time_ms"] < MAX_TIME_MS)
+    return np.asarray(valid & (records["check"] == checksums(records)), dtype=np.bool_)
 
 
-def _aligned(value: bytes | None) -> bytes:
-    return value[len(value) % RECORD_BYTES :] if value else b""
-
-
-def _realigned(value: bytes | None) -> bytes:
-    """Return the suffix-trimmed value whose alignment holds most valid records."""
-    if not value:
-        return b""
-    trimmed = [value[: len(value) - cut] for cut in range(min(RECORD_BYTES, len(value)))]
-    valid = [int(_read([_aligned(candidate)])[1].sum()) for candidate in trimmed]
-    return trimmed[int(np.argmax(valid))]
-
-
-def _per_value(valid: NDArray[np.bool_], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    total = np.concatenate(([0], np.cumsum(valid)))
-    stops = np.cumsum(counts)
-    return np.asarray(total[stops] - total[stops - counts], dtype=np.int64)
+def _search(value: bytes) -> Records:
+    """Return the valid records of one value, wherever they stand in it."""
+    if len(value) % RECORD_BYTES == 0:
+        records = np.frombuffer(value, dtype=RECORD)
+        valid = _valid(records)
+        # One damaged record between whole neighbours cannot hide another alignment: no need to search.
+        if bool((valid[1:] | valid[:-1]).all()):
+            return records[valid]
+    octets = np.frombuffer(value, dtype=np.uint8)
+    taken: list[int] = []
+    for start in range(0, len(octets) - RECORD_BYTES + 1, _SEARCH_PLACES):
+        block = octets[start : start + _SEARCH_PLACES + RECORD_BYTES - 1]
+        windows = np.lib.stride_tricks.sliding_window_view(block, RECORD_BYTES)
+        for place in (np.flatnonzero(_valid(np.ascontiguousarray(windows).view(RECORD)[:, 0])) + start).tolist():
+            if not taken or place >= taken[-1] + RECORD_BYTES:
+                taken.append(place)
+    return np.frombuffer(b"".join([value[place : place + RECORD_BYTES] for place in taken]), dtype=RECORD)

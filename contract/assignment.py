@@ -1,0 +1,331 @@
+"""Which arm a unit is in: one hash, and one pure function of snapshot, unit, attributes and time.
+
+    bucket(salt, stage, unit) = first 8 bytes, big-endian, of SHA-256("salt.stage.unit"), mod 10,000
+
+Two independent hashes a layer (slot, then arm) are what makes "ramp without reshuffle" and "layers are orthogonal" true
+at once. A salt cannot hold a dot, so the hashed text is injective even where the unit holds one. Vectors that any other
+implementation must reproduce are in tests/contract/vectors/assignment.json.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple
+
+from contract.experiments import (
+    BUCKETS,
+    NO_ARM,
+    Condition,
+    Experiment,
+    ExperimentsConfig,
+    Layer,
+    Parameters,
+    Scalar,
+    parse_experiments,
+)
+
+Stage = Literal["holdout", "slot", "arm"]
+Reason = Literal[
+    "split", "override", "holdout", "unallocated", "inactive", "not_targeted", "disabled", "no_unit",
+    "not_ranked", "error",
+]  # fmt: skip
+"""Why a layer decided as it did; the last two mark answers for which nothing was decided: another route, a fault."""
+
+NOT_RANKED: Final = "not_ranked"
+ERROR: Final = "error"
+NO_SNAPSHOT_HEADER: Final = "none;r=error"
+"""The header while no experiment file has ever been accepted: `none` can be no layer's key."""
+
+_NOBODY: Final = 255  # more than any place of an experiment or of an arm
+_MAX_INT_BITS: Final = 4096  # a longer integer id could not fit any allowed unit anyway, and its decimal form costs
+
+
+def bucket(salt: str, stage: Stage, unit: str) -> int:
+    """Return the place of a unit, 0-9,999, under a salt at a stage."""
+    return int.from_bytes(sha256(f"{salt}.{stage}.{unit}".encode()).digest()[:8], "big") % BUCKETS
+
+
+class LayerDecision(NamedTuple):
+    """What one layer decided for one unit."""
+
+    layer: str
+    experiment: str | None
+    arm: str | None
+    reason: Reason
+    slot: int | None  # the unit's place in the layer, 0-9,999; None where the unit was not hashed
+    arm_bucket: int | None  # its place inside the experiment; None unless the hash chose the arm
+    forced: bool  # by override: served, never analysed
+    parameters: Mapping[str, Scalar]  # the layer's defaults overlaid by the arm's
+    salt: str  # the experiment's, "" without one
+
+    @property
+    def variant(self) -> str:
+        """Return `experiment:arm`, or `none`: bounded by the experiment file, so fit for a metric label."""
+        return f"{self.experiment}:{self.arm}" if self.experiment is not None else NO_ARM
+
+    def member(self, show_bucket: bool) -> str:
+        """Return this layer's member of the RFC 9651 dictionary."""
+        shown = f";b={self.arm_bucket}" if show_bucket and self.arm_bucket is not None else ""
+        return f"{self.layer}={self.variant}{shown};r={self.reason}"
+
+
+class Decision(NamedTuple):
+    """What all layers decided for one unit, in the order of the file."""
+
+    layers: tuple[LayerDecision, ...]
+    digest: str
+    unit: str | None  # as it was hashed; None where there was no valid one
+
+    @property
+    def parameters(self) -> Parameters:
+        """Return the parameters of all layers; no name stands in two of them."""
+        merged: Parameters = {}
+        for layer in self.layers:
+            merged.update(layer.parameters)
+        return merged
+
+    @property
+    def variant(self) -> str:
+        """Return `experiment:arm` of the layer that decides the model, or `none`."""
+        for layer in self.layers:
+            if "model" in layer.parameters:
+                return layer.variant
+        return NO_ARM
+
+    def header(self, show_bucket: bool = True) -> str:
+        """Return the X-AB-Bucket header: an RFC 9651 dictionary, all layers, in the order of the file."""
+        return ", ".join([layer.member(show_bucket) for layer in self.layers])
+
+
+class ExperimentsSnapshot:
+    """An accepted experiment file, prepared for fast decisions; never changes.
+
+    Args:
+        config: the validated file.
+        digest: its config digest.
+        resolve: maps parameters to those that are served (`version: latest` to a version that exists); once, here,
+            and not per request, so that "latest" cannot drift inside an experiment.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentsConfig,
+        digest: str,
+        resolve: Callable[[Parameters], Parameters] = dict,
+    ) -> None:
+        self.config = config
+        self.digest = digest
+        self.layers = tuple(_CompiledLayer(layer, resolve) for layer in config.layers)
+        self._max_bytes = config.unit.max_bytes
+        self._holdout = _Holdout(config)
+        self._overrides = config.overrides.units
+        self._undecided = {reason: self._everywhere(reason, None) for reason in (NOT_RANKED, ERROR)}
+
+    def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
+        """Return the decision of a response for which none was taken: defaults everywhere, and the reason."""
+        return self._undecided[reason]
+
+    def unit_of(self, value: object) -> str | None:
+        """Return the identifier as it is hashed, or None where it is no valid unit.
+
+        Text is taken byte for byte; an integer in plain decimal. Booleans, floats, null and empty text are refused:
+        1 and 1.0 would be the same unit in one language and two in another.
+        """
+        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _MAX_INT_BITS:
+            value = str(value)
+        if not isinstance(value, str) or not value or len(value) > self._max_bytes:
+            return None
+        try:
+            return value if len(value.encode()) <= self._max_bytes else None
+        except UnicodeEncodeError:  # a lone surrogate: no UTF-8, so no hash that others could reproduce
+            return None
+
+    def decide(
+        self,
+        unit: object,
+        attributes: Mapping[str, object],
+        now_ms: int,
+        forced: Mapping[str, str] | None = None,
+    ) -> Decision:
+        """Decide every layer for a unit. Pure and total: no clock, no I/O, and nothing raises.
+
+        Args:
+            unit: the identifier; anything that is no valid unit is never hashed.
+            attributes: what targets may ask for.
+            now_ms: milliseconds since the epoch.
+            forced: an already verified override, layer to `experiment:arm`; it goes before the file's.
+        """
+        if not self.config.enabled:
+            return self._everywhere("disabled", None)
+        name = self.unit_of(unit)
+        if name is None:
+            return self._everywhere("no_unit", None)
+        text = name.encode()
+        wanted: Mapping[str, str] = self._overrides.get(name, {})
+        if forced:
+            wanted = {**wanted, **forced}
+        held_out = self._holdout.holds(text)
+        return Decision(
+            tuple([layer.decide(text, attributes, now_ms, wanted, held_out) for layer in self.layers]),
+            self.digest,
+            name,
+        )
+
+    def _everywhere(self, reason: Reason, unit: str | None) -> Decision:
+        return Decision(tuple([layer.nothing(reason, None) for layer in self.layers]), self.digest, unit)
+
+
+def snapshot_of(document: object, resolve: Callable[[Parameters], Parameters] = dict) -> ExperimentsSnapshot:
+    """Validate a parsed experiment file and prepare it.
+
+    Raises:
+        ExperimentsError: a rule is broken.
+    """
+    config, digest = parse_experiments(document)
+    return ExperimentsSnapshot(config, digest, resolve)
+
+
+def decide(snapshot: ExperimentsSnapshot, unit: object, attributes: Mapping[str, object], now_ms: int) -> Decision:
+    """Decide every layer for a unit; see `ExperimentsSnapshot.decide`."""
+    return snapshot.decide(unit, attributes, now_ms)
+
+
+class _Holdout:
+    def __init__(self, config: ExperimentsConfig) -> None:
+        holdout = config.holdout
+        self._prefix = f"{holdout.salt}.holdout.".encode() if holdout else b""
+        self._table = _table([holdout.buckets] if holdout else [])
+
+    def holds(self, unit: bytes) -> bool:
+        return bool(self._prefix) and self._table[_place(self._prefix, unit)] != _NOBODY
+
+
+class _CompiledLayer:
+    """A layer with its two look-ups as 10,000-byte tables: slot to experiment here, arm bucket to arm in each."""
+
+    def __init__(self, layer: Layer, resolve: Callable[[Parameters], Parameters]) -> None:
+        self.key = layer.key
+        self.defaults: Parameters = resolve(dict(layer.defaults))
+        self.experiments = [_CompiledExperiment(one, layer, resolve) for one in layer.experiments]
+        self._prefix = f"{layer.salt}.slot.".encode()
+        # A stopped experiment keeps its slots (reason `inactive`) until another one takes them.
+        stopped = [one.slots if one.status == "stopped" else () for one in layer.experiments]
+        reserved = [() if one.status == "stopped" else one.slots for one in layer.experiments]
+        self._table = _table(reserved, over=_table(stopped))
+        self._choices = {
+            f"{one.key}:{arm}": (one, place)
+            for one in self.experiments
+            if not one.stopped
+            for place, arm in enumerate(one.arms)
+        }
+
+    def nothing(self, reason: Reason, slot: int | None) -> LayerDecision:
+        return LayerDecision(self.key, None, None, reason, slot, None, False, self.defaults, "")
+
+    def decide(
+        self,
+        unit: bytes,
+        attributes: Mapping[str, object],
+        now_ms: int,
+        wanted: Mapping[str, str],
+        held_out: bool,
+    ) -> LayerDecision:
+        slot = _place(self._prefix, unit)
+        if wanted:
+            choice = self._choices.get(wanted.get(self.key, ""))
+            if choice is not None:
+                return choice[0].arm(choice[1], "override", slot, None)
+        if held_out:
+            return self.nothing("holdout", slot)
+        place = self._table[slot]
+        if place == _NOBODY:
+            return self.nothing("unallocated", slot)
+        experiment = self.experiments[place]
+        if not experiment.is_active(now_ms):
+            return self.nothing("inactive", slot)
+        if not all(matches(attributes) for matches in experiment.target):
+            return self.nothing("not_targeted", slot)
+        return experiment.split(unit, slot)
+
+
+class _CompiledExperiment:
+    def __init__(self, experiment: Experiment, layer: Layer, resolve: Callable[[Parameters], Parameters]) -> None:
+        self.key = experiment.key
+        self.layer = layer.key
+        self.salt = experiment.salt
+        self.arms = [arm.key for arm in experiment.arms]
+        self.parameters: list[Parameters] = [resolve({**layer.defaults, **arm.params}) for arm in experiment.arms]
+        self.stopped = experiment.status == "stopped"
+        self.target = [_condition(one) for one in experiment.target.all] if experiment.target else []
+        self._running = experiment.status == "running"
+        self._start_ms = math.ceil(experiment.start.timestamp() * 1000)
+        self._end_ms = math.ceil(experiment.end.timestamp() * 1000)
+        self._prefix = f"{experiment.salt}.arm.".encode()
+        self._table = _table([arm.buckets for arm in experiment.arms])
+
+    def is_active(self, now_ms: int) -> bool:
+        return self._running and self._start_ms <= now_ms < self._end_ms
+
+    def split(self, unit: bytes, slot: int) -> LayerDecision:
+        arm_bucket = _place(self._prefix, unit)
+        return self.arm(self._table[arm_bucket], "split", slot, arm_bucket)
+
+    def arm(self, place: int, reason: Reason, slot: int, arm_bucket: int | None) -> LayerDecision:
+        forced = reason == "override"
+        parameters = self.parameters[place]
+        return LayerDecision(
+            self.layer, self.key, self.arms[place], reason, slot, arm_bucket, forced, parameters, self.salt
+        )
+
+
+def _place(prefix: bytes, unit: bytes) -> int:
+    return int.from_bytes(sha256(prefix + unit).digest()[:8], "big") % BUCKETS
+
+
+def _table(owners: Iterable[Iterable[tuple[int, int]]], over: bytes | None = None) -> bytes:
+    """Return a table from bucket to the place of its owner, 255 where nobody owns it."""
+    table = bytearray(over if over is not None else bytes([_NOBODY]) * BUCKETS)
+    for place, ranges in enumerate(owners):
+        for start, stop in ranges:
+            table[start:stop] = bytes([place]) * (stop - start)
+    return bytes(table)
+
+
+_ORDERINGS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {  # Any: both sides are known to be numbers by then
+    "lt": lambda left, right: left < right,
+    "lte": lambda left, right: left <= right,
+    "gt": lambda left, right: left > right,
+    "gte": lambda left, right: left >= right,
+}
+
+
+def _condition(condition: Condition) -> Callable[[Mapping[str, object]], bool]:
+    """Return the test of one condition. An attribute that is missing, or of another type, fails every operator.
+
+    So does `ne`: of a unit that does not say its platform, nobody knows that it is not on Android.
+    """
+    name, ordering = condition.attr, _ORDERINGS.get(condition.op)
+    values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    members = frozenset([_typed(value) for value in values])
+    types = frozenset([kind for kind, _ in members])
+    inverted = condition.op in {"ne", "not_in"}
+
+    def matches(attributes: Mapping[str, object]) -> bool:
+        value = attributes.get(name)
+        if not isinstance(value, str | bool | int | float):
+            return False
+        typed = _typed(value)
+        if typed[0] not in types:
+            return False
+        return ordering(value, values[0]) if ordering else (typed in members) != inverted
+
+    return matches
+
+
+def _typed(value: Scalar) -> tuple[str, Scalar]:
+    """Return the value with its kind, because Python holds True == 1 and other languages do not."""
+    if isinstance(value, bool):
+        return "bool", value
+    return ("text", value) if isinstance(value, str) else ("number", value)
