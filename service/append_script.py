@@ -1,0 +1,80 @@
+"""The script that appends behaviours inside Redis: atomic, one round trip, work bounded by the longest history kept."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from contract.behaviours import ACTIONS, MAX_TIME_MS
+
+APPEND_SCRIPT: Final = """
+-- KEYS[1] the user's behaviours; ARGV: new records, most bytes to keep, time to live in seconds (0 = for ever)
+local key, new, keep, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local sub, byte, find = string.sub, string.byte, string.find
+local most = keep + math.floor(keep / 96) * 24  -- trimmed when 25% over, so that trimming is paid once in many appends
+
+-- The same test as contract/behaviours.py: known action, a time that a calendar can follow, right checksum.
+local function valid(text, at)
+  local action = byte(text, at + 20)
+  if action < 1 or action > ACTIONS then return false end
+  local time = 0
+  for place = 15, 8, -1 do time = time * 256 + byte(text, at + place) end
+  if time >= MAX_TIME_MS then return false end
+  local sum = 46509
+  for word = 0, 10 do
+    local low, high = byte(text, at + 2 * word, at + 2 * word + 1)
+    sum = sum + (2 * word + 1) * (low + 256 * high)
+  end
+  local low, high = byte(text, at + 22, at + 23)
+  return sum % 65521 == low + 256 * high
+end
+
+-- A writer that died inside a write leaves a value that is no whole number of records, and all that anybody appends
+-- after it out of step: keep the valid records only, wherever they stand.
+local function healed(text)
+  local records, at = {}, 1
+  while at + 23 <= #text do
+    if valid(text, at) then
+      records[#records + 1] = sub(text, at, at + 23)
+      at = at + 24
+    else
+      at = at + 1
+    end
+  end
+  return table.concat(records)
+end
+
+local function stands_in(text, record)
+  local at = find(text, record, 1, true)
+  while at and at % 24 ~= 1 do at = find(text, record, at + 1, true) end
+  return at ~= nil
+end
+
+local length = redis.call('STRLEN', key)
+local tail = redis.call('GETRANGE', key, -(most + 24), -1)
+local rewrite = length > #tail
+if length % 24 ~= 0 then tail, rewrite = healed(tail), true end
+
+-- A few new records are looked for, many are looked up: indexing the tail costs more than some searches of it.
+local known, fresh, few = {}, {}, #new <= 16 * 24
+if not few then
+  for at = 1, #tail, 24 do known[sub(tail, at, at + 23)] = true end
+end
+for at = 1, #new, 24 do
+  local record = sub(new, at, at + 23)
+  if not (known[record] or (few and stands_in(tail, record))) then
+    known[record] = true
+    fresh[#fresh + 1] = record
+  end
+end
+
+local added = table.concat(fresh)
+if #tail + #added > most then
+  redis.call('SET', key, sub(tail .. added, -keep))
+elseif rewrite then
+  redis.call('SET', key, tail .. added)
+elseif #added > 0 then
+  redis.call('APPEND', key, added)
+end
+if ttl > 0 then redis.call('EXPIRE', key, ttl) end
+return {#fresh, #new / 24 - #fresh}
+""".replace("ACTIONS", str(len(ACTIONS))).replace("MAX_TIME_MS", str(MAX_TIME_MS))

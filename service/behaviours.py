@@ -1,0 +1,301 @@
+"""Stored behaviours: read for a batch of users in one round trip, appended atomically per user.
+
+The format is contract.behaviours: one string per user under `bhv:{<user>}`. The braces are a Cluster hash tag: whatever
+else is ever kept for a user can live in the same slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import numpy as np
+import structlog
+from redis import exceptions as redis_errors
+
+from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
+from service.append_script import APPEND_SCRIPT
+from service.breaker import Breaker
+from service.redis_client import Client
+
+Status = Literal["ok", "unavailable", "wrong_type"]
+ErrorKind = Literal["timeout", "auth", "loading", "connection", "wrong_type", "response", "other"]
+T = TypeVar("T")
+
+_EMPTY: Final[Records] = np.zeros(0, dtype=RECORD)
+_SCRIPT_SHA: Final = sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_INLINE_BYTES: Final = 65_536  # decoding less than this costs the event loop less than a hop to a thread would
+_CLOSE_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBehaviours:
+    """What one user's key held."""
+
+    records: Records  # as stored: oldest first, newest last, late ones not yet sorted in
+    corrupt: int = 0  # records dropped: torn, altered or foreign
+    status: Status = "ok"
+    truncated: bool = False  # older ones exist that were not read
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What became of one user's behaviours."""
+
+    stored: int = 0
+    repeated: int = 0  # exact repeats of stored ones, or of one another: dropped, so that a retry is harmless
+    error: Literal["wrong_type", "unavailable"] | None = None
+
+
+class StoreUnavailable(Exception):  # noqa: N818 - reads as a state, like the rest of the service's errors
+    """The store took nothing: down, slow or refusing writes. Appending again is safe."""
+
+
+class BehaviourStore(Protocol):
+    """Where users' behaviours are kept."""
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return each user's behaviours, in the order asked; never raises."""
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        """Append to each user's behaviours.
+
+        Raises:
+            StoreUnavailable: nothing was stored for anybody, as far as is known.
+        """
+
+    async def ping(self) -> bool:
+        """Say whether the store answers."""
+
+    async def close(self) -> None:
+        """Finish what is in flight and let go of all connections."""
+
+
+class StoreObserver(Protocol):
+    """Where the store's health is counted (service/metrics.py)."""
+
+    def store_error(self, kind: str) -> None:
+        """Count an error of a closed list of kinds."""
+
+    def store_state(self, *, up: bool, breaker_open: bool) -> None:
+        """Note whether the store answers, and whether it is asked."""
+
+
+class RedisBehaviourStore:
+    """Behaviours in Redis; one that is gone costs a request at most one timeout, and soon nothing.
+
+    Args:
+        reads: client for the ranking path, its timeout equal to `read_timeout_seconds`.
+        writes: client for appends and probes, its timeout equal to `write_timeout_seconds`.
+        read_length: how many of the newest behaviours a read returns.
+        max_length: how many a user keeps; trimmed when 25% over.
+        ttl_seconds: how long a user who does nothing is kept; 0 keeps for ever.
+        observer: counts errors.
+        breaker: decides when Redis is left alone.
+    """
+
+    def __init__(
+        self,
+        reads: Client,
+        writes: Client,
+        *,
+        read_length: int,
+        max_length: int,
+        ttl_seconds: int,
+        read_timeout_seconds: float,
+        write_timeout_seconds: float,
+        observer: StoreObserver,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._reads, self._writes = reads, writes
+        self._length = read_length
+        # One record more than asked tells whether there are older ones.
+        self._range = -RECORD_BYTES * (read_length + 1)
+        self._append_arguments = (max_length * RECORD_BYTES, ttl_seconds)
+        self._read_timeout, self._write_timeout = read_timeout_seconds, write_timeout_seconds
+        self._observer = observer
+        self._breaker = breaker or Breaker()
+        self._in_flight: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return each user's newest behaviours, in the order asked; never raises."""
+        if self._is_left_alone():
+            return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
+        try:
+            replies = await self._bounded(self._fetch(user_ids), self._read_timeout)
+            if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
+                return await asyncio.to_thread(self._decode, replies)
+            return self._decode(replies)
+        except Exception as error:  # the edge of the store: whatever it is, the ranking goes on without
+            self._note_failure(error)
+            return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        """Append to each user's behaviours, dropping exact repeats; atomic per user.
+
+        Raises:
+            StoreUnavailable: nothing was stored for anybody, as far as is known.
+        """
+        if not behaviours:
+            return {}
+        if self._is_left_alone():
+            raise StoreUnavailable
+        try:
+            replies = await self._bounded(self._store(behaviours), self._write_timeout)
+        except Exception as error:
+            self._note_failure(error)
+            raise StoreUnavailable from error
+        results = [self._append_result(reply) for reply in replies]
+        if all(result.error == "unavailable" for result in results):
+            raise StoreUnavailable
+        return dict(zip(behaviours, results, strict=True))
+
+    async def ping(self) -> bool:
+        """Say whether Redis answers a read of ours."""
+        try:
+            [reply] = await self._bounded(self._fetch([""], self._writes), self._write_timeout)
+            if isinstance(reply, Exception):
+                raise reply
+        except Exception as error:
+            self._note_failure(error)
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give what is in flight a moment to finish, then let go of all connections."""
+        if self._in_flight:
+            _, late = await asyncio.wait(self._in_flight, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+        for client in (self._reads, self._writes):
+            try:
+                await client.aclose()
+            except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
+                _log.warning("store_close_failed", error=type(error).__name__)
+
+    async def _fetch(self, user_ids: Sequence[str], client: Client | None = None) -> list[Any]:
+        pipeline = (client or self._reads).pipeline(transaction=False)
+        for user_id in user_ids:
+            pipeline.getrange(_key(user_id), self._range, -1)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
+        calls = [(_key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
+        replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
+        missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
+        if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL both runs it and keeps it
+            again = await self._run_script("EVAL", APPEND_SCRIPT, [calls[place] for place in missing])
+            for place, reply in zip(missing, again, strict=True):
+                replies[place] = reply
+        return replies
+
+    async def _run_script(self, command: str, script: str, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
+        pipeline = self._writes.pipeline(transaction=False)
+        for key, records in calls:
+            pipeline.execute_command(command, script, 1, key, records, *self._append_arguments)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    async def _bounded(self, command: Coroutine[Any, Any, list[T]], timeout_seconds: float) -> list[T]:
+        """Await replies for at most the timeout, but never cancel the command.
+
+        A cancelled command drops its connection, so that cancelling by deadline would turn a slow Redis into a
+        storm of reconnects. The client's own timeouts end it; this one bounds connecting and replying together.
+        """
+        task = asyncio.ensure_future(command)
+        self._in_flight.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that an error nobody waits for any more is not reported as lost
+
+    def _decode(self, replies: Sequence[object]) -> list[StoredBehaviours]:
+        unpacked = unpack([reply if isinstance(reply, bytes) else None for reply in replies])
+        stops = np.cumsum(unpacked.counts).tolist()
+        results = []
+        start = 0
+        for reply, stop, corrupt in zip(replies, stops, unpacked.corrupt.tolist(), strict=True):
+            records = unpacked.records[max(start, stop - self._length) : stop]
+            status = self._status(reply)
+            results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > self._length))
+            start = stop
+        self._note_replies(any(result.status != "unavailable" for result in results) or not results)
+        return results
+
+    def _status(self, reply: object) -> Status:
+        if not isinstance(reply, Exception):
+            return "ok"
+        kind = _kind(reply)
+        self._observer.store_error(kind)
+        return "wrong_type" if kind == "wrong_type" else "unavailable"
+
+    def _append_result(self, reply: Any) -> AppendResult:
+        if isinstance(reply, Exception):
+            kind = _kind(reply)
+            self._observer.store_error(kind)
+            return AppendResult(error="wrong_type" if kind == "wrong_type" else "unavailable")
+        self._note_replies(True)
+        return AppendResult(stored=int(reply[0]), repeated=int(reply[1]))
+
+    def _note_replies(self, well: bool) -> None:
+        if well:
+            self._breaker.success()
+        else:
+            self._breaker.failure()
+        self._observer.store_state(up=well, breaker_open=self._breaker.is_open)
+
+    def _note_failure(self, error: Exception) -> None:
+        self._observer.store_error(_kind(error))
+        opened = not self._breaker.is_open
+        self._note_replies(False)
+        if opened and self._breaker.is_open:
+            _log.warning("store_breaker_opened", kind=_kind(error), error=type(error).__name__)
+
+    def _is_left_alone(self) -> bool:
+        if self._breaker.takes_probe():
+            task = asyncio.ensure_future(self._probe())
+            self._in_flight.add(task)
+            task.add_done_callback(self._forget)
+        return self._breaker.is_open
+
+    async def _probe(self) -> None:
+        if await self.ping():
+            self._note_replies(True)
+            _log.info("store_breaker_closed")
+
+
+def _key(user_id: str) -> bytes:
+    # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
+    return b"bhv:{" + user_id.encode("utf-8", "surrogatepass") + b"}"
+
+
+def _ordered(records: Records) -> bytes:
+    """Return the bytes of one request's behaviours, oldest first: what is trimmed goes by place."""
+    return pack(records[np.argsort(records["time_ms"], kind="stable")])
+
+
+def _kind(error: Exception) -> ErrorKind:
+    for types, kind in _KINDS:
+        if isinstance(error, types):
+            return kind
+    if isinstance(error, redis_errors.ResponseError):
+        return "wrong_type" if str(error).startswith("WRONGTYPE") else "response"
+    return "other"
+
+
+_KINDS: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind], ...]] = (
+    ((TimeoutError, redis_errors.TimeoutError), "timeout"),
+    ((redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.NoPermissionError), "auth"),
+    ((redis_errors.BusyLoadingError,), "loading"),
+    ((redis_errors.ConnectionError, redis_errors.RedisClusterException, OSError), "connection"),
+)

