@@ -1,0 +1,104 @@
+"""A copy of the experiment file that is running today: `python -m deploy.experiments OUT.yaml`.
+
+An experiment lasts 90 days at most, a clone of this repository does not. The demo and `docker-compose.yml` therefore
+run `deploy/experiments.yaml` with its dates moved to start today (docs/adr/0051-experiment-dates.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contract.experiments import TIME_FORMAT, ExperimentsError, parse_experiments
+
+SOURCE = Path(__file__).with_name("experiments.yaml")
+DAYS = 84  # whole weeks, and under the 90 days that an experiment may last
+
+
+def current(
+    *, treatment: str | None = None, header_enabled: bool | None = None, source: Path = SOURCE, now: float | None = None
+) -> dict[str, Any]:
+    """Return the document of the experiment file with every running experiment's dates moved to contain today.
+
+    Args:
+        treatment: the model of the treatment arm; None keeps the file's.
+        header_enabled: whether a signed override header counts; None keeps the file's.
+        source: the file to start from.
+        now: seconds since the epoch; None reads the clock.
+
+    Raises:
+        ExperimentsError: the result breaks a rule of the format.
+    """
+    document: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    midnight = datetime.fromtimestamp(time.time() if now is None else now, UTC).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    for experiment in _experiments(document):
+        experiment["start"] = midnight.strftime(TIME_FORMAT)
+        experiment["end"] = (midnight + timedelta(days=DAYS)).strftime(TIME_FORMAT)
+        for arm in experiment["arms"]:
+            if treatment is not None and arm["key"] == "treatment":
+                arm["params"] = {**arm["params"], "model": treatment}
+    if header_enabled is not None:
+        document["overrides"] = {**document.get("overrides", {}), "header_enabled": header_enabled}
+    parse_experiments(document)
+    return document
+
+
+def write_current(
+    path: Path, *, treatment: str | None = None, header_enabled: bool | None = None, now: float | None = None
+) -> bool:
+    """Write today's copy of the experiment file, unless the one there is the same but for dates that still hold.
+
+    A file that still runs is left alone, so that a restart changes no digest. Returns whether it was written.
+    """
+    document = current(treatment=treatment, header_enabled=header_enabled, now=now)
+    if _still_runs(path, document, time.time() if now is None else now):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = path.with_name(path.name + ".new")
+    pending.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    pending.replace(path)
+    return True
+
+
+def _still_runs(path: Path, document: dict[str, Any], now: float) -> bool:
+    try:
+        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config, _ = parse_experiments(known)
+    except (OSError, yaml.YAMLError, ExperimentsError):
+        return False
+    today = datetime.fromtimestamp(now, UTC)
+    holds = all(one.start <= today < one.end for layer in config.layers for one in layer.experiments)
+    return holds and _undated(known) == _undated(document)
+
+
+def _undated(document: dict[str, Any]) -> dict[str, Any]:
+    plain = copy.deepcopy(document)
+    for experiment in _experiments(plain):
+        experiment["start"] = experiment["end"] = None
+    return plain
+
+
+def _experiments(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [experiment for layer in document["layers"] for experiment in layer.get("experiments", [])]
+
+
+def main() -> None:
+    """Write the copy that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.experiments", description=__doc__)
+    parser.add_argument("out", type=Path, help="file to write")
+    parser.add_argument("--treatment", help="model of the treatment arm")
+    arguments = parser.parse_args()
+    written = write_current(arguments.out, treatment=arguments.treatment)
+    print(f"{arguments.out}: {'written' if written else 'still running, left as it is'}")
+
+
+if __name__ == "__main__":
+    main()
