@@ -96,7 +96,11 @@ class Decision(NamedTuple):
 
     def header(self, show_bucket: bool = True) -> str:
         """Return the X-AB-Bucket header: an RFC 9651 dictionary, all layers, in the order of the file."""
-        return ", ".join([layer.member(show_bucket) for layer in self.layers])
+        return ", ".join([layer.member(show_bucket) for layer in self.layers]) or NO_SNAPSHOT_HEADER
+
+
+UNDECIDED: Final = Decision((), "", None)
+"""The decision while no experiment file has ever been accepted."""
 
 
 class ExperimentsSnapshot:

@@ -1,0 +1,78 @@
+"""From the bytes of an experiment file, YAML or JSON, to plain data; hostile files cost little and crash nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import yaml
+
+from contract.experiments import MAX_FILE_BYTES, ExperimentsError
+
+MAX_NESTING: Final = 16
+
+# libyaml where it is there: a file at the limit holds the interpreter's lock for a fraction of the time.
+_Base: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: one of two classes, by build
+
+
+def parse_file(content: bytes) -> object:
+    """Return the plain data of a file; JSON is read as JSON, all else as YAML.
+
+    Raises:
+        ExperimentsError: too large, not text, malformed, nested without end, or with a key given twice.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise ExperimentsError([f"larger than {MAX_FILE_BYTES} bytes"])
+    try:
+        text = content.decode()
+        if text.lstrip().startswith("{"):
+            return json.loads(text, object_pairs_hook=_distinct_keys)
+        _check_shape(text)
+        return yaml.load(text, Loader=_Loader)  # a safe loader, made stricter below
+    except yaml.MarkedYAMLError as error:
+        raise ExperimentsError([f"line {_line(error.problem_mark)}: {error.problem}"]) from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ExperimentsError([f"neither YAML nor JSON in UTF-8 ({type(error).__name__})"]) from error
+    except json.JSONDecodeError as error:
+        raise ExperimentsError([f"line {error.lineno}: {error.msg}"]) from error
+
+
+class _Loader(_Base):  # type: ignore[misc]  # the base is chosen above
+    """Safe loading, with a key that is given twice an error: the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, str(key.value))
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {str(key.value)[:64]} twice", key.start_mark)
+            seen.add(name)
+        return dict(super().construct_mapping(node, deep))
+
+
+def _check_shape(text: str) -> None:
+    """Refuse what makes a small file large or deep, before anything is built from it.
+
+    Aliases may stand for each other ("billion laughs"), and libyaml builds nested nodes by recursion in C.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        if isinstance(event, yaml.AliasEvent):
+            raise ExperimentsError([f"line {_line(event.start_mark)}: aliases are not allowed"])
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_NESTING:
+            raise ExperimentsError([f"line {_line(event.start_mark)}: nested deeper than {MAX_NESTING}"])
+
+
+def _line(mark: Any) -> int:  # Any: libyaml's marks and PyYAML's are two types
+    return mark.line + 1 if mark is not None else 0
+
+
+def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ExperimentsError([f"key {max(keys, key=keys.count)[:64]} twice"])
+    return dict(pairs)
