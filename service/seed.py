@@ -75,7 +75,7 @@ def load(path: Path, url: str, *, connections: int = CONNECTIONS, batch: int = B
     """Send a file to a service.
 
     Returns:
-        How many behaviours were read, stored, repeated, refused and invalid; what is wrong with the first invalid lines.
+        How many behaviours were read, stored, repeated, refused and invalid; what is wrong with the first of these.
 
     Raises:
         SeedError: the file cannot be read, or the service does not take it.
