@@ -11,19 +11,22 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG REDIS_IMAGE=redis:7-bookworm
 
 FROM ${REDIS_IMAGE} AS store
-COPY deploy/redis/ /etc/redis/
+COPY deploy/redis/ /usr/local/etc/redis/
 # a new volume takes over this directory's owner
 RUN mkdir -p /data && chown 65532:65532 /data
 USER 65532:65532
 WORKDIR /data
-ENTRYPOINT ["redis-server", "/etc/redis/redis.conf"]
+ENTRYPOINT ["redis-server", "/usr/local/etc/redis/redis.conf"]
 CMD []
 HEALTHCHECK --interval=5s --timeout=2s --retries=5 CMD ["redis-cli", "ping"]
 
 FROM ${PYTHON_IMAGE} AS base
+# a home and a name, since the numeric user has neither and libraries ask for both
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    LOGNAME=ranker
 WORKDIR /app
 USER 65532:65532
 

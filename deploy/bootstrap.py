@@ -1,0 +1,75 @@
+"""The one-shots of `docker-compose.yml`: what must be there before the service is ready, and what is loaded after.
+
+python -m deploy.bootstrap release      make or find both arms' bundles and the experiment file, then exit
+python -m deploy.bootstrap behaviours   load every user's behaviours through the service, then exit
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.experiments import write_current
+from deploy.processes import ROOT
+from deploy.releases import DATASET, Places, release
+
+ARMS = ("mgnm", "pyramid_mixer")
+DATASETS = Path("/srv/datasets")
+WORK = Path("/srv/work")
+RELEASES = Path("/srv/releases")
+
+
+def make_releases(datasets: Path, work: Path, releases: Path) -> None:
+    """Prepare the data, release both arms and write the experiment file; what is there already is used again."""
+    places = Places(data=work / "data", runs=work / "runs", bundles=releases / "bundles", records=work / "records")
+    _prepare(datasets, places)
+    for model in ARMS:
+        made = release(places, model)
+        print(f"{model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
+    written = write_current(releases / "experiments.yaml")
+    print(f"experiments.yaml: {'written' if written else 'still running'}", flush=True)
+
+
+def _prepare(datasets: Path, places: Places) -> None:
+    """Prepare the mounted data set; Docker makes an empty folder where the host has none, then look elsewhere."""
+    command = [sys.executable, "-m", "training", "prepare", DATASET, "--out", str(places.data)]
+    if (datasets / DATASET).is_dir():
+        command += ["--data", str(datasets)]
+    else:
+        print(
+            f"no {DATASET} in the mounted folder of data sets (RANKER_DATA on the host): looking elsewhere", flush=True
+        )
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def load_behaviours(work: Path, url: str) -> None:
+    """Load every behaviour of the prepared data through the service's own write path."""
+    file = work / "data" / DATASET / "behaviours.csv"
+    subprocess.run([sys.executable, "-m", "service.seed", str(file), "--url", url], cwd=ROOT, check=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the one-shot that the command line names; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.bootstrap", description=__doc__)
+    parser.add_argument("step", choices=("release", "behaviours"))
+    parser.add_argument("--datasets", type=Path, default=DATASETS, help="folder of data sets, empty if there is none")
+    parser.add_argument("--work", type=Path, default=WORK, help="prepared data, runs and records")
+    parser.add_argument("--releases", type=Path, default=RELEASES, help="bundles and the experiment file")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.step == "release":
+            make_releases(chosen.datasets, chosen.work, chosen.releases)
+        else:
+            load_behaviours(chosen.work, chosen.url)
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(map(str, error.cmd[1:]))} failed with status {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
