@@ -49,7 +49,10 @@ local function stands_in(text, record)
   return at ~= nil
 end
 
-local length = redis.call('STRLEN', key)
+-- Answered as it is: raised inside a script, WRONGTYPE would come out as part of another message.
+local length = redis.pcall('STRLEN', key)
+if type(length) == 'table' then return length end
+
 local tail = redis.call('GETRANGE', key, -(most + 24), -1)
 local rewrite = length > #tail
 if length % 24 ~= 0 then tail, rewrite = healed(tail), true end
