@@ -1,0 +1,127 @@
+"""Is each arm served, as planned and alike, and is every exposure kept?"""
+
+from __future__ import annotations
+
+from deploy.dashboards.panels import RANK, Board, Panel, Query, Row, one, quantile, rate, zero_where_none
+
+EXPERIMENT = Board(
+    "experiment",
+    "Ranker: experiments",
+    "Is each arm served, as planned and alike, and is every exposure kept? Outcomes are the analysis's to judge.",
+    (
+        Row(
+            "In force",
+            (
+                Panel(
+                    "Experiment file",
+                    "Revision and digest; more than one means that replicas differ.",
+                    one("sum by (revision, digest) (ranker_experiments_info)", "{{revision}} {{digest}}"),
+                    kind="names",
+                ),
+                Panel(
+                    "Accepted",
+                    "Time since the file was last known to be good.",
+                    one("time() - min (ranker_experiments_last_success_timestamp_seconds)", "age"),
+                    "s",
+                    "stat",
+                ),
+                Panel(
+                    "Reloads",
+                    "Attempts to load the file, by result.",
+                    one("sum by (result) (ranker_experiments_reload_total)", "{{result}}"),
+                    kind="stat",
+                ),
+            ),
+        ),
+        Row(
+            "Arms",
+            (
+                Panel(
+                    "Assignments",
+                    "Decisions by arm, per second.",
+                    one(
+                        rate("ranker_assignments_total", "experiment, variant", 'reason="split"'),
+                        "{{experiment}}:{{variant}}",
+                    ),
+                    "reqps",
+                ),
+                Panel(
+                    "Share of each arm",
+                    "Of requests in the last hour, beside the share planned; heavy users may pull the two apart.",
+                    (
+                        Query("arm:ranker_assignments:share1h", "{{experiment}}:{{variant}}"),
+                        Query(
+                            "max by (experiment, variant) (ranker_experiment_arm_share)",
+                            "{{experiment}}:{{variant}} planned",
+                        ),
+                    ),
+                    "percentunit",
+                    top=1,
+                ),
+                Panel(
+                    "Why",
+                    "Decisions by layer and reason: split, override, holdout, unallocated, inactive ...",
+                    one(rate("ranker_assignments_total", "layer, reason"), "{{layer}} {{reason}}"),
+                    "reqps",
+                ),
+            ),
+        ),
+        Row(
+            "Exposures",
+            (
+                Panel(
+                    "Exposures by arm",
+                    "Recorded, per second.",
+                    one(rate("ranker_exposures_total", "experiment, variant"), "{{experiment}}:{{variant}}"),
+                    "ops",
+                ),
+                Panel(
+                    "Lost by arm",
+                    "Share of exposures dropped in the last 15 minutes; uneven loss is bias.",
+                    one("arm:ranker_exposures_dropped:ratio15m", "{{experiment}}:{{variant}}"),
+                    "percentunit",
+                ),
+                Panel(
+                    "Streams",
+                    "Events that wait to be written to Redis.",
+                    one("sum by (stream) (ranker_stream_queue_depth)", "{{stream}}"),
+                ),
+                Panel(
+                    "Feedback",
+                    "Through POST /feedback, by action.",
+                    one(rate("ranker_feedback_total", "action"), "{{action}}"),
+                    "ops",
+                ),
+            ),
+        ),
+        Row(
+            "Alike in everything but the model",
+            (
+                Panel(
+                    "Errors by arm",
+                    "Share of rankings answered with 5xx.",
+                    one(
+                        zero_where_none(
+                            rate("ranker_requests_total", "variant", f'{RANK},status=~"5.."'),
+                            rate("ranker_requests_total", "variant", RANK),
+                        ),
+                        "{{variant}}",
+                    ),
+                    "percentunit",
+                ),
+                Panel(
+                    "p99 by arm",
+                    "A slower arm is judged for its latency too.",
+                    one(quantile(0.99, "ranker_request_duration_seconds", "variant", RANK), "{{variant}}"),
+                    "s",
+                ),
+                Panel(
+                    "Rankings by arm",
+                    "POST /rank, per second.",
+                    one(rate("ranker_requests_total", "variant", RANK), "{{variant}}"),
+                    "reqps",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,95 @@
+"""What a dashboard is made of, and the few shapes of query that its panels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+RANK = 'route="/rank"'
+
+
+class Query(NamedTuple):
+    """One PromQL expression and how its series are named; braces name labels, as in Grafana."""
+
+    expression: str
+    legend: str
+
+
+class Panel(NamedTuple):
+    """A graph over time, or a number (`stat`), or the names of what is there (`names`)."""
+
+    title: str
+    shows: str
+    queries: tuple[Query, ...]
+    unit: str = "short"
+    kind: Literal["graph", "stat", "names"] = "graph"
+    top: float | None = None  # the largest value there can be, where there is one
+
+
+class Row(NamedTuple):
+    """Panels that share one line of the dashboard's width."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+class Board(NamedTuple):
+    """One dashboard."""
+
+    name: str
+    title: str
+    shows: str
+    rows: tuple[Row, ...]
+
+    def queries(self) -> Iterator[tuple[str, str]]:
+        """Yield the title of a panel and an expression of it, for every query."""
+        for row in self.rows:
+            for panel in row.panels:
+                for query in panel.queries:
+                    yield panel.title, query.expression
+
+
+def rate(metric: str, by: str, matchers: str = "") -> str:
+    """Return the per-second rate of a counter, summed by labels."""
+    return f"sum by ({by}) (rate({metric}{{{matchers}}}[$__rate_interval]))"
+
+
+def total(metric: str, matchers: str = "") -> str:
+    """Return the per-second rate of a counter, summed over everything."""
+    return f"sum (rate({metric}{{{matchers}}}[$__rate_interval]))"
+
+
+def quantile(share: float, histogram: str, by: str = "", matchers: str = "") -> str:
+    """Return a quantile of a histogram, by labels."""
+    labels = f"{by}, le" if by else "le"
+    return f"histogram_quantile({share}, {rate(f'{histogram}_bucket', labels, matchers)})"
+
+
+def one(expression: str, legend: str) -> tuple[Query, ...]:
+    """Return the queries of a panel that has one."""
+    return (Query(expression, legend),)
+
+
+def percentiles(histogram: str, matchers: str = "") -> tuple[Query, ...]:
+    """Return p50, p95 and p99 of a histogram, as three queries of one panel."""
+    return tuple(
+        Query(quantile(share, histogram, matchers=matchers), name)
+        for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+    )
+
+
+def latencies(title: str, histogram: str, by: str, matchers: str = "") -> tuple[Panel, ...]:
+    """Return p50, p95 and p99 of a histogram by a label, as one panel each."""
+    return tuple(
+        Panel(f"{title}, {name}", shows, one(quantile(share, histogram, by, matchers), f"{{{{{by}}}}}"), "s")
+        for share, name, shows in (
+            (0.5, "p50", "Half of the answers took no longer."),
+            (0.95, "p95", "One answer in 20 took longer."),
+            (0.99, "p99", "One answer in 100 took longer."),
+        )
+    )
+
+
+def zero_where_none(part: str, whole: str) -> str:
+    """Return a ratio that is 0, rather than absent, while the part has never been counted."""
+    return f"({part} or {whole} * 0) / {whole}"

@@ -1,0 +1,137 @@
+"""Are callers answered, how fast, and how well?"""
+
+from __future__ import annotations
+
+from deploy.dashboards.panels import (
+    RANK,
+    Board,
+    Panel,
+    Query,
+    Row,
+    latencies,
+    one,
+    percentiles,
+    quantile,
+    rate,
+    total,
+    zero_where_none,
+)
+
+_REQUESTS = total("ranker_requests_total", RANK)
+
+SERVICE = Board(
+    "service",
+    "Ranker: service",
+    "Are callers answered, how fast, and how well?",
+    (
+        Row(
+            "Now",
+            (
+                Panel("Ready", "Processes that take requests.", one("sum (ranker_ready)", "ready"), kind="stat"),
+                Panel("Rankings", "POST /rank, per second.", one(_REQUESTS, "rankings"), "reqps", "stat"),
+                Panel(
+                    "Errors",
+                    "Share of rankings answered with 5xx.",
+                    one(zero_where_none(total("ranker_requests_total", f'{RANK},status=~"5.."'), _REQUESTS), "errors"),
+                    "percentunit",
+                    "stat",
+                ),
+                Panel(
+                    "p99",
+                    "One ranking in 100 took longer.",
+                    one(quantile(0.99, "ranker_request_duration_seconds", matchers=RANK), "p99"),
+                    "s",
+                    "stat",
+                ),
+                Panel(
+                    "Degraded",
+                    "Share of rankings that missed an input and said so.",
+                    one(f"{total('ranker_degraded_total')} / {_REQUESTS}", "degraded"),
+                    "percentunit",
+                    "stat",
+                ),
+                Panel("Redis", "1 while every process reaches it.", one("min (ranker_store_up)", "up"), kind="stat"),
+            ),
+        ),
+        Row(
+            "Requests",
+            (
+                Panel(
+                    "Rankings by status",
+                    "POST /rank, per second.",
+                    one(rate("ranker_requests_total", "status", RANK), "{{status}}"),
+                    "reqps",
+                ),
+                Panel(
+                    "Requests by route",
+                    "All routes, per second.",
+                    one(rate("ranker_requests_total", "route"), "{{route}}"),
+                    "reqps",
+                ),
+                Panel(
+                    "Errors by route",
+                    "Share of answers with 5xx.",
+                    one(
+                        zero_where_none(
+                            rate("ranker_requests_total", "route", 'status=~"5.."'),
+                            rate("ranker_requests_total", "route"),
+                        ),
+                        "{{route}}",
+                    ),
+                    "percentunit",
+                ),
+                Panel(
+                    "Refused",
+                    "Requests turned away, by reason.",
+                    one(rate("ranker_rejected_total", "reason"), "{{reason}}"),
+                    "reqps",
+                ),
+                Panel(
+                    "In flight",
+                    "Requests being answered at this moment.",
+                    one("sum by (instance) (ranker_inflight_requests)", "{{instance}}"),
+                ),
+            ),
+        ),
+        Row("Latency by stage", latencies("Stages", "ranker_stage_duration_seconds", "stage")),
+        Row("Latency by arm", latencies("Rankings", "ranker_request_duration_seconds", "variant", RANK)),
+        Row(
+            "Degraded answers and Redis",
+            (
+                Panel(
+                    "Degraded",
+                    "Answers that missed an input, by reason.",
+                    one(rate("ranker_degraded_total", "reason"), "{{reason}}"),
+                    "reqps",
+                ),
+                Panel(
+                    "Redis reached",
+                    "1 = reached; the breaker is open (1) while Redis is left in peace after failures.",
+                    (
+                        Query("min by (instance) (ranker_store_up)", "up {{instance}}"),
+                        Query("max by (instance) (ranker_store_breaker_open)", "breaker open {{instance}}"),
+                    ),
+                    top=1,
+                ),
+                Panel(
+                    "Redis errors",
+                    "Failed reads and writes, by kind.",
+                    one(rate("ranker_store_errors_total", "kind"), "{{kind}}"),
+                    "ops",
+                ),
+                Panel(
+                    "Reading behaviours",
+                    "One pipelined read for all rankings that wait together.",
+                    percentiles("ranker_stage_duration_seconds", 'stage="store"'),
+                    "s",
+                ),
+                Panel(
+                    "Behaviours written",
+                    "Through POST /behaviours, by result.",
+                    one(rate("ranker_behaviours_written_total", "result"), "{{result}}"),
+                    "ops",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
+    "services"
+]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+LOCKS = ROOT / "locks"
+
+
+def _versions(lock: str) -> dict[str, str]:
+    text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_container_can_change_nothing_but_what_it_is_given(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] <= 256
+    assert service["mem_limit"]
+    assert all("size=" in mount and "nosuid" in mount for mount in service["tmpfs"])
+    assert not service.keys() & {"privileged", "network_mode", "pid", "cap_add", "devices"}
+    assert "docker.sock" not in str(service)
+
+
+def test_redis_is_reachable_by_the_service_alone() -> None:
+    document = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert SERVICES["redis"]["networks"] == ["store"]
+    assert document["networks"]["store"] == {"internal": True}
+    assert "ports" not in SERVICES["redis"]
+    assert [name for name, service in SERVICES.items() if "store" in service["networks"]] == ["redis", "rank"]
+
+
+def test_published_ports_are_local_unless_asked_otherwise() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("${RANKER_BIND:-127.0.0.1}:") for port in ports)
+
+
+def test_service_cannot_write_bundles() -> None:
+    assert SERVICES["rank"]["volumes"] == ["releases:/srv/releases:ro"]
+
+
+def test_order_is_bundles_then_service_then_behaviours() -> None:
+    assert SERVICES["rank"]["depends_on"]["release"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["behaviours"]["depends_on"]["rank"] == {"condition": "service_healthy"}
+
+
+def test_gpu_override_asks_for_the_gpu_and_does_not_start_without() -> None:
+    document = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text(encoding="utf-8"))
+    rank = document["services"]["rank"]
+    assert rank["build"]["target"] == "serve-gpu"
+    assert rank["environment"] == {"RANKER_INFERENCE__PROVIDER": "cuda"}
+    assert rank["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+
+
+def test_images_start_programs_without_a_shell_and_run_as_a_numeric_user() -> None:
+    starts = re.findall(r"^\s*(?:ENTRYPOINT|HEALTHCHECK[^\[\n]*CMD|CMD)\s+(.*)$", DOCKERFILE, re.MULTILINE)
+    assert len(starts) >= 5
+    assert all(start.startswith("[") for start in starts)
+    assert set(re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE)) == {"0:0", "65532:65532"}
+    for stage in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]:
+        if "ENTRYPOINT" in stage:
+            users = re.findall(r"^USER (\S+)", stage, re.MULTILINE)
+            assert users[-1:] != ["0:0"], stage.splitlines()[0]
+
+
+def test_serving_images_hold_no_model_code() -> None:
+    app = DOCKERFILE.split(" AS app-serve")[1].split("FROM ")[0]
+    assert re.findall(r"^COPY (\S+)", app, re.MULTILINE) == ["contract/", "service/"]
+
+
+@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu", "offline"])
+def test_what_is_tested_is_what_is_served(lock: str) -> None:
+    tested = _versions("dev")
+    differing = {name for name, version in _versions(lock).items() if name in tested and tested[name] != version}
+    assert differing == set()
+
+
+@pytest.mark.parametrize("lock", ["dev", "serve-cpu", "serve-gpu", "offline"])
+def test_lock_holds_one_onnx_runtime_and_names_no_registry(lock: str) -> None:
+    text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
+    assert len({"onnxruntime", "onnxruntime-gpu"} & _versions(lock).keys()) == 1
+    assert "://" not in text
+    assert "+cpu" not in text
+
+
+@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu"])
+def test_serving_lock_has_hashes_and_no_torch(lock: str) -> None:
+    text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
+    assert "torch" not in _versions(lock)
+    for entry in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE):
+        assert "==" not in entry or "--hash=sha256:" in entry, entry
