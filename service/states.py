@@ -1,0 +1,52 @@
+"""User states that were computed before, kept under the exact input they were computed from.
+
+The key holds the bundle's digest and a digest of the whole input row, so a hit can never be stale: a new behaviour,
+another bundle or another user makes another key. Nothing is ever invalidated; what nobody asks for falls out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Any
+
+from numpy.typing import NDArray
+
+State = tuple[NDArray[Any], ...]  # Any: float32 or int64; one row of each output of `encode`, in the graph's order
+StateKey = tuple[str, bytes]  # bundle digest, digest of the input row's bytes
+
+
+class StateCache:
+    """The most recently used states, at most `max_entries`; shared by all bundles and their threads.
+
+    Args:
+        max_entries: 0 keeps nothing.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._states: OrderedDict[StateKey, State] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        """Return how many states are kept."""
+        return len(self._states)
+
+    def find(self, keys: Sequence[StateKey]) -> list[State | None]:
+        """Return the state of each key, None where there is none; found ones become the most recently used."""
+        with self._lock:
+            found = [self._states.get(key) for key in keys]
+            for key, state in zip(keys, found, strict=True):
+                if state is not None:
+                    self._states.move_to_end(key)
+        return found
+
+    def keep(self, states: Iterable[tuple[StateKey, State]]) -> None:
+        """Keep states; the least recently used ones make room."""
+        with self._lock:
+            for key, state in states:
+                self._states[key] = state
+                self._states.move_to_end(key)
+            while len(self._states) > self._max_entries:
+                self._states.popitem(last=False)
