@@ -19,7 +19,7 @@ from redis import exceptions as redis_errors
 from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.append_script import APPEND_SCRIPT
 from service.breaker import Breaker
-from service.redis_client import Client
+from service.redis_client import Client, Command
 
 Status = Literal["ok", "unavailable", "wrong_type"]
 ErrorKind = Literal["timeout", "auth", "loading", "connection", "wrong_type", "response", "other"]
@@ -179,10 +179,8 @@ class RedisBehaviourStore:
                 _log.warning("store_close_failed", error=type(error).__name__)
 
     async def _fetch(self, user_ids: Sequence[str], client: Client | None = None) -> list[Any]:
-        pipeline = (client or self._reads).pipeline(transaction=False)
-        for user_id in user_ids:
-            pipeline.getrange(_key(user_id), self._range, -1)
-        return list(await pipeline.execute(raise_on_error=False))
+        keys = [_key(user_id) for user_id in user_ids]
+        return await (client or self._reads).run([Command(key, ("GETRANGE", key, self._range, -1)) for key in keys])
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
         calls = [(_key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
@@ -195,10 +193,8 @@ class RedisBehaviourStore:
         return replies
 
     async def _run_script(self, command: str, script: str, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
-        pipeline = self._writes.pipeline(transaction=False)
-        for key, records in calls:
-            pipeline.execute_command(command, script, 1, key, records, *self._append_arguments)
-        return list(await pipeline.execute(raise_on_error=False))
+        commands = [Command(key, (command, script, 1, key, records, *self._append_arguments)) for key, records in calls]
+        return await self._writes.run(commands)
 
     async def _bounded(self, command: Coroutine[Any, Any, list[T]], timeout_seconds: float) -> list[T]:
         """Await replies for at most the timeout, but never cancel the command.

@@ -7,8 +7,10 @@ for 3.6 s, and 98 of 100 concurrent calls on a small pool fail although waiting 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -17,18 +19,36 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
-Client = Redis | RedisCluster
 Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
 
 CLIENT_NAME: Final = "ranker"
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _SENTINEL_PORT: Final = 26379
 _REDIS_PORT: Final = 6379
+_REFRESH_SECONDS: Final = 1.0  # between two looks at the map of a cluster with a node that does not answer
 
 
 class RedisUrlError(ValueError):
     """The Redis URL cannot be used; the message names what is wrong and never the URL, which may hold a password."""
+
+
+class Command(NamedTuple):
+    """One command on one key."""
+
+    key: bytes
+    words: tuple[bytes | str | int, ...]
+
+
+class Client(Protocol):
+    """What the stores ask of Redis, whichever kind of it there is."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:  # Any: a reply, of a type that the command knows
+        """Send commands in one round trip (per node); an error of one command stands in its place."""
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
 
 
 def make_client(
@@ -89,7 +109,7 @@ def _plain(url: str, options: Options, max_connections: int) -> Client:
 
 def _blocking(options: Options, max_connections: int) -> Client:
     wait = options["socket_timeout"] / 2
-    return Redis.from_pool(BlockingConnectionPool(max_connections=max_connections, timeout=wait, **options))
+    return _Single(Redis.from_pool(BlockingConnectionPool(max_connections=max_connections, timeout=wait, **options)))
 
 
 def _sentinel(url: str, options: Options, max_connections: int) -> Client:
@@ -104,20 +124,98 @@ def _sentinel(url: str, options: Options, max_connections: int) -> Client:
     )
     # The pool itself and not `master_for`, which makes a new pool at each call. Sentinel's pool cannot wait for
     # a free connection: give it room for every caller that the read batcher lets through.
-    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+    pool = _SentinelPool(  # type: ignore[no-untyped-call]
         unquote(service),
         manager,
         ssl=parts.scheme.startswith("rediss"),
         max_connections=max_connections,
         **{**credentials, **dict(parse_qsl(parts.query)), "db": int(database or 0), **options},
     )
-    return Redis.from_pool(pool)
+    return _Single(Redis.from_pool(pool))
+
+
+class _Single:
+    """One server, or the primary that Sentinel names."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        return await _pipeline(self.redis, commands)
+
+    async def aclose(self) -> None:
+        await self.redis.aclose()
+
+
+class _Cluster:
+    """A cluster, one pipeline per node: redis-py's own fails for all users when one node is gone."""
+
+    def __init__(self, redis: RedisCluster) -> None:
+        self.redis = redis
+        self._refresh: asyncio.Task[None] | None = None
+        self._refreshed = 0.0
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        await self.redis.initialize()
+        replies: list[Any] = [None] * len(commands)
+        nodes: dict[str, list[int]] = {}
+        for place, command in enumerate(commands):
+            try:
+                node = self.redis.get_node_from_key(command.key)  # type: ignore[arg-type]  # bytes are keys too
+                nodes.setdefault(node.name if node is not None else "", []).append(place)
+            except RedisClusterException as error:  # nobody serves this slot
+                replies[place] = error
+        shares = [[commands[place] for place in places] for places in nodes.values()]
+        answers = await asyncio.gather(*[_pipeline(self.redis, share) for share in shares], return_exceptions=True)
+        for (name, places), answer in zip(nodes.items(), answers, strict=True):
+            if isinstance(answer, BaseException):
+                self._look_again(name)
+            for index, place in enumerate(places):
+                replies[place] = answer if isinstance(answer, BaseException) else answer[index]
+        if not nodes and commands:
+            self._look_again(None)
+        return replies
+
+    async def aclose(self) -> None:
+        if self._refresh is not None:
+            self._refresh.cancel()
+            await asyncio.wait({self._refresh})
+        await self.redis.aclose()
+
+    def _look_again(self, failed_node: str | None) -> None:
+        """Ask another node, beside the requests, who serves what by now; redis-py would ask within its retries."""
+        running = self._refresh is not None and not self._refresh.done()
+        if not running and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._refresh = asyncio.ensure_future(self._map(failed_node))
+
+    async def _map(self, failed_node: str | None) -> None:
+        try:
+            await self.redis.nodes_manager.initialize(last_failed_node_name=failed_node)
+        except (RedisError, RedisClusterException, OSError):
+            return  # the old map stays, and the next failure looks again
+
+
+async def _pipeline(redis: Redis | RedisCluster, commands: Sequence[Command]) -> list[Any]:
+    pipeline = redis.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command.words)
+    return list(await pipeline.execute(raise_on_error=False))
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """Closes its Sentinels' connections with its own, which redis-py leaves open."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _cluster(url: str, options: Options, max_connections: int) -> Client:
     parts = urlsplit(url)
     credentials, hosts = _authority(parts.netloc, _REDIS_PORT)
-    return RedisCluster(
+    cluster = RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in hosts],
         ssl=parts.scheme.startswith("rediss"),
         max_connections=max_connections,
@@ -125,6 +223,7 @@ def _cluster(url: str, options: Options, max_connections: int) -> Client:
         require_full_coverage=False,
         **{**credentials, **dict(parse_qsl(parts.query)), **options},
     )
+    return _Cluster(cluster)
 
 
 def _authority(netloc: str, default_port: int) -> tuple[Options, list[tuple[str, int]]]:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 from redis import exceptions as redis_errors
 
-from service.redis_client import Client
+from service.redis_client import Client, Command
 
 EXPOSURE_STREAM: Final = "ab:exposure:v1"
 FEEDBACK_STREAM: Final = "fb:activity:v1"
@@ -139,10 +139,8 @@ class EventStream:
         return True
 
     async def _write(self, batch: list[Entry]) -> list[Any]:  # Any: an entry's id, or the error it met
-        pipeline = self._client.pipeline(transaction=False)
-        for entry in batch:
-            pipeline.xadd(self.name, {FIELD: entry.event}, maxlen=self._max_length, approximate=True)
-        return list(await pipeline.execute(raise_on_error=False))
+        key, trim = self.name.encode(), ("MAXLEN", "~", self._max_length)
+        return await self._client.run([Command(key, ("XADD", key, *trim, "*", FIELD, entry.event)) for entry in batch])
 
 
 def _is_wrong_type(reply: object) -> bool:

@@ -1,0 +1,218 @@
+"""Clients against real servers of each kind: a socket, a port, a password, Sentinel, and Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract.behaviours import Records, item_keys, pack, records_from_columns
+from service.behaviours import AppendResult, RedisBehaviourStore
+from service.redis_client import Command, RedisUrlError, make_client
+from tests.redis_server import RedisServer, executable, free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.anyio]
+
+SECONDS = 1.0
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.errors: Counter[str] = Counter()
+
+    def store_error(self, kind: str) -> None:
+        self.errors[kind] += 1
+
+    def store_state(self, *, up: bool, breaker_open: bool) -> None:
+        self.up = up
+
+
+def open_store(url: str, observer: Observer | None = None) -> RedisBehaviourStore:
+    return RedisBehaviourStore(
+        make_client(url, timeout_seconds=SECONDS),
+        make_client(url, timeout_seconds=SECONDS),
+        read_length=40,
+        max_length=40,
+        ttl_seconds=100,
+        read_timeout_seconds=SECONDS,
+        write_timeout_seconds=SECONDS,
+        observer=observer or Observer(),
+    )
+
+
+def records(count: int) -> Records:
+    places = np.arange(count)
+    zeros = np.zeros(count)
+    return records_from_columns(
+        item_keys(str(place) for place in places), places + 1, np.full(count, 2, np.uint8), places, zeros
+    )
+
+
+async def check(url: str, users: int = 3) -> None:
+    """Append to and read from a store at this address."""
+    store = open_store(url)
+    try:
+        assert await store.ping()
+        appended = await store.append({f"user-{place}": records(place + 1) for place in range(users)})
+        assert appended == {f"user-{place}": AppendResult(stored=place + 1) for place in range(users)}
+        stored = await store.read([f"user-{place}" for place in range(users)])
+        assert [one.records.tobytes() for one in stored] == [pack(records(place + 1)) for place in range(users)]
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def port_redis() -> Iterator[RedisServer]:
+    server = RedisServer(port=free_port()).start()
+    yield server
+    server.close()
+
+
+async def test_client_speaks_over_a_socket_and_names_itself(redis_server: RedisServer) -> None:
+    await check(redis_server.url)
+    client = make_client(redis_server.url, timeout_seconds=SECONDS)
+    try:
+        assert await client.run([Command(b"", ("CLIENT", "GETNAME"))]) == [b"ranker"]
+    finally:
+        await client.aclose()
+
+
+async def test_client_speaks_over_a_port_in_another_database(port_redis: RedisServer) -> None:
+    await check(f"redis://127.0.0.1:{port_redis.port}/3")
+    assert port_redis.call("DBSIZE") == b":0\r\n"
+
+
+async def test_password_in_the_url_is_used_and_a_wrong_one_degrades(port_redis: RedisServer) -> None:
+    port_redis.call("CONFIG", "SET", "requirepass", "s3cret/%")
+    await check(f"redis://:s3cret%2F%25@127.0.0.1:{port_redis.port}")
+    for url in (f"redis://:wrong@127.0.0.1:{port_redis.port}", f"redis://127.0.0.1:{port_redis.port}"):
+        observer = Observer()
+        store = open_store(url, observer)
+        assert [one.status for one in await store.read(["a"])] == ["unavailable"]
+        assert observer.errors == {"auth": 1}
+        await store.close()
+
+
+async def test_options_in_the_url_cannot_take_the_budget_away() -> None:
+    client = make_client("redis://127.0.0.1:1?socket_timeout=60&decode_responses=true", timeout_seconds=0.02)
+    options = client.redis.connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["socket_connect_timeout"], options["decode_responses"]) == (
+        0.02,
+        0.02,
+        False,
+    )
+    assert options["retry"].get_retries() == 0
+    await client.aclose()
+
+
+async def test_more_callers_than_connections_wait_their_turn(redis_server: RedisServer) -> None:
+    client = make_client(redis_server.url, timeout_seconds=5, max_connections=2)
+    try:
+        ping = [Command(b"", ("PING",))]
+        assert await asyncio.gather(*[client.run(ping) for _ in range(100)]) == [[True]] * 100
+        assert len(client.redis.connection_pool._available_connections) <= 2
+    finally:
+        await client.aclose()
+
+
+async def test_client_finds_the_primary_through_sentinel(port_redis: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port_redis.port} 1\n")
+    command = [executable(), str(configuration), "--sentinel"]
+    with subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as sentinel:
+        try:
+            url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{port}/main"
+            while not await _answers(url):  # noqa: ASYNC110 - the condition is another process's
+                await asyncio.sleep(0.02)
+            await check(url)
+        finally:
+            sentinel.kill()
+
+
+async def _answers(url: str) -> bool:
+    store = open_store(url)
+    try:
+        return await store.ping()
+    finally:
+        await store.close()
+
+
+async def test_client_speaks_to_a_cluster_where_users_live_on_several_nodes() -> None:
+    # The second port of a node, for the cluster's own talk, is its first plus 10,000 and must exist too.
+    ports = [_cluster_port() for _ in range(3)]
+    servers = [RedisServer(port=port, arguments=("--cluster-enabled", "yes")).start() for port in ports]
+    try:
+        bounds = [0, 5461, 10922, 16384]
+        for server, first, stop in zip(servers, bounds, bounds[1:], strict=False):
+            server.call("CLUSTER", "ADDSLOTS", *map(str, range(first, stop)))
+        for port in ports[1:]:
+            servers[0].call("CLUSTER", "MEET", "127.0.0.1", str(port))
+        while not all(_is_whole(server) for server in servers):  # noqa: ASYNC110 - the condition is other processes'
+            await asyncio.sleep(0.02)
+        await check(f"redis+cluster://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}", users=30)
+        assert all(server.call("DBSIZE") != b":0\r\n" for server in servers)
+        servers[0].call("SCRIPT", "FLUSH")
+        store = open_store(f"redis+cluster://127.0.0.1:{ports[1]}")
+        users = [f"user-{place}" for place in range(30)]
+        assert all(one.repeated == 1 for one in (await store.append({user: records(1) for user in users})).values())
+        servers[2].kill()
+        statuses = Counter(one.status for one in await store.read(users))
+        assert statuses["ok"] > 0
+        assert statuses["unavailable"] > 0
+        # Another node takes the dead one's slots, as a replica would: the client finds out by itself.
+        for server in servers[:2]:
+            server.call("CLUSTER", "DELSLOTS", *map(str, range(bounds[2], bounds[3])))
+        servers[0].call("CLUSTER", "ADDSLOTS", *map(str, range(bounds[2], bounds[3])))
+        while {one.status for one in await store.read(users)} != {"ok"}:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+        await store.close()
+    finally:
+        for server in servers:
+            server.close()
+
+
+def _cluster_port() -> int:
+    while (port := free_port()) > 55_000:
+        pass
+    return port
+
+
+def _is_whole(server: RedisServer) -> bool:
+    information = server.call("CLUSTER", "INFO")
+    return b"cluster_state:ok" in information and b"cluster_known_nodes:3" in information
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost",
+        "localhost:6379",
+        "",
+        "redis+sentinel://localhost:26379",
+        "redis+cluster://",
+        "redis://h:port",
+    ],
+)
+def test_unusable_url_is_refused_without_being_repeated(url: str) -> None:
+    with pytest.raises(RedisUrlError) as caught:
+        make_client(url, timeout_seconds=1)
+    assert not url or url not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["rediss://u:p@h:6380/1", "rediss+sentinel://h/main/2", "rediss+cluster://u:p@h1,h2:7000"]
+)
+def test_encrypted_urls_make_clients_that_connect_with_tls(url: str) -> None:
+    client = make_client(url, timeout_seconds=1)
+    if hasattr(client.redis, "connection_pool"):
+        assert "SSL" in client.redis.connection_pool.connection_class.__name__
+    else:
+        assert "SSL" in client.redis.connection_kwargs["connection_class"].__name__
