@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,6 +29,7 @@ TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 Scalar = str | bool | int | float
 Parameters = dict[str, Scalar]
+T = TypeVar("T")
 
 
 class ExperimentsError(ValueError):
@@ -56,6 +57,17 @@ def _half_open(bounds: tuple[int, int]) -> tuple[int, int]:
     if not 0 <= bounds[0] < bounds[1] <= BUCKETS:
         raise ValueError(f"range must be half-open, not empty and inside 0-{BUCKETS}")
     return bounds
+
+
+def _at_least(least: int) -> Callable[[tuple[T, ...]], tuple[T, ...]]:
+    """Check a length after its items: pydantic's own check would count an item with a fault as missing."""
+
+    def check(items: tuple[T, ...]) -> tuple[T, ...]:
+        if len(items) < least:
+            raise ValueError(f"at least {least} needed, not {len(items)}")
+        return items
+
+    return check
 
 
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$"), AfterValidator(_not_reserved)]
@@ -121,7 +133,7 @@ class Condition(Strict):
 class Target(Strict):
     """Who an experiment is for: all conditions hold."""
 
-    all: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=16)]
+    all: Annotated[tuple[Condition, ...], Field(max_length=16), AfterValidator(_at_least(1))]
 
 
 class Arm(Strict):
@@ -144,7 +156,7 @@ class Experiment(Strict):
     owner: Label
     slots: Ranges
     target: Target | None = None
-    arms: Annotated[tuple[Arm, ...], Field(min_length=2, max_length=8)]
+    arms: Annotated[tuple[Arm, ...], Field(max_length=8), AfterValidator(_at_least(2))]
     primary: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
     guardrails: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     secondary: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
@@ -200,7 +212,7 @@ class ExperimentsConfig(Strict):
     unit: Unit = Unit()
     holdout: Holdout | None = None
     overrides: Overrides = Overrides()
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)]
+    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS), AfterValidator(_at_least(1))]
 
     @model_validator(mode="after")
     def _check(self) -> ExperimentsConfig:
