@@ -1,0 +1,187 @@
+"""Every error a caller can meet, and the one place that renders them.
+
+    RankerError
+    ├── InvalidRequest      422 invalid_request      values that cannot be used; the field is named
+    │   ├── Malformed       400                      not JSON, not HTTP, a broken body
+    │   ├── UnsupportedMedia 415                     another content type, an encoding
+    │   ├── HeadersTooLarge 431                      too many or too long header lines
+    │   └── ReceiveTimeout  408                      a request that does not arrive
+    ├── NotFound            404 not_found
+    ├── MethodNotAllowed    405 method_not_allowed
+    ├── TooLarge            413 too_large            body or list over its limit
+    ├── Overloaded          429 overloaded           no permit, or queue full; Retry-After
+    ├── InternalError       500 internal_error       a fault of ours that no other class describes
+    ├── InferenceFailed     500 inference_failed     engine error or non-finite scores
+    ├── NotReady            503 not_ready            loading, draining, no bundle; Retry-After
+    ├── StoreDown           503 store_unavailable    behaviours could not be stored; Retry-After
+    └── DeadlineExceeded    504 deadline_exceeded    no answer in time
+
+Messages are ours: nothing that a client sent stands in them, but for a field's name, cut to 64 characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final, NamedTuple
+
+import orjson
+
+MAX_SHOWN: Final = 64
+MAX_DETAILS: Final = 8
+MAX_BODY_BYTES: Final = 2_048
+
+
+class Detail(NamedTuple):
+    """One field that cannot be used, and why."""
+
+    field: str
+    message: str
+
+
+class RankerError(Exception):
+    """What a caller may be told.
+
+    Args:
+        message: for people; a sentence of ours.
+        field: the field it is about, as the caller named it.
+        retry_after: seconds after which to try again.
+        details: further fields.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    default_message: ClassVar[str] = ""
+    default_retry_after: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        field: str | None = None,
+        retry_after: int | None = None,
+        details: Sequence[Detail] = (),
+    ) -> None:
+        self.message = message or self.default_message
+        self.field = field
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
+        self.details = tuple(details)
+        super().__init__(self.message)
+
+    def body(self, request_id: str) -> bytes:
+        """Return the JSON of the answer, at most 2 KiB."""
+        error: dict[str, object] = {"code": self.code, "message": self.message, "request_id": request_id}
+        if self.field is not None:
+            error["field"] = shown(self.field)
+        details = [{"field": shown(field), "message": message} for field, message in self.details[:MAX_DETAILS]]
+        while details:
+            content = orjson.dumps({"error": {**error, "details": details}})
+            if len(content) <= MAX_BODY_BYTES:
+                return content
+            details.pop()
+        return orjson.dumps({"error": error})
+
+
+class InvalidRequest(RankerError):
+    """Values that cannot be used."""
+
+    code, status = "invalid_request", 422
+    default_message = "The request holds a value that cannot be used."
+
+
+class Malformed(InvalidRequest):
+    """Bytes that are no request."""
+
+    status = 400
+    default_message = "The body is not valid JSON."
+
+
+class UnsupportedMedia(InvalidRequest):
+    """A body in another format."""
+
+    status = 415
+    default_message = "The body must be JSON: Content-Type application/json, and no Content-Encoding."
+
+
+class HeadersTooLarge(InvalidRequest):
+    """Too many header lines, or too long."""
+
+    status = 431
+    default_message = "The request's headers are too large."
+
+
+class ReceiveTimeout(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
+    default_message = "The request did not arrive in time."
+
+
+class NotFound(RankerError):
+    """No such route."""
+
+    code, status = "not_found", 404
+    default_message = "There is no such route."
+
+
+class MethodNotAllowed(RankerError):
+    """A route that knows other methods."""
+
+    code, status = "method_not_allowed", 405
+    default_message = "The route does not know this method."
+
+
+class TooLarge(RankerError):
+    """A body or a list over its limit."""
+
+    code, status = "too_large", 413
+    default_message = "The request is too large."
+
+
+class Overloaded(RankerError):
+    """No permit, or a full queue."""
+
+    code, status = "overloaded", 429
+    default_message = "The service has as much work as it can do."
+    default_retry_after = 1
+
+
+class InternalError(RankerError):
+    """A fault of ours; the log has more under the request id."""
+
+    code, status = "internal_error", 500
+    default_message = "The service failed on this request."
+
+
+class InferenceFailed(RankerError):
+    """The model failed on this request."""
+
+    code, status = "inference_failed", 500
+    default_message = "The model failed on this request."
+
+
+class NotReady(RankerError):
+    """Loading, draining, or without a bundle."""
+
+    code, status = "not_ready", 503
+    default_message = "The service is not ready."
+    default_retry_after = 1
+
+
+class StoreDown(RankerError):
+    """Behaviours could not be stored; sending them again is safe."""
+
+    code, status = "store_unavailable", 503
+    default_message = "The behaviours were not stored; sending them again is safe."
+    default_retry_after = 1
+
+
+class DeadlineExceeded(RankerError):
+    """No answer in time."""
+
+    code, status = "deadline_exceeded", 504
+    default_message = "The deadline passed."
+
+
+def shown(text: str) -> str:
+    """Return at most 64 characters of a caller's text, all of them printable."""
+    return "".join([character if character.isprintable() else "?" for character in text[:MAX_SHOWN]])

@@ -1,0 +1,268 @@
+"""Every metric: name, labels, buckets, help; one method for each event (docs/operations.md lists them).
+
+Labels are closed sets: route templates, statuses, what the experiment file names, bundles. A user, an item, a bucket
+or a text that a client sent is never one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.gc_collector import GCCollector
+
+from contract.assignment import Decision
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+STAGES: Final = ("store", "queue", "encode", "score", "order", "total")
+
+# 0.2 ms to 2 s, dense about a deadline of 20 ms.
+_LATENCY: Final = (
+    0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
+)  # fmt: skip
+_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+_CANDIDATES: Final = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_BATCH_CANDIDATES: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+_LENGTHS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class Metrics:
+    """The metrics of one application.
+
+    Args:
+        registry: one per application, so that two in one process do not meet.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._declare_http(registry)
+        self._declare_ranking(registry)
+        self._declare_store(registry)
+        self._declare_experiments(registry)
+        self._declare_bundles(registry)
+
+    def _declare_http(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self._requests = counter("ranker_requests_total", "Answers sent.", "route", "status", "variant")
+        self._durations = Histogram(
+            "ranker_request_duration_seconds", "From the request's headers to the last byte of a successful answer.",
+            ("route", "variant"), buckets=_LATENCY, registry=registry,
+        )  # fmt: skip
+        self._inflight = Gauge("ranker_inflight_requests", "Requests being answered.", registry=registry)
+        self._connections = Gauge("ranker_connections", "Open connections.", registry=registry)
+        self._closed = counter("ranker_connections_refused_total", "Connections ended by the server.", "reason")
+        self._rejected = counter("ranker_rejected_total", "Requests refused, by reason.", "reason")
+        self._ready = Gauge("ranker_ready", "1 while the service takes rankings.", registry=registry)
+        self._written = counter("ranker_behaviours_written_total", "Behaviours sent to be stored.", "result")
+        self._feedback = counter("ranker_feedback_total", "Activity taken for the analysis.", "action")
+        self._feedback_dropped = counter("ranker_feedback_dropped_total", "Activity that found no room.")
+
+    def _declare_ranking(self, registry: CollectorRegistry) -> None:
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        stages = histogram("ranker_stage_duration_seconds", "Time of a ranking by stage.", _LATENCY, "stage")
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._candidates = histogram("ranker_candidates", "Candidates of a request.", _CANDIDATES)
+        self._lengths = histogram("ranker_sequence_length", "Behaviours that a model read for a request.", _LENGTHS)
+        self._batch_rows = histogram("ranker_batch_rows", "Requests of a batch.", _ROWS, "bundle")
+        self._batch_candidates = histogram(
+            "ranker_batch_candidates", "Candidates of a batch (of the store: users).", _BATCH_CANDIDATES, "bundle"
+        )
+        self._queue_depth = Gauge("ranker_queue_depth", "Requests waiting for a batch.", ("bundle",), registry=registry)
+        unknown = Counter("ranker_unknown_items_total", "Items the model has never seen.", ("kind",), registry=registry)
+        self._unknown = {kind: unknown.labels(kind) for kind in ("behaviour", "candidate")}
+        cache = Counter("ranker_state_cache_total", "Look-ups of user states.", ("result",), registry=registry)
+        self._cache = {hit: cache.labels("hit" if hit else "miss") for hit in (True, False)}
+        self._degraded = Counter(
+            "ranker_degraded_total", "Answers that went without something.", ("reason",), registry=registry
+        )
+
+    def _declare_store(self, registry: CollectorRegistry) -> None:
+        self._store_up = Gauge("ranker_store_up", "1 while the store answers.", registry=registry)
+        self._store_errors = Counter("ranker_store_errors_total", "Errors of the store.", ("kind",), registry=registry)
+        self._breaker = Gauge("ranker_store_breaker_open", "1 while the store is left alone.", registry=registry)
+        self._stream_depth = Gauge(
+            "ranker_stream_queue_depth", "Events waiting to be written.", ("stream",), registry=registry
+        )
+
+    def _declare_experiments(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self._assignments = counter(
+            "ranker_assignments_total", "Decisions of a layer.", "layer", "experiment", "variant", "reason"
+        )
+        self._exposures = counter("ranker_exposures_total", "Exposures taken.", "experiment", "variant")
+        self._exposures_dropped = counter(
+            "ranker_exposures_dropped_total", "Exposures that found no room.", "experiment", "variant"
+        )
+        self._overrides = counter("ranker_overrides_rejected_total", "Override headers that were ignored.", "reason")
+        self._reloads = counter("ranker_experiments_reload_total", "Looks at the experiment file.", "result")
+        self._experiments = Gauge(
+            "ranker_experiments_info", "1 for the experiment file in force.", ("digest", "revision"), registry=registry
+        )
+        self._reloaded_at = Gauge(
+            "ranker_experiments_last_success_timestamp_seconds",
+            "When the file in force was last found to be good.",
+            registry=registry,
+        )
+
+    def _declare_bundles(self, registry: CollectorRegistry) -> None:
+        names = ("bundle", "model", "version", "provider")
+        self._bundles = Gauge("ranker_bundle_info", "1 for each bundle that is loaded.", names, registry=registry)
+        self._loads = Counter("ranker_bundle_load_total", "Loadings of a bundle.", ("result",), registry=registry)
+        self._engine_failures = Counter(
+            "ranker_engine_failures_total", "Runs of a graph that failed.", ("bundle",), registry=registry
+        )
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    # --- HTTP
+
+    def request_started(self) -> None:
+        """Count a request in."""
+        self._inflight.inc()
+
+    def request_finished(self, route: str, status: int, variant: str, seconds: float) -> None:
+        """Count a request out; only good answers feed the durations, or fast refusals would look like speed."""
+        self._inflight.dec()
+        self._requests.labels(route, status, variant).inc()
+        if status < 400:
+            self._durations.labels(route, variant).observe(seconds)
+
+    def refused_by_protocol(self, status: int) -> None:
+        """Count an answer to something that never became a request."""
+        self._requests.labels("none", status, "none").inc()
+
+    def connections(self, count: int) -> None:
+        """Note how many connections are open."""
+        self._connections.set(count)
+
+    def connection_refused(self, reason: str) -> None:
+        """Count a connection that the server ended: slow headers, slow body, too many, ..."""
+        self._closed.labels(reason).inc()
+
+    def rejected(self, reason: str) -> None:
+        """Count a request that was refused, by a closed list of reasons."""
+        self._rejected.labels(reason).inc()
+
+    def ready(self, is_ready: bool) -> None:
+        """Note whether rankings are taken."""
+        self._ready.set(is_ready)
+
+    def behaviours_written(self, *, stored: int, repeated: int, refused: int) -> None:
+        """Count behaviours that were sent to be stored."""
+        for result, count in (("stored", stored), ("repeated", repeated), ("refused", refused)):
+            self._written.labels(result).inc(count)
+
+    def feedback(self, action: str) -> None:
+        """Count activity that was taken."""
+        self._feedback.labels(action).inc()
+
+    def feedback_dropped(self, _labels: tuple[str, ...] = ()) -> None:
+        """Count activity that found no room."""
+        self._feedback_dropped.inc()
+
+    # --- ranking
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """Observe the stages of one ranking; names as in STAGES."""
+        for stage, duration in seconds.items():
+            self._stages[stage].observe(duration)
+
+    def candidates(self, count: int, unknown: int) -> None:
+        """Observe how many candidates a request has, and how many of them the model has never seen."""
+        self._candidates.observe(count)
+        self._unknown["candidate"].inc(unknown)
+
+    def sequence(self, used: int, unknown: int) -> None:
+        """Observe how many behaviours a model read, and how many it passed over as unknown."""
+        self._lengths.observe(used)
+        self._unknown["behaviour"].inc(unknown)
+
+    def state_cache(self, hit: bool) -> None:
+        """Count a look-up of a user's state."""
+        self._cache[hit].inc()
+
+    def degraded(self, reason: str) -> None:
+        """Count an answer that went without something."""
+        self._degraded.labels(reason).inc()
+
+    def queue_depth(self, name: str, entries: int) -> None:
+        """Note how many entries wait in a batcher."""
+        self._queue_depth.labels(name).set(entries)
+
+    def batch(self, name: str, rows: int, cost: int) -> None:
+        """Observe a batch that is about to run."""
+        self._batch_rows.labels(name).observe(rows)
+        self._batch_candidates.labels(name).observe(cost)
+
+    # --- store and streams
+
+    def store_error(self, kind: str) -> None:
+        """Count an error of a closed list of kinds."""
+        self._store_errors.labels(kind).inc()
+
+    def store_state(self, *, up: bool, breaker_open: bool) -> None:
+        """Note whether the store answers, and whether it is asked."""
+        self._store_up.set(up)
+        self._breaker.set(breaker_open)
+
+    def watch_stream(self, name: str, depth: Callable[[], int]) -> None:
+        """Ask for a stream's depth at each scrape."""
+        self._stream_depth.labels(name).set_function(depth)
+
+    # --- experiments
+
+    def assigned(self, decision: Decision) -> None:
+        """Count what each layer decided."""
+        for layer in decision.layers:
+            self._assignments.labels(layer.layer, layer.experiment or "none", layer.arm or "none", layer.reason).inc()
+
+    def exposure(self, experiment: str, variant: str) -> None:
+        """Count an exposure that was taken."""
+        self._exposures.labels(experiment, variant).inc()
+
+    def exposure_dropped(self, labels: tuple[str, ...]) -> None:
+        """Count an exposure that found no room; labels are its experiment and variant."""
+        self._exposures_dropped.labels(*labels).inc()
+
+    def override_rejected(self, reason: str) -> None:
+        """Count an override header that was ignored."""
+        self._overrides.labels(reason).inc()
+
+    def experiments_reloaded(self, result: str) -> None:
+        """Count an attempt to load the experiment file."""
+        self._reloads.labels(result).inc()
+
+    def experiments_in_force(self, digest: str, revision: str) -> None:
+        """Note which file is in force, and that it was known to be good just now."""
+        self._experiments.clear()
+        self._experiments.labels(digest, revision).set(1)
+        self._reloaded_at.set_to_current_time()
+
+    # --- bundles
+
+    def bundle_loaded(self, result: str) -> None:
+        """Count a loading: `ok` or `failed`."""
+        self._loads.labels(result).inc()
+
+    def bundle_served(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is loaded, and where it truly runs."""
+        self._bundles.labels(f"{model}@{version}", model, version, provider).set(1)
+
+    def bundle_dropped(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is not loaded any more."""
+        self._bundles.remove(f"{model}@{version}", model, version, provider)
+
+    def engine_failed(self, bundle: str) -> None:
+        """Count a run of a graph that failed."""
+        self._engine_failures.labels(bundle).inc()
