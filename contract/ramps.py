@@ -104,7 +104,10 @@ def _arms(experiment: Experiment) -> dict[str, tuple[set[int], dict[str, object]
 
 _RULES: tuple[tuple[str, Callable[[Experiment, Experiment], bool]], ...] = (
     ("a running experiment can only go on or be stopped", lambda old, new: new.status != "draft"),
-    ("slots can only be added while it runs", lambda old, new: _slots(old) <= _slots(new)),
+    (
+        "slots can only be added while it runs",
+        lambda old, new: new.status == "stopped" or _slots(old) <= _slots(new),
+    ),
     ("end can only be extended while it runs", lambda old, new: old.end <= new.end),
     ("arms, their ranges and params cannot change while it runs", lambda old, new: _arms(old) == _arms(new)),
     (
