@@ -1,1 +1,1 @@
-"""models"""
+"""Networks; torch and the contract only; no files except checkpoints."""

@@ -1,1 +1,1 @@
-"""models/baselines"""
+"""The systems that the two main models are compared with; one paper, one file."""

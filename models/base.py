@@ -1,0 +1,107 @@
+"""What every model is: `encode` once per user, `score` for each candidate, `loss` in training.
+
+Symbols: B rows, T sequence length, M flat candidates of all rows, I items, d width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from contract.tensors import RowInput, SequenceColumn
+
+Tensors = dict[str, Tensor]
+ServingClass = Literal["A", "B", "C", "D", "E"]
+
+MASKED = -1e9  # not -inf: a row of nothing but padding must stay finite
+
+
+class Encoded(NamedTuple):
+    """The state of B users, each tensor with leading dimension B, and what explains it to people."""
+
+    state: Tensors
+    explanation: Tensors
+
+
+class Scored(NamedTuple):
+    """Scores (M,) of flat candidates, and what explains them to people, each (M,)."""
+
+    scores: Tensor
+    explanation: Tensors
+
+
+class TrainingBatch(NamedTuple):
+    """One step's rows: inputs by name, the item that came next (B,), and drawn negatives (B, n) where a recipe asks."""
+
+    inputs: Tensors
+    targets: Tensor
+    negatives: Tensor | None
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a model's shape and start depend on; index 0 is padding or unknown everywhere.
+
+    Attributes:
+        item_count: I, items without padding.
+        user_count: users without the unknown one.
+        item_popularity: float32 (I+1,), training interactions by item index.
+        item_features: by field, int64 (I+1, width); width > 1 for multi-valued fields.
+        cardinalities: by field, one more than the largest value.
+    """
+
+    item_count: int
+    user_count: int
+    item_popularity: NDArray[np.float32]
+    item_features: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    cardinalities: dict[str, int] = field(default_factory=dict)
+
+
+class SequentialRecommender(nn.Module):
+    """A model of two verbs. Subclasses set the class attributes and write `encode`, `score` and `loss`.
+
+    Attributes:
+        serving_class: what a candidate costs (A dot product, B several, C small network, D attention, E everything).
+        columns: behaviour columns that `encode` reads; `items` (B, T) int64 always, 0 is padding, newest last.
+        row_inputs: per-row inputs that `encode` reads.
+        length: T.
+    """
+
+    serving_class: ClassVar[ServingClass]
+    columns: tuple[SequenceColumn, ...] = ("items",)
+    row_inputs: tuple[RowInput, ...] = ()
+    length: int
+    item_count: int
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Compute all that does not depend on a candidate, from the inputs that `columns` and `row_inputs` name."""
+        raise TypeError(f"{type(self).__name__} has no encode")
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Score flat candidates (M,), each under the state of its row (M,)."""
+        raise TypeError(f"{type(self).__name__} has no score")
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Score every item for every row: (B, I+1); column 0 is padding and means nothing."""
+        some = next(iter(state.values()))
+        items = torch.arange(self.item_count + 1, device=some.device)
+        rows = torch.arange(len(some), device=some.device)
+        flat = self.score(state, items.repeat(len(some)), rows.repeat_interleave(len(items)))
+        return flat.scores.view(len(some), -1)
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return the mean training loss of a batch, a scalar."""
+        raise TypeError(f"{type(self).__name__} has no loss")
+
+
+def log_popularity(counts: NDArray[np.float32]) -> Tensor:
+    """Return log(p_i / mean p) by item index (I+1,), smoothed by one count; 0 for padding."""
+    smoothed = torch.from_numpy(counts.astype(np.float32)) + 1.0
+    bias = torch.log(smoothed / smoothed[1:].mean())
+    bias[0] = 0.0
+    return bias

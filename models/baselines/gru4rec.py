@@ -1,0 +1,74 @@
+"""GRU4Rec: the last state of a GRU over the sequence, against all items.
+
+Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016,
+https://arxiv.org/abs/1511.06939, in the form of RecBole's `gru4rec`
+(https://github.com/RUCAIBox/RecBole): a GRU without biases, a dense layer, full softmax at
+the last position of every prefix.
+
+Departures from the original: no session-parallel batches, no sampled ranking loss.
+
+Symbols: B rows, T length, d width, M flat candidates, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.objectives import full_softmax
+
+
+@dataclass(frozen=True)
+class GRU4RecConfig:
+    """Sizes.
+
+    Attributes:
+    length: T.
+    width: d of items.
+    hidden: size of the GRU's state.
+    dropout: on the item vectors.
+    """
+
+    length: int = 50
+    width: int = 64
+    hidden: int = 128
+    dropout: float = 0.3
+
+
+class GRU4Rec(SequentialRecommender):
+    """State: `user` (B, d)."""
+
+    serving_class: ClassVar[ServingClass] = "A"
+
+    def __init__(self, config: GRU4RecConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.length, self.item_count = config.length, facts.item_count
+        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
+        nn.init.xavier_normal_(self.items.weight)
+        with torch.no_grad():
+            self.items.weight[0] = 0.0
+        self.dropout = nn.Dropout(config.dropout)
+        # Without biases the state stays exactly zero over left padding (zero vectors), so no packing is needed.
+        self.gru = nn.GRU(config.width, config.hidden, bias=False, batch_first=True)
+        self.dense = nn.Linear(config.hidden, config.width)
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Return the dense layer over the GRU's state at the newest behaviour; its bias for an empty history."""
+        states, _ = self.gru(self.dropout(self.items(inputs["items"])))
+        return Encoded({"user": self.dense(states[:, -1])}, {})
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return dot products of users and candidates."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1), {})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return dot products with every item, (B, I+1)."""
+        return state["user"] @ self.items.weight.T
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return full-softmax cross-entropy at the last position."""
+        return full_softmax(self.score_all(self.encode(batch.inputs).state), batch.targets)

@@ -1,0 +1,123 @@
+"""SASRec: causal self-attention over the sequence, against all items.
+
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, in the
+form of RecBole's `sasrec` (https://github.com/RUCAIBox/RecBole): post-norm blocks, learnt positions, full softmax at the
+last position of every prefix.
+
+Departures from the original: no binary cross-entropy at every position, no pre-norm on the query, no square-root
+scaling. Positions are indexed by recency (the last slot is always the newest behaviour), padded keys are masked, and the last
+block computes the last position alone, which is the only one read.
+
+Symbols: B rows, T length, d width, h heads, M flat candidates, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.base import (
+    MASKED,
+    DatasetFacts,
+    Encoded,
+    Scored,
+    SequentialRecommender,
+    ServingClass,
+    Tensors,
+    TrainingBatch,
+)
+from models.objectives import full_softmax
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """Sizes.
+
+    Attributes:
+    length: T.
+    width: d.
+    blocks: attention blocks.
+    heads: h, a divisor of d.
+    inner: width of the feed-forward layers.
+    dropout: everywhere.
+    """
+
+    length: int = 50
+    width: int = 64
+    blocks: int = 2
+    heads: int = 2
+    inner: int = 256
+    dropout: float = 0.2
+
+
+class Block(nn.Module):
+    """Multi-head attention and a feed-forward net, each with dropout, a residual and a norm after it."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.heads = config.heads
+        self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
+        self.inner = nn.Sequential(nn.Linear(d, config.inner), nn.GELU(), nn.Linear(config.inner, d))
+        self.norm_attention, self.norm_inner = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor, *, last: bool) -> Tensor:
+        """Map (B, T, d) to itself, or to its last position (B, 1, d); `bias` (B, 1, T, T) is added to the logits."""
+        asked, bias = (x[:, -1:], bias[:, :, -1:]) if last else (x, bias)
+        q, k, v = (self._split(layer(y)) for layer, y in ((self.query, asked), (self.key, x), (self.value, x)))
+        weights = (q @ k.transpose(-1, -2) / (q.shape[-1] ** 0.5) + bias).softmax(dim=-1)
+        mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
+        asked = self.norm_attention(asked + self.dropout(self.out(mixed)))
+        return torch.as_tensor(self.norm_inner(asked + self.dropout(self.inner(asked))))
+
+    def _split(self, x: Tensor) -> Tensor:
+        B, T, d = x.shape
+        return x.view(B, T, self.heads, d // self.heads).transpose(1, 2)
+
+
+class SASRec(SequentialRecommender):
+    """State: `user` (B, d)."""
+
+    serving_class: ClassVar[ServingClass] = "A"
+
+    def __init__(self, config: SASRecConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.length, self.item_count = config.length, facts.item_count
+        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
+        self.positions = nn.Parameter(torch.empty(config.length, config.width))
+        self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
+        with torch.no_grad():
+            self.items.weight[0] = 0.0
+        causal = torch.triu(torch.ones(config.length, config.length), diagonal=1) * MASKED
+        self.register_buffer("causal", causal, persistent=False)
+
+    causal: Tensor
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Return the last block's output at the newest behaviour; an empty history attends to nothing but padding."""
+        ids = inputs["items"]
+        mask = (ids > 0).to(self.items.weight.dtype)
+        bias = self.causal + (1 - mask)[:, None, None, :] * MASKED
+        x = self.dropout(self.norm(self.items(ids) + self.positions)) * mask[..., None]
+        for place, block in enumerate(self.blocks, start=1):
+            x = block(x, bias, last=place == len(self.blocks))
+        return Encoded({"user": x[:, -1]}, {})
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return dot products of users and candidates."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1), {})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return dot products with every item, (B, I+1)."""
+        return state["user"] @ self.items.weight.T
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return full-softmax cross-entropy at the last position."""
+        return full_softmax(self.score_all(self.encode(batch.inputs).state), batch.targets)

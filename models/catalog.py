@@ -1,0 +1,51 @@
+"""Every model by name, written by hand so that an editor can follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.popularity import Popularity, PopularityConfig
+from models.baselines.sasrec import SASRec, SASRecConfig
+from models.mgnm import MGNM, MGNMConfig
+from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model's constructor and the type of its config."""
+
+    module: Callable[[Any, DatasetFacts], SequentialRecommender]
+    config: type[Any]
+
+    def configure(self, config: dict[str, Any]) -> Any:  # the config's type differs by model
+        """Return the typed config.
+
+        Raises:
+            ValueError: a key that the config does not know, named, or a value it refuses.
+        """
+        known = {field.name for field in fields(self.config)}
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise ValueError(f"model config: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        return self.config(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+
+    def build(self, config: dict[str, Any], facts: DatasetFacts) -> SequentialRecommender:
+        """Return a fresh model.
+
+        Raises:
+            ValueError: as `configure`.
+        """
+        return self.module(self.configure(config), facts)
+
+
+MODELS: dict[str, ModelEntry] = {
+    "popularity": ModelEntry(Popularity, PopularityConfig),
+    "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig),
+    "sasrec": ModelEntry(SASRec, SASRecConfig),
+    "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
+    "mgnm": ModelEntry(MGNM, MGNMConfig),
+}

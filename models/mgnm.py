@@ -1,0 +1,264 @@
+"""MGNM: multi-grained interests from user-aware graph convolution and capsules, the best level wins.
+
+Tian et al., "When Multi-Level Meets Multi-Interest: A Multi-Grained Neural Model for Sequential Recommendation", SIGIR
+2022, https://arxiv.org/abs/2205.01286. Written from its equations; nothing of the published code is copied.
+
+| Equation | Here |
+| --- | --- |
+| (1) user-aware adjacency | `_adjacency` |
+| (2) graph convolution, (3) normalisation | `_levels`, `_normalised` |
+| (5)-(9) capsule routing, (10) its BiLSTM | `_interests`, `_rnn` |
+| (11) projection of interests | `_interests` (`projection`) |
+| (12)-(14) attention over interests, best level | `score` |
+| (14)-(17) loss | `loss` |
+
+Departures, each a switch or forced by correctness:
+- Routing logits start at zero, not at a random draw per forward pass: scores are a function of the input.
+- The BiLSTM reads each row alone, by its own length. The published code mixes rows of a batch through a wrong
+  reshape, and so sees labels through batch positions.
+- An item bias that starts at log popularity, and capsule matrices that start near the identity (`aligned_start`):
+  without them every system of this kind stays near popularity.
+- `projection="linear"` by default; the paper's ReLU is a switch.
+- The loss is softmax over the target and its negatives, or the paper's binary cross-entropy with the bias's intercept.
+- An unknown user's vector is all ones, which makes the graph user-free.
+
+Symbols: B rows, T length, d width, K interests, L levels above the raw one, M flat candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import (
+    DatasetFacts,
+    Encoded,
+    Scored,
+    SequentialRecommender,
+    ServingClass,
+    Tensors,
+    TrainingBatch,
+    log_popularity,
+)
+from models.objectives import binary, sampled_softmax
+
+
+@dataclass(frozen=True)
+class MGNMConfig:
+    """Sizes and switches.
+
+    Attributes:
+        length: T.
+        width: d.
+        interests: K.
+        levels: graph convolutions; level 0 is the raw sequence.
+        rnn_width: hidden size of the BiLSTM per direction; 0 leaves the BiLSTM out.
+        rnn_gradient_every: training steps between those that reach the BiLSTM (it only moves routing logits).
+        user_aware: whether the adjacency uses the user's vector (eq 1).
+        norm: symmetric normalisation of eq 3, or none.
+        positional: one capsule matrix per position too (indexed by recency), as in the published code.
+        projection: of interests (eq 11).
+        aligned_start: capsule and projection matrices start near the identity.
+        popularity_bias: item bias that starts at log popularity.
+        objective: softmax over target and negatives, or binary cross-entropy.
+        negatives: per positive, for the intercept of binary cross-entropy.
+        l1: weight of the sum of |A|, per row of the batch.
+        l2: weight of half the squared norm of all weights, per row of the batch.
+        dropout: on item vectors of the history.
+    """
+
+    length: int = 50
+    width: int = 32
+    interests: int = 4
+    levels: int = 1
+    rnn_width: int = 16
+    rnn_gradient_every: int = 1
+    user_aware: bool = True
+    norm: Literal["sym", "none"] = "sym"
+    positional: bool = False
+    projection: Literal["relu", "linear", "none"] = "linear"
+    aligned_start: bool = True
+    popularity_bias: bool = True
+    objective: Literal["softmax", "bce"] = "softmax"
+    negatives: int = 100
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.2
+
+
+class MGNM(SequentialRecommender):
+    """State: `interests` (B, L+1, K, d). Explanation of a score: `level` (M,), the level that won."""
+
+    serving_class: ClassVar[ServingClass] = "B"
+    row_inputs = ("user",)
+
+    def __init__(self, config: MGNMConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
+        d, K = config.width, config.interests
+        self.items = nn.Embedding(facts.item_count + 1, d, padding_idx=0)
+        self.users = nn.Embedding(facts.user_count + 1, d)
+        self.bias = nn.Parameter(torch.zeros(facts.item_count + 1))
+        self.convolution = nn.Linear(d, d)
+        self.capsules = nn.Parameter(torch.empty(*((config.length,) if config.positional else ()), K, d, d))
+        self.projection = nn.Parameter(torch.empty(K, d, d))
+        if config.rnn_width:
+            self.forward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
+            self.backward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
+            self.rnn_out = nn.Linear(2 * config.rnn_width, K * d)
+        self.dropout = nn.Dropout(config.dropout)
+        self._step = 0
+        self._start(facts)
+
+    @torch.no_grad()
+    def _start(self, facts: DatasetFacts) -> None:
+        config = self.config
+        nn.init.normal_(self.items.weight, std=0.1)
+        self.items.weight[0] = 0.0
+        nn.init.ones_(self.users.weight)  # every user starts as the unknown one
+        eye = torch.eye(config.width)
+        if config.aligned_start:
+            nn.init.normal_(self.capsules, std=0.1 / math.sqrt(config.width)).add_(eye)
+            self.projection.copy_(3 * eye.expand_as(self.projection))
+            self.convolution.weight.copy_(eye)
+            nn.init.zeros_(self.convolution.bias)
+        else:
+            for matrices in (self.capsules, self.projection):
+                nn.init.normal_(matrices, std=1 / math.sqrt(config.width))
+        if config.popularity_bias:
+            self.bias.copy_(log_popularity(facts.item_popularity))
+            if config.objective == "bce":
+                self.bias.sub_(math.log(config.negatives))
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Return the interests of every level (sections 2 and 3 of the paper)."""
+        q, _ = self._encode(inputs)
+        return Encoded({"interests": q}, {})
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return the best level's attended dot product plus the item's bias, and which level it was (eq 12-14)."""
+        dots = (state["interests"][rows] * self.items(candidates)[:, None, None, :]).sum(-1)  # (M, L+1, K)
+        best, level = self._attended(dots).max(dim=-1)
+        return Scored(best + self.bias[candidates], {"level": level})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return `score` of every item by one product, (B, I+1)."""
+        interests = state["interests"]
+        dots = interests.flatten(0, 2) @ self.items.weight.T  # (B * (L+1) * K, I+1)
+        by_level = self._attended(dots.view(*interests.shape[:3], -1).movedim(-1, 1))  # (B, I+1, L+1)
+        return by_level.amax(dim=-1) + self.bias
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return the loss summed over levels (eq 14-17), a mean over rows."""
+        if batch.negatives is None:
+            raise ValueError("mgnm: the recipe must draw negatives")
+        q, adjacency = self._encode(batch.inputs)
+        items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)
+        dots = torch.einsum("blkd,bnd->bnlk", q, self.items(items))
+        logits = (self._attended(dots) + self.bias[items][..., None]).movedim(-1, 1)  # (B, L+1, 1+n)
+        objective = sampled_softmax if self.config.objective == "softmax" else binary
+        fit = objective(logits).sum(dim=1).mean()
+        rows = len(batch.targets)
+        if self.config.l1:
+            fit = fit + self.config.l1 * adjacency.sum() / rows
+        if self.config.l2:
+            fit = fit + self.config.l2 * 0.5 * sum((w * w).sum() for w in self.parameters()) / rows
+        return fit
+
+    @staticmethod
+    def _attended(dots: Tensor) -> Tensor:
+        """Return the softmax-weighted mean over interests (last axis): the dot product with the attended interest."""
+        return (dots.softmax(dim=-1) * dots).sum(-1)
+
+    def _encode(self, inputs: Tensors) -> tuple[Tensor, Tensor]:
+        ids = inputs["items"]
+        mask = (ids > 0).to(self.items.weight.dtype)  # (B, T)
+        x = self.dropout(self.items(ids)) * mask[..., None]
+        adjacency = self._adjacency(x, mask, inputs["user"])
+        levels = self._levels(x, mask, adjacency)
+        self._step += self.training
+        interests = [self._interests(level, mask) for level in levels]
+        return torch.stack(interests, dim=1), adjacency
+
+    def _adjacency(self, x: Tensor, mask: Tensor, user: Tensor) -> Tensor:
+        """Eq 1: sigma(sum_k x_ik x_jk u_k), zero on padding; (B, T, T)."""
+        left = x
+        if self.config.user_aware:
+            known = (user > 0).to(x.dtype)[:, None]
+            left = x * (self.users(user) * known + (1 - known))[:, None, :]
+        return torch.sigmoid(left @ x.transpose(1, 2)) * mask[:, :, None] * mask[:, None, :]
+
+    def _levels(self, x: Tensor, mask: Tensor, adjacency: Tensor) -> list[Tensor]:
+        """Eq 2 and 3: the raw sequence and each convolution of the one before, W shared by the levels."""
+        graph = adjacency
+        if self.config.norm == "sym":
+            graph = _normalised(torch.diag_embed(mask) + _normalised(adjacency))
+        levels = [x]
+        for _ in range(self.config.levels):
+            levels.append(F.leaky_relu(self.convolution(graph @ levels[-1]), 0.2) * mask[..., None])
+        return levels
+
+    def _interests(self, level: Tensor, mask: Tensor) -> Tensor:
+        """Eq 5-11: three routing passes, the second over what the BiLSTM adds; (B, K, d)."""
+        if self.config.positional:
+            z = torch.einsum("btd,tkde->bkte", level, self.capsules)
+        else:
+            z = torch.einsum("btd,kde->bkte", level, self.capsules)
+        z = z * mask[:, None, :, None]
+        still = z.detach() if self.training else z
+        logits = torch.zeros_like(z[..., 0])  # (B, K, T)
+        logits = logits + self._agreement(still, _capsules(still, logits, mask))
+        routed = still + self._rnn(still, mask) if self.config.rnn_width else still
+        logits = logits + self._agreement(routed, _capsules(routed, logits, mask))
+        o = _capsules(z, logits, mask)
+        if self.config.projection == "none":
+            return o
+        q = torch.einsum("bkd,kde->bke", o, self.projection)
+        return F.relu(q) if self.config.projection == "relu" else q
+
+    @staticmethod
+    def _agreement(z: Tensor, o: Tensor) -> Tensor:
+        return (z * o[:, :, None, :]).sum(-1)
+
+    def _rnn(self, z: Tensor, mask: Tensor) -> Tensor:
+        """Eq 10: a BiLSTM over each row's own real positions, exact for left padding; (B, K, T, d)."""
+        B, K, T, d = z.shape
+        sequence = z.transpose(1, 2).reshape(B, T, K * d)
+        places = torch.arange(T, device=z.device)
+        length = mask.sum(dim=1, keepdim=True).to(torch.int64)  # (B, 1)
+        to_left = torch.remainder(places + T - length, T)  # real positions first, padding after them
+        back = torch.remainder(places + length, T)
+        mirror = torch.where(places < length, length - 1 - places, places)
+        shifted = _gather(sequence, to_left)
+        # The gradient of this part moves routing logits alone, and costs more than all the rest.
+        skipped = self.training and self._step % self.config.rnn_gradient_every != 0
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not skipped):
+            forward, _ = self.forward_rnn(shifted)
+            backward, _ = self.backward_rnn(_gather(shifted, mirror))
+            out = self.rnn_out(torch.cat((forward, _gather(backward, mirror)), dim=-1))
+        out = _gather(out, back) * mask[..., None]
+        return out.view(B, T, K, d).transpose(1, 2)
+
+
+def _normalised(matrix: Tensor) -> Tensor:
+    """Return D^-1/2 M D^-1/2 with D the row sums; zero rows stay zero."""
+    degree = matrix.sum(dim=-1)
+    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+    return matrix * root[:, :, None] * root[:, None, :]
+
+
+def _capsules(z: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Return squash(sum_t c_kt z_kt) with c = softmax over interests of the logits (B, K, T)."""
+    v = ((logits.softmax(dim=1) * mask[:, None, :])[..., None] * z).sum(dim=2)  # (B, K, d)
+    square = (v * v).sum(-1, keepdim=True)
+    return square / (1 + square) * v * torch.rsqrt(square + 1e-9)
+
+
+def _gather(sequence: Tensor, index: Tensor) -> Tensor:
+    """Return sequence (B, T, C) with its positions in the order of index (B, T)."""
+    return torch.gather(sequence, 1, index[..., None].expand(-1, -1, sequence.shape[-1]))

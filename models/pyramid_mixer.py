@@ -1,0 +1,421 @@
+"""Pyramid Mixer: an MLP-Mixer across behaviours and across features, stacked over short, middle and long periods.
+
+Gong et al., "Pyramid Mixer: Multi-dimensional Multi-period Interest Modeling for Sequential Recommendation", SIGIR
+2025, https://arxiv.org/abs/2506.16942. No code is public and the body of the paper was out of reach: the parts (two
+mixers in parallel, adaptive fusion, pyramid, low rank, cross-period module) are the paper's, their equations are one
+consistent reading of it, written out in docs/models.md, with every component behind a switch.
+
+| Part | Here |
+| --- | --- |
+| cross-behaviour mixer, own weights per field | `CrossBehaviour` |
+| cross-feature mixer, the same weights at every position | `CrossFeature` |
+| adaptive fusion of both | `MixerLayer` |
+| low-rank weights | `LowRank` |
+| pyramid: halving the sequence between scales | `Halving` |
+| within a period, among periods, readout | `CrossPeriod` |
+| next-item head (class A), ranking head (class C) | `score`, `RankingHead` |
+
+Departures: `readout="concat"`, `item_side`, `side_group`, behaviour fields `rating` and `gap`, and the item bias from
+log popularity are additions of ours, off or on by recipe.
+
+Symbols: B rows, L length, F fields, d width, C = F*d channels, S scales, M flat candidates, I items.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.base import (
+    MASKED,
+    DatasetFacts,
+    Encoded,
+    Scored,
+    SequentialRecommender,
+    ServingClass,
+    Tensors,
+    TrainingBatch,
+    log_popularity,
+)
+from models.objectives import binary, full_softmax
+
+GAP_BINS = 32
+RATING_BINS = 26
+
+
+@dataclass(frozen=True)
+class PyramidMixerConfig:
+    """Sizes and switches; the names in brackets are those of docs/models.md.
+
+    Attributes:
+        length: L, a multiple of 2^(scales-1).
+        width: d.
+        scales: S.
+        layers: mixer layers per scale (n_s).
+        expand_behaviour: hidden over input size of the cross-behaviour mixer (eL).
+        expand_feature: the same of the cross-feature mixer (eC).
+        rank_behaviour: of the cross-behaviour matrices (rL).
+        rank_feature: of the cross-feature and halving matrices (rC).
+        rank_gate: of the fusion gate (rg).
+        low_rank: False keeps full matrices.
+        side: item features read as fields of a behaviour.
+        rating, gap: the behaviour's value, and the log of the time since the one before, as fields.
+        side_group: all fields but the item share one d-wide field.
+        item_side: the candidate's vector is its id row plus a linear map of its features.
+        cross_behaviour, cross_feature, cross_period: components, each off for an ablation.
+        fusion: gate, or the plain mean of both mixers.
+        pyramid: pool halves the sequence; window reads the newest L/2^(S-1-s) behaviours at scale s.
+        causal: lower-triangular mixing along L, full rank.
+        readout: of the periods, weighted mean (attention) or all of them side by side (concat).
+        activation: gelu, or silu, whose backward is far cheaper on a CPU.
+        head: next_item (softmax over all items), or ranking (binary, for click or long view).
+        popularity_bias: item bias that starts at log popularity.
+        dropout: after the input, inside the feature mixer, and on each residual.
+    """
+
+    length: int = 52
+    width: int = 64
+    scales: int = 3
+    layers: int = 2
+    expand_behaviour: int = 2
+    expand_feature: int = 2
+    rank_behaviour: int = 8
+    rank_feature: int = 64
+    rank_gate: int = 32
+    low_rank: bool = True
+    side: tuple[str, ...] = ()
+    rating: bool = False
+    gap: bool = False
+    side_group: bool = False
+    item_side: bool = False
+    cross_behaviour: bool = True
+    cross_feature: bool = True
+    cross_period: bool = True
+    fusion: Literal["gate", "mean"] = "gate"
+    pyramid: Literal["pool", "window"] = "pool"
+    causal: bool = False
+    readout: Literal["attention", "concat"] = "attention"
+    activation: Literal["gelu", "silu"] = "gelu"
+    head: Literal["next_item", "ranking"] = "next_item"
+    popularity_bias: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.length % 2 ** (self.scales - 1):
+            raise ValueError(f"pyramid_mixer: length {self.length} is no multiple of 2^(scales-1)")
+
+
+class LowRank(nn.Module):
+    """x -> (x Q) P + b, nothing between; `groups` of weights where each has its own (G, ..., i) -> (G, ..., o).
+
+    Both factors start so that Var((QP)_ij) is Xavier's. Full rank when `rank` is 0.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, groups: int = 0) -> None:
+        super().__init__()
+        lead = (groups,) if groups else ()
+        self.bias = nn.Parameter(torch.zeros(*lead, *((1,) if groups else ()), outputs))
+        sizes = ((inputs, rank), (rank, outputs)) if rank else ((inputs, outputs),)
+        self.factors = nn.ParameterList(nn.Parameter(torch.empty(*lead, *size)) for size in sizes)
+        xavier = 2 / (inputs + outputs)
+        std = (xavier / rank) ** 0.25 if rank else math.sqrt(xavier)
+        for factor in self.factors:
+            nn.init.normal_(factor, std=std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the last axis."""
+        for factor in self.factors:
+            x = x @ factor
+        return x + self.bias
+
+
+class CrossBehaviour(nn.Module):
+    """Mix along L, with own weights per field, shared by the d channels of the field."""
+
+    def __init__(self, config: PyramidMixerConfig, fields: int, length: int) -> None:
+        super().__init__()
+        self.fields, self.length, self.causal = fields, length, config.causal
+        rank = config.rank_behaviour if config.low_rank and not config.causal else 0
+        hidden = config.expand_behaviour * length
+        self.up = LowRank(length, hidden, rank, groups=fields)
+        self.down = LowRank(hidden, length, rank, groups=fields)
+        self.activation = _activation(config)
+        places = torch.arange(hidden) % length  # the position that a hidden unit belongs to
+        reach = (torch.arange(length)[:, None] <= places[None, :]).float()
+        self.register_buffer("reach", reach, persistent=False)
+
+    reach: Tensor
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(B, L, C) -> (B, L, C)."""
+        B, L, C = u.shape
+        d = C // self.fields
+        x = u.view(B, L, self.fields, d).permute(2, 0, 3, 1).reshape(self.fields, B * d, L)
+        if self.causal:
+            hidden = self.activation(x @ (self.up.factors[0] * self.reach) + self.up.bias)
+            x = hidden @ (self.down.factors[0] * self.reach.T) + self.down.bias
+        else:
+            x = self.down(self.activation(self.up(x)))
+        return torch.as_tensor(x).view(self.fields, B, d, L).permute(1, 3, 0, 2).reshape(B, L, C)
+
+
+class CrossFeature(nn.Module):
+    """Mix along C, the same weights at every position."""
+
+    def __init__(self, config: PyramidMixerConfig, channels: int) -> None:
+        super().__init__()
+        rank = config.rank_feature if config.low_rank else 0
+        self.up = LowRank(channels, config.expand_feature * channels, rank)
+        self.down = LowRank(config.expand_feature * channels, channels, rank)
+        self.activation = _activation(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """(B, L, C) -> (B, L, C)."""
+        return torch.as_tensor(self.down(self.dropout(self.activation(self.up(u)))))
+
+
+class MixerLayer(nn.Module):
+    """Both mixers side by side on one normed input, fused per position and channel, one residual."""
+
+    def __init__(self, config: PyramidMixerConfig, fields: int, length: int) -> None:
+        super().__init__()
+        channels = fields * config.width
+        self.norm = nn.LayerNorm(channels)
+        self.behaviour = CrossBehaviour(config, fields, length) if config.cross_behaviour else None
+        self.feature = CrossFeature(config, channels) if config.cross_feature else None
+        both = config.cross_behaviour and config.cross_feature
+        rank = config.rank_gate if config.low_rank else 0
+        self.gate = LowRank(2 * channels, channels, rank) if both and config.fusion == "gate" else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, C) and mask (B, L, 1) -> (B, L, C); padding stays zero."""
+        u = self.norm(x) * mask
+        branches = [branch(u) * mask for branch in (self.behaviour, self.feature) if branch is not None]
+        if self.gate is not None:
+            g = torch.sigmoid(self.gate(torch.cat(branches, dim=-1)))
+            mixed = g * branches[0] + (1 - g) * branches[1]
+        else:
+            mixed = sum(branches, torch.zeros_like(x)) / max(len(branches), 1)
+        return torch.as_tensor((x + self.dropout(mixed)) * mask)
+
+
+class Halving(nn.Module):
+    """The next scale: the mean of each pair's real behaviours plus a low-rank map of the pair."""
+
+    def __init__(self, config: PyramidMixerConfig, channels: int) -> None:
+        super().__init__()
+        self.map = LowRank(2 * channels, channels, config.rank_feature if config.low_rank else 0)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L, C), (B, L, 1) -> (B, L/2, C), (B, L/2, 1); the newest behaviour is in the last pair."""
+        B, L, C = x.shape
+        pair = (x * mask).view(B, L // 2, 2, C)
+        real = mask.view(B, L // 2, 2, 1)
+        mean = pair.sum(dim=2) / real.sum(dim=2).clamp_min(1.0)
+        kept = real.amax(dim=2)
+        return (mean + self.map(pair.reshape(B, L // 2, 2 * C))) * kept, kept
+
+
+class CrossPeriod(nn.Module):
+    """Attention inside each period, a mixer among periods, and a readout of all."""
+
+    def __init__(self, config: PyramidMixerConfig, channels: int) -> None:
+        super().__init__()
+        d, S = config.width, config.scales
+        self.inner = nn.ModuleList(nn.Linear(channels, d, bias=False) for _ in range(S))
+        self.attend = nn.ModuleList(nn.Linear(d, 1, bias=False) for _ in range(S))
+        self.out = nn.ModuleList(nn.Linear(2 * channels, d, bias=False) for _ in range(S))
+        self.norm_periods, self.norm_channels = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.periods = nn.Sequential(nn.Linear(S, 2 * S), _activation(config), nn.Linear(2 * S, S))
+        self.channels = nn.Sequential(nn.Linear(d, 2 * d), _activation(config), nn.Linear(2 * d, d))
+        self.weigh = nn.Linear(d, 1, bias=False)
+        self.concat = nn.Linear(S * d, d) if config.readout == "concat" else None
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, scales: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the user's vector (B, d), the periods' vectors (B, S, d), and the periods' weights (B, S)."""
+        real = scales[0][1].amax(dim=1)  # (B, 1): 0 for an empty history, whose vector is the norm's bias
+        h = torch.stack([self._period(s, x, mask) for s, (x, mask) in enumerate(scales)], dim=1)
+        h = h + self.periods(self.norm_periods(h).transpose(1, 2)).transpose(1, 2)
+        h = (h + self.channels(self.norm_channels(h))) * real[:, :, None]
+        beta = self.weigh(h).squeeze(-1).softmax(dim=-1)
+        u = self.concat(h.flatten(1)) if self.concat is not None else (beta[..., None] * h).sum(dim=1)
+        return self.norm(u * real), h, beta
+
+    def _period(self, s: int, x: Tensor, mask: Tensor) -> Tensor:
+        energy = self.attend[s](torch.tanh(self.inner[s](x))) + (1 - mask) * MASKED
+        a = energy.softmax(dim=1) * mask
+        return torch.as_tensor(self.out[s](torch.cat(((a * x).sum(dim=1), x[:, -1]), dim=-1)))
+
+
+class RankingHead(nn.Module):
+    """z = [H; e; u (x) e] -> 128 -> 64 -> 1; the part of H is computed once per user."""
+
+    def __init__(self, d: int, fixed: int) -> None:
+        super().__init__()
+        self.fixed = nn.Linear(fixed, 128)
+        self.candidate = nn.Linear(2 * d, 128, bias=False)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def forward(self, base: Tensor, u: Tensor, e: Tensor) -> Tensor:
+        """Return logits from the users' base (M, 128) and vector u (M, d), and the candidates' e (M, d)."""
+        return torch.as_tensor(self.rest(base + self.candidate(torch.cat((e, u * e), dim=-1))).squeeze(-1))
+
+
+def _activation(config: PyramidMixerConfig) -> nn.Module:
+    return nn.GELU() if config.activation == "gelu" else nn.SiLU()
+
+
+class Fields(nn.Module):
+    """The fields of a behaviour and of a candidate: item id, item features, and what the behaviour itself carries."""
+
+    def __init__(self, config: PyramidMixerConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        missing = [name for name in config.side if name not in facts.item_features]
+        if missing:
+            raise ValueError(
+                f"pyramid_mixer: no item feature named {missing[0]!r}; there are {sorted(facts.item_features)}"
+            )
+        self.side = config.side
+        sizes = {name: facts.cardinalities[name] for name in config.side}
+        sizes |= {"rating": RATING_BINS + 1} if config.rating else {}
+        sizes |= {"gap": GAP_BINS + 1} if config.gap else {}
+        width = config.width // max(len(sizes), 1) if config.side_group else config.width
+        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
+        nn.init.normal_(self.items.weight, std=1 / math.sqrt(config.width))
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=0) for name, size in sizes.items()})
+        for name in config.side:
+            self.register_buffer(f"feature_{name}", torch.from_numpy(facts.item_features[name]).to(torch.int64))
+        self.group = nn.Linear(len(sizes) * width, config.width) if config.side_group and sizes else None
+        self.item_map = nn.Linear(len(config.side) * width, config.width) if config.item_side and config.side else None
+        with torch.no_grad():
+            self.items.weight[0] = 0.0
+        self.count = 1 + (1 if self.group is not None else len(sizes))
+        self.rating, self.gap = config.rating, config.gap
+
+    def behaviours(self, inputs: Tensors) -> Tensor:
+        """Return the fields of each behaviour side by side, (B, L, F*d)."""
+        ids = inputs["items"]
+        fields = [self._feature(name, ids) for name in self.side]
+        if self.rating:
+            fields.append(self.tables["rating"](torch.clamp(inputs["values"] // 2, 0, RATING_BINS)))
+        if self.gap:
+            fields.append(self.tables["gap"](_gap_bins(ids, inputs["times"])))
+        if self.group is not None:
+            fields = [self.group(torch.cat(fields, dim=-1))]
+        return torch.cat([self.items(ids), *fields], dim=-1)
+
+    def candidates(self, ids: Tensor) -> Tensor:
+        """Return the vector of each candidate, (..., d)."""
+        vectors = self.items(ids)
+        if self.item_map is not None:
+            vectors = vectors + self.item_map(torch.cat([self._feature(name, ids) for name in self.side], dim=-1))
+        return torch.as_tensor(vectors)
+
+    def _feature(self, name: str, ids: Tensor) -> Tensor:
+        """Return the mean of the embeddings of a field's values, unknown ones left out."""
+        values = self.get_buffer(f"feature_{name}")[ids]  # (..., width)
+        real = (values > 0).to(self.items.weight.dtype)[..., None]
+        return torch.as_tensor((self.tables[name](values) * real).sum(dim=-2) / real.sum(dim=-2).clamp_min(1.0))
+
+
+class PyramidMixer(SequentialRecommender):
+    """State: `user` (B, d), and `base` (B, 128) for the ranking head. Explains: `period_weights` (B, S), short first."""
+
+    serving_class: ClassVar[ServingClass] = "A"
+
+    def __init__(self, config: PyramidMixerConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
+        self.columns = ("items", *(("times",) if config.gap else ()), *(("values",) if config.rating else ()))
+        self.fields = Fields(config, facts)
+        F, S, d = self.fields.count, config.scales, config.width
+        channels = F * d
+        self.norm, self.dropout = nn.LayerNorm(channels), nn.Dropout(config.dropout)
+        lengths = [config.length >> (s if config.pyramid == "pool" else S - 1 - s) for s in range(S)]
+        self.scales = nn.ModuleList(
+            nn.ModuleList(MixerLayer(config, F, length) for _ in range(config.layers)) for length in lengths
+        )
+        self.lengths = lengths
+        self.halvings = nn.ModuleList(
+            Halving(config, channels) for _ in range(S - 1 if config.pyramid == "pool" else 0)
+        )
+        self.periods = CrossPeriod(config, channels) if config.cross_period else None
+        self.last = nn.Sequential(nn.Linear(channels, d), nn.LayerNorm(d)) if not config.cross_period else None
+        self.head = RankingHead(d, S * d if config.cross_period else d) if config.head == "ranking" else None
+        if self.head is not None:
+            self.serving_class = "C"  # type: ignore[misc]
+        start = log_popularity(facts.item_popularity) if config.popularity_bias else torch.zeros(facts.item_count + 1)
+        self.bias = nn.Parameter(start, requires_grad=config.popularity_bias)
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Compute the user's vector from items (B, L) and the behaviour fields that `columns` names."""
+        mask = (inputs["items"] > 0).to(self.fields.items.weight.dtype)[..., None]
+        x = self.dropout(self.norm(self.fields.behaviours(inputs))) * mask
+        scales = self._pyramid(x, mask)
+        explanation = {}
+        if self.periods is not None:
+            u, h, beta = self.periods(scales)
+            explanation["period_weights"] = beta
+        else:
+            assert self.last is not None
+            u = self.last(scales[0][0][:, -1])
+            h = u[:, None]
+        state = {"user": u}
+        if self.head is not None:
+            state["base"] = self.head.fixed(h.flatten(1))
+        return Encoded(state, explanation)
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return u . e + bias, or the ranking head's logit."""
+        vectors, users = self.fields.candidates(candidates), state["user"][rows]
+        scores = (users * vectors).sum(-1) if self.head is None else self.head(state["base"][rows], users, vectors)
+        return Scored(scores + self.bias[candidates], {})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return `score` of every item, (B, I+1)."""
+        if self.head is not None:
+            return super().score_all(state)
+        items = torch.arange(self.item_count + 1, device=state["user"].device)
+        return state["user"] @ self.fields.candidates(items).T + self.bias
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Full softmax at the last position (next item), or binary cross-entropy on target and negatives (ranking)."""
+        state = self.encode(batch.inputs).state
+        if self.head is None:
+            return full_softmax(self.score_all(state), batch.targets)
+        if batch.negatives is None:
+            raise ValueError("pyramid_mixer: the ranking head needs a recipe that draws negatives")
+        items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
+        rows = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
+        logits = self.score(state, items.flatten(), rows).scores.view_as(items)
+        return binary(logits).mean() / items.shape[1]
+
+    def _pyramid(self, x: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return (B, L_s, C) and its mask (B, L_s, 1) for every scale, short period first."""
+        scales: list[tuple[Tensor, Tensor]] = []
+        for s, layers in enumerate(self.scales):
+            if self.config.pyramid == "window":
+                y, m = x[:, -self.lengths[s] :], mask[:, -self.lengths[s] :]
+            elif s:
+                y, m = self.halvings[s - 1](*scales[-1])
+            else:
+                y, m = x, mask
+            for layer in layers:  # type: ignore[attr-defined]
+                y = layer(y, m)
+            scales.append((y, m))
+        return scales
+
+
+def _gap_bins(ids: Tensor, times: Tensor) -> Tensor:
+    """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first."""
+    before = torch.cat((ids[:, :1] * 0, ids[:, :-1]), dim=1)
+    seconds = torch.cat((times[:, :1] * 0, times[:, 1:] - times[:, :-1]), dim=1).clamp_min(0) // 1000
+    bins = torch.floor(torch.log2(1.0 + seconds.to(torch.float32))).to(torch.int64) + 1
+    return torch.where((ids > 0) & (before > 0), bins.clamp(max=GAP_BINS), torch.zeros_like(bins))
