@@ -1,18 +1,22 @@
 """Every metric: name, labels, buckets, help; one method for each event (docs/operations.md lists them).
 
 Labels are closed sets: route templates, statuses, what the experiment file names, bundles. A user, an item, a bucket
-or a text that a client sent is never one.
+or a text that a client sent is never one. Where the set is known from the start, every series is there from the start, at 0: a
+rate over a series that begins with its first event does not see that event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.gc_collector import GCCollector
 
 from contract.assignment import Decision
+from contract.behaviours import ACTION_CODES
+from service.behaviours import ErrorKind
+from service.overrides import RejectReason
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STAGES: Final = ("store", "queue", "encode", "score", "order", "total")
@@ -59,7 +63,11 @@ class Metrics:
         self._rejected = counter("ranker_rejected_total", "Requests refused, by reason.", "reason")
         self._ready = Gauge("ranker_ready", "1 while the service takes rankings.", registry=registry)
         self._written = counter("ranker_behaviours_written_total", "Behaviours sent to be stored.", "result")
+        for result in ("stored", "repeated", "refused"):
+            self._written.labels(result)
         self._feedback = counter("ranker_feedback_total", "Activity taken for the analysis.", "action")
+        for action in ACTION_CODES:
+            self._feedback.labels(action)
         self._feedback_dropped = counter("ranker_feedback_dropped_total", "Activity that found no room.")
 
     def _declare_ranking(self, registry: CollectorRegistry) -> None:
@@ -86,6 +94,8 @@ class Metrics:
     def _declare_store(self, registry: CollectorRegistry) -> None:
         self._store_up = Gauge("ranker_store_up", "1 while the store answers.", registry=registry)
         self._store_errors = Counter("ranker_store_errors_total", "Errors of the store.", ("kind",), registry=registry)
+        for kind in get_args(ErrorKind):
+            self._store_errors.labels(kind)
         self._breaker = Gauge("ranker_store_breaker_open", "1 while the store is left alone.", registry=registry)
         self._stream_depth = Gauge(
             "ranker_stream_queue_depth", "Events waiting to be written.", ("stream",), registry=registry
@@ -103,6 +113,8 @@ class Metrics:
             "ranker_exposures_dropped_total", "Exposures that found no room.", "experiment", "variant"
         )
         self._overrides = counter("ranker_overrides_rejected_total", "Override headers that were ignored.", "reason")
+        for reason in get_args(RejectReason):
+            self._overrides.labels(reason)
         self._reloads = counter("ranker_experiments_reload_total", "Looks at the experiment file.", "result")
         self._experiments = Gauge(
             "ranker_experiments_info", "1 for the experiment file in force.", ("digest", "revision"), registry=registry
@@ -117,6 +129,8 @@ class Metrics:
         names = ("bundle", "model", "version", "provider")
         self._bundles = Gauge("ranker_bundle_info", "1 for each bundle that is loaded.", names, registry=registry)
         self._loads = Counter("ranker_bundle_load_total", "Loadings of a bundle.", ("result",), registry=registry)
+        for result in ("ok", "failed"):
+            self._loads.labels(result)
         self._engine_failures = Counter(
             "ranker_engine_failures_total", "Runs of a graph that failed.", ("bundle",), registry=registry
         )
@@ -230,6 +244,7 @@ class Metrics:
     def exposure(self, experiment: str, variant: str) -> None:
         """Count an exposure that was taken."""
         self._exposures.labels(experiment, variant).inc()
+        self._exposures_dropped.labels(experiment, variant)
 
     def exposure_dropped(self, labels: tuple[str, ...]) -> None:
         """Count an exposure that found no room; labels are its experiment and variant."""
@@ -258,6 +273,7 @@ class Metrics:
     def bundle_served(self, model: str, version: str, provider: str) -> None:
         """Note a bundle that is loaded, and where it truly runs."""
         self._bundles.labels(f"{model}@{version}", model, version, provider).set(1)
+        self._engine_failures.labels(f"{model}@{version}")
 
     def bundle_dropped(self, model: str, version: str, provider: str) -> None:
         """Note a bundle that is not loaded any more."""
