@@ -1,8 +1,8 @@
 """Every metric: name, labels, buckets, help; one method for each event (docs/operations.md lists them).
 
 Labels are closed sets: route templates, statuses, what the experiment file names, bundles. A user, an item, a bucket
-or a text that a client sent is never one. Where the set is known from the start, every series is there from the start, at 0: a
-rate over a series that begins with its first event does not see that event.
+or a text that a client sent is never one. Where the set is known from the start, every series is there from the
+start, at 0: a rate over a series that begins with its first event does not see that event.
 """
 
 from __future__ import annotations
