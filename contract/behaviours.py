@@ -89,7 +89,11 @@ def records_from_columns(
     plays_ms: NDArray[np.int64],
     values: NDArray[np.float64],
 ) -> Records:
-    """Build checked records from columns of one length N; `values` in their own unit (a rating), stored as tenths."""
+    """Build records with their checksums from columns of one length N.
+
+    `values` are in their own unit (a rating) and stored as tenths. Ranges are the caller's to check: what does not fit
+    its field wraps.
+    """
     records = np.zeros(len(items), dtype=RECORD)
     records["item"] = items
     records["time_ms"] = times_ms
