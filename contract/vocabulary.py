@@ -64,7 +64,10 @@ class Vocabulary:
         Raises:
             ValueError: not the JSON that `write` makes.
         """
-        document = json.loads(content)
+        try:
+            document = json.loads(content)
+        except RecursionError as error:  # a bundle may come from anywhere
+            raise ValueError("vocabulary: nested without end") from error
         ids = document.get("ids") if isinstance(document, dict) else None
         if not isinstance(ids, list) or not all(isinstance(identifier, str) for identifier in ids):
             raise ValueError("vocabulary: expected {'ids': [strings]}")
