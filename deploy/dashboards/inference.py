@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploy.dashboards.panels import Board, Panel, Row, one, percentiles, rate, total
 
+MODELS = 'bundle!="store"'  # reads of the store are batched as well, and counted under this name
 _CACHE_HITS = total("ranker_state_cache_total", 'result="hit"')
 
 INFERENCE = Board(
@@ -40,9 +41,11 @@ INFERENCE = Board(
                 Panel(
                     "Users a batch",
                     "A batch is what queued while the last one ran.",
-                    percentiles("ranker_batch_rows"),
+                    percentiles("ranker_batch_rows", MODELS),
                 ),
-                Panel("Candidates a batch", "Over all users of the batch.", percentiles("ranker_batch_candidates")),
+                Panel(
+                    "Candidates a batch", "Over all users of the batch.", percentiles("ranker_batch_candidates", MODELS)
+                ),
                 Panel(
                     "Queue",
                     "Rankings that wait, by bundle.",

@@ -126,6 +126,11 @@ SERVICE = Board(
                     "s",
                 ),
                 Panel(
+                    "Users a read",
+                    "Rankings that shared one round trip to Redis.",
+                    percentiles("ranker_batch_rows", 'bundle="store"'),
+                ),
+                Panel(
                     "Behaviours written",
                     "Through POST /behaviours, by result.",
                     one(rate("ranker_behaviours_written_total", "result"), "{{result}}"),
