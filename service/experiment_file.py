@@ -31,10 +31,12 @@ def parse_file(content: bytes) -> object:
         return yaml.load(text, Loader=_Loader)  # a safe loader, made stricter below
     except yaml.MarkedYAMLError as error:
         raise ExperimentsError([f"line {_line(error.problem_mark)}: {error.problem}"]) from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ExperimentsError([f"neither YAML nor JSON in UTF-8 ({type(error).__name__})"]) from error
     except json.JSONDecodeError as error:
         raise ExperimentsError([f"line {error.lineno}: {error.msg}"]) from error
+    except ExperimentsError:
+        raise
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # no UTF-8, no such date, a number of 5,000 digits
+        raise ExperimentsError([f"neither YAML nor JSON in UTF-8 ({type(error).__name__})"]) from error
 
 
 class _Loader(_Base):  # type: ignore[misc]  # the base is chosen above
