@@ -1,0 +1,47 @@
+"""From candidates and scores to the answered list; the same request on the same state gives the same list, always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.vocabulary import Vocabulary
+
+_PARTITION_FROM = 4  # a selection pays when it leaves out at least three quarters
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A request's candidates, each once, in the order of the request."""
+
+    item_ids: Sequence[str]
+    known: NDArray[np.int64]  # (N,) places of those that the model knows
+    unknown: Sequence[int]  # places of the others
+    indices: NDArray[np.int64]  # (N,) their indices in the model's vocabulary
+
+    @property
+    def count(self) -> int:
+        """Return how many there are, known or not."""
+        return len(self.item_ids)
+
+
+def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates:
+    """Look the candidates up; a repeated one counts once, at its first place."""
+    distinct = list(dict.fromkeys(item_ids))
+    indices = vocabulary.indices(distinct)
+    known = np.flatnonzero(indices)
+    unknown = np.flatnonzero(indices == 0).tolist() if len(known) < len(distinct) else []
+    return Candidates(distinct, known, unknown, indices[known])
+
+
+def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
+    """Return places of the `limit` best scores, best first; of equal scores, the earlier place is first."""
+    worst_first = -scores
+    if limit * _PARTITION_FROM >= len(scores):
+        return np.argsort(worst_first, kind="stable")[:limit]
+    # All that reach the limit-th score, ties included and in their order, so that a stable sort decides them as above.
+    chosen = np.flatnonzero(worst_first <= np.partition(worst_first, limit - 1)[limit - 1])
+    return np.asarray(chosen[np.argsort(worst_first[chosen], kind="stable")[:limit]], dtype=np.int64)
