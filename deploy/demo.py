@@ -1,0 +1,130 @@
+"""From a clean clone to a ranked answer: `make demo`.
+
+Prepares MovieLens-100k, trains two models by short recipes, compares them with popularity, exports them, starts a real
+Redis and the service, loads every user's behaviours through the service's own write path, and ranks for one user.
+The service then stays up until Ctrl-C, unless --oneshot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+from rich.console import Console
+
+from deploy.experiments import write_current
+from deploy.processes import ROOT, StartError, free_port, redis_server, service
+from deploy.releases import Places, Release, prepare, recipe_of, release
+from deploy.showcase import Showcase, show_metrics, show_ranking
+
+CONTROL, TREATMENT, BASELINE = "mgnm", "pyramid_mixer", "popularity"
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends it as Ctrl-C does
+    started = time.monotonic()
+    try:
+        _run(arguments, started)
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+    except (StartError, FileNotFoundError) as error:
+        console.print(f"[red]demo:[/red] {error}")
+        return 1
+    except subprocess.CalledProcessError as error:
+        console.print(f"[red]demo:[/red] {' '.join(map(str, error.cmd[1:]))} failed with status {error.returncode}")
+        return 130 if error.returncode in (130, -signal.SIGINT) else 1
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
+    parser.add_argument("--oneshot", action="store_true", help="exit after the ranking is printed")
+    parser.add_argument("--model", default=TREATMENT, help=f"the model to set beside {CONTROL} (default {TREATMENT})")
+    parser.add_argument("--user", default="42", help="whom to rank for (default 42)")
+    parser.add_argument("--port", type=int, default=8000, help="port of the service (default 8000)")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace, started: float) -> None:
+    places = Places()
+    treatment = TREATMENT if arguments.model == CONTROL else arguments.model
+    recipe_of(treatment, short=True)  # a misspelt model fails now and not after a training
+    releases = _releases(places, treatment)
+    show_metrics(console, releases)
+    secret = secrets.token_hex(16)
+    with _stack(places, treatment, arguments.port, secret) as url:
+        _load_behaviours(places, url)
+        show_ranking(console, Showcase(url, places, CONTROL, treatment, secret), arguments.user)
+        console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
+        if not arguments.oneshot:
+            console.print(f"\nThe service is up: [bold]{url}[/bold] (a page to look at), {url}/docs, {url}/metrics")
+            console.print("Ctrl-C stops it.")
+            threading.Event().wait()
+
+
+def _releases(places: Places, treatment: str) -> list[Release]:
+    """Return popularity and both arms, trained where they are not there yet."""
+    _step("Data")
+    prepare(places)
+    releases = []
+    for model in dict.fromkeys((BASELINE, treatment, CONTROL)):
+        _step(f"Model {model}")
+        releases.append(release(places, model))
+        if releases[-1].reused:
+            console.print(f"trained before, used again: {releases[-1].run.relative_to(ROOT)}")
+    return releases
+
+
+@contextmanager
+def _stack(places: Places, treatment: str, port: int, secret: str) -> Iterator[str]:
+    """Run Redis and the service; yields the service's URL."""
+    _step("Service")
+    places.records.mkdir(exist_ok=True)
+    experiments = places.records / "experiments.yaml"
+    write_current(experiments, treatment=treatment, header_enabled=True)
+    chosen = free_port(port)
+    if chosen != port:
+        console.print(f"port {port} is taken; using {chosen}")
+    log = places.records / "service.log"
+    with ExitStack() as stack:
+        environment = {
+            **os.environ,  # noqa: TID251 (handed on to the child, not read)
+            "RANKER_REDIS__URL": stack.enter_context(redis_server()),
+            "RANKER_BUNDLES__ROOT": str(places.bundles),
+            "RANKER_EXPERIMENTS__FILE": str(experiments),
+            "RANKER_EXPERIMENTS__OVERRIDE_SECRET": secret,
+            "RANKER_HTTP__PORT": str(chosen),
+            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # nobody stands between this service and its caller
+            "RANKER_PAGE__ENABLED": "true",
+        }
+        url = stack.enter_context(service(environment, chosen, log))
+        info = httpx.get(f"{url}/info").json()
+        console.print(f"ready at {url}; log in {log.relative_to(ROOT)}")
+        console.print("bundles: " + ", ".join(f"{one['name']} on {one['provider']}" for one in info["bundles"]))
+        yield url
+
+
+def _load_behaviours(places: Places, url: str) -> None:
+    _step("Behaviours, through POST /behaviours")
+    file = places.prepared / "behaviours.csv"
+    subprocess.run([sys.executable, "-m", "service.seed", str(file), "--url", url], cwd=ROOT, check=True)
+
+
+def _step(title: str) -> None:
+    console.rule(f"[bold]{title}", align="left")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

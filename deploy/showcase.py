@@ -1,0 +1,114 @@
+"""What the demo shows: the comparison with popularity, and one user's ranking by each model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from deploy.releases import Places, Release
+from service.overrides import sign
+
+CANDIDATES = 200
+SHOWN = 10
+WARM_UP = 5
+METRICS = ("hr@10", "ndcg@10", "mrr@20")
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """A running stack: where it is, the models of its two arms, and the secret that signs overrides."""
+
+    url: str
+    places: Places
+    control: str
+    treatment: str
+    secret: str
+
+
+class Answer(NamedTuple):
+    """One answer of `POST /rank`, and how long it took to come back."""
+
+    body: dict[str, Any]
+    headers: httpx.Headers
+    milliseconds: float
+
+
+def show_metrics(console: Console, releases: list[Release]) -> None:
+    """Print test metrics of all releases: full ranking, leave-one-out."""
+    table = Table(title="Test, full ranking, leave-one-out", title_justify="left")
+    table.add_column("model")
+    for metric in METRICS:
+        table.add_column(metric.upper(), justify="right")
+    for one in releases:
+        metrics = one.metrics()
+        table.add_row(f"{one.model}@{one.version}", *(f"{metrics[metric]:.4f}" for metric in METRICS))
+    console.print(table)
+
+
+def show_ranking(console: Console, showcase: Showcase, user: str) -> None:
+    """Print the last items a user watched, each model's best of 200 candidates, headers, and a curl line to try."""
+    catalogue = json.loads((showcase.places.prepared / "catalogue.json").read_text(encoding="utf-8"))["items"]
+    titles = {item: str(facts.get("title", item)) for item, facts in catalogue.items()}
+    watched = _watched(showcase.places, user)
+    console.rule(f"[bold]A ranking for user {user}", align="left")
+    console.print("Watched last: " + "; ".join(titles.get(item, item) for item in watched[-SHOWN:][::-1]))
+    candidates = sorted(set(titles) - set(watched))
+    candidates = random.Random(0).sample(candidates, min(CANDIDATES, len(candidates)))
+    with httpx.Client(base_url=showcase.url) as client:
+        answers = [_rank(client, showcase, user, candidates, arm) for arm in ("treatment", "control")]
+        own = _ask(client, user, candidates, {})
+    _show_best(console, showcase, answers, titles)
+    for name in ("x-ab-bucket", "x-ab-config", "x-model", "x-request-id", "server-timing"):
+        console.print(f"  {name}: {own.headers.get(name, '')}", soft_wrap=True)
+    console.print("\nTry it yourself:")
+    body = json.dumps({"user_id": user, "candidates": candidates[:5], "explain": True})
+    console.print(
+        f"  curl -i {showcase.url}/rank -H 'content-type: application/json' -d '{body}'", soft_wrap=True, markup=False
+    )
+
+
+def _watched(places: Places, user: str) -> list[str]:
+    """Return the items of a user's behaviours, oldest first."""
+    with (places.prepared / "behaviours.csv").open(encoding="utf-8", newline="") as file:
+        own = [(int(row["ts"]), row["item_id"]) for row in csv.DictReader(file) if row["user_id"] == user]
+    return [item for _, item in sorted(own, key=lambda behaviour: behaviour[0])]
+
+
+def _rank(client: httpx.Client, showcase: Showcase, user: str, candidates: list[str], arm: str) -> Answer:
+    """Rank under an arm of our choice, by a signed override; the median of a few answers, after a first one."""
+    value = f"rank=pyramid-vs-mgnm:{arm}"
+    headers = {"x-ab-override": sign(showcase.secret, int(time.time()), user, value)}
+    answers = [_ask(client, user, candidates, headers) for _ in range(WARM_UP)]
+    return sorted(answers, key=lambda answer: answer.milliseconds)[WARM_UP // 2]
+
+
+def _ask(client: httpx.Client, user: str, candidates: list[str], headers: dict[str, str]) -> Answer:
+    started = time.perf_counter()
+    response = client.post("/rank", json={"user_id": user, "candidates": candidates, "limit": SHOWN}, headers=headers)
+    milliseconds = (time.perf_counter() - started) * 1000
+    response.raise_for_status()
+    return Answer(response.json(), response.headers, milliseconds)
+
+
+def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titles: dict[str, str]) -> None:
+    table = Table(title=f"Best {SHOWN} of {CANDIDATES} candidates", title_justify="left")
+    table.add_column("#", justify="right")
+    for answer in answers:
+        table.add_column(f"{answer.body['model']}@{answer.body['version']}, {answer.milliseconds:.1f} ms")
+        table.add_column("score", justify="right")
+    for place in range(SHOWN):
+        row = [str(place + 1)]
+        for answer in answers:
+            item = answer.body["items"][place]
+            row += [titles.get(item["item_id"], item["item_id"]), f"{item['score']:.3f}"]
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"Headers of the answer to the user's own arm ({showcase.control} is control):")

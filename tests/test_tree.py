@@ -1,0 +1,86 @@
+"""What the README and the ground rules say of the tree is true of the tree."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+
+
+def tracked() -> list[str]:
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return listing.stdout.splitlines()
+
+
+def test_every_path_of_the_readme_tree_exists() -> None:
+    block = re.search(r"## The tree\n.*?```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert block is not None
+    paths = [line.split()[0] for line in block[1].splitlines() if line.strip()]
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_link_of_the_documents_leads_to_a_file() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_make_target_that_the_documents_name_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    named = {target for page in pages for target in re.findall(r"`make ([a-z-]+)", page.read_text())}
+    assert named - targets == set()
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_pins_every_package_and_holds_one_onnx_runtime(lock: Path) -> None:
+    lines = [line.split()[0] for line in lock.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
+    assert lines
+    assert [line for line in lines if not re.match(r"[A-Za-z0-9._-]+==[^ +]+$", line)] == []
+    assert len([line for line in lines if line.startswith("onnxruntime")]) == 1
+    assert "index-url" not in lock.read_text()
+
+
+def test_locks_agree_on_the_versions_they_share() -> None:
+    pins: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(), re.M):
+            pins.setdefault(name, set()).add(version)
+    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
+
+
+def test_every_required_package_is_in_the_development_lock() -> None:
+    lock = (ROOT / "locks" / "dev.txt").read_text()
+    required = ("torch", "fastapi", "uvicorn", "pydantic", "redis", "onnxruntime-gpu", "prometheus-client", "pytest")
+    assert [name for name in required if f"\n{name}==" not in f"\n{lock}"] == []
+
+
+def test_no_tracked_file_is_large() -> None:
+    large = [name for name in tracked() if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 1_000_000]
+    assert large == []
+
+
+def test_every_room_is_linted_typed_and_layered() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"deploy"}
+    assert rooms == set(project["importlinter"]["root_packages"])
+    assert rooms <= set(project["mypy"]["packages"])
