@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
@@ -56,6 +57,7 @@ class Deployments:
         self._wanted: frozenset[Model] = frozenset()
         self._preparing = asyncio.Lock()
         self._releasing: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     @property
     def live(self) -> Mapping[Model, Deployment]:
@@ -91,9 +93,8 @@ class Deployments:
 
     async def close(self) -> None:
         """Answer what waits for every bundle, then let go of all of them."""
-        for task in self._releasing:
-            task.cancel()
-        await asyncio.gather(*self._releasing, return_exceptions=True)
+        self._closing.set()
+        await asyncio.gather(*self._releasing)
         await asyncio.gather(*(deployment.close() for deployment in self._live.values()))
         self._live = {}
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -125,7 +126,8 @@ class Deployments:
         return bundle, prove(bundle, self._limits, self._make_engine)
 
     async def _release_later(self) -> None:
-        await asyncio.sleep(self._release_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._release_seconds)
         async with self._preparing:
             released = [deployment for model, deployment in self._live.items() if model not in self._wanted]
             self._live = {model: one for model, one in self._live.items() if model in self._wanted}

@@ -1,0 +1,300 @@
+"""Bundles are proven before they answer, swapped without loss, and mended or left out when they break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from contract.experiments import ExperimentsError
+from service import deployment as deployment_module
+from service.bundles import Bundle
+from service.deployment import Deployment, DeploymentLimits
+from service.deployments import Deployments
+from service.engine import EngineError, OnnxEngine, ProviderChoice
+from service.errors import InferenceFailed
+from service.inference import RankRow
+from service.metrics import Metrics
+from service.registry import BundleRegistry
+from service.states import StateCache
+from tests.builders import TinyModel, behaviours
+
+pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
+
+LIMITS = DeploymentLimits(max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1, 4))
+OLD, NEW = ("tiny", "1"), ("tiny", "2")
+
+
+class Faulty(OnnxEngine):
+    """The real engine, which breaks and stays broken when told to."""
+
+    def __init__(self, bundle: Bundle, provider: ProviderChoice = "auto", threads: int = 0) -> None:
+        super().__init__(bundle, provider, threads)
+        self.asked_for = provider
+        self.broken = False
+        self.closed = False
+        self.gate: Event | None = None
+
+    def encode(self, inputs: Any) -> dict[str, NDArray[Any]]:
+        if self.broken:
+            raise EngineError("CUDA failure 700: an illegal memory access was encountered", fatal=True)
+        if self.gate is not None:
+            self.gate.wait(10)
+        return super().encode(inputs)
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+class Rig:
+    """Deployments over a folder, with every engine they made."""
+
+    def __init__(self, root: Path, limits: DeploymentLimits = LIMITS) -> None:
+        self.root, self.engines, self.refuse = root, list[Faulty](), False
+        self.metrics = Metrics()
+        self.deployments = Deployments(
+            BundleRegistry(root), StateCache(100), limits, self.metrics, release_seconds=0, make_engine=self.make
+        )
+
+    def make(self, bundle: Bundle, provider: ProviderChoice, threads: int) -> Faulty:
+        if self.refuse and provider != "cpu":
+            raise EngineError("no device")
+        self.engines.append(Faulty(bundle, "cpu", threads))
+        self.engines[-1].asked_for = provider
+        return self.engines[-1]
+
+    def get(self, model: tuple[str, str]) -> Deployment:
+        found = self.deployments.find(*model)
+        assert found is not None
+        return found
+
+    def shown(self, metric: str) -> list[str]:
+        return [line for line in self.metrics.render().decode().splitlines() if line.startswith(metric)]
+
+
+def row(*candidates: int, user: str = "u") -> RankRow:
+    return RankRow(user, behaviours(["i1", "i2"]), np.array(candidates or (1, 2), dtype=np.int64), 0)
+
+
+def later(seconds: float = 10.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - another thread makes it true
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def rig_of(root: Path, *models: TinyModel, limits: DeploymentLimits = LIMITS) -> AsyncIterator[Rig]:
+    for model in models:
+        model.write(root)
+    rig = Rig(root, limits)
+    try:
+        yield rig
+    finally:
+        await rig.deployments.close()
+
+
+async def test_what_is_prepared_answers(tmp_path: Path) -> None:
+    model = TinyModel()
+    async with rig_of(tmp_path, model) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        answer = await rig.get(OLD).score(row(3, 4), later())
+        assert np.allclose(answer.value.scores, model.expected([1, 2], [3, 4]), atol=1e-6)
+        assert answer.queue_seconds >= 0
+        info = 'ranker_bundle_info{bundle="tiny@1",model="tiny",provider="cpu",version="1"} 1.0'
+        assert rig.shown("ranker_bundle_info{") == [info]
+        assert 'ranker_bundle_load_total{result="ok"} 1.0' in rig.shown("ranker_bundle_load_total{")
+
+
+async def test_nothing_is_served_that_was_not_prepared(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        assert rig.deployments.find("tiny", "1") is None
+
+
+def altered(directory: Path) -> None:
+    path = directory / "score.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("spoil", ["altered", "golden", "missing"])
+async def test_a_bundle_that_fails_leaves_what_was_served_in_place(tmp_path: Path, spoil: str) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        if spoil != "missing":
+            directory = TinyModel(version="2", spoilt=frozenset({spoil})).write(tmp_path)
+            if spoil == "altered":
+                altered(directory)
+        with pytest.raises(ExperimentsError, match="tiny@2 cannot be served"):
+            await rig.deployments.prepare(frozenset({OLD, NEW}))
+        assert list(rig.deployments.live) == [OLD]
+        assert await rig.get(OLD).score(row(), later())
+        assert 'ranker_bundle_load_total{result="failed"} 1.0' in rig.shown("ranker_bundle_load_total{")
+
+
+async def test_one_of_two_that_fails_spoils_a_later_file_and_releases_the_other(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(), TinyModel(version="2")) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        with pytest.raises(ExperimentsError, match="tiny@9 cannot be served"):
+            await rig.deployments.prepare(frozenset({NEW, ("tiny", "9")}))
+        assert list(rig.deployments.live) == [OLD]
+        assert [engine.closed for engine in rig.engines] == [False, True]
+
+
+async def test_at_the_start_a_bundle_that_fails_is_left_out_and_the_others_serve(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        altered(TinyModel(version="2").write(tmp_path))
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        assert list(rig.deployments.live) == [OLD]
+
+
+async def test_at_the_start_with_nothing_that_serves_there_is_an_error(tmp_path: Path) -> None:
+    async with rig_of(tmp_path) as rig:
+        with pytest.raises(ExperimentsError, match="tiny@1 cannot be served"):
+            await rig.deployments.prepare(frozenset({OLD}))
+
+
+async def test_an_engine_that_cannot_be_made_is_a_reason_not_to_serve(tmp_path: Path) -> None:
+    limits = DeploymentLimits(provider="cuda", threads=1)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        rig.refuse = True
+        with pytest.raises(ExperimentsError, match="tiny@1 cannot be served: no device"):
+            await rig.deployments.prepare(frozenset({OLD}))
+        assert rig.shown("ranker_bundle_info{") == []
+
+
+async def test_a_swap_in_mid_traffic_loses_nothing_and_mixes_nothing(tmp_path: Path) -> None:
+    models = {OLD: TinyModel(), NEW: TinyModel(version="2", offset=1_000)}
+    async with rig_of(tmp_path, *models.values()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        current, swaps = OLD, 0
+        answers: list[tuple[tuple[str, str], float]] = []
+
+        async def ask(number: int) -> None:
+            name = current
+            answer = await rig.get(name).score(row(1 + number % 20, user=f"u{number}"), later())
+            answers.append((name, float(answer.value.scores[0])))
+
+        tasks = []
+        for number in range(300):
+            tasks.append(asyncio.create_task(ask(number)))
+            if number % 60 == 30:
+                target = NEW if current == OLD else OLD
+                await rig.deployments.prepare(frozenset({OLD, NEW}))
+                current, swaps = target, swaps + 1
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert (len(answers), swaps) == (300, 5)
+        assert {name for name, _ in answers} == {OLD, NEW}
+        assert all((score > 900) == (name == NEW) for name, score in answers)
+
+
+async def test_a_bundle_that_is_not_named_any_more_answers_what_waits_and_is_released(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(), TinyModel(version="2")) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        gate = rig.engines[0].gate = Event()
+        waiting = [asyncio.create_task(rig.get(OLD).score(row(user=f"u{number}"), later())) for number in range(3)]
+        await asyncio.sleep(0)
+        await rig.deployments.prepare(frozenset({NEW}))
+        await until(lambda: OLD not in rig.deployments.live)
+        assert not rig.engines[0].closed
+        gate.set()
+        assert len([answer.value.scores for answer in await asyncio.gather(*waiting)]) == 3
+        await until(lambda: rig.engines[0].closed)
+        assert list(rig.deployments.live) == [NEW]
+        assert len(rig.shown("ranker_bundle_info{")) == 1
+
+
+async def test_a_bundle_that_is_named_again_in_time_is_kept(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(), TinyModel(version="2")) as rig:
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        await rig.deployments.prepare(frozenset({NEW}))
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        await until(lambda: not rig.deployments._releasing)
+        assert set(rig.deployments.live) == {OLD, NEW}
+        assert len(rig.engines) == 2
+
+
+async def test_many_prepare_the_same_at_once_and_it_is_loaded_once(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await asyncio.gather(*(rig.deployments.prepare(frozenset({OLD})) for _ in range(10)))
+        assert len(rig.engines) == 1
+
+
+async def test_a_poisoned_request_fails_alone_and_the_engine_stays_in_service(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(poison_candidate=9)) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        requests = [deployment.score(row(9 if number == 2 else 1, user=f"u{number}"), later()) for number in range(5)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        assert [isinstance(result, InferenceFailed) for result in results] == [number == 2 for number in range(5)]
+        assert deployment.is_healthy
+        assert len(rig.engines) == 1
+        assert rig.shown("ranker_engine_failures_total{")
+
+
+async def test_an_engine_that_breaks_is_replaced_by_another(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        rig.engines[0].broken = True
+        with pytest.raises(InferenceFailed):
+            await deployment.score(row(), later())
+        assert not deployment.is_healthy
+        await until(lambda: deployment.is_healthy)
+        assert await deployment.score(row(), later())
+        assert [engine.closed for engine in rig.engines] == [True, False]
+        assert len(rig.shown("ranker_bundle_info{")) == 1
+
+
+async def test_auto_goes_to_the_cpu_where_its_device_is_gone(tmp_path: Path) -> None:
+    limits = DeploymentLimits(provider="auto", threads=1, warm_up_rows=(1,))
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        deployment._rebuild_seconds = (0.0,)
+        rig.engines[0].broken = rig.refuse = True
+        with pytest.raises(InferenceFailed):
+            await deployment.score(row(), later())
+        await until(lambda: deployment.is_healthy)
+        assert [engine.asked_for for engine in rig.engines] == ["auto", "cpu"]
+        assert await deployment.score(row(), later())
+
+
+async def test_a_run_that_does_not_end_makes_the_bundle_unhealthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment_module, "_STALL_SECONDS", 0.0)
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        gate = rig.engines[0].gate = Event()
+        task = asyncio.create_task(deployment.score(row(), later()))
+        await until(lambda: not deployment.is_healthy)
+        gate.set()
+        assert (await task).value.scores.shape == (2,)
+        assert deployment.is_healthy
+
+
+async def test_closing_answers_what_waits(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        gate = rig.engines[0].gate = Event()
+        tasks = [asyncio.create_task(rig.get(OLD).score(row(user=f"u{number}"), later())) for number in range(4)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(rig.deployments.close())
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        assert len(await asyncio.gather(*tasks)) == 4
+        assert rig.engines[0].closed
