@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from models.base import DatasetFacts, SequentialRecommender
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.popularity import Popularity, PopularityConfig
@@ -31,7 +33,7 @@ class ModelEntry:
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"model config: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
-        return self.config(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+        return TypeAdapter(self.config).validate_python(config)
 
     def build(self, config: dict[str, Any], facts: DatasetFacts) -> SequentialRecommender:
         """Return a fresh model.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -54,6 +56,6 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
         )
         model = MODELS[document["model"]].build(document["config"], facts)
         model.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True, map_location="cpu"))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError, BadZipFile) as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from error
     return str(document["model"]), model.eval()

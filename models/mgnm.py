@@ -13,11 +13,12 @@ Tian et al., "When Multi-Level Meets Multi-Interest: A Multi-Grained Neural Mode
 | (14)-(17) loss | `loss` |
 
 Departures, each a switch or forced by correctness:
+- The attended interest is never built: its dot product is the softmax-weighted mean of the interests' own.
 - Routing logits start at zero, not at a random draw per forward pass: scores are a function of the input.
 - The BiLSTM reads each row alone, by its own length. The published code mixes rows of a batch through a wrong
   reshape, and so sees labels through batch positions.
-- An item bias that starts at log popularity, and capsule matrices that start near the identity (`aligned_start`):
-  without them every system of this kind stays near popularity.
+- An item bias that starts at log popularity (`popularity_bias`), and capsule, projection and graph matrices that start
+  near the identity (`aligned_start`): without them the model stays below popularity.
 - `projection="linear"` by default; the paper's ReLU is a switch.
 - The loss is softmax over the target and its negatives, or the paper's binary cross-entropy with the bias's intercept.
 - An unknown user's vector is all ones, which makes the graph user-free.
@@ -43,9 +44,9 @@ from models.base import (
     ServingClass,
     Tensors,
     TrainingBatch,
-    log_popularity,
 )
-from models.objectives import binary, sampled_softmax
+from models.layers import item_bias, item_table
+from models.objectives import SAMPLED, Sampled
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class MGNMConfig:
         projection: of interests (eq 11).
         aligned_start: capsule and projection matrices start near the identity.
         popularity_bias: item bias that starts at log popularity.
-        objective: softmax over target and negatives, or binary cross-entropy.
-        negatives: per positive, for the intercept of binary cross-entropy.
+        objective: softmax over target and negatives, binary cross-entropy as in the paper, or pairwise (bpr).
+        negatives: per positive, for the intercept of binary cross-entropy: the bias starts lower by their log.
         l1: weight of the sum of |A|, per row of the batch.
         l2: weight of half the squared norm of all weights, per row of the batch.
-        dropout: on item vectors of the history.
+        dropout: on item vectors of the history; the paper has none.
     """
 
     length: int = 50
@@ -84,7 +85,7 @@ class MGNMConfig:
     projection: Literal["relu", "linear", "none"] = "linear"
     aligned_start: bool = True
     popularity_bias: bool = True
-    objective: Literal["softmax", "bce"] = "softmax"
+    objective: Sampled = "softmax"
     negatives: int = 100
     l1: float = 0.0
     l2: float = 0.0
@@ -95,45 +96,47 @@ class MGNM(SequentialRecommender):
     """State: `interests` (B, L+1, K, d). Explanation of a score: `level` (M,), the level that won."""
 
     serving_class: ClassVar[ServingClass] = "B"
-    row_inputs = ("user",)
 
     def __init__(self, config: MGNMConfig, facts: DatasetFacts) -> None:
         super().__init__()
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         d, K = config.width, config.interests
-        self.items = nn.Embedding(facts.item_count + 1, d, padding_idx=0)
-        self.users = nn.Embedding(facts.user_count + 1, d)
-        self.bias = nn.Parameter(torch.zeros(facts.item_count + 1))
-        self.convolution = nn.Linear(d, d)
+        self.items = item_table(facts, d, 0.1)
+        self.users = nn.Embedding(facts.user_count + 1, d) if config.user_aware else None
+        self.row_inputs = ("user",) if config.user_aware else ()
+        intercept = -math.log(config.negatives) if config.objective == "bce" else 0.0
+        self.bias = item_bias(facts, config.popularity_bias, intercept)
+        self.convolution = nn.Linear(d, d) if config.levels else None
         self.capsules = nn.Parameter(torch.empty(*((config.length,) if config.positional else ()), K, d, d))
-        self.projection = nn.Parameter(torch.empty(K, d, d))
+        self.projection = nn.Parameter(torch.empty(K, d, d)) if config.projection != "none" else None
         if config.rnn_width:
             self.forward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
             self.backward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
             self.rnn_out = nn.Linear(2 * config.rnn_width, K * d)
         self.dropout = nn.Dropout(config.dropout)
-        self._step = 0
-        self._start(facts)
+        self._steps = 0
+        self._start()
 
     @torch.no_grad()
-    def _start(self, facts: DatasetFacts) -> None:
+    def _start(self) -> None:
         config = self.config
-        nn.init.normal_(self.items.weight, std=0.1)
-        self.items.weight[0] = 0.0
-        nn.init.ones_(self.users.weight)  # every user starts as the unknown one
-        eye = torch.eye(config.width)
+        if self.users is not None:
+            nn.init.ones_(self.users.weight)  # every user starts as the unknown one
+        eye, std = torch.eye(config.width), 0.1 if config.aligned_start else 1 / math.sqrt(config.width)
+        nn.init.normal_(self.capsules, std=std)
+        if self.projection is not None:
+            nn.init.normal_(self.projection, std=std)
         if config.aligned_start:
-            nn.init.normal_(self.capsules, std=0.1 / math.sqrt(config.width)).add_(eye)
-            self.projection.copy_(3 * eye.expand_as(self.projection))
-            self.convolution.weight.copy_(eye)
-            nn.init.zeros_(self.convolution.bias)
-        else:
-            for matrices in (self.capsules, self.projection):
-                nn.init.normal_(matrices, std=1 / math.sqrt(config.width))
-        if config.popularity_bias:
-            self.bias.copy_(log_popularity(facts.item_popularity))
-            if config.objective == "bce":
-                self.bias.sub_(math.log(config.negatives))
+            self.capsules.add_(eye)
+            if self.projection is not None:
+                self.projection.copy_(3 * eye.expand_as(self.projection))
+            if self.convolution is not None:
+                self.convolution.weight.copy_(eye)
+                nn.init.zeros_(self.convolution.bias)
+        if config.rnn_width:
+            for rnn in (self.forward_rnn, self.backward_rnn):
+                bias = rnn.get_parameter("bias_ih_l0")
+                bias[config.rnn_width : 2 * config.rnn_width] = 1.0  # the forget gate, as in TensorFlow
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Return the interests of every level (sections 2 and 3 of the paper)."""
@@ -143,62 +146,65 @@ class MGNM(SequentialRecommender):
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
         """Return the best level's attended dot product plus the item's bias, and which level it was (eq 12-14)."""
         dots = (state["interests"][rows] * self.items(candidates)[:, None, None, :]).sum(-1)  # (M, L+1, K)
-        best, level = self._attended(dots).max(dim=-1)
+        best, level = _attended(dots, dim=-1).max(dim=-1)
         return Scored(best + self.bias[candidates], {"level": level})
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return `score` of every item by one product, (B, I+1)."""
-        interests = state["interests"]
-        dots = interests.flatten(0, 2) @ self.items.weight.T  # (B * (L+1) * K, I+1)
-        by_level = self._attended(dots.view(*interests.shape[:3], -1).movedim(-1, 1))  # (B, I+1, L+1)
-        return by_level.amax(dim=-1) + self.bias
+        dots = state["interests"] @ self.items.weight.T  # (B, L+1, K, I+1)
+        return _attended(dots, dim=2).amax(dim=1) + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the loss summed over levels (eq 14-17), a mean over rows."""
         if batch.negatives is None:
             raise ValueError("mgnm: the recipe must draw negatives")
+        self._steps += 1
         q, adjacency = self._encode(batch.inputs)
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)
-        dots = torch.einsum("blkd,bnd->bnlk", q, self.items(items))
-        logits = (self._attended(dots) + self.bias[items][..., None]).movedim(-1, 1)  # (B, L+1, 1+n)
-        objective = sampled_softmax if self.config.objective == "softmax" else binary
-        fit = objective(logits).sum(dim=1).mean()
-        rows = len(batch.targets)
-        if self.config.l1:
-            fit = fit + self.config.l1 * adjacency.sum() / rows
-        if self.config.l2:
-            fit = fit + self.config.l2 * 0.5 * sum((w * w).sum() for w in self.parameters()) / rows
-        return fit
+        dots = q.flatten(1, 2) @ self.items(items).transpose(1, 2)
+        dots = dots.view(*q.shape[:3], -1)  # (B, L+1, K, 1+n)
+        logits = _attended(dots, dim=2) + self.bias[items][:, None, :]
+        fit = SAMPLED[self.config.objective](logits).sum(dim=1).mean()
+        return fit + self._penalty(adjacency) / len(items)
 
-    @staticmethod
-    def _attended(dots: Tensor) -> Tensor:
-        """Return the softmax-weighted mean over interests (last axis): the dot product with the attended interest."""
-        return (dots.softmax(dim=-1) * dots).sum(-1)
+    def _penalty(self, adjacency: Tensor) -> Tensor:
+        """Return both regularisers as the paper sums them, over the batch; A is never negative, so |A| = A."""
+        penalty = adjacency.new_zeros(())
+        if self.config.l1:
+            penalty = penalty + self.config.l1 * adjacency.sum()
+        if self.config.l2:
+            squares = torch.stack([(weight * weight).sum() for weight in self.parameters()])
+            penalty = penalty + self.config.l2 * 0.5 * squares.sum()
+        return penalty
 
     def _encode(self, inputs: Tensors) -> tuple[Tensor, Tensor]:
+        """Return the interests (B, L+1, K, d) and the adjacency (B, T, T)."""
         ids = inputs["items"]
         mask = (ids > 0).to(self.items.weight.dtype)  # (B, T)
         x = self.dropout(self.items(ids)) * mask[..., None]
-        adjacency = self._adjacency(x, mask, inputs["user"])
+        adjacency = self._adjacency(x, mask, inputs)
         levels = self._levels(x, mask, adjacency)
-        self._step += self.training
-        interests = [self._interests(level, mask) for level in levels]
-        return torch.stack(interests, dim=1), adjacency
+        # The same weights serve every level, so all levels are routed as rows of one larger batch.
+        routed = self._interests(torch.cat(levels), mask.repeat(len(levels), 1))
+        return routed.view(len(levels), -1, *routed.shape[1:]).transpose(0, 1), adjacency
 
-    def _adjacency(self, x: Tensor, mask: Tensor, user: Tensor) -> Tensor:
+    def _adjacency(self, x: Tensor, mask: Tensor, inputs: Tensors) -> Tensor:
         """Eq 1: sigma(sum_k x_ik x_jk u_k), zero on padding; (B, T, T)."""
         left = x
-        if self.config.user_aware:
-            known = (user > 0).to(x.dtype)[:, None]
-            left = x * (self.users(user) * known + (1 - known))[:, None, :]
+        if self.users is not None:
+            known = (inputs["user"] > 0).to(x.dtype)[:, None]
+            left = x * (self.users(inputs["user"]) * known + (1 - known))[:, None, :]
         return torch.sigmoid(left @ x.transpose(1, 2)) * mask[:, :, None] * mask[:, None, :]
 
     def _levels(self, x: Tensor, mask: Tensor, adjacency: Tensor) -> list[Tensor]:
         """Eq 2 and 3: the raw sequence and each convolution of the one before, W shared by the levels."""
+        levels = [x]
+        if self.convolution is None:
+            return levels
         graph = adjacency
         if self.config.norm == "sym":
-            graph = _normalised(torch.diag_embed(mask) + _normalised(adjacency))
-        levels = [x]
+            loops = torch.eye(self.length, device=x.device) * mask[:, :, None]
+            graph = _normalised(loops + _normalised(adjacency))
         for _ in range(self.config.levels):
             levels.append(F.leaky_relu(self.convolution(graph @ levels[-1]), 0.2) * mask[..., None])
         return levels
@@ -213,10 +219,10 @@ class MGNM(SequentialRecommender):
         still = z.detach() if self.training else z
         logits = torch.zeros_like(z[..., 0])  # (B, K, T)
         logits = logits + self._agreement(still, _capsules(still, logits, mask))
-        routed = still + self._rnn(still, mask) if self.config.rnn_width else still
+        routed = still + self._added(still, mask) if self.config.rnn_width else still
         logits = logits + self._agreement(routed, _capsules(routed, logits, mask))
         o = _capsules(z, logits, mask)
-        if self.config.projection == "none":
+        if self.projection is None:
             return o
         q = torch.einsum("bkd,kde->bke", o, self.projection)
         return F.relu(q) if self.config.projection == "relu" else q
@@ -224,6 +230,13 @@ class MGNM(SequentialRecommender):
     @staticmethod
     def _agreement(z: Tensor, o: Tensor) -> Tensor:
         return (z * o[:, :, None, :]).sum(-1)
+
+    def _added(self, still: Tensor, mask: Tensor) -> Tensor:
+        # The gradient of the BiLSTM moves routing logits alone, and costs more than all the rest.
+        if self.training and self._steps % self.config.rnn_gradient_every:
+            with torch.no_grad():
+                return self._rnn(still, mask)
+        return self._rnn(still, mask)
 
     def _rnn(self, z: Tensor, mask: Tensor) -> Tensor:
         """Eq 10: a BiLSTM over each row's own real positions, exact for left padding; (B, K, T, d)."""
@@ -235,14 +248,16 @@ class MGNM(SequentialRecommender):
         back = torch.remainder(places + length, T)
         mirror = torch.where(places < length, length - 1 - places, places)
         shifted = _gather(sequence, to_left)
-        # The gradient of this part moves routing logits alone, and costs more than all the rest.
-        skipped = self.training and self._step % self.config.rnn_gradient_every != 0
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not skipped):
-            forward, _ = self.forward_rnn(shifted)
-            backward, _ = self.backward_rnn(_gather(shifted, mirror))
-            out = self.rnn_out(torch.cat((forward, _gather(backward, mirror)), dim=-1))
+        forward, _ = self.forward_rnn(shifted)
+        backward, _ = self.backward_rnn(_gather(shifted, mirror))
+        out = self.rnn_out(torch.cat((forward, _gather(backward, mirror)), dim=-1))
         out = _gather(out, back) * mask[..., None]
         return out.view(B, T, K, d).transpose(1, 2)
+
+
+def _attended(dots: Tensor, dim: int) -> Tensor:
+    """Return the softmax-weighted mean over interests: the dot product with the attended interest (eq 12-14)."""
+    return (dots.softmax(dim=dim) * dots).sum(dim)
 
 
 def _normalised(matrix: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Gong et al., "Pyramid Mixer: Multi-dimensional Multi-period Interest Modeling for Sequential Recommendation", SIGIR
 2025, https://arxiv.org/abs/2506.16942. No code is public and the body of the paper was out of reach: the parts (two
 mixers in parallel, adaptive fusion, pyramid, low rank, cross-period module) are the paper's, their equations are one
-consistent reading of it, written out in docs/models.md, with every component behind a switch.
+consistent reading of it, written out in docs/adr/0010-pyramid-mixer-reading.md, with every component behind a switch.
 
 | Part | Here |
 | --- | --- |
@@ -15,8 +15,11 @@ consistent reading of it, written out in docs/models.md, with every component be
 | within a period, among periods, readout | `CrossPeriod` |
 | next-item head (class A), ranking head (class C) | `score`, `RankingHead` |
 
-Departures: `readout="concat"`, `item_side`, `side_group`, behaviour fields `rating` and `gap`, and the item bias from
-log popularity are additions of ours, off or on by recipe.
+Additions of ours, all off by default: `readout="concat"`, `out_side`, `side_group`, the behaviour fields `rating` and
+`gap`, `activation="silu"`, and the item bias from log popularity.
+
+Weights along L are indexed by recency: a model of one length cannot serve another, and the score of a history depends
+on how it falls into pairs, never on what stands in the padding.
 
 Symbols: B rows, L length, F fields, d width, C = F*d channels, S scales, M flat candidates, I items.
 """
@@ -39,17 +42,17 @@ from models.base import (
     ServingClass,
     Tensors,
     TrainingBatch,
-    log_popularity,
 )
-from models.objectives import binary, full_softmax
+from models.layers import item_bias, item_table
+from models.objectives import bce, full_softmax
 
-GAP_BINS = 32
-RATING_BINS = 26
+GAP_BINS = 32  # the last one begins at 2^31 seconds
+RATING_BINS = 51  # half units of a value that is stored as tenths in one byte
 
 
 @dataclass(frozen=True)
 class PyramidMixerConfig:
-    """Sizes and switches; the names in brackets are those of docs/models.md.
+    """Sizes and switches; the names in brackets are the equations' own.
 
     Attributes:
         length: L, a multiple of 2^(scales-1).
@@ -65,8 +68,9 @@ class PyramidMixerConfig:
         side: item features read as fields of a behaviour.
         rating, gap: the behaviour's value, and the log of the time since the one before, as fields.
         side_group: all fields but the item share one d-wide field.
-        item_side: the candidate's vector is its id row plus a linear map of its features.
-        cross_behaviour, cross_feature, cross_period: components, each off for an ablation.
+        out_side: the candidate's vector is its id row plus a linear map of its features.
+        cross_behaviour, cross_feature: components, each off for an ablation.
+        cross_period: False reads the newest slot of the first scale, and leaves the coarser scales out.
         fusion: gate, or the plain mean of both mixers.
         pyramid: pool halves the sequence; window reads the newest L/2^(S-1-s) behaviours at scale s.
         causal: lower-triangular mixing along L, full rank.
@@ -91,7 +95,7 @@ class PyramidMixerConfig:
     rating: bool = False
     gap: bool = False
     side_group: bool = False
-    item_side: bool = False
+    out_side: bool = False
     cross_behaviour: bool = True
     cross_feature: bool = True
     cross_period: bool = True
@@ -107,6 +111,11 @@ class PyramidMixerConfig:
     def __post_init__(self) -> None:
         if self.length % 2 ** (self.scales - 1):
             raise ValueError(f"pyramid_mixer: length {self.length} is no multiple of 2^(scales-1)")
+
+    @property
+    def periods(self) -> int:
+        """Scales that are computed: what nobody reads is not built."""
+        return self.scales if self.cross_period else 1
 
 
 class LowRank(nn.Module):
@@ -144,11 +153,12 @@ class CrossBehaviour(nn.Module):
         self.up = LowRank(length, hidden, rank, groups=fields)
         self.down = LowRank(hidden, length, rank, groups=fields)
         self.activation = _activation(config)
-        places = torch.arange(hidden) % length  # the position that a hidden unit belongs to
-        reach = (torch.arange(length)[:, None] <= places[None, :]).float()
-        self.register_buffer("reach", reach, persistent=False)
+        inputs, outputs = torch.arange(length), torch.arange(hidden) % length  # the position a hidden unit belongs to
+        self.register_buffer("up_reach", (inputs[:, None] <= outputs).float(), persistent=False)
+        self.register_buffer("down_reach", (outputs[:, None] <= inputs).float(), persistent=False)
 
-    reach: Tensor
+    up_reach: Tensor
+    down_reach: Tensor
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
@@ -156,8 +166,8 @@ class CrossBehaviour(nn.Module):
         d = C // self.fields
         x = u.view(B, L, self.fields, d).permute(2, 0, 3, 1).reshape(self.fields, B * d, L)
         if self.causal:
-            hidden = self.activation(x @ (self.up.factors[0] * self.reach) + self.up.bias)
-            x = hidden @ (self.down.factors[0] * self.reach.T) + self.down.bias
+            hidden = self.activation(x @ (self.up.factors[0] * self.up_reach) + self.up.bias)
+            x = hidden @ (self.down.factors[0] * self.down_reach) + self.down.bias
         else:
             x = self.down(self.activation(self.up(x)))
         return torch.as_tensor(x).view(self.fields, B, d, L).permute(1, 3, 0, 2).reshape(B, L, C)
@@ -255,7 +265,11 @@ class CrossPeriod(nn.Module):
 
 
 class RankingHead(nn.Module):
-    """z = [H; e; u (x) e] -> 128 -> 64 -> 1; the part of H is computed once per user."""
+    """z = [H; e; u (x) e] -> 128 -> 64 -> 1; the part of H is computed once per user.
+
+    The part of u (x) e could be folded into one matrix per user (128, d) as well; with candidates of many users in one
+    flat list, gathering that matrix per candidate costs more memory traffic than the product it saves.
+    """
 
     def __init__(self, d: int, fixed: int) -> None:
         super().__init__()
@@ -287,15 +301,14 @@ class Fields(nn.Module):
         sizes |= {"rating": RATING_BINS + 1} if config.rating else {}
         sizes |= {"gap": GAP_BINS + 1} if config.gap else {}
         width = config.width // max(len(sizes), 1) if config.side_group else config.width
-        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
-        nn.init.normal_(self.items.weight, std=1 / math.sqrt(config.width))
-        self.tables = nn.ModuleDict({name: nn.Embedding(size, width, padding_idx=0) for name, size in sizes.items()})
+        std = 1 / math.sqrt(config.width)
+        self.items = item_table(facts, config.width, std)
+        self.tables = nn.ModuleDict({name: _field_table(size, width, std) for name, size in sizes.items()})
         for name in config.side:
             self.register_buffer(f"feature_{name}", torch.from_numpy(facts.item_features[name]).to(torch.int64))
         self.group = nn.Linear(len(sizes) * width, config.width) if config.side_group and sizes else None
-        self.item_map = nn.Linear(len(config.side) * width, config.width) if config.item_side and config.side else None
-        with torch.no_grad():
-            self.items.weight[0] = 0.0
+        mapped = bool(config.side) and (config.out_side or config.head == "ranking")
+        self.out_map = nn.Linear(len(config.side) * width, config.width, bias=False) if mapped else None
         self.count = 1 + (1 if self.group is not None else len(sizes))
         self.rating, self.gap = config.rating, config.gap
 
@@ -304,7 +317,7 @@ class Fields(nn.Module):
         ids = inputs["items"]
         fields = [self._feature(name, ids) for name in self.side]
         if self.rating:
-            fields.append(self.tables["rating"](torch.clamp(inputs["values"] // 2, 0, RATING_BINS)))
+            fields.append(self.tables["rating"](torch.clamp((inputs["values"] + 4) // 5, 0, RATING_BINS)))
         if self.gap:
             fields.append(self.tables["gap"](_gap_bins(ids, inputs["times"])))
         if self.group is not None:
@@ -314,8 +327,8 @@ class Fields(nn.Module):
     def candidates(self, ids: Tensor) -> Tensor:
         """Return the vector of each candidate, (..., d)."""
         vectors = self.items(ids)
-        if self.item_map is not None:
-            vectors = vectors + self.item_map(torch.cat([self._feature(name, ids) for name in self.side], dim=-1))
+        if self.out_map is not None:
+            vectors = vectors + self.out_map(torch.cat([self._feature(name, ids) for name in self.side], dim=-1))
         return torch.as_tensor(vectors)
 
     def _feature(self, name: str, ids: Tensor) -> Tensor:
@@ -326,7 +339,7 @@ class Fields(nn.Module):
 
 
 class PyramidMixer(SequentialRecommender):
-    """State: `user` (B, d), and `base` (B, 128) for the ranking head. Explains: `period_weights` (B, S), short first."""
+    """State: `user` (B, d), and `base` (B, 128) for the ranking head. Explains `period_weights` (B, S)."""
 
     serving_class: ClassVar[ServingClass] = "A"
 
@@ -335,7 +348,7 @@ class PyramidMixer(SequentialRecommender):
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         self.columns = ("items", *(("times",) if config.gap else ()), *(("values",) if config.rating else ()))
         self.fields = Fields(config, facts)
-        F, S, d = self.fields.count, config.scales, config.width
+        F, S, d = self.fields.count, config.periods, config.width
         channels = F * d
         self.norm, self.dropout = nn.LayerNorm(channels), nn.Dropout(config.dropout)
         lengths = [config.length >> (s if config.pyramid == "pool" else S - 1 - s) for s in range(S)]
@@ -347,12 +360,12 @@ class PyramidMixer(SequentialRecommender):
             Halving(config, channels) for _ in range(S - 1 if config.pyramid == "pool" else 0)
         )
         self.periods = CrossPeriod(config, channels) if config.cross_period else None
-        self.last = nn.Sequential(nn.Linear(channels, d), nn.LayerNorm(d)) if not config.cross_period else None
-        self.head = RankingHead(d, S * d if config.cross_period else d) if config.head == "ranking" else None
+        plain = nn.Sequential(nn.Linear(channels, d, bias=False), nn.LayerNorm(d))
+        self.last = plain if not config.cross_period else None
+        self.head = RankingHead(d, S * d) if config.head == "ranking" else None
         if self.head is not None:
             self.serving_class = "C"  # type: ignore[misc]
-        start = log_popularity(facts.item_popularity) if config.popularity_bias else torch.zeros(facts.item_count + 1)
-        self.bias = nn.Parameter(start, requires_grad=config.popularity_bias)
+        self.bias = item_bias(facts, config.popularity_bias)
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Compute the user's vector from items (B, L) and the behaviour fields that `columns` names."""
@@ -395,7 +408,7 @@ class PyramidMixer(SequentialRecommender):
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
         rows = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
         logits = self.score(state, items.flatten(), rows).scores.view_as(items)
-        return binary(logits).mean() / items.shape[1]
+        return bce(logits).mean() / items.shape[1]
 
     def _pyramid(self, x: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return (B, L_s, C) and its mask (B, L_s, 1) for every scale, short period first."""
@@ -414,8 +427,21 @@ class PyramidMixer(SequentialRecommender):
 
 
 def _gap_bins(ids: Tensor, times: Tensor) -> Tensor:
-    """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first."""
-    before = torch.cat((ids[:, :1] * 0, ids[:, :-1]), dim=1)
-    seconds = torch.cat((times[:, :1] * 0, times[:, 1:] - times[:, :-1]), dim=1).clamp_min(0) // 1000
-    bins = torch.floor(torch.log2(1.0 + seconds.to(torch.float32))).to(torch.int64) + 1
-    return torch.where((ids > 0) & (before > 0), bins.clamp(max=GAP_BINS), torch.zeros_like(bins))
+    """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first.
+
+    Counted against integer thresholds: a float logarithm falls on either side of a power of two by provider.
+    """
+    before = torch.cat((torch.zeros_like(ids[:, :1]), ids[:, :-1]), dim=1)
+    earlier = torch.cat((times[:, :1], times[:, :-1]), dim=1)
+    seconds = torch.div(torch.clamp(times - earlier, min=0), 1000, rounding_mode="trunc")
+    thresholds = 2 ** torch.arange(1, GAP_BINS, device=ids.device) - 1  # 1, 3, 7, ...
+    bins = 1 + (seconds[..., None] >= thresholds).to(torch.int64).sum(dim=-1)
+    return bins * ((ids > 0) & (before > 0)).to(torch.int64)
+
+
+def _field_table(size: int, width: int, std: float) -> nn.Embedding:
+    table = nn.Embedding(size, width, padding_idx=0)
+    nn.init.normal_(table.weight, std=std)
+    with torch.no_grad():
+        table.weight[0] = 0.0
+    return table

@@ -12,13 +12,14 @@ Symbols: B rows, T length, d width, M flat candidates, I items.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.layers import item_bias, item_table
 from models.objectives import full_softmax
 
 
@@ -27,16 +28,18 @@ class GRU4RecConfig:
     """Sizes.
 
     Attributes:
-    length: T.
-    width: d of items.
-    hidden: size of the GRU's state.
-    dropout: on the item vectors.
+        length: T.
+        width: d of items.
+        hidden: size of the GRU's state.
+        dropout: on the item vectors.
+        popularity_bias: item bias that starts at log popularity.
     """
 
     length: int = 50
     width: int = 64
     hidden: int = 128
     dropout: float = 0.3
+    popularity_bias: bool = False
 
 
 class GRU4Rec(SequentialRecommender):
@@ -47,13 +50,13 @@ class GRU4Rec(SequentialRecommender):
     def __init__(self, config: GRU4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()
         self.length, self.item_count = config.length, facts.item_count
-        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
-        nn.init.xavier_normal_(self.items.weight)
-        with torch.no_grad():
-            self.items.weight[0] = 0.0
+        xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))
+        self.items, self.bias = item_table(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
         self.dropout = nn.Dropout(config.dropout)
         # Without biases the state stays exactly zero over left padding (zero vectors), so no packing is needed.
         self.gru = nn.GRU(config.width, config.hidden, bias=False, batch_first=True)
+        for weight in self.gru.parameters():
+            nn.init.xavier_uniform_(weight)
         self.dense = nn.Linear(config.hidden, config.width)
 
     def encode(self, inputs: Tensors) -> Encoded:
@@ -62,12 +65,12 @@ class GRU4Rec(SequentialRecommender):
         return Encoded({"user": self.dense(states[:, -1])}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1), {})
+        """Return dot products of users and candidates, plus the item's bias."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T
+        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position."""

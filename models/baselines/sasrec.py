@@ -1,12 +1,12 @@
 """SASRec: causal self-attention over the sequence, against all items.
 
 Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, in the
-form of RecBole's `sasrec` (https://github.com/RUCAIBox/RecBole): post-norm blocks, learnt positions, full softmax at the
-last position of every prefix.
+form of RecBole's `sasrec` (https://github.com/RUCAIBox/RecBole): post-norm blocks, learnt positions, full softmax at
+the last position of every prefix.
 
 Departures from the original: no binary cross-entropy at every position, no pre-norm on the query, no square-root
-scaling. Positions are indexed by recency (the last slot is always the newest behaviour), padded keys are masked, and the last
-block computes the last position alone, which is the only one read.
+scaling. Positions are indexed by recency (the last slot is always the newest behaviour), padded keys are masked, and
+the last block computes the last position alone, which is the only one read.
 
 Symbols: B rows, T length, d width, h heads, M flat candidates, I items.
 """
@@ -29,6 +29,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
+from models.layers import item_bias, item_table
 from models.objectives import full_softmax
 
 
@@ -37,12 +38,13 @@ class SASRecConfig:
     """Sizes.
 
     Attributes:
-    length: T.
-    width: d.
-    blocks: attention blocks.
-    heads: h, a divisor of d.
-    inner: width of the feed-forward layers.
-    dropout: everywhere.
+        length: T.
+        width: d.
+        blocks: attention blocks.
+        heads: h, a divisor of d.
+        inner: width of the feed-forward layers.
+        dropout: everywhere.
+        popularity_bias: item bias that starts at log popularity.
     """
 
     length: int = 50
@@ -51,6 +53,7 @@ class SASRecConfig:
     heads: int = 2
     inner: int = 256
     dropout: float = 0.2
+    popularity_bias: bool = False
 
 
 class Block(nn.Module):
@@ -87,14 +90,15 @@ class SASRec(SequentialRecommender):
     def __init__(self, config: SASRecConfig, facts: DatasetFacts) -> None:
         super().__init__()
         self.length, self.item_count = config.length, facts.item_count
-        self.items = nn.Embedding(facts.item_count + 1, config.width, padding_idx=0)
+        self.items, self.bias = item_table(facts, config.width, 0.02), item_bias(facts, config.popularity_bias)
         self.positions = nn.Parameter(torch.empty(config.length, config.width))
         self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0.0
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
         causal = torch.triu(torch.ones(config.length, config.length), diagonal=1) * MASKED
         self.register_buffer("causal", causal, persistent=False)
 
@@ -111,12 +115,12 @@ class SASRec(SequentialRecommender):
         return Encoded({"user": x[:, -1]}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1), {})
+        """Return dot products of users and candidates, plus the item's bias."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T
+        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position."""
