@@ -87,7 +87,7 @@ async function rank() {
   try {
     const question = { user_id: user, seed: $("seed").valueAsNumber, count: $("count").valueAsNumber };
     const [past, answer] = await Promise.all([
-      ask(`page/history?user_id=${encodeURIComponent(user)}`, null, signal),
+      ask("page/history", { user_id: user }, signal),
       ask("page/compare", question, signal),
     ]);
     showHistory(past);
@@ -112,7 +112,8 @@ function showProblem(message) {
 function showHistory(past) {
   const shown = past.behaviours.length;
   $("history").hidden = false;
-  $("history-count").textContent = past.count > shown ? `newest ${shown} of ${whole.format(past.count)}` : `${shown}`;
+  const more = past.count > shown || past.truncated;
+  $("history-count").textContent = more ? `the newest ${whole.format(shown)}` : whole.format(shown);
   const notes = { unavailable: "The store did not answer.", wrong_type: "The stored value is of another type." };
   const corrupt = past.corrupt ? `${past.corrupt} damaged records were left out.` : "";
   $("history-note").textContent = notes[past.status] ?? corrupt;
@@ -141,13 +142,17 @@ function behaviourRow(behaviour) {
 function showAnswer(answer) {
   $("layers").replaceChildren(...answer.decision.layers.map(layerRow), headerLine(answer.decision));
   $("arm").hidden = false;
-  const rankings = answer.rankings;
+  const { rankings, candidates } = answer;
+  $("call").hidden = !candidates.length;
   $("models").replaceChildren(...rankings.map((ranking) => modelCard(ranking, reference(ranking, rankings))));
   $("curl").textContent = curl(answer);
-  $("call").hidden = false;
+  if (!candidates.length) {
+    $("status").textContent = `User ${answer.user_id} has met every item: there is nothing left to rank.`;
+    return;
+  }
   const good = rankings.filter((ranking) => !ranking.error);
   const took = good.map((ranking) => `${ranking.bundle} in ${ms(ranking.timings.total)}`).join(", ");
-  $("status").textContent = `Ranked ${whole.format(answer.candidates.length)} candidates for user ${answer.user_id}: ${took || "no model answered"}.`;
+  $("status").textContent = `Ranked ${whole.format(candidates.length)} candidates for user ${answer.user_id}: ${took || "no model answered"}.`;
 }
 
 function layerRow(layer) {
@@ -195,7 +200,7 @@ function headChips(ranking) {
 
 function facts(ranking) {
   const box = make("div", { className: "facts" });
-  const state = ranking.state_hit === null ? null : chip(ranking.state_hit ? "state from cache" : "state encoded now");
+  const state = ranking.state_cached === null ? null : chip(ranking.state_cached ? "state from cache" : "state encoded now");
   const time = bar("Time", ms(ranking.timings.total), stages(ranking.timings), state);
   box.append(...userFacts(ranking.explanation), ...itemFacts(ranking.items), time);
   return box;
