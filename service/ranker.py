@@ -29,7 +29,8 @@ from service.ranking import Explanation, Ranking, Reason, explanation_of, rankin
 
 __all__ = ["Explanation", "RankLimits", "RankQuery", "Ranker", "Ranking", "Reason"]
 
-_ANSWER_SECONDS: Final = 0.001  # kept back of every deadline for ordering and writing the answer
+_RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
+_RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
 _NOTHING: Final[Records] = np.zeros(0, dtype=RECORD)
 _MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
@@ -127,13 +128,10 @@ class _Attempt:
 
     query: RankQuery
     began: float
+    cutoff: float = 0.0  # event loop time after which the answer is made from what there is
     degraded: list[Reason] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     served: Bundle | None = None
-
-    @property
-    def cutoff(self) -> float:
-        return self.query.deadline - _ANSWER_SECONDS
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -220,8 +218,7 @@ class Ranker:
 
     async def _rank(self, attempt: _Attempt, decision: Decision) -> Ranking:
         query = attempt.query
-        if query.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceeded("The deadline passed before the work began.")
+        attempt.cutoff = _cutoff(asyncio.get_running_loop().time(), query.deadline)
         serving = self._choose(attempt, decision)
         candidates = candidates_of(query.candidates, serving.bundle.items)
         self._observer.candidates(candidates.count, len(candidates.unknown))
@@ -320,6 +317,13 @@ class Ranker:
             answered=len(ranking.item_ids) if ranking is not None else 0,
             candidates=len(attempt.query.candidates),
         )
+
+
+def _cutoff(now: float, deadline: float) -> float:
+    if deadline <= now:
+        raise DeadlineExceeded("The deadline passed before the work began.")
+    least, most = _RESERVE_SECONDS
+    return deadline - min(max(_RESERVE * (deadline - now), least), most)
 
 
 def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:
