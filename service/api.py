@@ -1,0 +1,246 @@
+"""The routes. Each is a few lines: bytes to values, one call, values to bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from contract.manifest import CONTRACT_VERSION
+from service import schemas, wire
+from service.behaviours import StoreUnavailable
+from service.errors import (
+    MAX_DETAILS,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    NotReady,
+    Overloaded,
+    RankerError,
+    StoreDown,
+)
+from service.metrics import CONTENT_TYPE
+from service.middleware import EXCHANGE, Exchange, FrontMiddleware, read_body
+from service.openapi import describe, documented
+from service.overrides import OVERRIDE_HEADER
+from service.ranker import RankQuery
+from service.runtime import Backend, Runtime, StoresBehaviours
+
+JSON: Final = "application/json"
+_OVERRIDE: Final = OVERRIDE_HEADER.encode()
+
+
+def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own, as its lifespan
+    """Return the application around a runtime; its backend may come later."""
+    docs = runtime.settings.http.docs_enabled
+    app = FastAPI(
+        title="Ranker",
+        version=runtime.version,
+        summary="An online ranking microservice for feeds.",
+        docs_url="/docs" if docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if docs else None,
+        redirect_slashes=False,
+        **options,
+    )
+    app.include_router(rank_routes(runtime))
+    app.include_router(behaviour_routes(runtime))
+    app.include_router(people_routes(runtime))
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
+    describe(app)
+    return app
+
+
+def rank_routes(runtime: Runtime) -> APIRouter:
+    """Return the hot route."""
+    router = APIRouter(tags=["ranking"])
+    limits = runtime.settings.limits
+
+    async def query(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> RankQuery:
+        """Parse the body and decide the arm; the decision is noted before anything else can fail."""
+        body = await _json_body(request, limits.max_body_bytes)
+        try:
+            wanted = wire.parse_rank(body, limits)
+        except InvalidRequest as error:
+            if error.field == "user_id":
+                exchange.decision = backend.experiments.decide(None, {}, now_ms)
+            raise
+        snapshot = backend.experiments.snapshot
+        forced = None
+        if snapshot is not None:
+            forced = backend.overrides.forced(exchange.header(_OVERRIDE), wanted.user_id, snapshot, now_ms)
+        exchange.decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
+        return RankQuery(
+            request_id=exchange.request_id,
+            user_id=wanted.user_id,
+            candidates=wanted.candidates,
+            limit=wanted.limit,
+            recent=wire.records_of(wanted.recent),
+            request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
+            explain=wanted.explain,
+            deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
+        )
+
+    @router.post(
+        "/rank", **documented(schemas.RankRequest, schemas.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
+    )
+    async def rank(request: Request) -> Response:
+        """Put candidates in order for a user, best first."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        backend = runtime.needed()
+        question = await query(request, exchange, backend, runtime.now_ms())
+        if exchange.decision is None:
+            raise InternalError
+        ranking = await backend.ranker.rank(question, exchange.decision)
+        model = f"{ranking.model}@{ranking.version}"
+        exchange.headers += [
+            (b"x-model", model.encode()),
+            (b"server-timing", wire.server_timing(ranking.timings)),
+        ]
+        exchange.notes |= {"model": model, "candidates": len(question.candidates)}
+        if ranking.degraded:
+            exchange.notes["degraded"] = ranking.degraded
+        return Response(wire.rank_body(exchange.request_id, ranking), media_type=JSON)
+
+    return router
+
+
+def behaviour_routes(runtime: Runtime) -> APIRouter:
+    """Return the routes by which behaviours and activity come in."""
+    router = APIRouter(tags=["behaviours"])
+    limits = runtime.settings.limits
+
+    @router.post(
+        "/behaviours", **documented(schemas.BehavioursRequest, schemas.BehavioursResponse, 400, 413, 415, 422, 503)
+    )
+    async def append(request: Request) -> Response:
+        """Store behaviours. Sending them again is safe, and the next ranking sees them."""
+        store = runtime.needed().store
+        behaviours = wire.parse_behaviours(await _json_body(request, limits.max_body_bytes), limits)
+        latest_ms = runtime.now_ms() + limits.max_future_ms
+        future = [place for place, behaviour in enumerate(behaviours) if behaviour["ts"] > latest_ms]
+        answer = await _append(store, behaviours, set(future))
+        runtime.metrics.behaviours_written(stored=answer.stored, repeated=answer.repeated, refused=answer.refused)
+        return _json(answer)
+
+    if runtime.settings.http.behaviours_enabled:
+
+        @router.get("/behaviours/{user_id:path}", **documented(None, schemas.StoredBehavioursResponse, 422))
+        async def stored(user_id: str) -> Response:
+            """Show what is stored of a user, newest first: for people."""
+            if not wire.is_id(user_id):
+                raise InvalidRequest(wire.ID_RULE, field="user_id")
+            backend = runtime.needed()
+            [found] = await backend.store.read((user_id,))
+            return Response(wire.stored_body(user_id, found, backend.bundles.vocabularies()), media_type=JSON)
+
+    @router.post(
+        "/feedback",
+        status_code=202,
+        **documented(schemas.FeedbackRequest, schemas.FeedbackResponse, 400, 413, 415, 422, 429, 503, success=202),
+    )
+    async def feedback(request: Request) -> Response:
+        """Take activity for the analysis of experiments: play, finish, like, ..."""
+        log = runtime.needed().feedback
+        events = wire.parse_feedback(await _json_body(request, limits.max_body_bytes), limits)
+        accepted = log.take(events, runtime.now_ms())
+        if not accepted:
+            raise Overloaded("No activity can be taken now; sending it again is safe.")
+        return _json(schemas.FeedbackResponse(accepted=accepted, dropped=len(events) - accepted), 202)
+
+    return router
+
+
+def people_routes(runtime: Runtime) -> APIRouter:
+    """Return the routes for people and probes."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/info", **documented(None, schemas.InfoResponse))
+    async def info() -> Response:
+        """Say what this service is: bundles, limits, experiments."""
+        backend = runtime.backend
+        snapshot = backend.experiments.snapshot if backend is not None else None
+        experiments = {"digest": snapshot.digest, "revision": snapshot.config.revision} if snapshot else None
+        answer = {
+            "service": "ranker",
+            "version": runtime.version,
+            "contract_version": CONTRACT_VERSION,
+            "bundles": backend.bundles.describe() if backend is not None else [],
+            "experiments": experiments,
+            "limits": runtime.settings.limits.model_dump(),
+        }
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    @router.get("/health/live", **documented(None, schemas.HealthResponse))
+    async def live() -> Response:
+        """Answer as long as the event loop does."""
+        return _json(schemas.HealthResponse(status="alive"))
+
+    @router.get("/health/ready", **documented(None, schemas.HealthResponse, 503))
+    async def ready() -> Response:
+        """Say whether to send rankings here. Redis is not asked: without it, answers are degraded."""
+        runtime.metrics.ready(runtime.status == "ready")
+        if runtime.status != "ready":
+            raise NotReady(f"The service is {runtime.status}.")
+        return _json(schemas.HealthResponse(status="ready"))
+
+    @router.get("/metrics", include_in_schema=True, response_class=Response)
+    async def metrics() -> Response:
+        """Metrics for Prometheus."""
+        runtime.metrics.ready(runtime.status == "ready")
+        # Rendering takes milliseconds, which no ranking should wait for.
+        return Response(await asyncio.to_thread(runtime.metrics.render), headers={"content-type": CONTENT_TYPE})
+
+    return router
+
+
+async def _append(
+    store: StoresBehaviours, behaviours: Sequence[schemas.UserBehaviour], future: set[int]
+) -> schemas.BehavioursResponse:
+    """Append all that are not too far ahead, and say what became of each."""
+    kept = [place for place in range(len(behaviours)) if place not in future]
+    users = wire.records_by_user([behaviours[place] for place in kept])
+    try:
+        results = await store.append({user_id: records for user_id, (_, records) in users.items()})
+    except StoreUnavailable as error:
+        raise StoreDown from error
+    if any(result.error == "unavailable" for result in results.values()):
+        raise StoreDown
+    refused = dict.fromkeys(future, "future")
+    for user_id, (places, _) in users.items():
+        if results[user_id].error is not None:
+            refused |= {kept[place]: "wrong_type" for place in places}
+    return schemas.BehavioursResponse(
+        stored=sum(result.stored for result in results.values()),
+        repeated=sum(result.repeated for result in results.values()),
+        refused=len(refused),
+        refusals=[
+            schemas.Refusal.model_validate({"index": place, "reason": refused[place]})
+            for place in sorted(refused)[:MAX_DETAILS]
+        ],
+    )
+
+
+async def _json_body(request: Request, limit: int) -> bytes:
+    wire.check_media(request.headers.get("content-type"), request.headers.get("content-encoding"))
+    return await read_body(request.receive, limit)
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(), status, media_type=JSON)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Turn the router's own errors into ours; they are rendered with all others."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    known: dict[int, type[RankerError]] = {404: NotFound, 405: MethodNotAllowed}
+    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
+        request.scope[EXCHANGE].headers.append((b"allow", error.headers["Allow"].encode()))
+    raise known.get(status, InternalError) from error

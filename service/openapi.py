@@ -1,0 +1,88 @@
+"""What the routes tell OpenAPI. None of it runs when a route answers: the hot path reads and writes bytes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service import schemas
+
+JSON: Final = "application/json"
+_REFERENCES: Final = "#/components/schemas/{model}"
+_REQUESTS: Final = (schemas.RankRequest, schemas.BehavioursRequest, schemas.FeedbackRequest)
+
+_REQUEST_HEADERS: Final = {
+    "X-Request-Id": "Repeated in the answer and in the log; made where it is absent or unfit.",
+    "traceparent": "W3C trace context; repeated in the answer and in the log.",
+}
+_DEADLINE_HEADER: Final = {"X-Deadline-Ms": "How long (ms) the answer is worth waiting for."}
+_ANSWER_HEADERS: Final = {
+    "X-Request-Id": "The request's id.",
+    "X-AB-Bucket": "RFC 9651 dictionary: what every layer of the experiments decided, and why.",
+    "X-AB-Config": "Digest of the experiment file in force.",
+}
+_RANK_HEADERS: Final = {
+    "X-Model": "The bundle that answered, as model@version.",
+    "Server-Timing": "W3C: the stages of the ranking, in milliseconds.",
+}
+
+
+def documented(
+    request: type[BaseModel] | None, response: type[BaseModel], *statuses: int, success: int = 200
+) -> dict[str, Any]:  # Any: keywords of FastAPI's route decorators
+    """Return what a route tells OpenAPI of its bodies and statuses."""
+    extra: dict[str, Any] = {}
+    if request is not None:
+        reference = {"$ref": _REFERENCES.format(model=request.__name__)}
+        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": reference}}}
+    return {
+        "response_class": Response,
+        "responses": {
+            success: {"model": response},
+            **{status: {"model": schemas.ErrorResponse} for status in statuses},
+        },
+        "openapi_extra": extra,
+    }
+
+
+def describe(app: FastAPI) -> None:
+    """Make the application's OpenAPI document complete: request bodies, and the headers of every answer."""
+
+    def openapi() -> dict[str, Any]:  # Any: JSON
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON
+    """Return the OpenAPI document."""
+    found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    _, definitions = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=_REFERENCES)
+    schemas_ = found["components"]["schemas"]
+    schemas_.update(definitions["$defs"])
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which this service never answers with
+        schemas_.pop(name, None)
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            _add_headers(operation, path == "/rank")
+    found["components"]["schemas"] = dict(sorted(schemas_.items()))
+    return found
+
+
+def _add_headers(operation: dict[str, Any], ranks: bool) -> None:  # Any: JSON
+    taken = _REQUEST_HEADERS | (_DEADLINE_HEADER if ranks else {})
+    operation["parameters"] = operation.get("parameters", []) + [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in taken.items()
+    ]
+    for status, response in operation["responses"].items():
+        given = _ANSWER_HEADERS | (_RANK_HEADERS if ranks and status == "200" else {})
+        response["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in given.items()
+        }
