@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from service.comparison import Comparison, PageSources, history_of, known_users
-from service.errors import InvalidRequest, Malformed, TooLarge
+from service.errors import InvalidRequest, Malformed
+from service.middleware import read_body
 from service.schemas import MAX_ID_BYTES
 from service.wire import check_media, is_id
 
@@ -40,7 +41,6 @@ SECURITY_HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
 }
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -113,9 +113,7 @@ async def _question(model: type[Body], request: Request) -> Body:
         InvalidRequest: it holds a value that cannot be used.
     """
     check_media(request.headers.get("content-type"), request.headers.get("content-encoding"))
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise TooLarge
+    body = await read_body(request.receive, MAX_BODY_BYTES)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

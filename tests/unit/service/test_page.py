@@ -164,7 +164,6 @@ async def test_every_file_is_served_under_a_strict_policy(served: Served, path: 
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
-    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
 
 
