@@ -27,6 +27,7 @@ CLIENT_NAME: Final = "ranker"
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _SENTINEL_PORT: Final = 26379
 _REDIS_PORT: Final = 6379
+_REPLY_SHARE: Final = 0.8  # of a budget, for one reply: a node that is silent leaves time to use what others answered
 _REFRESH_SECONDS: Final = 1.0  # between two looks at the map of a cluster with a node that does not answer
 
 
@@ -64,7 +65,7 @@ def make_client(
         url: `redis://`, `rediss://` (TLS) and `unix://` as redis-py has them;
             `redis+sentinel://[user:password@]host:port,host:port/service[/database]`;
             `redis+cluster://[user:password@]host:port,host:port`. The last two also as `rediss+...`.
-        timeout_seconds: the caller's budget, for connecting and for each reply alike.
+        timeout_seconds: the caller's budget for a call; connecting and each reply get four fifths of it.
         max_connections: of the pool; the next caller waits for half the budget.
         client_name: shown by CLIENT LIST.
 
@@ -86,9 +87,9 @@ def make_client(
 
 def _options(timeout_seconds: float, client_name: str) -> Options:
     return {
-        # Both at the budget: a frozen server accepts connections and never answers, a lost one never accepts.
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
+        # Both by the budget: a frozen server accepts connections and never answers, a lost one never accepts.
+        "socket_timeout": timeout_seconds * _REPLY_SHARE,
+        "socket_connect_timeout": timeout_seconds * _REPLY_SHARE,
         # No second try: the answer is degraded instead, and the breaker keeps a dead Redis from costing every request.
         "retry": Retry(NoBackoff(), 0),
         # The health check is a PING before a command, so it doubles the wait for a Redis that is slow already.
