@@ -1,0 +1,153 @@
+"""From raw interactions to a run directory.
+
+python -m training prepare ml-100k            filter, order, index: data/ml-100k/
+python -m training train RECIPE.toml          a run directory: runs/<data set>/<model>/<run>/
+python -m training evaluate RUN               full ranking, again
+python -m training compare RUN RUN ...        one table, with seeds and intervals
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from training.datasets.interactions import DataError
+
+_STOPPED = 130  # as a shell has it for Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    from models.checkpoint import CheckpointError
+    from training.fit import TrainingFailedError
+    from training.metrics import MetricsError
+    from training.recipe import RecipeError
+    from training.runs import RunError
+
+    try:
+        return int(options.run(options))
+    except (DataError, RecipeError, RunError, CheckpointError, MetricsError, TrainingFailedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return _STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_prepare(commands.add_parser("prepare", help="filter, order and index a data set"))
+    _add_train(commands.add_parser("train", help="train one recipe"))
+    _add_evaluate(commands.add_parser("evaluate", help="evaluate a run again"))
+    _add_compare(commands.add_parser("compare", help="many runs in one table"))
+    return parser
+
+
+def _add_prepare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", help="ml-100k, generated, or the path of a .csv file (user,item,timestamp,...)")
+    command.add_argument("--data", type=Path, help="folder that holds the raw data set (default: $RANKER_DATA, ...)")
+    command.add_argument("--out", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
+    command.add_argument("--core", type=int, default=5, help="least interactions of every user and item (default 5)")
+    command.set_defaults(run=_prepare)
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", type=Path, nargs="?", help="a recipe: training/recipes/<data set>/<model>.toml")
+    command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
+    command.add_argument("--seed", type=int, help="instead of the recipe's own")
+    command.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped")
+    _add_machine(command)
+    command.set_defaults(run=_train)
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", type=Path, metavar="RUN", help="a run directory")
+    _add_machine(command)
+    command.set_defaults(run=_evaluate)
+
+
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directories", type=Path, nargs="+", metavar="RUN", help="run directories; seeds are grouped")
+    command.add_argument("--part", choices=("test", "valid"), default="test", help="which queries (default test)")
+    command.set_defaults(run=_compare)
+
+
+def _add_machine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
+    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    command.add_argument("--threads", type=int, default=0, help="of torch; 0 = as torch chooses (default)")
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from training.prepare import prepare
+    from training.sources import read_source
+
+    name, raw, notice = read_source(options.dataset, options.data, options.out)
+    if notice:
+        print(f"NOTICE: {notice}")
+    provenance, reused = prepare(raw, options.out / name, core=options.core)
+    counts = provenance["counts"]
+    print(
+        f"{provenance['dataset']}: {counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} "
+        f"interactions after the {options.core}-core, of {counts['interactions_before']:,}"
+    )
+    print(f"{'unchanged' if reused else 'written'}: {options.out / name}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from training.recipe import RecipeError, load_recipe
+    from training.runs import RunDirectory, RunError
+    from training.train import Machine, StoppedError, train
+
+    if options.resume is not None:
+        run = RunDirectory(options.resume)
+        recipe = run.recipe()
+        if (run.path / "run.json").exists():
+            raise RunError(f"{run.path} is complete; there is nothing to resume")
+    elif options.recipe is not None:
+        recipe = load_recipe(options.recipe, options.seed)
+        run = RunDirectory.create(options.out, recipe)
+    else:
+        raise RecipeError("name a recipe, or a run with --resume")
+    console = Console(highlight=False)
+    try:
+        metrics = train(run, recipe, options.data, Machine(options.device, options.threads), console)
+    except StoppedError:
+        print(f"\nstopped; go on with: python -m training train --resume {run.path}")
+        return _STOPPED
+    print(f"test: {_shown(metrics)}")
+    print(f"run: {run.path}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from training.runs import RunDirectory
+    from training.train import Machine, evaluate_run
+
+    run = RunDirectory(options.directory)
+    metrics = evaluate_run(run, options.data, Machine(options.device, options.threads))
+    print(f"test: {_shown(metrics)}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from training.compare import compare
+
+    compare([Path(path) for path in options.directories], options.part, Console(highlight=False))
+    return 0
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name.upper()} {value:.4f}" for name, value in metrics.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Where a data set is: a named folder, the folder beside the checkout, the official archive, or else nowhere.
+
+In this order: --data, $RANKER_DATA, ../shared/data beside the checkout, an earlier download, the official archive.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from training.datasets.interactions import DataError
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_TIMEOUT_SECONDS: Final = 20
+_MAX_ARCHIVE_BYTES: Final = 32 * 2**20
+
+
+class Archive(NamedTuple):
+    """An official archive: its address, the SHA-256 of its bytes, and the files that are wanted from it."""
+
+    url: str
+    sha256: str
+    files: tuple[str, ...]
+
+
+ARCHIVES: Final = {
+    "ml-100k": Archive(
+        "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+        "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+        ("u.data", "u.item", "u.genre", "README"),
+    )
+}
+
+Fetch = Callable[[str], bytes]
+
+
+def data_folder() -> Path | None:
+    """Return the folder that $RANKER_DATA names, or None where it is not set."""
+    named = os.environ.get("RANKER_DATA")  # noqa: TID251 (the documented way to name the data folder offline)
+    return Path(named) if named else None
+
+
+def locate(name: str, given: Path | None, downloads: Path, fetch: Fetch | None = None) -> Path:
+    """Return the folder that holds the data set `name`.
+
+    Args:
+        name: of the data set: `ml-100k`.
+        given: the folder of --data, which holds `name` or is it. A named folder (or $RANKER_DATA) must hold the data:
+            nothing else is tried then.
+        downloads: where archives are unpacked.
+        fetch: reads a URL; for tests.
+
+    Raises:
+        DataError: it is nowhere; the message says what was tried.
+    """
+    named = given or data_folder()
+    if named is not None:
+        return _inside(name, named, "--data" if given else "RANKER_DATA")
+    for folder in (ROOT.parent / "shared" / "data" / name, downloads / name):
+        if _holds(folder):
+            return folder
+    return _download(name, downloads / name, fetch or _fetch)
+
+
+def _inside(name: str, folder: Path, how: str) -> Path:
+    for candidate in (folder / name, folder):
+        if _holds(candidate):
+            return candidate
+    raise DataError(f"{how} is {folder}, but neither it nor {folder / name} holds {name} (u.data, u.item, u.genre)")
+
+
+def _holds(folder: Path) -> bool:
+    return (folder / "u.data").exists() or (folder / "u.data.gz").exists()
+
+
+def _download(name: str, folder: Path, fetch: Fetch) -> Path:
+    archive = ARCHIVES[name]
+    try:
+        content = fetch(archive.url)
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise DataError(
+            f"{name} is not beside the checkout and {archive.url} is out of reach ({reason}); "
+            f"set RANKER_DATA to a folder that holds {name}/"
+        ) from None
+    found = sha256(content).hexdigest()
+    if found != archive.sha256:
+        raise DataError(
+            f"{archive.url}: the digest is {found[:16]}..., expected {archive.sha256[:16]}...; nothing was kept"
+        )
+    _unpack(name, archive, content, folder)
+    return folder
+
+
+def _unpack(name: str, archive: Archive, content: bytes, folder: Path) -> None:
+    """Write the wanted files; the ratings last, so that their presence means that all is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        for file in reversed(archive.files):
+            partial = folder / f"{file}.partial"
+            partial.write_bytes(packed.read(f"{name}/{file}"))
+            partial.replace(folder / file)
+
+
+def _fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        content = response.read(_MAX_ARCHIVE_BYTES + 1)
+    if len(content) > _MAX_ARCHIVE_BYTES:
+        raise OSError(f"larger than {_MAX_ARCHIVE_BYTES} bytes")
+    return bytes(content)

@@ -1,0 +1,201 @@
+"""The one training loop, for every model: Adam, a schedule, validation after each epoch, the best weights kept.
+
+The same recipe, data and seed give the same weights on one machine. All randomness of an epoch hangs on the seed and
+the epoch's number, so a run that was stopped and goes on gives what an unbroken one gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from models.base import SequentialRecommender, TrainingBatch
+from training.loader import Loader
+from training.recipe import TrainingRecipe
+
+
+class TrainingFailedError(ValueError):
+    """The loss is no finite number any more; the message says what to change."""
+
+
+@dataclass
+class Epoch:
+    """What one epoch came to; one line of log.jsonl."""
+
+    epoch: int
+    loss: float
+    valid_ndcg: float
+    best: bool
+    rows_per_second: float
+
+
+@dataclass
+class Progress:
+    """Where a fit stands; with weights and optimiser it is all that a resumed one needs."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -1.0
+
+
+class Watcher(Protocol):
+    """Shows people how training goes."""
+
+    def start(self, epochs: int, rows: int, done: int) -> None:
+        """Training begins: `epochs` of `rows` each, `done` of them already run."""
+
+    def step(self, rows: int, loss: float) -> None:
+        """A batch was learnt."""
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """An epoch was validated."""
+
+    def rate(self) -> float:
+        """Return rows per second of the epoch that runs."""
+
+
+class Fit:
+    """Trains one model.
+
+    Args:
+        model: fresh, on its device.
+        loader: of training rows.
+        recipe: how it learns.
+        seed: of all randomness.
+        validate: returns NDCG@10 on validation; called in evaluation mode.
+        keep: is called when the model is the best so far.
+        log: is called with all epochs after each.
+        resume: file that holds the state after the last epoch; read if it exists.
+    """
+
+    def __init__(
+        self,
+        model: SequentialRecommender,
+        loader: Loader,
+        recipe: TrainingRecipe,
+        seed: int,
+        *,
+        validate: Callable[[], float],
+        keep: Callable[[], None],
+        log: Callable[[list[Epoch]], None],
+        resume: Path,
+    ) -> None:
+        self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed
+        self._validate, self._keep, self._log, self._resume = validate, keep, log, resume
+        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self._rows = recipe.rows_per_epoch or len(loader)
+        self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimiser = (
+            torch.optim.AdamW(parameters, lr=torch.tensor(0.0), weight_decay=recipe.weight_decay, fused=True)
+            if parameters
+            else None
+        )
+        self.progress = Progress()
+
+    def run(self, watcher: Watcher) -> Progress:
+        """Train until the epochs are over or patience is; returns what each epoch came to.
+
+        Raises:
+            TrainingFailedError: the loss became NaN or infinite.
+        """
+        if self._resume.exists():
+            self._load()
+        epochs = self._recipe.epochs if self._optimiser is not None else 0
+        watcher.start(epochs, self._rows, len(self.progress.epochs))
+        if not epochs:
+            self._judge(Epoch(0, 0.0, self._score(), best=True, rows_per_second=0.0), watcher, epochs)
+        while len(self.progress.epochs) < epochs and not self._is_over():
+            number = len(self.progress.epochs) + 1
+            loss = self._learn(number, watcher)
+            score = self._score()
+            better = score > self.progress.best_score
+            self._judge(Epoch(number, loss, score, better, watcher.rate()), watcher, epochs)
+        return self.progress
+
+    def _is_over(self) -> bool:
+        waited = len(self.progress.epochs) - self.progress.best_epoch
+        return bool(self._recipe.patience) and waited >= self._recipe.patience
+
+    def _score(self) -> float:
+        self._model.eval()
+        return self._validate()
+
+    def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
+        self.progress.epochs.append(epoch)
+        if epoch.best:
+            self.progress.best_epoch, self.progress.best_score = epoch.epoch, epoch.valid_ndcg
+            self._keep()
+        self._log(self.progress.epochs)
+        self._save()
+        watcher.epoch(epoch, epochs)
+
+    def _learn(self, number: int, watcher: Watcher) -> float:
+        """Run one epoch; returns its mean loss."""
+        rng = np.random.default_rng((self._seed, number))
+        torch.manual_seed(int(rng.integers(2**31)))
+        order = self._loader.order(rng, self._rows, self._recipe.balanced)
+        self._model.train()
+        total, first = 0.0, (number - 1) * self._steps_per_epoch
+        batches = self._loader.training_batches(rng, order, self._recipe.batch, self._recipe.negatives)
+        for step, batch in enumerate(batches, start=first):
+            loss = self._step(on_device(batch, self._device), step)
+            total += loss * len(batch.targets)
+            watcher.step(len(batch.targets), loss)
+        return total / max(len(order), 1)
+
+    def _step(self, batch: TrainingBatch, step: int) -> float:
+        assert self._optimiser is not None
+        for group in self._optimiser.param_groups:
+            group["lr"].fill_(self.learning_rate(step))
+        half = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
+            loss = self._model.loss(batch)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingFailedError(f"step {step + 1}: the loss is {value}; try a smaller training.learning_rate")
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip)
+        self._optimiser.step()
+        return value
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs."""
+        steps = self._recipe.epochs * self._steps_per_epoch
+        warm = int(self._recipe.warm_up * steps)
+        if step < warm:
+            return self._recipe.learning_rate * (step + 1) / warm
+        left = (steps - step) / max(steps - warm, 1) if self._recipe.schedule == "linear" else 1.0
+        return self._recipe.learning_rate * left
+
+    def _save(self) -> None:
+        partial = self._resume.with_suffix(".partial")
+        optimiser = self._optimiser.state_dict() if self._optimiser is not None else {}
+        document = {"model": self._model.state_dict(), "optimiser": optimiser, "progress": asdict(self.progress)}
+        torch.save(document, partial)
+        partial.replace(self._resume)
+
+    def _load(self) -> None:
+        document: dict[str, Any] = torch.load(self._resume, weights_only=True, map_location=self._device)
+        self._model.load_state_dict(document["model"])
+        if self._optimiser is not None:
+            self._optimiser.load_state_dict(document["optimiser"])
+        progress = document["progress"]
+        self.progress = Progress(
+            [Epoch(**epoch) for epoch in progress["epochs"]], progress["best_epoch"], progress["best_score"]
+        )
+
+
+def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """Return the batch on a device; itself where it is there already."""
+    negatives = None if batch.negatives is None else batch.negatives.to(device)
+    return TrainingBatch(
+        {name: tensor.to(device) for name, tensor in batch.inputs.items()}, batch.targets.to(device), negatives
+    )

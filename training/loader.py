@@ -1,0 +1,100 @@
+"""Prefix rows to batches by numpy, all rows of a batch at once, through the padding code that the service uses too.
+
+Symbols: B rows, T length, N rows of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contract.tensors import Arrays, SequenceSpec, windows
+from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
+from training.prepare import Prepared
+from training.recipe import Recipe
+from training.sampling import uniform_negatives
+from training.split import Rows, training_mask
+
+_SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
+"""Columns of prepared data by the names of contract.tensors."""
+
+
+class Loader:
+    """Makes inputs for a sequence spec from the rows of one split."""
+
+    def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows) -> None:
+        self._rows, self._spec = rows, spec
+        self._columns: dict[str, NDArray[np.int64]] = {name: prepared.columns[_SOURCES[name]] for name in spec.columns}
+        self._items, self._times = prepared.columns["items"], prepared.columns["times_ms"]
+        self._item_count = len(prepared.items)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._rows.targets)
+
+    def inputs(self, chosen: NDArray[np.int64]) -> Arrays:
+        """Return the inputs that the spec names, for chosen rows (B,)."""
+        starts, stops = self._rows.starts[chosen], self._rows.targets[chosen]
+        arrays = windows(self._columns, starts, stops, self._spec.length)
+        if "user" in self._spec.row_inputs:
+            arrays["user"] = self._rows.users[chosen] + 1
+        if "request_time" in self._spec.row_inputs:
+            arrays["request_time"] = self._times[stops]
+        return arrays
+
+    def targets(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the item that came next, for chosen rows (B,)."""
+        return self._items[self._rows.targets[chosen]]
+
+    def users(self) -> NDArray[np.int64]:
+        """Return the user of every row, (N,), from 0."""
+        return self._rows.users
+
+    def row_weights(self) -> NDArray[np.float64]:
+        """Return probabilities (N,) that give a user with n rows the weight of sqrt(n) rows."""
+        weights = 1 / np.sqrt(np.bincount(self._rows.users)[self._rows.users])
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+    def order(self, rng: np.random.Generator, count: int, balanced: bool) -> NDArray[np.int64]:
+        """Return `count` rows to learn from: balanced over users with replacement, or permutations of all."""
+        if balanced:
+            return rng.choice(len(self), size=count, p=self.row_weights())
+        rounds = -(-count // max(len(self), 1))
+        return np.concatenate([rng.permutation(len(self)) for _ in range(rounds)])[:count]
+
+    def training_batches(
+        self, rng: np.random.Generator, order: NDArray[np.int64], batch: int, negatives: int
+    ) -> Iterator[TrainingBatch]:
+        """Yield batches of the rows in `order`; the last one may be smaller."""
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            inputs, targets = self.inputs(chosen), self.targets(chosen)
+            drawn = None
+            if negatives:
+                excluded = np.concatenate((inputs["items"], targets[:, None]), axis=1)
+                drawn = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, negatives))
+            yield TrainingBatch(as_tensors(inputs), torch.from_numpy(targets), drawn)
+
+
+def as_tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Return the arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
+    """Return what a model's `encode` reads."""
+    return SequenceSpec(length=model.length, columns=model.columns, row_inputs=model.row_inputs)
+
+
+def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
+    """Return what a model's shape and start depend on; popularity counts training interactions alone."""
+    learnt = prepared.columns["items"][training_mask(prepared.user_starts, recipe.split.held)]
+    counts = np.bincount(learnt, minlength=len(prepared.items) + 1).astype(np.float32)
+    return DatasetFacts(
+        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities)
+    )

@@ -1,0 +1,92 @@
+"""Ranking metrics on numbers of better and equal items; numpy only.
+
+For one query with the positive's score p: g = how many negatives score more, e = how many score exactly the same.
+Under ties the positive's rank is uniform on {g+1, ..., g+e+1}, and every metric is its expected value: constant scores
+earn what a random order would. A score that is not a finite number fails the run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class MetricsError(ValueError):
+    """The scores cannot be ranked."""
+
+
+def better_and_equal(scores: NDArray[np.floating], targets: Counts) -> tuple[Counts, Counts]:
+    """Return g and e (B,) of the target column (B,) among all columns of scores (B, N).
+
+    Raises:
+        MetricsError: a score is NaN or infinite.
+    """
+    bad = ~np.isfinite(scores).all(axis=1)
+    if bool(bad.any()):
+        raise MetricsError(f"{int(bad.sum())} of {len(scores)} rows have scores that are no finite numbers")
+    positive = scores[np.arange(len(scores)), targets][:, None]
+    greater = (scores > positive).sum(axis=1, dtype=np.int64)
+    equal = (scores == positive).sum(axis=1, dtype=np.int64) - 1  # the positive itself
+    return greater, equal
+
+
+def hit_rate(g: Counts, e: Counts, k: int) -> Floats:
+    """Return the expected HR@k of each query."""
+    return np.asarray(np.clip(k - g, 0, e + 1) / (e + 1), dtype=np.float64)
+
+
+def ndcg(g: Counts, e: Counts, k: int) -> Floats:
+    """Return the expected NDCG@k of each query with its single positive; the ideal is 1."""
+    return _expected(1 / np.log2(np.arange(1, k + 1) + 1), g, e)
+
+
+def mrr(g: Counts, e: Counts, k: int) -> Floats:
+    """Return the expected reciprocal rank of each query, 0 beyond k."""
+    return _expected(1 / np.arange(1, k + 1), g, e)
+
+
+def _expected(gains: Floats, g: Counts, e: Counts) -> Floats:
+    """Return the mean gain over the ranks g+1 ... g+e+1; gains (k,) by rank, 0 beyond."""
+    summed = np.concatenate(([0.0], np.cumsum(gains)))
+    first, last = np.minimum(g, len(gains)), np.minimum(g + e + 1, len(gains))
+    return np.asarray((summed[last] - summed[first]) / (e + 1), dtype=np.float64)
+
+
+def auc(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
+    """Return the share of (positive, negative) pairs in the right order, ties one half; NaN without both labels.
+
+    Raises:
+        MetricsError: a score is NaN or infinite.
+    """
+    if not bool(np.isfinite(scores).all()):
+        raise MetricsError("some scores are no finite numbers")
+    positives = int(labels.sum())
+    pairs = positives * (len(labels) - positives)
+    if not pairs:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mean rank of each group of equal scores, from 1
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / pairs)
+
+
+def auc_by_user(users: Counts, scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> tuple[Counts, Floats]:
+    """Return the rows and the AUC of every user, in the order of their indices; NaN where a user has one label only."""
+    order = np.argsort(users, kind="stable")
+    _, starts, rows = np.unique(users[order], return_index=True, return_counts=True)
+    parts = [order[start : start + count] for start, count in zip(starts, rows, strict=True)]
+    return rows.astype(np.int64), np.array([auc(scores[part], labels[part]) for part in parts], dtype=np.float64)
+
+
+def uauc(areas: Floats) -> float:
+    """Return the plain mean of the users' AUC, of those that have one."""
+    defined = areas[~np.isnan(areas)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def gauc(rows: Counts, areas: Floats) -> float:
+    """Return the mean of the users' AUC weighted by their rows, of those that have one."""
+    defined = ~np.isnan(areas)
+    return float(np.average(areas[defined], weights=rows[defined])) if bool(defined.any()) else float("nan")

@@ -1,0 +1,121 @@
+"""A recipe: which model, how large, and how it learns. TOML in, frozen and complete out; an unknown key is an error."""
+
+from __future__ import annotations
+
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.catalog import MODELS
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message names the file and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SplitRecipe(_Section):
+    """How interactions are split.
+
+    Attributes:
+        held: last interactions of each user for test, and as many before them for validation.
+    """
+
+    held: Annotated[int, Field(ge=1, le=50)] = 1
+
+
+class TrainingRecipe(_Section):
+    """How the model learns.
+
+    Attributes:
+        epochs: at most; 0 for a model that learns nothing.
+        rows_per_epoch: rows between two validations; 0 = as many as there are.
+        balanced: rows drawn so that a user with n rows weighs sqrt(n), with replacement.
+        batch: rows per step.
+        learning_rate: the highest, after the warm-up.
+        warm_up: share of all steps over which the learning rate rises from 0.
+        schedule: afterwards; linear falls to 0 at the last of `epochs`.
+        weight_decay: decoupled (AdamW).
+        clip: largest norm of the gradient; 0 = none.
+        negatives: drawn per row; 0 where the model's loss needs none.
+        patience: epochs without a better validation NDCG@10 before it stops; 0 = never.
+        precision: of the forward pass in training; bfloat16 pays where the processor has it.
+    """
+
+    epochs: Annotated[int, Field(ge=0, le=1000)] = 20
+    rows_per_epoch: Annotated[int, Field(ge=0)] = 0
+    balanced: bool = False
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 256
+    learning_rate: Annotated[float, Field(gt=0, le=1, strict=False)] = 1e-3
+    warm_up: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    schedule: Literal["constant", "linear"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    clip: Annotated[float, Field(ge=0, strict=False)] = 5.0
+    negatives: Annotated[int, Field(ge=0, le=10_000)] = 0
+    patience: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Recipe(_Section):
+    """Everything that decides a run, but the data.
+
+    Attributes:
+        dataset: folder of the prepared data.
+        model: a name of models.catalog.
+        seed: of all randomness.
+        config: the model's own; its keys are the fields of its config class.
+    """
+
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: str
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    config: dict[str, Any] = {}
+    split: SplitRecipe = SplitRecipe()
+    training: TrainingRecipe = TrainingRecipe()
+
+    def digest(self) -> str:
+        """Return a digest of everything but the seed: runs that share it differ by chance alone."""
+        return sha256(self.model_dump_json(exclude={"seed"}).encode()).hexdigest()[:12]
+
+
+def load_recipe(path: Path, seed: int | None = None) -> Recipe:
+    """Read a recipe; `seed` replaces its own.
+
+    Raises:
+        RecipeError: it is missing, malformed, or has an unknown key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from None
+    return parse_recipe(document if seed is None else {**document, "seed": seed}, str(path))
+
+
+def parse_recipe(document: dict[str, Any], place: str) -> Recipe:
+    """Validate a recipe; `place` names it in errors.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        problem = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise RecipeError(f"{place}: {key}: {problem}") from None
+    if recipe.model not in MODELS:
+        raise RecipeError(f"{place}: model: no model {recipe.model!r}; there are {', '.join(MODELS)}")
+    try:
+        MODELS[recipe.model].configure(recipe.config)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{place}: config: {error}") from None
+    return recipe

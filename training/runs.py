@@ -1,0 +1,211 @@
+"""A run directory: everything that one training leaves behind, for people, the exporter and comparisons.
+
+| File | Holds |
+| --- | --- |
+| recipe.json | the recipe, resolved: every default written out |
+| checkpoint/ | models/checkpoint.py: the weights that were best on validation |
+| items.json, users.json, popularity.npy, catalogue.json | vocabularies, training counts by item index, titles |
+| log.jsonl | one line per epoch |
+| resume.pt | the state after the last epoch; goes when the run is complete |
+| metrics.json, per_query.npz | means, and every query's metrics for paired comparisons |
+| run.json | what made it; written last, so its presence means that the run is complete |
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from contract.tensors import SequenceSpec
+from models.base import DatasetFacts, SequentialRecommender
+from models.checkpoint import save_checkpoint
+from training.evaluate import means
+from training.fit import Epoch
+from training.metrics import Floats
+from training.prepare import Prepared
+from training.recipe import Recipe, parse_recipe
+
+PROTOCOL: Final = "full ranking over all items, history items included; expected metrics under ties"
+
+
+class RunError(ValueError):
+    """A run directory cannot be used; the message says why."""
+
+
+class RunDirectory:
+    """Writes and reads the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint"
+        self.resume = path / "resume.pt"
+
+    @classmethod
+    def create(cls, root: Path, recipe: Recipe) -> RunDirectory:
+        """Make a new directory, named by time, seed and recipe."""
+        parent = root / recipe.dataset / recipe.model
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-s{recipe.seed}-{recipe.digest()[:6]}"
+        for attempt in range(100):
+            path = parent / (f"{name}.{attempt}" if attempt else name)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:  # another run of the same second
+                continue
+            (path / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            return cls(path)
+        raise RunError(f"{parent / name}: too many runs of one name")
+
+    def recipe(self) -> Recipe:
+        """Return the recipe.
+
+        Raises:
+            RunError: the directory is no run.
+        """
+        try:
+            document = json.loads((self.path / "recipe.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise RunError(f"{self.path} is no run directory: it has no readable recipe.json") from None
+        return parse_recipe(document, str(self.path / "recipe.json"))
+
+    def keep(self, recipe: Recipe, facts: DatasetFacts, model: SequentialRecommender) -> None:
+        """Replace the checkpoint by the model as it is now; a stop in the middle leaves a whole one."""
+        fresh, old = self.path / "checkpoint.new", self.path / "checkpoint.old"
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        save_checkpoint(fresh, recipe.model, recipe.config, facts, model)
+        if self.checkpoint.exists():
+            self.checkpoint.rename(old)
+        fresh.rename(self.checkpoint)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def write_data(self, prepared: Prepared, facts: DatasetFacts) -> None:
+        """Write what serving needs to know of the data."""
+        prepared.items.write(self.path / "items.json")
+        prepared.users.write(self.path / "users.json")
+        np.save(self.path / "popularity.npy", facts.item_popularity)
+        shutil.copyfile(prepared.directory / "catalogue.json", self.path / "catalogue.json")
+
+    def write_log(self, epochs: list[Epoch]) -> None:
+        """Write one line per epoch."""
+        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
+        (self.path / "log.jsonl").write_text(lines, encoding="utf-8")
+
+    def write_metrics(self, recipe: Recipe, metrics: dict[str, dict[str, Floats]], users: dict[str, Any]) -> None:
+        """Write means, and per query the metrics and the user (from 0), of `valid` and `test`."""
+        document: dict[str, Any] = {part: means(values) for part, values in metrics.items()}
+        document["queries"] = {part: len(users[part]) for part in metrics}
+        document["protocol"] = f"leave the last {recipe.split.held} out; {PROTOCOL}"
+        arrays = {f"{part}.{name}": column for part, values in metrics.items() for name, column in values.items()}
+        arrays |= {f"{part}.user": users[part] for part in metrics}
+        np.savez_compressed(self.path / "per_query.npz", **arrays)  # type: ignore[arg-type]
+        _write_json(self.path / "metrics.json", document)
+
+    def finish(self, recipe: Recipe, prepared: Prepared, spec: SequenceSpec, facts: dict[str, Any]) -> None:
+        """Write run.json, and drop what only a resumed run would need.
+
+        Args:
+            recipe: the recipe.
+            prepared: the data.
+            spec: what the model reads.
+            facts: what else is known: duration, epochs.
+        """
+        document = {
+            "run_id": self.path.name,
+            "model": recipe.model,
+            "recipe_digest": recipe.digest(),
+            "seed": recipe.seed,
+            "dataset": prepared.provenance["dataset"],
+            "dataset_source": prepared.provenance["source"],
+            "dataset_digest": prepared.digest,
+            "sequence": spec.model_dump(mode="json"),
+            "git_revision": git_revision(),
+            "torch_version": torch.__version__,
+            "environment": environment(),
+            **facts,
+        }
+        _write_json(self.path / "run.json", document)
+        self.resume.unlink(missing_ok=True)
+
+    def facts(self) -> dict[str, Any]:
+        """Return run.json.
+
+        Raises:
+            RunError: the run is not complete.
+        """
+        return self._read("run.json", "it is not complete; go on with: python -m training train --resume")
+
+    def metrics(self) -> dict[str, Any]:
+        """Return metrics.json.
+
+        Raises:
+            RunError: there is none.
+        """
+        return self._read("metrics.json", "evaluate it first: python -m training evaluate")
+
+    def per_query(self, part: str) -> dict[str, Floats]:
+        """Return the metrics of every query of `valid` or `test`, and `user`.
+
+        Raises:
+            RunError: there are none.
+        """
+        try:
+            with np.load(self.path / "per_query.npz", allow_pickle=False) as arrays:
+                return {name.removeprefix(f"{part}."): arrays[name] for name in arrays.files if name.startswith(part)}
+        except (OSError, ValueError):
+            raise RunError(f"{self.path}: no per_query.npz; evaluate it first") from None
+
+    def _read(self, name: str, advice: str) -> dict[str, Any]:
+        try:
+            document = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise RunError(f"{self.path} has no {name}: {advice} {self.path}") from None
+        return dict(document)
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result may depend on beside the code."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def git_revision(run: Callable[..., Any] = subprocess.run) -> str:
+    """Return the revision of the checkout, with `+` where files differ from it; `unknown` outside git."""
+    root = Path(__file__).resolve().parent
+    try:
+        revision = run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{revision}+" if changed.strip() else str(revision)
+
+
+def _processor() -> str:
+    """Return the processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,133 @@
+"""One training from recipe to run directory; and the evaluation of a run that exists."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+
+from models.base import SequentialRecommender
+from models.catalog import MODELS
+from models.checkpoint import load_checkpoint
+from training.evaluate import MAIN, means, query_metrics
+from training.fit import Fit
+from training.loader import Loader, dataset_facts, sequence_spec
+from training.metrics import Floats
+from training.prepare import Prepared, load_prepared
+from training.recipe import Recipe
+from training.runs import RunDirectory, RunError
+from training.split import Split, leave_last_out
+from training.watch import ConsoleWatcher
+
+
+class StoppedError(Exception):
+    """Training was interrupted; the run can go on."""
+
+
+class Machine(NamedTuple):
+    """What to run on: a device of torch, and threads (0 = as torch chooses)."""
+
+    device: str = "auto"
+    threads: int = 0
+
+    def torch_device(self) -> torch.device:
+        """Apply the threads and return the device."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def train(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console) -> dict[str, float]:
+    """Train, keep the best weights, evaluate them; returns test metrics.
+
+    Args:
+        run: a fresh directory, or that of a run that was stopped.
+        recipe: its recipe.
+        data: the folder that holds prepared data sets.
+        machine: what to run on.
+        console: where progress is shown.
+
+    Raises:
+        DataError: the data are not prepared.
+        TrainingFailedError: the loss became NaN or infinite.
+        StoppedError: Ctrl-C; the best weights so far are in the checkpoint.
+    """
+    started, cpu = time.monotonic(), time.process_time()
+    prepared = load_prepared(data / recipe.dataset)
+    _say_what_is_read(prepared, console)
+    device = machine.torch_device()
+    facts, split = dataset_facts(prepared, recipe), leave_last_out(prepared.user_starts, recipe.split.held)
+    torch.manual_seed(recipe.seed)
+    model = MODELS[recipe.model].build(recipe.config, facts).to(device)
+    spec = sequence_spec(model)
+    run.write_data(prepared, facts)
+    valid = Loader(prepared, spec, split.valid)
+    fit = Fit(
+        model,
+        Loader(prepared, spec, split.train),
+        recipe.training,
+        recipe.seed,
+        validate=lambda: means(query_metrics(model, valid))[MAIN],
+        keep=lambda: run.keep(recipe, facts, model),
+        log=run.write_log,
+        resume=run.resume,
+    )
+    try:
+        with ConsoleWatcher(console, recipe.model) as watcher:
+            progress = fit.run(watcher)
+    except KeyboardInterrupt:
+        if not run.checkpoint.exists():
+            run.keep(recipe, facts, model)
+        raise StoppedError from None
+    metrics = evaluate(run, recipe, prepared, split, device)
+    spent = {
+        "duration_seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+    }
+    run.finish(recipe, prepared, spec, {**spent, "epochs": len(progress.epochs), "best_epoch": progress.best_epoch})
+    return metrics
+
+
+def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, float]:
+    """Evaluate a run's checkpoint again and write its metrics; returns test metrics.
+
+    Raises:
+        RunError: it is no run, or was trained on other data.
+        DataError: the data are not prepared.
+    """
+    recipe = run.recipe()
+    prepared = load_prepared(data / recipe.dataset)
+    facts = run.facts()
+    if facts["dataset_digest"] != prepared.digest:
+        raise RunError(f"{run.path} was trained on other data than {prepared.directory} holds now")
+    split = leave_last_out(prepared.user_starts, recipe.split.held)
+    return evaluate(run, recipe, prepared, split, machine.torch_device())
+
+
+def evaluate(
+    run: RunDirectory, recipe: Recipe, prepared: Prepared, split: Split, device: torch.device
+) -> dict[str, float]:
+    """Evaluate the checkpoint as it lies on disk, on validation and test; returns test metrics."""
+    _, model = load_checkpoint(run.checkpoint)
+    model = model.to(device)
+    loaders = {part: Loader(prepared, sequence_spec(model), getattr(split, part)) for part in ("valid", "test")}
+    metrics = {part: _metrics(model, loader) for part, loader in loaders.items()}
+    run.write_metrics(recipe, metrics, {part: loader.users() for part, loader in loaders.items()})
+    return means(metrics["test"])
+
+
+def _metrics(model: SequentialRecommender, loader: Loader) -> dict[str, Floats]:
+    return query_metrics(model, loader)
+
+
+def _say_what_is_read(prepared: Prepared, console: Console) -> None:
+    counts = prepared.provenance["counts"]
+    console.print(
+        f"{prepared.provenance['dataset']}: {counts['users']:,} users, {counts['items']:,} items, "
+        f"{counts['interactions']:,} interactions"
+    )

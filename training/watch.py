@@ -1,0 +1,64 @@
+"""How training looks: bars in a terminal, one plain line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.fit import Epoch
+
+
+class ConsoleWatcher:
+    """Prints one line per epoch; in a terminal a bar with loss, rate and time left stands below them."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title = console, title
+        self._bar: Progress | None = None
+        self._started, self._rows = time.monotonic(), 0
+
+    def __enter__(self) -> ConsoleWatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, epochs: int, rows: int, done: int) -> None:
+        """See `training.fit.Watcher`."""
+        self._started = time.monotonic()
+        if self._console.is_terminal and epochs:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn(
+                    "{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} rows/s  left"
+                ),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.add_task(self._title, total=epochs * rows, completed=done * rows, loss=0.0, rate=0.0)
+            self._bar.start()
+
+    def step(self, rows: int, loss: float) -> None:
+        """See `training.fit.Watcher`."""
+        self._rows += rows
+        if self._bar is not None:
+            task = self._bar.tasks[0]
+            shown = loss if not task.completed else 0.95 * float(task.fields["loss"]) + 0.05 * loss
+            self._bar.update(task.id, advance=rows, loss=shown, rate=self.rate())
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """See `training.fit.Watcher`."""
+        if epochs:
+            best = "  best" if epoch.best else ""
+            self._console.print(
+                f"{self._title}  epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  "
+                f"valid NDCG@10 {epoch.valid_ndcg:.4f}  {epoch.rows_per_second:,.0f} rows/s{best}"
+            )
+        self._started, self._rows = time.monotonic(), 0
+
+    def rate(self) -> float:
+        """See `training.fit.Watcher`."""
+        return self._rows / max(time.monotonic() - self._started, 1e-9)
