@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from contract.behaviours import Records
+from contract.behaviours import RECORD, Records
 from contract.tensors import Arrays, windows
 from service.bundles import Bundle
 from service.engine import Engine, EngineError
@@ -128,28 +128,27 @@ class Inference:
     def _prepare(self, rows: Sequence[RankRow]) -> _Work:
         """Turn all rows' behaviours into the inputs of `encode`, in one go."""
         B, length = len(rows), self._sequence.length
-        flat = np.concatenate([row.records for row in rows])
+        # Joined as bytes: numpy concatenates structured arrays field by field, which costs five times as much.
+        flat = np.frombuffer(b"".join([row.records.tobytes() for row in rows]), dtype=RECORD)
         row_of = np.repeat(np.arange(B), [len(row.records) for row in rows])
-        of_interest = self._read[flat["action"]]
-        flat, row_of = flat[of_interest], row_of[of_interest]
-        indices = self._bundle.items.indices_of_keys(flat["item"])
+        places = np.flatnonzero(self._read[flat["action"]])
+        indices = self._bundle.items.indices_of_keys(flat["item"][places])
         known = indices > 0
-        unknown = np.bincount(row_of[~known], minlength=B)
-        flat, row_of, indices = flat[known], row_of[known], indices[known]
-        order = np.lexsort((flat["time_ms"], row_of))  # stable: of one time, the later arrival stays the newer
-        columns = self._columns(flat[order], indices[order])
-        counts = np.bincount(row_of, minlength=B)
+        unknown = np.bincount(row_of[places[~known]], minlength=B)
+        places, indices = places[known], indices[known]
+        order = np.lexsort((flat["time_ms"][places], row_of[places]))  # stable: of one time, the later is the newer
+        counts = np.bincount(row_of[places], minlength=B)
         stops = np.cumsum(counts)
+        columns = self._columns(flat, places[order], indices[order])
         inputs = {**windows(columns, stops - counts, stops, length), **self._row_inputs(rows)}
         used = np.minimum(counts, length)
         keys = self._keys(inputs, B)
         return _Work(rows, inputs, keys, used.tolist(), unknown.tolist(), (counts - used).tolist())
 
-    def _columns(self, flat: Records, indices: NDArray[np.int64]) -> Arrays:
-        wanted = self._sequence.columns
+    def _columns(self, flat: Records, places: NDArray[np.int64], indices: NDArray[np.int64]) -> Arrays:
         return {
-            name: indices if name == "items" else flat[_FIELDS[name]].astype(np.int64)  # each field fits: see contract
-            for name in wanted
+            name: indices if name == "items" else flat[_FIELDS[name]][places].astype(np.int64)
+            for name in self._sequence.columns
         }
 
     def _row_inputs(self, rows: Sequence[RankRow]) -> Arrays:

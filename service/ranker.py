@@ -224,7 +224,8 @@ class Ranker:
         self._observer.candidates(candidates.count, len(candidates.unknown))
         stored = await self._read(attempt)
         fresh = _not_stored(query.recent, stored.records)
-        scored = await self._score(attempt, serving, candidates, np.concatenate([stored.records, fresh]))
+        records = np.concatenate([stored.records, fresh]) if len(fresh) else stored.records
+        scored = await self._score(attempt, serving, candidates, records)
         if query.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
         explanation = explanation_of(stored, len(fresh), len(candidates.unknown), scored) if query.explain else None
