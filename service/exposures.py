@@ -24,7 +24,7 @@ _PSEUDONYM_DIGITS: Final = 32  # 128 bits: no two units of one experiment share 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
 
-_Identity = tuple[str, str, str, str]
+_Identity = tuple[str, str, str, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Exposures:
         for layer in decision.layers:
             if layer.experiment is None or layer.arm is None or decision.unit is None:
                 continue
-            identity = (layer.experiment, decision.unit, layer.arm, decision.digest)
+            # A forced exposure is never analysed: it must not stand for the natural one of the same arm.
+            identity = (layer.experiment, decision.unit, layer.arm, decision.digest, layer.forced)
             if self._is_fresh(identity, outcome.time_ms):
                 continue
             exposure = self._exposure(decision, layer, outcome)

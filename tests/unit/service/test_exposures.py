@@ -112,6 +112,16 @@ def test_override_is_exposed_as_forced() -> None:
     assert (sink.exposures[0].forced, sink.exposures[0].armb) == (1, None)
 
 
+def test_override_does_not_hide_the_natural_exposure_of_the_same_arm() -> None:
+    sink = Sink()
+    exposures = Exposures(sink, on_exposure=Counts())
+    natural = decision("12")
+    wish = {"rank": natural.layers[0].variant}
+    exposures.record(SNAPSHOT.decide("12", IOS, NOW_MS, wish), outcome())
+    exposures.record(natural, outcome())
+    assert [(exposure.arm, exposure.forced) for exposure in sink.exposures] == [("treatment", 1), ("treatment", 0)]
+
+
 def test_unit_is_exposed_once_an_hour_for_each_arm_and_file() -> None:
     sink = Sink()
     exposures = Exposures(sink, on_exposure=Counts())
