@@ -7,6 +7,10 @@ const PARTS = ["one", "two", "three", "four"];
 const MODEL_NAMES = {
   mgnm: "MGNM", pyramid_mixer: "Pyramid Mixer", sasrec: "SASRec", gru4rec: "GRU4Rec", popularity: "Popularity",
 };
+const DONE = {
+  impression: "shown", click: "clicked", play: "played", finish: "finished", like: "liked", dislike: "disliked",
+  comment: "commented", share: "shared", follow: "followed", purchase: "bought", rate: "rated",
+};
 const REASONS = {
   split: "by the hash of the user",
   override: "by an override",
@@ -126,7 +130,7 @@ function showHistory(past) {
 
 function behaviourRow(behaviour) {
   const when = new Date(behaviour.ts);
-  const facts = [behaviour.action];
+  const facts = [DONE[behaviour.action] ?? behaviour.action];
   if (behaviour.value) facts.push(`${behaviour.value}`);
   if (behaviour.play_ms) facts.push(`${whole.format(Math.round(behaviour.play_ms / 1000))} s`);
   const time = make("time", { dateTime: when.toISOString(), textContent: times.format(when) });
