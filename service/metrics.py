@@ -7,18 +7,23 @@ start, at 0: a rate over a series that begins with its first event does not see 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.registry import Collector
 
-from contract.assignment import Decision
+from contract.assignment import Decision, ExperimentsSnapshot
 from contract.behaviours import ACTION_CODES
+from contract.experiments import BUCKETS
 from service.behaviours import ErrorKind
 from service.overrides import RejectReason
+from service.ranking import Reason as Degraded
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
 STAGES: Final = ("store", "queue", "encode", "score", "order", "total")
 
 # 0.2 ms to 2 s, dense about a deadline of 20 ms.
@@ -61,6 +66,8 @@ class Metrics:
         self._connections = Gauge("ranker_connections", "Open connections.", registry=registry)
         self._closed = counter("ranker_connections_refused_total", "Connections ended by the server.", "reason")
         self._rejected = counter("ranker_rejected_total", "Requests refused, by reason.", "reason")
+        for reason in REFUSALS:
+            self._rejected.labels(reason)
         self._ready = Gauge("ranker_ready", "1 while the service takes rankings.", registry=registry)
         self._written = counter("ranker_behaviours_written_total", "Behaviours sent to be stored.", "result")
         for result in ("stored", "repeated", "refused"):
@@ -90,6 +97,8 @@ class Metrics:
         self._degraded = Counter(
             "ranker_degraded_total", "Answers that went without something.", ("reason",), registry=registry
         )
+        for reason in get_args(Degraded):
+            self._degraded.labels(reason)
 
     def _declare_store(self, registry: CollectorRegistry) -> None:
         self._store_up = Gauge("ranker_store_up", "1 while the store answers.", registry=registry)
@@ -264,6 +273,10 @@ class Metrics:
         self._experiments.labels(digest, revision).set(1)
         self._reloaded_at.set_to_current_time()
 
+    def watch_arms(self, snapshot: Callable[[], ExperimentsSnapshot | None]) -> None:
+        """Tell the planned shares of the experiments in force at each scrape."""
+        self.registry.register(_ArmShares(snapshot))
+
     # --- bundles
 
     def bundle_loaded(self, result: str) -> None:
@@ -282,3 +295,24 @@ class Metrics:
     def engine_failed(self, bundle: str) -> None:
         """Count a run of a graph that failed."""
         self._engine_failures.labels(bundle).inc()
+
+
+class _ArmShares(Collector):
+    """The share of an experiment's units that each arm was given, from the file in force."""
+
+    def __init__(self, snapshot: Callable[[], ExperimentsSnapshot | None]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield one gauge; called at each scrape."""
+        shares = GaugeMetricFamily(
+            "ranker_experiment_arm_share", "Planned share of an experiment's units.", labels=["experiment", "variant"]
+        )
+        snapshot = self._snapshot()
+        for layer in snapshot.config.layers if snapshot is not None else ():
+            for experiment in layer.experiments:
+                if experiment.status == "running":
+                    for arm in experiment.arms:
+                        planned = sum(stop - start for start, stop in arm.buckets) / BUCKETS
+                        shares.add_metric([experiment.key, arm.key], planned)
+        yield shares
