@@ -102,8 +102,9 @@ class MGNM(SequentialRecommender):
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         d, K = config.width, config.interests
         self.items = item_table(facts, d, 0.1)
-        self.users = nn.Embedding(facts.user_count + 1, d) if config.user_aware else None
-        self.row_inputs = ("user",) if config.user_aware else ()
+        user_aware = config.user_aware and config.levels > 0  # without a convolution the graph reaches no score
+        self.users = nn.Embedding(facts.user_count + 1, d) if user_aware else None
+        self.row_inputs = ("user",) if user_aware else ()
         intercept = -math.log(config.negatives) if config.objective == "bce" else 0.0
         self.bias = item_bias(facts, config.popularity_bias, intercept)
         self.convolution = nn.Linear(d, d) if config.levels else None

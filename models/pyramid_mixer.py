@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import (
@@ -244,8 +245,8 @@ class CrossPeriod(nn.Module):
         self.norm_periods, self.norm_channels = nn.LayerNorm(d), nn.LayerNorm(d)
         self.periods = nn.Sequential(nn.Linear(S, 2 * S), _activation(config), nn.Linear(2 * S, S))
         self.channels = nn.Sequential(nn.Linear(d, 2 * d), _activation(config), nn.Linear(2 * d, d))
-        self.weigh = nn.Linear(d, 1, bias=False)
         self.concat = nn.Linear(S * d, d) if config.readout == "concat" else None
+        self.weigh = nn.Linear(d, 1, bias=False) if config.readout == "attention" else None
         self.norm = nn.LayerNorm(d)
 
     def forward(self, scales: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -254,9 +255,21 @@ class CrossPeriod(nn.Module):
         h = torch.stack([self._period(s, x, mask) for s, (x, mask) in enumerate(scales)], dim=1)
         h = h + self.periods(self.norm_periods(h).transpose(1, 2)).transpose(1, 2)
         h = (h + self.channels(self.norm_channels(h))) * real[:, :, None]
-        beta = self.weigh(h).squeeze(-1).softmax(dim=-1)
-        u = self.concat(h.flatten(1)) if self.concat is not None else (beta[..., None] * h).sum(dim=1)
-        return self.norm(u * real), h, beta
+        u, weights = self._readout(h)
+        return self.norm(u * real), h, weights
+
+    def _readout(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u before its norm, and beta; without beta (concat), each period's share of u by length."""
+        if self.weigh is not None:
+            beta = self.weigh(h).squeeze(-1).softmax(dim=-1)
+            return (beta[..., None] * h).sum(dim=1), beta
+        assert self.concat is not None
+        d = h.shape[-1]
+        parts = torch.stack(
+            [F.linear(h[:, s], self.concat.weight[:, s * d : (s + 1) * d]) for s in range(h.shape[1])], 1
+        )
+        lengths = torch.sqrt((parts * parts).sum(dim=-1) + 1e-12)
+        return parts.sum(dim=1) + self.concat.bias, lengths / lengths.sum(dim=-1, keepdim=True)
 
     def _period(self, s: int, x: Tensor, mask: Tensor) -> Tensor:
         energy = self.attend[s](torch.tanh(self.inner[s](x))) + (1 - mask) * MASKED
@@ -348,12 +361,12 @@ class PyramidMixer(SequentialRecommender):
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         self.columns = ("items", *(("times",) if config.gap else ()), *(("values",) if config.rating else ()))
         self.fields = Fields(config, facts)
-        F, S, d = self.fields.count, config.periods, config.width
-        channels = F * d
+        fields, S, d = self.fields.count, config.periods, config.width
+        channels = fields * d
         self.norm, self.dropout = nn.LayerNorm(channels), nn.Dropout(config.dropout)
         lengths = [config.length >> (s if config.pyramid == "pool" else S - 1 - s) for s in range(S)]
         self.scales = nn.ModuleList(
-            nn.ModuleList(MixerLayer(config, F, length) for _ in range(config.layers)) for length in lengths
+            nn.ModuleList(MixerLayer(config, fields, length) for _ in range(config.layers)) for length in lengths
         )
         self.lengths = lengths
         self.halvings = nn.ModuleList(
@@ -429,13 +442,13 @@ class PyramidMixer(SequentialRecommender):
 def _gap_bins(ids: Tensor, times: Tensor) -> Tensor:
     """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first.
 
-    Counted against integer thresholds: a float logarithm falls on either side of a power of two by provider.
+    Counted against thresholds in whole milliseconds: a float logarithm falls on either side of a power of two by
+    provider, and a division of whole numbers is exported by way of float32, which cannot hold them.
     """
     before = torch.cat((torch.zeros_like(ids[:, :1]), ids[:, :-1]), dim=1)
     earlier = torch.cat((times[:, :1], times[:, :-1]), dim=1)
-    seconds = torch.div(torch.clamp(times - earlier, min=0), 1000, rounding_mode="trunc")
-    thresholds = 2 ** torch.arange(1, GAP_BINS, device=ids.device) - 1  # 1, 3, 7, ...
-    bins = 1 + (seconds[..., None] >= thresholds).to(torch.int64).sum(dim=-1)
+    thresholds = 1000 * (2 ** torch.arange(1, GAP_BINS, device=ids.device) - 1)  # 1, 3, 7, ... seconds
+    bins = 1 + ((times - earlier)[..., None] >= thresholds).to(torch.int64).sum(dim=-1)
     return bins * ((ids > 0) & (before > 0)).to(torch.int64)
 
 

@@ -61,7 +61,8 @@ class GRU4Rec(SequentialRecommender):
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Return the dense layer over the GRU's state at the newest behaviour; its bias for an empty history."""
-        states, _ = self.gru(self.dropout(self.items(inputs["items"])))
+        mask = (inputs["items"] > 0).to(self.items.weight.dtype)
+        states, _ = self.gru(self.dropout(self.items(inputs["items"])) * mask[..., None])
         return Encoded({"user": self.dense(states[:, -1])}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:

@@ -1,0 +1,119 @@
+"""A small catalogue, and every model with its main switches at a size that a test can afford."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contract.tensors import windows
+from models.base import DatasetFacts, SequentialRecommender, Tensors
+from models.catalog import MODELS
+
+ITEMS, USERS, LENGTH = 30, 10, 8
+
+_PM: dict[str, Any] = {
+    "length": LENGTH,
+    "width": 16,
+    "layers": 1,
+    "rank_behaviour": 4,
+    "rank_feature": 8,
+    "rank_gate": 8,
+    "dropout": 0.1,
+}
+_SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True}
+_MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "popularity": ("popularity", {"length": LENGTH}),
+    "gru4rec": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24}),
+    "gru4rec-bias": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24, "popularity_bias": True}),
+    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
+    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
+    "pm": ("pyramid_mixer", _PM),
+    "pm-bias": ("pyramid_mixer", _PM | {"popularity_bias": True}),
+    "pm-two-layers": ("pyramid_mixer", _PM | {"layers": 2}),
+    "pm-side": ("pyramid_mixer", _PM | _SIDE),
+    "pm-side-grouped": ("pyramid_mixer", _PM | _SIDE | {"side_group": True, "out_side": True, "activation": "silu"}),
+    "pm-window-concat": ("pyramid_mixer", _PM | {"pyramid": "window", "readout": "concat"}),
+    "pm-causal": ("pyramid_mixer", _PM | {"causal": True}),
+    "pm-full-rank": ("pyramid_mixer", _PM | {"low_rank": False}),
+    "pm-no-behaviour": ("pyramid_mixer", _PM | {"cross_behaviour": False}),
+    "pm-no-feature": ("pyramid_mixer", _PM | {"cross_feature": False}),
+    "pm-mean-fusion": ("pyramid_mixer", _PM | {"fusion": "mean"}),
+    "pm-no-pyramid": ("pyramid_mixer", _PM | {"scales": 1, "layers": 3}),
+    "pm-no-period": ("pyramid_mixer", _PM | {"cross_period": False}),
+    "pm-ranking": ("pyramid_mixer", _PM | _SIDE | {"head": "ranking"}),
+    "pm-ranking-no-period": ("pyramid_mixer", _PM | {"head": "ranking", "cross_period": False}),
+    "mgnm": ("mgnm", _MGNM),
+    "mgnm-deep": ("mgnm", _MGNM | {"levels": 3}),
+    "mgnm-raw-level": ("mgnm", _MGNM | {"levels": 0}),
+    "mgnm-relu-bce": ("mgnm", _MGNM | {"projection": "relu", "objective": "bce", "negatives": 5}),
+    "mgnm-no-projection-bpr": ("mgnm", _MGNM | {"projection": "none", "objective": "bpr"}),
+    "mgnm-no-rnn": ("mgnm", _MGNM | {"rnn_width": 0}),
+    "mgnm-positional": ("mgnm", _MGNM | {"positional": True}),
+    "mgnm-plain-graph": ("mgnm", _MGNM | {"norm": "none", "user_aware": False}),
+    "mgnm-as-published": (
+        "mgnm",
+        _MGNM | {"projection": "relu", "objective": "bce", "popularity_bias": False, "aligned_start": False}
+        | {"l1": 1e-5, "l2": 1e-5, "negatives": 5},
+    ),
+}  # fmt: skip
+LEARNING = [case for case in VARIANTS if case != "popularity"]
+
+
+def facts() -> DatasetFacts:
+    """Return the facts of the small catalogue; every item's count is its own."""
+    random = np.random.default_rng(5)
+    genres = random.integers(1, 6, (ITEMS + 1, 3))
+    genres[::2, 2] = 0
+    genres[0] = 0
+    year = random.integers(0, 9, (ITEMS + 1, 1))
+    popularity = random.permutation(np.arange(ITEMS + 1)).astype(np.float32)
+    popularity[0] = 0
+    return DatasetFacts(ITEMS, USERS, popularity, {"genres": genres, "year": year}, {"genres": 6, "year": 9})
+
+
+def build(case: str, **changes: Any) -> SequentialRecommender:
+    """Return a fresh model in evaluation mode, its start fixed, and moved off any start that hides a mistake."""
+    torch.manual_seed(3)
+    name, config = VARIANTS[case]
+    model = MODELS[name].build(config | changes, facts()).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn(weight.shape))
+    return model
+
+
+def histories(lengths: list[int], seed: int = 0) -> list[dict[str, NDArray[np.int64]]]:
+    """Return the behaviours of one user for each length, oldest first."""
+    random = np.random.default_rng(seed)
+    return [
+        {
+            "items": random.integers(1, ITEMS + 1, n),
+            "times": np.cumsum(random.integers(0, 10**8, n)) + 10**12,
+            "values": random.integers(1, 11, n) * 5,
+        }
+        for n in lengths
+    ]
+
+
+def inputs_of(model: SequentialRecommender, rows: list[dict[str, NDArray[np.int64]]], users: list[int]) -> Tensors:
+    """Return what `encode` reads, cut and padded as in serving."""
+    ends = np.cumsum([len(row["items"]) for row in rows])
+    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)
+    flat = {name: np.concatenate([row[name] for row in rows]) for name in model.columns}
+    inputs = {name: torch.from_numpy(array) for name, array in windows(flat, starts, ends, model.length).items()}
+    return inputs | ({"user": torch.tensor(users)} if "user" in model.row_inputs else {})
+
+
+@torch.no_grad()
+def scores_of(model: SequentialRecommender, inputs: Tensors) -> torch.Tensor:
+    """Return scores of every item by `score`, (B, I)."""
+    B = len(inputs["items"])
+    candidates = torch.arange(1, ITEMS + 1).repeat(B)
+    rows = torch.arange(B).repeat_interleave(ITEMS)
+    return model.score(model.encode(inputs).state, candidates, rows).scores.view(B, ITEMS)
