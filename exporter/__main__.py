@@ -1,0 +1,45 @@
+"""`python -m exporter RUN --out bundles [--version V]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from exporter.card import parity_table
+from exporter.errors import ExportError
+from exporter.export import Exported, export_run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export a run; return 0, or 1 after one line that says why not."""
+    options = _parser().parse_args(arguments)
+    try:
+        exported = export_run(options.run, options.out, options.version)
+    except ExportError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        return 1
+    print(parity_table(exported.report))
+    print(_summary(exported))
+    return 0
+
+
+def _summary(exported: Exported) -> str:
+    encode, score = exported.traced.encode, exported.traced.score
+    return (
+        f"{exported.bundle}: encode {encode.nodes} nodes, {len(encode.content):,} bytes; "
+        f"score {score.nodes} nodes, {len(score.content):,} bytes"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m exporter", description="Turn a training run into a bundle.")
+    parser.add_argument("run", type=Path, help="run directory, as training wrote it")
+    parser.add_argument("--out", type=Path, default=Path("bundles"), help="where bundles are kept (default: bundles)")
+    parser.add_argument("--version", help="name of the version (default: the next free whole number)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

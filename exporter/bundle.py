@@ -1,0 +1,203 @@
+"""A bundle on disk: built aside, sealed by its manifest, and moved into place in one step.
+
+Symbols: B golden rows, M their flat candidates.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxscript
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from contract import manifest as names
+from contract.manifest import Manifest, ModelName, Provenance, Version, digest_of, write_manifest
+from exporter.card import model_card
+from exporter.errors import ExportError
+from exporter.rows import RowMaker, Rows
+from exporter.run import Run
+from exporter.trace import OPSET, Traced
+from exporter.verify import TOLERANCE, Parity
+
+MAX_CANDIDATES: Final = 2_000
+_GOLDEN_COUNTS: Final = (1, 3, 10, 40)
+_GOLDEN_SEED: Final = 20_260
+_MARGIN: Final = 20  # another provider may be so many times further off than this CPU
+_RELATIVE: Final = 1e-5  # of the largest golden score: what float32 leaves of a long sum
+_MAX_TOLERANCE: Final = 1e-2
+_WHOLE_NUMBER: Final = re.compile(r"[1-9][0-9]*")
+_MODEL_NAME: Final = TypeAdapter(ModelName)
+_VERSION: Final = TypeAdapter(Version)
+_READABLE: Final = 0o755  # a temporary directory is private; the service runs as another user
+
+Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Everything a bundle is made of."""
+
+    run: Run
+    traced: Traced
+    report: list[Parity]
+    golden: Rows
+    scores: NDArray[np.float32]  # (M,) of the golden rows, by torch
+
+
+def golden_rows(run: Run) -> Rows:
+    """Return the rows of golden.npz: empty, short and full histories of frequent items, with ragged candidates."""
+    length = run.sequence.length
+    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity, _GOLDEN_SEED)
+    lengths = [0, 0, 1, 2, length // 2, length - 1, length, length + 10]
+    return maker.make(lengths, [_GOLDEN_COUNTS[row % len(_GOLDEN_COUNTS)] for row in range(len(lengths))])
+
+
+def write_bundle(release: Release, out: Path, version: str | None = None) -> Path:
+    """Write `out/<model>/<version>/` and return it; without a version, the next free whole number.
+
+    Raises:
+        ExportError: the version exists already or is no fit name, or the disk refuses.
+    """
+    _check_names(release.run.name, version)
+    home = out / release.run.name
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        chosen = version or _next_version(home)
+        target = home / chosen
+        if os.path.lexists(target):
+            raise ExportError(f"{target}: this version exists already; a version is never overwritten")
+        return _build_and_move(release, home, chosen)
+    except OSError as error:
+        raise ExportError(f"{error.filename or home}: {error.strerror}") from error
+
+
+def _build_and_move(release: Release, home: Path, version: str) -> Path:
+    building = Path(tempfile.mkdtemp(prefix=f".{version}.", suffix=".partial", dir=home))
+    try:
+        _fill(building, release, version)
+        building.chmod(_READABLE)
+        building.rename(home / version)  # refuses to replace a bundle that appeared meanwhile
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return home / version
+
+
+def _fill(directory: Path, release: Release, version: str) -> None:
+    files = _files(release)
+    unsealed = _manifest(release, version, {})
+    files[names.MODEL_CARD] = model_card(release.run, unsealed, release.report).encode()
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    digests = {name: digest_of((directory / name).read_bytes()) for name in sorted(files)}
+    write_manifest(directory, unsealed.model_copy(update={"files": digests}))
+
+
+def _files(release: Release) -> dict[str, bytes]:
+    run, golden = release.run, release.golden
+    arrays: Arrays = {
+        **{f"encode.{name}": values for name, values in golden.inputs.items()},
+        "candidates": golden.candidates,
+        "rows": golden.rows,
+        "scores": release.scores,
+    }
+    files = {
+        names.ENCODE: release.traced.encode.content,
+        names.SCORE: release.traced.score.content,
+        names.ITEMS: (run.directory / names.ITEMS).read_bytes(),
+        names.POPULARITY: _npy(run.popularity),
+        names.GOLDEN: _npz(arrays),
+    }
+    if run.users is not None:
+        files[names.USERS] = (run.directory / names.USERS).read_bytes()
+    if run.catalogue is not None:
+        files[names.CATALOGUE] = run.catalogue
+    return files
+
+
+def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest:
+    run, traced = release.run, release.traced
+    explanation = (*traced.names.encode_explanation, *traced.names.score_explanation)
+    return Manifest(
+        contract_version=names.CONTRACT_VERSION,
+        model=run.name,
+        version=version,
+        serving_class=run.model.serving_class,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=files,
+        sequence=run.sequence,
+        item_count=len(run.items),
+        user_count=run.user_count,
+        encode=traced.encode.spec,
+        score=traced.score.spec,
+        state=traced.names.state,
+        explanation=explanation,
+        max_candidates=MAX_CANDIDATES,
+        golden_tolerance=golden_tolerance(release.report, release.scores),
+        parameters=sum(weight.numel() for weight in run.model.parameters()),
+        metrics=run.metrics.get("test", {}),
+        provenance=_provenance(run),
+    )
+
+
+def golden_tolerance(report: list[Parity], scores: NDArray[np.float32]) -> float:
+    """Return how far a provider may be from the golden scores: measured parity with room for another arithmetic."""
+    measured = max(one.scores for one in report)
+    wanted = max(TOLERANCE, _MARGIN * measured, _RELATIVE * float(np.abs(scores).max()))
+    return min(_MAX_TOLERANCE, wanted)
+
+
+def _provenance(run: Run) -> Provenance:
+    revision = run.facts.get("git_revision")
+    return Provenance(
+        run_id=str(run.facts.get("run_id", run.directory.name)),
+        recipe_digest=run.recipe_digest,
+        git_revision=str(revision) if revision else None,
+        dataset=str(run.facts.get("dataset", "unknown")),
+        dataset_digest=str(run.facts.get("dataset_digest", "unknown")),
+        torch_version=str(run.facts.get("torch_version", "unknown")),
+        exporter=(
+            f"torch {torch.__version__} dynamo, onnxscript {onnxscript.__version__}, onnx {onnx.__version__}, "
+            f"opset {OPSET}"
+        ),
+    )
+
+
+def _check_names(model: str, version: str | None) -> None:
+    for kind, adapter, name in (("model", _MODEL_NAME, model), ("version", _VERSION, version)):
+        try:
+            if name is not None:
+                adapter.validate_python(name)
+        except ValidationError as error:
+            raise ExportError(f"{(name or '')[:64]!r} is no fit name for a {kind}") from error
+
+
+def _next_version(home: Path) -> str:
+    """Return one more than the highest whole number among the versions, whatever their state."""
+    taken = [int(path.name) for path in home.iterdir() if _WHOLE_NUMBER.fullmatch(path.name)]
+    return str(max(taken, default=0) + 1)
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _npz(arrays: Arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()

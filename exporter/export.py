@@ -1,0 +1,41 @@
+"""The whole way from a run directory to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from exporter.bundle import Release, golden_rows, write_bundle
+from exporter.rows import RowMaker
+from exporter.run import Run, read_run
+from exporter.trace import Traced, trace
+from exporter.verify import Parity, golden_scores, verify
+
+_SAMPLE_COUNTS: Final = (3, 2, 2)  # candidates of the traced rows: B and M differ, and neither is 1
+
+
+class Exported(NamedTuple):
+    """What an export made, and how it knows that it is right."""
+
+    bundle: Path
+    run: Run
+    traced: Traced
+    report: list[Parity]
+
+
+def export_run(directory: Path, out: Path, version: str | None = None) -> Exported:
+    """Read a run, trace its model, compare both, and write the bundle below `out`.
+
+    Raises:
+        ExportError: the run is incomplete, the model cannot be exported or differs, or the version exists.
+    """
+    run = read_run(directory)
+    length = run.sequence.length
+    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
+    traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS))
+    report = verify(run.model, traced, maker, length)
+    golden = golden_rows(run)
+    scores, parity = golden_scores(run.model, traced, golden)
+    report.append(parity)
+    bundle = write_bundle(Release(run, traced, report, golden, scores), out, version)
+    return Exported(bundle, run, traced, report)

@@ -1,0 +1,94 @@
+"""A model's two verbs as modules with positional tensors: what the tracer needs, and nothing else.
+
+Symbols: B rows, M flat candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import ExportError
+from models.base import SequentialRecommender, Tensors
+
+FLAT_INPUTS: Final = ("candidates", "rows")
+SCORES: Final = "scores"
+_ALLOWED: Final = (torch.float32, torch.int64)
+
+
+class Names(NamedTuple):
+    """What the graphs' tensors are called; state names are those of the graphs, `state_keys` those of the model."""
+
+    inputs: tuple[str, ...]
+    state_keys: tuple[str, ...]
+    state: tuple[str, ...]
+    encode_explanation: tuple[str, ...]
+    score_explanation: tuple[str, ...]
+
+
+class EncodeGraph(nn.Module):
+    """`encode` from positional inputs, in the order of `SequenceSpec.names`, to states and then explanations."""
+
+    def __init__(self, model: SequentialRecommender, names: Names) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """Return states and explanations, each with leading dimension B."""
+        encoded = self.model.encode(dict(zip(self.names.inputs, arrays, strict=True)))
+        state = [encoded.state[key] for key in self.names.state_keys]
+        return (*state, *(encoded.explanation[name] for name in self.names.encode_explanation))
+
+
+class ScoreGraph(nn.Module):
+    """`score` from positional states, candidates (M,) and rows (M,) to scores (M,) and then explanations."""
+
+    def __init__(self, model: SequentialRecommender, names: Names) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """Return scores and explanations, each with leading dimension M."""
+        *state, candidates, rows = arrays
+        scored = self.model.score(dict(zip(self.names.state_keys, state, strict=True)), candidates, rows)
+        return (scored.scores, *(scored.explanation[name] for name in self.names.score_explanation))
+
+
+def name_tensors(model: SequentialRecommender, inputs: Tensors, candidates: Tensor, rows: Tensor) -> Names:
+    """Run the model once and name what goes in and comes out of the two graphs.
+
+    A state tensor that is called like an input (a model that keeps the items it read, say) gets `_state` behind its
+    name: a graph has one tensor of a name.
+
+    Raises:
+        ExportError: a tensor has a dtype or a leading dimension that the contract does not know, or a name twice.
+    """
+    with torch.no_grad():
+        encoded = model.encode(inputs)
+        scored = model.score(encoded.state, candidates, rows)
+    taken = {*inputs, *FLAT_INPUTS, SCORES}
+    state = tuple(f"{key}_state" if key in taken else key for key in encoded.state)
+    outputs = (*inputs, *FLAT_INPUTS, SCORES, *state, *encoded.explanation, *scored.explanation)
+    if twice := {name for name in outputs if outputs.count(name) > 1}:
+        raise ExportError(f"the model uses the name {min(twice)!r} for two tensors")
+    if not state:
+        raise ExportError("the model's encode returns no state: a graph needs at least one tensor")
+    row_count = len(next(iter(inputs.values())))
+    _check("encode", [*encoded.state.items(), *encoded.explanation.items()], row_count)
+    _check("score", [(SCORES, scored.scores), *scored.explanation.items()], len(candidates))
+    if scored.scores.dim() != 1 or scored.scores.dtype != torch.float32:
+        raise ExportError(f"scores are {scored.scores.dtype} {tuple(scored.scores.shape)}, expected float32 (M,)")
+    return Names(tuple(inputs), tuple(encoded.state), state, tuple(encoded.explanation), tuple(scored.explanation))
+
+
+def _check(graph: str, outputs: Sequence[tuple[str, Tensor]], leading: int) -> None:
+    for name, tensor in outputs:
+        if tensor.dtype not in _ALLOWED:
+            raise ExportError(f"{graph}: {name} is {tensor.dtype}; the contract knows float32 and int64")
+        if tensor.dim() == 0 or tensor.shape[0] != leading:
+            raise ExportError(f"{graph}: {name} has shape {tuple(tensor.shape)}, expected {leading} rows")

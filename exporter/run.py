@@ -1,0 +1,170 @@
+"""What training left behind, read and checked: a run directory. Nothing of the training package is imported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from contract import manifest as names
+from contract.manifest import digest_of
+from contract.tensors import SequenceSpec
+from contract.vocabulary import Vocabulary
+from exporter.errors import ExportError
+from models.base import SequentialRecommender
+from models.checkpoint import CONFIG, CheckpointError, load_checkpoint
+
+CHECKPOINT: Final = "checkpoint"
+_SPLITS: Final = ("test", "valid")
+RUN, RECIPE, METRICS = "run.json", "recipe.json", "metrics.json"
+
+Document = dict[str, Any]  # Any: JSON of another room, checked where it is used
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training run.
+
+    Attributes:
+        directory: where it was read from.
+        name: the model's, as in models.catalog.
+        model: in evaluation mode.
+        sequence: what `encode` reads, with the actions that it was trained with.
+        items: vocabulary.
+        users: vocabulary, where the model reads the user.
+        popularity: float32 (items + 1,), training counts.
+        catalogue: the file's bytes, where the data has titles.
+        facts: run.json.
+        recipe: recipe.json.
+        recipe_digest: as run.json says it, else of the file's bytes.
+        metrics: by split and name; empty where the run was never evaluated.
+        protocol: how they were measured, in words.
+        queries: how many were averaged, by split.
+    """
+
+    directory: Path
+    name: str
+    model: SequentialRecommender
+    sequence: SequenceSpec
+    items: Vocabulary
+    users: Vocabulary | None
+    popularity: NDArray[np.float32]
+    catalogue: bytes | None
+    facts: Document
+    recipe: Document
+    recipe_digest: str
+    metrics: dict[str, dict[str, float]]
+    protocol: str
+    queries: dict[str, float]
+
+    @property
+    def user_count(self) -> int:
+        """Return how many users the model knows, 0 where it does not read the user."""
+        return len(self.users) if self.users is not None else 0
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        ExportError: a file is missing or malformed, or two of them do not fit; the message names it.
+    """
+    if not directory.is_dir():
+        raise ExportError(f"{directory}: no such run directory")
+    try:
+        name, model = load_checkpoint(directory / CHECKPOINT)
+    except CheckpointError as error:
+        raise ExportError(_one_line(error)) from error
+    facts, recipe = _json(directory / RUN), _json(directory / RECIPE)
+    measured = _json(directory / METRICS) if (directory / METRICS).is_file() else {}
+    catalogue = directory / names.CATALOGUE
+    run = Run(
+        directory=directory,
+        name=name,
+        model=model.eval(),
+        sequence=_sequence(directory, facts, model),
+        items=_vocabulary(directory / names.ITEMS),
+        users=_vocabulary(directory / names.USERS) if "user" in model.row_inputs else None,
+        popularity=_popularity(directory / names.POPULARITY),
+        catalogue=catalogue.read_bytes() if catalogue.is_file() else None,
+        facts=facts,
+        recipe=recipe,
+        recipe_digest=str(facts.get("recipe_digest") or digest_of((directory / RECIPE).read_bytes())),
+        metrics={split: _numbers(measured[split]) for split in _SPLITS if split in measured},
+        protocol=str(measured.get("protocol", "")),
+        queries=_numbers(measured.get("queries")),
+    )
+    _check_sizes(run)
+    return run
+
+
+def _check_sizes(run: Run) -> None:
+    built = _json(run.directory / CHECKPOINT / CONFIG)
+    found = [("item_count", names.ITEMS, len(run.items))]
+    found += [("user_count", names.USERS, len(run.users))] if run.users is not None else []
+    found.append(("item_count", names.POPULARITY, len(run.popularity) - 1))
+    for key, file, size in found:
+        if built.get(key) != size:
+            raise ExportError(f"{run.directory / file}: is of {size}, but the checkpoint's {key} is {built.get(key)}")
+
+
+def _sequence(directory: Path, facts: Document, model: SequentialRecommender) -> SequenceSpec:
+    try:
+        spec = SequenceSpec.model_validate(facts.get("sequence"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["sequence", *map(str, first["loc"])])
+        raise ExportError(f"{directory / RUN}: {place}: {first['msg']}") from error
+    if (spec.length, spec.columns, spec.row_inputs) != (model.length, tuple(model.columns), tuple(model.row_inputs)):
+        raise ExportError(f"{directory / RUN}: sequence is not that of the checkpoint's model")
+    return spec
+
+
+def _vocabulary(path: Path) -> Vocabulary:
+    try:
+        return Vocabulary.parse(_bytes(path))
+    except ValueError as error:
+        raise ExportError(f"{path}: {_one_line(error)}") from error
+
+
+def _popularity(path: Path) -> NDArray[np.float32]:
+    _bytes(path)
+    try:
+        counts = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ExportError(f"{path}: {_one_line(error)}") from error
+    if counts.dtype != np.float32 or counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any():
+        raise ExportError(f"{path}: expected float32 counts, one per item and one for padding")
+    return np.asarray(counts, dtype=np.float32)
+
+
+def _numbers(values: object) -> dict[str, float]:
+    """Return the numbers of a JSON object by name."""
+    found = values if isinstance(values, dict) else {}
+    return {str(name): float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _json(path: Path) -> Document:
+    try:
+        document = json.loads(_bytes(path))
+    except ValueError as error:
+        raise ExportError(f"{path}: {_one_line(error)}") from error
+    if not isinstance(document, dict):
+        raise ExportError(f"{path}: expected a JSON object")
+    return document
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

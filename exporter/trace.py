@@ -1,0 +1,187 @@
+"""From the two modules to two ONNX files: current (dynamo) exporter, folded, stripped, self-contained.
+
+B and M are symbolic, all else is fixed. Nothing is written here: the caller gets the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import onnx
+import onnx_ir
+import torch
+from torch import Tensor, nn
+
+from contract.manifest import GraphSpec, TensorSpec
+from exporter.errors import ExportError
+from exporter.graphs import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
+from exporter.rows import Rows
+from exporter.simplify import simplify
+from models.base import SequentialRecommender, Tensors
+
+OPSET: Final = 20  # the newest that the exporter of torch 2.13 writes by default; ONNX Runtime 1.31 reads it
+_DTYPES: Final = {torch.int64: "int64", torch.float32: "float32"}
+_MAX_PROTO_BYTES: Final = 2**31 - 1
+
+
+class TracedGraph(NamedTuple):
+    """One ONNX file and what it promises."""
+
+    content: bytes
+    spec: GraphSpec
+    nodes: int
+
+
+class Traced(NamedTuple):
+    """Both graphs of a model."""
+
+    encode: TracedGraph
+    score: TracedGraph
+    names: Names
+
+
+def trace(model: SequentialRecommender, sample: Rows) -> Traced:
+    """Export a model's two graphs.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        sample: a batch with at least two rows and two candidates, so that neither dimension is taken for a constant.
+
+    Raises:
+        ExportError: the model breaks the contract, or cannot be exported with B and M dynamic.
+    """
+    inputs = tensors_of(sample)
+    candidates, rows = torch.from_numpy(sample.candidates), torch.from_numpy(sample.rows)
+    names = name_tensors(model, inputs, candidates, rows)
+    encoder, scorer = EncodeGraph(model, names), ScoreGraph(model, names)
+    with torch.no_grad():
+        encoded = encoder(*inputs.values())
+    state = encoded[: len(names.state)]
+    encode = _trace(
+        "encode", encoder, tuple(inputs.values()), ["B"] * len(inputs), names.inputs,
+        (*names.state, *names.encode_explanation), "B",
+    )  # fmt: skip
+    score = _trace(
+        "score", scorer, (*state, candidates, rows), [*["B"] * len(state), "M", "M"], (*names.state, *FLAT_INPUTS),
+        (SCORES, *names.score_explanation), "M",
+    )  # fmt: skip
+    return Traced(encode, score, names)
+
+
+def tensors_of(sample: Rows) -> Tensors:
+    """Return the inputs of a batch as tensors."""
+    return {name: torch.from_numpy(values) for name, values in sample.inputs.items()}
+
+
+def _trace(
+    graph: str,
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    leading: Sequence[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    symbol: str,
+) -> TracedGraph:
+    dimensions = {name: torch.export.Dim(name) for name in ("B", "M")}
+    with torch.no_grad(), _quiet():
+        results = module(*arguments)
+        try:
+            program = torch.onnx.export(
+                module,
+                arguments,
+                dynamo=True,
+                dynamic_shapes={"arrays": tuple({0: dimensions[name]} for name in leading)},
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+                optimize=False,  # see exporter/simplify.py
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(f"{graph}: cannot be exported: {_last_line(error)}") from error
+        if program is None:
+            raise ExportError(f"{graph}: the exporter returned nothing")
+        proto = onnx_ir.to_proto(simplify(program.model))
+    input_specs = [_spec(name, tensor, first) for name, tensor, first in zip(inputs, arguments, leading, strict=True)]
+    output_specs = [_spec(name, tensor, symbol) for name, tensor in zip(outputs, results, strict=True)]
+    spec = GraphSpec(inputs=tuple(input_specs), outputs=tuple(output_specs))
+    _finish(graph, proto, spec)
+    return TracedGraph(proto.SerializeToString(deterministic=True), spec, len(proto.graph.node))
+
+
+def _spec(name: str, tensor: Tensor, leading: str) -> TensorSpec:
+    dtype = _DTYPES[tensor.dtype]
+    # pydantic checks the literal; the type checker cannot follow a dictionary of strings
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (leading, *tensor.shape[1:])})
+
+
+def _finish(graph: str, proto: onnx.ModelProto, spec: GraphSpec) -> None:
+    """Check what the exporter wrote against what was asked for, and leave only what a runtime needs.
+
+    Node metadata holds stack traces with paths of this machine, and is larger than a small model.
+    """
+    for side, values, specs in (
+        ("input", proto.graph.input, spec.inputs),
+        ("output", proto.graph.output, spec.outputs),
+    ):
+        if [value.name for value in values] != [one.name for one in specs]:
+            raise ExportError(f"{graph}: its {side}s became {[value.name for value in values]}")
+        for value, one in zip(values, specs, strict=True):
+            _settle(graph, value, one)
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in proto.graph.initializer):
+        raise ExportError(f"{graph}: weights left the file")
+    if foreign := {node.domain for node in proto.graph.node} - {""}:
+        raise ExportError(f"{graph}: needs operators of {min(foreign)}, and a bundle may use standard ones only")
+    del proto.graph.value_info[:], proto.metadata_props[:], proto.graph.metadata_props[:]
+    proto.doc_string = proto.graph.doc_string = ""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    if proto.ByteSize() > _MAX_PROTO_BYTES:
+        raise ExportError(f"{graph}: {proto.ByteSize()} bytes; a single-file graph ends at 2 GiB")
+    onnx.checker.check_model(proto, full_check=True)
+
+
+def _settle(graph: str, value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
+    """See that the leading dimension stayed symbolic, and write all dimensions as promised."""
+    sizes = value.type.tensor_type.shape.dim
+    if len(sizes) != len(spec.shape) or sizes[0].HasField("dim_value"):
+        raise ExportError(f"{graph}: {spec.name} does not keep {spec.shape[0]} dynamic")
+    for size, promised in zip(sizes, spec.shape, strict=True):
+        if isinstance(promised, int):
+            if size.HasField("dim_value") and size.dim_value != promised:
+                raise ExportError(f"{graph}: {spec.name} has size {size.dim_value}, expected {promised}")
+            size.dim_value = promised
+        else:
+            size.dim_param = promised
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the line of the first cause that says what happened; the exporter's own message is a page long."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[0] if lines else type(cause).__name__)[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch's exporter: progress on stdout, notes about torchvision, warnings about its own future."""
+    loggers: list[Any] = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,174 @@
+"""Parity: the torch model against its two graphs in ONNX Runtime, over shapes that were never traced.
+
+Symbols: B rows, T sequence length, M flat candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from exporter.errors import ExportError
+from exporter.graphs import FLAT_INPUTS, SCORES
+from exporter.rows import RowMaker, Rows
+from exporter.trace import Traced, tensors_of
+from models.base import SequentialRecommender
+
+TOLERANCE: Final = 1e-4
+BATCH_SIZES: Final = (1, 2, 7, 64)
+_COUNTS: Final = (1, 3, 200, 17)
+_TOP: Final = 10
+_SPLIT_DECISIONS: Final = 0.01  # share of whole-number explanations that may differ: the winner of a near-tie
+_SILENT: Final = 4
+
+Outputs = dict[str, NDArray[Any]]  # Any: float32 or int64
+
+
+class Parity(NamedTuple):
+    """How far apart torch and ONNX Runtime are in one case, at most."""
+
+    case: str
+    rows: int
+    candidates: int
+    state: float
+    scores: float
+    explanation: float
+
+    @property
+    def worst(self) -> float:
+        """Return the largest difference of all."""
+        return max(self.state, self.scores, self.explanation)
+
+
+class OnnxPair:
+    """The two graphs in ONNX Runtime on the CPU, run one after the other as the service does."""
+
+    def __init__(self, traced: Traced) -> None:
+        onnxruntime.set_default_logger_severity(_SILENT)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._names = traced.names
+        self._encode, self._score = (
+            onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
+            for graph in (traced.encode, traced.score)
+        )
+
+    def run(self, batch: Rows) -> Outputs:
+        """Return every output of both graphs by name."""
+        encoded = _run(self._encode, batch.inputs)
+        flat = dict(zip(FLAT_INPUTS, (batch.candidates, batch.rows), strict=True))
+        return encoded | _run(self._score, {**{name: encoded[name] for name in self._names.state}, **flat})
+
+
+def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> Outputs:
+    """Return every output of the model by the names of the graphs."""
+    names = traced.names
+    with torch.no_grad():
+        encoded = model.encode(tensors_of(batch))
+        scored = model.score(encoded.state, torch.from_numpy(batch.candidates), torch.from_numpy(batch.rows))
+    state = {name: encoded.state[key] for name, key in zip(names.state, names.state_keys, strict=True)}
+    tensors = {**state, **encoded.explanation, SCORES: scored.scores, **scored.explanation}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length: int) -> list[Parity]:
+    """Compare both graphs with the model; one line per case.
+
+    Raises:
+        ExportError: a difference over the tolerance, another top ten, a score that is not finite, or a score that
+            depends on the other rows of the batch or on what stands in padded slots.
+    """
+    pair = OnnxPair(traced)
+    lengths = [0, 1, 2, length - 1, length, length + 10]
+    report = []
+    for case, batch in _cases(maker, lengths):
+        expected, found = torch_outputs(model, traced, batch), pair.run(batch)
+        report.append(_compare(case, traced, batch, expected, found))
+    batch = maker.make(lengths, [3] * len(lengths))
+    together = pair.run(batch)
+    report.append(_alone(traced, pair, batch, together))
+    report.append(_compare("junk in padding", traced, batch, together, pair.run(maker.spoil_padding(batch))))
+    return report
+
+
+def golden_scores(model: SequentialRecommender, traced: Traced, golden: Rows) -> tuple[NDArray[np.float32], Parity]:
+    """Return the model's scores (M,) of the golden rows, and how far ONNX Runtime is from them.
+
+    Raises:
+        ExportError: as `verify`.
+    """
+    expected = torch_outputs(model, traced, golden)
+    parity = _compare("golden", traced, golden, expected, OnnxPair(traced).run(golden))
+    return expected[SCORES].astype(np.float32), parity
+
+
+def _cases(maker: RowMaker, lengths: list[int]) -> Iterator[tuple[str, Rows]]:
+    for length in lengths:
+        yield f"length {length}", maker.make([length] * 2, [200, 1])
+    for size in BATCH_SIZES:
+        mixed = [lengths[(row + size) % len(lengths)] for row in range(size)]
+        yield f"batch {size}", maker.make(mixed, [_COUNTS[row % len(_COUNTS)] for row in range(size)])
+
+
+def _alone(traced: Traced, pair: OnnxPair, batch: Rows, together: Outputs) -> Parity:
+    """Compare each row in company with the same row alone."""
+    worst = Parity("row alone", 1, 0, 0.0, 0.0, 0.0)
+    for row in range(int(batch.rows.max()) + 1):
+        single, mine = batch.only(row), batch.rows == row
+        leading = {spec.name for spec in traced.score.spec.outputs}
+        expected = {name: found[mine] if name in leading else found[row : row + 1] for name, found in together.items()}
+        one = _compare("row alone", traced, single, expected, pair.run(single))
+        worst = max(worst, one, key=lambda parity: parity.worst)
+    return worst
+
+
+def _compare(case: str, traced: Traced, batch: Rows, expected: Outputs, found: Outputs) -> Parity:
+    differences = {}
+    for name, values in expected.items():
+        if values.shape != found[name].shape or values.dtype != found[name].dtype:
+            raise ExportError(f"{case}: {name} is {found[name].dtype} {found[name].shape}, expected {values.shape}")
+        if not np.isfinite(found[name]).all():
+            raise ExportError(f"{case}: {name} is not finite in ONNX Runtime")
+        differences[name] = _difference(case, name, values, found[name], exact=name in traced.names.state)
+    _same_top(case, batch, expected[SCORES], found[SCORES])
+    state = max(differences[name] for name in traced.names.state)
+    shown = [differences[name] for name in differences if name != SCORES and name not in traced.names.state]
+    rows = len(next(iter(batch.inputs.values())))
+    return Parity(case, rows, len(batch.candidates), state, differences[SCORES], max(shown, default=0.0))
+
+
+def _difference(
+    case: str, name: str, expected: NDArray[Any], found: NDArray[Any], *, exact: bool
+) -> float:  # Any: float32 or int64
+    if not expected.size:
+        return 0.0
+    if expected.dtype == np.int64:
+        share = float((expected != found).mean())
+        if share > (0.0 if exact else _SPLIT_DECISIONS):
+            raise ExportError(f"{case}: {share:.0%} of {name} differ between torch and ONNX Runtime")
+        return 0.0
+    worst = float(np.abs(expected.astype(np.float64) - found).max())
+    if worst >= TOLERANCE:
+        raise ExportError(f"{case}: {name} differs by {worst:.2g} between torch and ONNX Runtime, allowed {TOLERANCE}")
+    return worst
+
+
+def _same_top(case: str, batch: Rows, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    """See that the best ten of every row are the same, ties aside."""
+    for row in np.unique(batch.rows):
+        mine = batch.rows == row
+        theirs, ours = expected[mine], found[mine]
+        wanted = np.sort(theirs)[::-1][:_TOP]
+        chosen = theirs[np.argsort(-ours, kind="stable")[:_TOP]]
+        if np.abs(wanted - chosen).max() >= 2 * TOLERANCE:
+            raise ExportError(f"{case}: ONNX Runtime ranks row {row} in another order than torch")
+
+
+def _run(session: Any, inputs: dict[str, NDArray[np.int64]] | Outputs) -> Outputs:  # Any: the package has no types
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
