@@ -49,6 +49,7 @@ class DeploymentLimits:
     max_rows: int = 64
     max_batch_candidates: int = 20_000
     warm_up_rows: tuple[int, ...] = (1, 2, 8, 64)
+    max_candidates: int = 1  # of a request; a bundle that was made for fewer is refused
 
 
 EngineMaker = Callable[[Bundle, ProviderChoice, int], OnnxEngine]

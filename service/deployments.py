@@ -123,6 +123,9 @@ class Deployments:
         if directory is None:
             raise BundleError("this is no name of a bundle")
         bundle = load_bundle(directory, max_bytes=self._limits.max_bundle_bytes)
+        promised = bundle.manifest.max_candidates
+        if promised < self._limits.max_candidates:
+            raise BundleError(f"made for {promised} candidates, a request may hold {self._limits.max_candidates}")
         return bundle, prove(bundle, self._limits, self._make_engine)
 
     async def _release_later(self) -> None:
