@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -136,7 +135,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest atomically; written last, its presence means that the bundle is complete."""
     temporary = directory / f".{MANIFEST}.partial"
     temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, directory / MANIFEST)
+    temporary.replace(directory / MANIFEST)
 
 
 class _ContractVersion(BaseModel):

@@ -27,7 +27,8 @@ POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
 """What counts as a behaviour unless a data set says otherwise: all but being shown an item and disliking it."""
 
 SEQUENCE_COLUMNS: Final[tuple[SequenceColumn, ...]] = ("items", "times", "actions", "values", "plays")
-"""Behaviour columns a model may read, each int64 (B, T): item index, ms since epoch, action code, rating x 10, ms played."""
+"""Behaviour columns a model may read, each int64 (B, T): item index, ms since epoch, action code, rating x 10,
+ms played."""
 
 ROW_INPUTS: Final[tuple[RowInput, ...]] = ("user", "request_time")
 """Per-row inputs a model may read, each int64 (B,): user index (0 = unknown), ms since epoch."""
