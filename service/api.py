@@ -139,7 +139,9 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
                 raise InvalidRequest(wire.ID_RULE, field="user_id")
             backend = runtime.needed()
             [found] = await backend.store.read((user_id,))
-            return Response(wire.stored_body(user_id, found, backend.bundles.vocabularies()), media_type=JSON)
+            return Response(
+                wire.stored_body(user_id, found, [bundle.items for bundle in backend.bundles.served()]), media_type=JSON
+            )
 
     @router.post(
         "/feedback",

@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
 from contract.behaviours import Records
-from contract.vocabulary import Vocabulary
 from service import schemas
 from service.behaviours import AppendResult, StoredBehaviours
+from service.bundles import Bundle
 from service.errors import NotReady
 from service.metrics import Metrics
 from service.ranker import RankQuery
@@ -78,8 +78,8 @@ class DescribesBundles(Protocol):
     def describe(self) -> list[dict[str, object]]:
         """Return what is loaded, as schemas.BundleInfo describes it."""
 
-    def vocabularies(self) -> list[Vocabulary]:
-        """Return the item vocabularies of what is loaded."""
+    def served(self) -> list[Bundle]:
+        """Return the bundles themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,7 @@ class Runtime:
         self.settings, self.metrics, self.version, self.now_ms = settings, metrics, version, now_ms
         self.backend: Backend | None = None
         self.is_draining = False
+        self.reload: Callable[[], None] = lambda: None  # look at the experiment file now
 
     @property
     def status(self) -> Literal["ready", "loading", "draining"]:

@@ -1,0 +1,276 @@
+"""The one composition root: from settings to an application, every part made once and handed to whoever needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from service import __version__
+from service.api import make_api
+from service.behaviours import RedisBehaviourStore
+from service.bundles import Bundle
+from service.comparison import PageSources
+from service.deployments import DeploymentLimits, Deployments
+from service.experiments import Experiments
+from service.exposures import Exposures
+from service.feedback import FeedbackLog
+from service.metrics import Metrics
+from service.overrides import Overrides
+from service.page import page_router
+from service.ranker import Ranker, RankLimits
+from service.redis_client import Client, RedisUrlError, make_client
+from service.registry import BundleRegistry
+from service.runtime import Backend, Runtime
+from service.settings import RedisSettings, Settings
+from service.states import StateCache
+from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
+
+_STORE_SLACK: Final = 1.5  # how much longer than one read a ranking waits for its behaviours, queueing included
+
+_log = structlog.get_logger(__name__)
+
+
+class StartError(RuntimeError):
+    """The service cannot start; the message says what to do."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its parts are made when its lifespan begins.
+
+    Entering the lifespan raises StartError where there is nothing to serve.
+    """
+    runtime = Runtime(settings, Metrics(), __version__)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with serving(runtime):
+            yield
+
+    app = make_api(runtime, lifespan=lifespan)
+    app.state.runtime = runtime
+    if settings.page.enabled:
+        app.include_router(page_router(lambda _request: _page_sources(runtime)))
+    return app
+
+
+@asynccontextmanager
+async def serving(runtime: Runtime) -> AsyncIterator[None]:
+    """Make the backend, and let go of its parts in reverse order.
+
+    Raises:
+        StartError: there is nothing to serve.
+    """
+    settings, metrics = runtime.settings, runtime.metrics
+    async with AsyncExitStack() as stack:
+        store = _store(settings.redis, metrics)
+        stack.push_async_callback(store.close)
+        sinks = await _sinks(settings, metrics, stack)
+        deployments = _deployments(settings, metrics)
+        stack.push_async_callback(deployments.close)
+        experiments = await _experiments(settings, metrics, deployments, runtime)
+        key = _secret(settings.experiments.pseudonym_key)
+        exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
+        ranker = Ranker(store, deployments, experiments, exposures, metrics, _rank_limits(settings))
+        if not ranker.is_ready:
+            raise StartError("the default model of a layer cannot be served; the lines above say why")
+        ranker.start()
+        stack.push_async_callback(ranker.close)
+        _watch(experiments, settings.experiments.reload_ms / 1000, stack)
+        runtime.reload = experiments.poke
+        override_secret = settings.experiments.override_secret
+        runtime.backend = Backend(
+            ranker=ranker,
+            experiments=experiments,
+            overrides=Overrides(
+                override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
+            ),
+            store=store,
+            feedback=FeedbackLog(sinks.feedback, on_feedback=metrics.feedback, pseudonym_key=key),
+            bundles=ServedBundles(deployments),
+        )
+        await store.ping()  # so that `ranker_store_up` tells the truth before the first request
+        metrics.ready(True)
+        try:
+            yield
+        finally:
+            runtime.drain()
+
+
+class ServedBundles:
+    """What there is to know of the bundles being served."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+
+    def describe(self) -> list[dict[str, object]]:
+        """Return what is loaded, as schemas.BundleInfo describes it."""
+        return [
+            {
+                "name": one.bundle.name,
+                "model": one.bundle.manifest.model,
+                "version": one.bundle.manifest.version,
+                "digest": one.bundle.digest,
+                "provider": one.provider,
+                "is_healthy": one.is_healthy,
+                "items": one.bundle.manifest.item_count,
+                "length": one.bundle.manifest.sequence.length,
+            }
+            for _, one in sorted(self._deployments.live.items())
+        ]
+
+    def served(self) -> list[Bundle]:
+        """Return the bundles themselves."""
+        return [one.bundle for _, one in sorted(self._deployments.live.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sinks:
+    exposures: EventSink
+    feedback: EventSink
+
+
+class _Nowhere:
+    """A sink that drops, where streams are switched off."""
+
+    def __init__(self, on_drop: Callable[[tuple[str, ...]], None]) -> None:
+        self._on_drop = on_drop
+
+    def offer(self, _event: bytes, labels: tuple[str, ...] = ()) -> bool:
+        """Drop an event."""
+        self._on_drop(labels)
+        return False
+
+
+def _client(settings: RedisSettings, timeout_ms: int, max_connections: int) -> Client:
+    try:
+        return make_client(
+            settings.url.get_secret_value(), timeout_seconds=timeout_ms / 1000, max_connections=max_connections
+        )
+    except RedisUrlError as error:
+        raise StartError(f"RANKER_REDIS__URL: {error}") from error
+
+
+def _store(settings: RedisSettings, metrics: Metrics) -> RedisBehaviourStore:
+    return RedisBehaviourStore(
+        _client(settings, settings.read_timeout_ms, settings.max_connections),
+        _client(settings, settings.write_timeout_ms, settings.max_connections),
+        read_length=settings.read_length,
+        max_length=settings.max_length,
+        ttl_seconds=settings.ttl_s,
+        read_timeout_seconds=settings.read_timeout_ms / 1000,
+        write_timeout_seconds=settings.write_timeout_ms / 1000,
+        observer=metrics,
+    )
+
+
+async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Sinks:
+    if not settings.streams.enabled:
+        return _Sinks(_Nowhere(metrics.exposure_dropped), _Nowhere(metrics.feedback_dropped))
+    client = _client(settings.redis, settings.streams.write_timeout_ms, 2)
+    stack.push_async_callback(client.aclose)
+
+    def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
+        made = EventStream(
+            client,
+            name,
+            on_drop=on_drop,
+            max_queue=settings.streams.max_queue,
+            max_length=settings.streams.max_length,
+            max_batch=settings.streams.max_batch,
+            interval_seconds=settings.streams.interval_ms / 1000,
+        )
+        made.start()
+        stack.push_async_callback(made.close, settings.streams.close_timeout_ms / 1000)
+        metrics.watch_stream(name, made.__len__)
+        return made
+
+    return _Sinks(stream(EXPOSURE_STREAM, metrics.exposure_dropped), stream(FEEDBACK_STREAM, metrics.feedback_dropped))
+
+
+def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
+    limits = DeploymentLimits(
+        max_bundle_bytes=settings.bundles.max_bytes,
+        provider=settings.inference.provider,
+        threads=settings.inference.threads,
+        max_queue=settings.batching.max_queue,
+        max_rows=settings.batching.max_rows,
+        max_batch_candidates=settings.batching.max_batch_candidates,
+        warm_up_rows=settings.inference.warm_up_rows,
+    )
+    registry = BundleRegistry(settings.bundles.root)
+    return Deployments(registry, StateCache(settings.inference.state_cache_entries), limits, metrics)
+
+
+async def _experiments(settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime) -> Experiments:
+    """Return the experiments with their file accepted and its models loaded."""
+    registry = BundleRegistry(settings.bundles.root)
+    file = settings.experiments.file
+    experiments = Experiments(
+        file,
+        versions=registry.versions,
+        observer=metrics,
+        default_model=_default_model(settings, registry) if file is None else "",
+        prepare=deployments.prepare,
+        now_ms=runtime.now_ms,
+    )
+    result = await experiments.reload()
+    if experiments.snapshot is None:
+        subject = f"the experiment file {file}" if file is not None else "the default model"
+        raise StartError(f"{subject} cannot be served ({result}); the lines above say why")
+    return experiments
+
+
+def _default_model(settings: Settings, registry: BundleRegistry) -> str:
+    models = registry.models()
+    if settings.bundles.default_model:
+        return settings.bundles.default_model
+    if len(models) == 1:
+        return models[0]
+    found = f"holds {', '.join(models)}" if models else "holds no bundle"
+    raise StartError(
+        f"{settings.bundles.root} {found}: name a model in RANKER_BUNDLES__DEFAULT_MODEL, or an experiment file in "
+        "RANKER_EXPERIMENTS__FILE; `python -m exporter` makes bundles"
+    )
+
+
+def _rank_limits(settings: Settings) -> RankLimits:
+    return RankLimits(
+        max_inflight=settings.limits.max_inflight,
+        max_store_users=settings.batching.max_store_users,
+        store_reads=settings.batching.store_reads,
+        store_seconds=settings.redis.read_timeout_ms * _STORE_SLACK / 1000,
+        popularity_fallback=settings.inference.popularity_fallback,
+    )
+
+
+def _watch(experiments: Experiments, interval_seconds: float, stack: AsyncExitStack) -> None:
+    task = asyncio.create_task(experiments.watch(interval_seconds), name="watch-experiments")
+
+    async def stop() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+
+
+def _page_sources(runtime: Runtime) -> PageSources:
+    backend = runtime.needed()
+    return PageSources(
+        bundles=backend.bundles.served,
+        snapshot=lambda: backend.experiments.snapshot,
+        store=backend.store,
+        ranker=backend.ranker,
+        show_bucket=runtime.settings.experiments.show_bucket,
+    )
+
+
+def _secret(secret: SecretStr | None) -> bytes | None:
+    return secret.get_secret_value().encode() if secret is not None else None

@@ -1,0 +1,309 @@
+"""One connection: uvicorn's httptools protocol, with the limits that it lacks.
+
+uvicorn waits for ever for a request that does not arrive, takes headers of any size, answers a malformed request in
+plain text, and closes a connection whose body it has not read so that the caller may lose the answer. Here every wait
+has an end, every buffer a limit, and what never becomes a request is answered like all others: JSON, a request id, and
+X-AB-Bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
+from service.metrics import Metrics
+from service.middleware import REFUSED, Headers, new_request_id
+from service.settings import HttpSettings, LimitsSettings
+
+_LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
+_NO_HTTP: Final = "The bytes are not an HTTP/1.1 request that this service takes."
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What all connections share."""
+
+    http: HttpSettings
+    limits: LimitsSettings
+    metrics: Metrics
+    headers: Callable[[], Headers]  # of an answer to something that never became a request
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """See the module.
+
+    Args:
+        guard: limits, counts.
+        parts: what uvicorn hands to a protocol.
+    """
+
+    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
+        super().__init__(**parts)
+        self._guard = guard
+        self._head_bytes = 0  # of a request whose headers are not all there yet
+        self._head_size = 0  # of the same, as parsed
+        self._in_head = self._in_body = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_for = ""
+        self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
+        self._lingering = 0  # bytes that may still be thrown away
+        self._task: asyncio.Task[None] | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse one too many."""
+        super().connection_made(cast(asyncio.Transport, _Closing(transport, self)))
+        self._guard.metrics.connections(len(self.connections))
+        if len(self.connections) <= self._guard.http.max_connections:
+            self._await("head")
+            return
+        self._guard.metrics.connection_refused("too_many")
+        self._refuse(NotReady("There are too many connections."))
+        transport.close()  # and no lingering: it would hold the very thing that there is too much of
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop working for a caller who has gone."""
+        self._await("")
+        self._cancel_write_timer()
+        super().connection_lost(exc)
+        self._guard.metrics.connections(len(self.connections))
+        if self._task is not None:
+            self._task.cancel()  # no-op where it has answered
+        self.pipeline.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, within the limits."""
+        if self._refusal is not None or self._lingering:
+            self._throw_away(len(data))
+            return
+        self._unset_keepalive_if_required()
+        if not self._in_body:
+            self._head_bytes += len(data)
+        self._feed(data)
+        if self._refusal is None and not self._lingering:
+            self._bound_what_follows()
+
+    def pause_writing(self) -> None:
+        """Give a caller who does not read only so long."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._guard.http.write_timeout_ms / 1000, self._write_too_slow)
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self._cancel_write_timer()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """Send a refusal that had to wait for the answer before it, or go on with the next request."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._refusal is not None and is_last and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._write_refusal(self._refusal)
+
+    # --- the parser's calls
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_head, self._head_size = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        super().on_url(url)
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header line."""
+        self._head_size += len(name) + len(value) + 4
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the headers are too many, too long, or not HTTP/1.1."""
+        self._head_bytes, self._in_head, self._in_body = 0, False, True
+        error = self._head_error()
+        if error is not None:
+            raise _Refused(error)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the request is there."""
+        self._in_body = False
+        super().on_message_complete()
+
+    # --- inside
+
+    def _bound_what_follows(self) -> None:
+        if self._in_body:
+            self._await("body")
+        elif not self._in_head:
+            self._head_bytes = 0
+            self._await("")
+        elif self._head_bytes > self._guard.limits.max_header_bytes:
+            self._refuse(HeadersTooLarge())
+        else:
+            self._await("head")
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # Nothing is upgraded, as HTTP allows; what follows is the next request.
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                cause = error.__context__
+                self._refuse(cause.error if isinstance(cause, _Refused) else Malformed(_NO_HTTP))
+                return
+
+    def _head_error(self) -> RankerError | None:
+        limits = self._guard.limits
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        version = self.parser.get_http_version()
+        if len(self.url) > limits.max_url_bytes or len(self.headers) > limits.max_header_lines:
+            return HeadersTooLarge()
+        if self._head_size > limits.max_header_bytes:
+            return HeadersTooLarge()
+        if version not in {"1.0", "1.1"} or hosts > 1 or (version == "1.1" and not hosts):
+            return Malformed(_NO_HTTP)
+        if not self.url.startswith(b"/"):
+            return Malformed("The request's target must be a path.")
+        return None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._task = self.loop.create_task(cycle.run_asgi(app))
+        self._task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._task)
+
+    def _await(self, what: str) -> None:
+        """Give the head or the body of a request only so long; once begun, the time goes on with every part."""
+        if what == self._timer_for:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_for = what
+        if what:
+            http = self._guard.http
+            timeout_ms = http.header_timeout_ms if what == "head" else http.body_timeout_ms
+            self._timer = self.loop.call_later(timeout_ms / 1000, self._too_slow)
+
+    def _too_slow(self) -> None:
+        what, self._timer, self._timer_for = self._timer_for, None, ""
+        if self.transport.is_closing() or self._refusal is not None:
+            return
+        self._guard.metrics.connection_refused(f"slow_{what}")
+        if what == "head" and not self._in_head:
+            self.transport.close()  # nothing was asked
+            return
+        if what == "head":
+            self._refuse(ReceiveTimeout())
+        elif self.pipeline or self.cycle.response_started:
+            self.transport.abort()  # answered already, or others are to be answered first
+        else:
+            self._give_up(self.cycle)
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        """Answer for the application, which waits for the rest of a body; it learns that nobody is there any more."""
+        cast(dict[str, Any], cycle.scope)[REFUSED] = ReceiveTimeout.status
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self._refusal = ReceiveTimeout()
+        self._write_refusal(self._refusal, counted=False)
+
+    def _write_too_slow(self) -> None:
+        self._guard.metrics.connection_refused("slow_reader")
+        self.transport.abort()
+
+    def _cancel_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _refuse(self, error: RankerError) -> None:
+        """Answer what never became a request, after the answers that are still under way."""
+        self._refusal = error
+        self._await("")
+        if self.cycle is not None and not self.cycle.response_complete:
+            return
+        self._write_refusal(error)
+
+    def _write_refusal(self, error: RankerError, *, counted: bool = True) -> None:
+        if counted:
+            self._guard.metrics.refused_by_protocol(error.status)
+        request_id = new_request_id()
+        body = error.body(request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-request-id", request_id.encode()),
+            *self._guard.headers(),
+        ]
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
+        self._in_body = True  # whatever follows is thrown away
+        self.transport.close()
+
+    # --- closing
+
+    @property
+    def is_lingering(self) -> bool:
+        """Say whether all is answered, and what still comes is thrown away."""
+        return bool(self._lingering)
+
+    def close_when_read(self, transport: asyncio.Transport) -> None:
+        """Close; while the caller is still sending, throw away what comes, or the reset could overtake the answer."""
+        if self._lingering:
+            return
+        if not self._in_body or transport.is_closing():
+            transport.close()
+            return
+        self._lingering = _LINGER_BYTES
+        if transport.can_write_eof():
+            transport.write_eof()
+        self.flow.resume_reading()
+        self._await("")
+        self._timer = self.loop.call_later(self._guard.http.body_timeout_ms / 1000, transport.abort)
+        self._timer_for = "linger"
+
+    def _throw_away(self, size: int) -> None:
+        if self._lingering:
+            self._lingering = max(1, self._lingering - size)
+            if self._lingering == 1:
+                self.transport.abort()
+
+
+class _Refused(Exception):  # noqa: N818 - passes through the parser, which wraps it
+    def __init__(self, error: RankerError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Closing:
+    """A transport whose `close` is the protocol's own; everything else is the transport's."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: GuardedProtocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever a transport has
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Close as the protocol sees fit."""
+        self._protocol.close_when_read(self._transport)
+
+    def is_closing(self) -> bool:
+        """Say whether nothing more will be answered."""
+        return self._protocol.is_lingering or self._transport.is_closing()
