@@ -1,14 +1,23 @@
 import hashlib
 import hmac
+import time
+from pathlib import Path
 from typing import Any
 
 import http_sf
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from contract.assignment import ExperimentsSnapshot, snapshot_of
+from deploy.experiments import write_current
+from service.app import create_app
 from service.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature
+from service.settings import BundlesSettings, ExperimentsSettings, RedisSettings, Settings
+from tests.builders import TinyModel
+from tests.redis_server import RedisServer
 
 SECRET = "a-secret-of-the-testers"
 NOW = 1_765_000_000
@@ -223,3 +232,38 @@ def test_no_header_raises_or_is_granted_without_the_secret(header: str, unit: st
 @given(unit=st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])))
 def test_any_user_id_can_be_signed_for(unit: str) -> None:
     assert _Judge()(sign(SECRET, NOW, unit, WISH), unit) == {"rank": "pyramid-vs-mgnm:treatment"}
+
+
+@pytest.mark.redis
+@pytest.mark.anyio
+async def test_service_serves_a_signed_wish_and_ignores_a_bad_one(redis_server: RedisServer, tmp_path: Path) -> None:
+    for model in ("mgnm", "pyramid_mixer"):
+        TinyModel(model=model).write(tmp_path / "bundles")
+    write_current(tmp_path / "experiments.yaml", header_enabled=True)
+    settings = Settings(
+        redis=RedisSettings(url=SecretStr(redis_server.url)),
+        bundles=BundlesSettings(root=tmp_path / "bundles"),
+        experiments=ExperimentsSettings(file=tmp_path / "experiments.yaml", override_secret=SecretStr(SECRET)),
+    )
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ranker") as client,
+    ):
+
+        async def rank(header: str) -> httpx.Response:
+            body = {"user_id": "user-1", "candidates": ["i1", "i2"]}
+            answer = await client.post("/rank", json=body, headers={"X-AB-Override": header})
+            assert answer.status_code == 200
+            return answer
+
+        for arm, model in (("control", "mgnm@1"), ("treatment", "pyramid_mixer@1")):
+            answer = await rank(sign(SECRET, int(time.time()), "user-1", f"rank=pyramid-vs-mgnm:{arm}"))
+            assert answer.headers["x-ab-bucket"] == f"rank=pyramid-vs-mgnm:{arm};r=override"
+            assert answer.headers["x-model"] == model
+        refused = await rank(sign("guessed", int(time.time()), "user-1", WISH))
+        assert refused.headers["x-ab-bucket"].endswith("r=split")
+        metrics = (await client.get("/metrics")).text
+    assert 'ranker_overrides_rejected_total{reason="signature"} 1.0' in metrics
+    assert 'ranker_overrides_rejected_total{reason="expired"} 0.0' in metrics

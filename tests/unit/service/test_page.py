@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
+from pydantic import SecretStr
 
 from contract import manifest as names
 from contract.assignment import Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD
+from deploy.experiments import write_current
+from service.app import create_app
 from service.behaviours import StoredBehaviours
 from service.bundles import Bundle, load_bundle
 from service.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
@@ -25,7 +29,9 @@ from service.exposures import Exposures, Outcome
 from service.page import page_router
 from service.ranker import RankQuery
 from service.ranking import Explanation, Ranking
+from service.settings import BundlesSettings, ExperimentsSettings, PageSettings, RedisSettings, Settings
 from tests.builders import TinyModel, behaviours
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
@@ -357,3 +363,56 @@ async def test_form_of_another_site_cannot_ask(served: Served, media: str) -> No
 async def test_question_longer_than_any_is_too_large(served: Served) -> None:
     status, error = await served.refusal(b'{"user_id": "u1"}' + b" " * 5_000)
     assert (status, error["code"]) == (413, "too_large")
+
+
+def _settings(folder: Path, redis_url: str, *, enabled: bool) -> Settings:
+    for model in ("mgnm", "pyramid_mixer"):
+        TinyModel(model=model).write(folder / "bundles")
+    write_current(folder / "experiments.yaml")
+    return Settings(
+        redis=RedisSettings(url=SecretStr(redis_url)),
+        bundles=BundlesSettings(root=folder / "bundles"),
+        experiments=ExperimentsSettings(file=folder / "experiments.yaml"),
+        page=PageSettings(enabled=enabled),
+    )
+
+
+@asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ranker") as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/users"])
+@pytest.mark.redis
+async def test_page_is_off_unless_it_is_switched_on(redis_server: RedisServer, tmp_path: Path, path: str) -> None:
+    async with _running(_settings(tmp_path, redis_server.url, enabled=False)) as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.redis
+async def test_service_shows_both_models_and_counts_no_exposure(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with _running(_settings(tmp_path, redis_server.url, enabled=True)) as client:
+        page = await client.get("/")
+        answer = await client.post("/page/compare", json={"user_id": "u1", "count": 10})
+        metrics = (await client.get("/metrics")).text
+        openapi = (await client.get("/openapi.json")).json()
+    assert page.headers["x-ab-bucket"] == "rank=none;r=not_ranked"
+    assert page.headers.get_list("x-content-type-options") == ["nosniff"]
+    rankings = answer.json()["rankings"]
+    assert [(one["served"], one["degraded"], one["error"]) for one in rankings] == [
+        ("mgnm@1", [], None),
+        ("pyramid_mixer@1", [], None),
+    ]
+    assert [sum(one["own"] for one in rankings), len(rankings[0]["items"])] == [1, 10]
+    assert rankings[0]["items"] == sorted(rankings[0]["items"], key=lambda item: -item["score"])
+    assert set(rankings[0]["items"][0]["why"]) == {"level"}
+    assert set(rankings[0]["explanation"]) == {"period_weights"}
+    assert not re.search(r"^ranker_(exposures|assignments)_total\{[^}]*\} [1-9]", metrics, re.MULTILINE)
+    assert [path for path in openapi["paths"] if path == "/" or path.startswith("/page")] == []
