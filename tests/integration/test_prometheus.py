@@ -1,0 +1,166 @@
+"""Every query of every panel and rule, asked of a real Prometheus that scraped the real service under a little load."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deploy.dashboards.__main__ import BOARDS
+from deploy.experiments import write_current
+from tests.builders import TinyModel
+from tests.programs import needed
+from tests.prometheus_server import SOURCE, Prometheus
+from tests.redis_server import RedisServer, free_port
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.redis, pytest.mark.onnx, pytest.mark.e2e, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PANELS = [
+    pytest.param(expression, id=f"{board.name}/{title}/{place}")
+    for board in BOARDS
+    for place, (title, expression) in enumerate(board.queries())
+]
+RULES: list[dict[str, str]] = [
+    rule
+    for path in sorted((SOURCE / "rules").glob("*.yml"))
+    for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+RECORDED = [rule["record"] for rule in RULES if "record" in rule]
+ALERTS = {rule["alert"]: rule["expr"] for rule in RULES if "alert" in rule}
+SELECTOR = re.compile(r"\b(?:ranker_\w+|\w+:ranker_\w+:\w+|up)\b(?:\{[^}]*\})?")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real service, as a process, with a real Redis and two tiny bundles; yields its address."""
+    needed("prometheus", "prometheus")  # before anything is started in vain
+    folder = tmp_path_factory.mktemp("service")
+    for model in ("mgnm", "pyramid_mixer"):
+        TinyModel(model=model).write(folder / "bundles")
+    write_current(folder / "experiments.yaml")
+    redis = RedisServer().start()
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
+        "RANKER_REDIS__URL": redis.url,
+        "RANKER_BUNDLES__ROOT": str(folder / "bundles"),
+        "RANKER_EXPERIMENTS__FILE": str(folder / "experiments.yaml"),
+        "RANKER_HTTP__PORT": str(port),
+        "RANKER_HTTP__DRAIN_DELAY_MS": "0",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_ready(f"http://127.0.0.1:{port}", process, folder / "log")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        redis.close()
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if httpx.get(f"{url}/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: str) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped the service before, during and after a little load."""
+    server = Prometheus(service)
+    try:
+        for turn in range(3):
+            _load(f"http://{service}", turn)
+            seen = server.scrapes()
+            server.wait_until(lambda seen=seen: server.scrapes() >= seen + 2, "two more scrapes")  # type: ignore[misc]
+        server.wait_until(lambda: all(rule["lastEvaluation"] > "1" for rule in server.rules()), "rules evaluated")
+        server.wait_until(lambda: bool(server.query(RECORDED[-1])), "recorded")
+        yield server
+    finally:
+        server.close()
+
+
+def _load(url: str, turn: int) -> None:
+    """Do one of everything: both arms, known and unknown items, feedback, and what is refused.
+
+    With new users each turn, since a user's exposure is written once in a while and not with each ranking.
+    """
+    now = int(time.time() * 1000)
+    with httpx.Client(base_url=url) as client:
+        for number in range(20 * turn, 20 * turn + 20):
+            behaviours = [{"user_id": f"u{number}", "item_id": f"i{item}", "ts": now - item} for item in range(1, 9)]
+            assert client.post("/behaviours", json={"behaviours": behaviours}).status_code == 200
+            candidates = [f"i{item}" for item in range(1, 18)] + ["never-seen"]
+            answer = client.post("/rank", json={"user_id": f"u{number}", "candidates": candidates})
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["degraded"] == []
+            activity = {"user_id": f"u{number}", "item_id": "i1", "action": "play", "ts": now}
+            sent = client.post(
+                "/feedback", json={"feedback": [{**activity, "request_id": answer.json()["request_id"]}]}
+            )
+            assert sent.status_code in {200, 202}, sent.text
+        assert client.post("/rank", json={"user_id": "u1", "candidates": []}).status_code == 422
+        for path in ("/info", "/health/live", "/health/ready", "/nothing-here"):
+            client.get(path)
+
+
+def _numbers(series: list[dict[str, Any]]) -> list[float]:
+    return [float(one["value"][1]) for one in series]
+
+
+@pytest.mark.parametrize("expression", PANELS)
+def test_query_of_panel_parses_and_has_data(prometheus: Prometheus, expression: str) -> None:
+    numbers = _numbers(prometheus.query(expression.replace("$__rate_interval", "1m")))
+    assert numbers
+    assert not all(math.isnan(number) for number in numbers)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recording_rule_has_data(prometheus: Prometheus, name: str) -> None:
+    prometheus.wait_until(lambda: bool(prometheus.query(name)), name)
+    assert not all(math.isnan(number) for number in _numbers(prometheus.query(name)))
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_alert_looks_at_series_that_are_there(prometheus: Prometheus, alert: str) -> None:
+    """An alert on a series that nobody exports never fires: the expression is empty when all is well either way."""
+    prometheus.query(ALERTS[alert])
+    selectors = SELECTOR.findall(ALERTS[alert])
+    assert selectors
+    for selector in selectors:
+        assert prometheus.query(selector), selector
+
+
+def test_prometheus_evaluates_every_rule_without_complaint(prometheus: Prometheus) -> None:
+    rules = prometheus.rules()
+    assert len(rules) == len(RULES)
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
+
+
+def test_no_alert_is_raised_by_a_service_that_does_well(prometheus: Prometheus) -> None:
+    assert [one["metric"] for one in prometheus.query("ALERTS")] == []
+
+
+def test_both_arms_are_seen(prometheus: Prometheus) -> None:
+    arms = {one["metric"]["variant"] for one in prometheus.query("sum by (variant) (ranker_exposures_total) > 0")}
+    assert arms == {"control", "treatment"}
