@@ -45,6 +45,7 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
         summary="An online ranking microservice for feeds.",
         docs_url="/docs" if docs else None,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         openapi_url="/openapi.json" if docs else None,
         redirect_slashes=False,
         **options,

@@ -75,6 +75,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
         experiments = await _experiments(settings, metrics, deployments, runtime)
+        metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
         ranker = Ranker(store, deployments, experiments, exposures, metrics, _rank_limits(settings))
@@ -95,7 +96,8 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             feedback=FeedbackLog(sinks.feedback, on_feedback=metrics.feedback, pseudonym_key=key),
             bundles=ServedBundles(deployments),
         )
-        await store.ping()  # so that `ranker_store_up` tells the truth before the first request
+        # The store's gauge tells the truth, and its connections stand, before the first request.
+        await asyncio.gather(store.ping(), store.read([""]))
         metrics.ready(True)
         try:
             yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class Batcher(Generic[In, Out]):
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._admit(now, deadline)
-        entry: _Entry[In, Out] = _Entry(item, cost, deadline, now, loop.create_future())
+        entry: _Entry[In, Out] = _Entry(item, cost, deadline, time.perf_counter(), loop.create_future())
         key, self._next_key = self._next_key, self._next_key + 1
         self._waiting[key] = entry
         self._note_depth()
@@ -154,6 +155,7 @@ class Batcher(Generic[In, Out]):
         """Take the oldest entries that fit one batch; leave out those that nobody waits for any more."""
         batch: list[_Entry[In, Out]] = []
         cost = 0
+        began = time.perf_counter()  # uvloop's clock, which deadlines go by, knows milliseconds alone
         while self._waiting and len(batch) < self._max_rows:
             key, entry = next(iter(self._waiting.items()))
             dead = entry.future.done() or entry.deadline <= now
@@ -163,7 +165,7 @@ class Batcher(Generic[In, Out]):
             if dead:
                 _expire(entry.future)
                 continue
-            entry.started = now
+            entry.started = began
             batch.append(entry)
             cost += entry.cost
         if batch:

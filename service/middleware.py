@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal, Protocol
 
@@ -54,19 +55,21 @@ class Exchange:
     """What is known of one request so far."""
 
     __slots__ = (
+        "arrived",
+        "began",
         "decision",
         "headers",
         "is_ranking",
         "notes",
         "request_headers",
         "request_id",
-        "started",
         "traceparent",
     )
 
-    def __init__(self, request_headers: Headers, started: float) -> None:
+    def __init__(self, request_headers: Headers, arrived: float) -> None:
         self.request_headers = request_headers
-        self.started = started  # event loop time
+        self.arrived = arrived  # event loop time, for deadlines
+        self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
         self.request_id = _request_id(request_headers)
         self.traceparent = _traceparent(request_headers)
         self.decision: Decision | None = None
@@ -89,7 +92,7 @@ class Exchange:
         if value is not None and not _DEADLINE.fullmatch(value):
             raise InvalidRequest("must be a whole number of milliseconds", field="X-Deadline-Ms")
         wanted_ms = default_ms if value is None else int(value)
-        return self.started + min(max(wanted_ms, 1), longest_ms) / 1000
+        return self.arrived + min(max(wanted_ms, 1), longest_ms) / 1000
 
 
 class FrontMiddleware:
@@ -193,8 +196,8 @@ class FrontMiddleware:
         return headers
 
     def _finish(self, scope: Scope, exchange: Exchange, status: int) -> None:
-        seconds = asyncio.get_running_loop().time() - exchange.started
-        route = getattr(scope.get("route"), "path", "none")
+        seconds = time.perf_counter() - exchange.began
+        route = getattr(scope.get("route"), "path_format", "none")
         variant = exchange.decision.variant if exchange.decision is not None else "none"
         self._metrics.request_finished(route, status, variant, seconds)
         if self._access and (status >= 400 or route not in _QUIET):

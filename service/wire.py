@@ -263,7 +263,7 @@ def _details(error: ValidationError) -> list[Detail]:
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         place = problem["loc"][:2] if problem["loc"][:1] == ("attributes",) else problem["loc"]
-        message = _MESSAGES.get(problem["type"], problem["msg"])
+        message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be", 1)
         if len(place) < len(problem["loc"]):
             message = "must be a string of at most 128 characters, a number or a boolean"
         found.setdefault(".".join(str(part) for part in place), message)
