@@ -98,6 +98,9 @@ class SequentialRecommender(nn.Module):
         """Return the mean training loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss")
 
+    def begin_epoch(self) -> None:
+        """Forget whatever counts training steps: a run that is resumed at an epoch must go on as if never stopped."""
+
 
 def log_popularity(counts: NDArray[np.float32]) -> Tensor:
     """Return log(p_i / mean p) by item index (I+1,), smoothed by one count; 0 for padding."""

@@ -155,6 +155,10 @@ class MGNM(SequentialRecommender):
         dots = state["interests"] @ self.items.weight.T  # (B, L+1, K, I+1)
         return _attended(dots, dim=2).amax(dim=1) + self.bias
 
+    def begin_epoch(self) -> None:
+        """See the base class: it depends on the step whether the BiLSTM learns."""
+        self._steps = 0
+
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the loss summed over levels (eq 14-17), a mean over rows."""
         if batch.negatives is None:
