@@ -141,6 +141,7 @@ class Fit:
         torch.manual_seed(int(rng.integers(2**31)))
         order = self._loader.order(rng, self._rows, self._recipe.balanced)
         self._model.train()
+        self._model.begin_epoch()
         total, first = 0.0, (number - 1) * self._steps_per_epoch
         batches = self._loader.training_batches(rng, order, self._recipe.batch, self._recipe.negatives)
         for step, batch in enumerate(batches, start=first):
