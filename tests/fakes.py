@@ -1,0 +1,206 @@
+"""What stands behind the routes, by hand: each implements the Protocol of service/runtime.py, and remembers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+import numpy as np
+
+from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
+from contract.behaviours import RECORD, Records
+from service.api import make_api
+from service.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
+from service.bundles import Bundle
+from service.errors import RankerError
+from service.metrics import Metrics
+from service.overrides import Overrides
+from service.ranker import RankQuery
+from service.ranking import Explanation, Ranking
+from service.runtime import Backend, Runtime
+from service.schemas import Feedback
+from service.settings import Settings
+
+NOW_MS = 1_700_000_000_000
+EXPERIMENTS: dict[str, Any] = {
+    "schema": 1,
+    "revision": "test.1",
+    "overrides": {"header_enabled": True},
+    "layers": [
+        {
+            "key": "rank",
+            "salt": "rank",
+            "defaults": {"model": "mgnm", "version": "1"},
+            "experiments": [
+                {
+                    "key": "pyramid-vs-mgnm", "kind": "ab", "salt": "pyramid-vs-mgnm", "status": "running",
+                    "owner": "us", "start": "2023-11-01T00:00:00Z", "end": "2023-12-01T00:00:00Z",
+                    "slots": [[0, 10_000]],
+                    "arms": [
+                        {"key": "control", "buckets": [[0, 5_000]]},
+                        {"key": "treatment", "buckets": [[5_000, 10_000]], "params": {"model": "pyramid_mixer"}},
+                    ],
+                }
+            ],
+        }
+    ],
+}  # fmt: skip
+
+
+@dataclass
+class FakeRanker:
+    """Ranks by reversing; unknown are those whose id begins with `new`."""
+
+    asked: list[tuple[RankQuery, Decision]] = field(default_factory=list)
+    error: RankerError | None = None
+    degraded: tuple[Any, ...] = ()
+    is_ready: bool = True
+
+    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
+        self.asked.append((query, decision))
+        if self.error is not None:
+            raise self.error
+        distinct = list(dict.fromkeys(query.candidates))
+        known = [item for item in distinct if not item.startswith("new")][::-1]
+        unknown = [item for item in distinct if item.startswith("new")]
+        items = [*known, *unknown][: query.limit]
+        count = min(len(known), len(items))
+        explanation = Explanation(
+            read=0, recent=len(query.recent), corrupt=0, used=0, truncated=0, unknown_behaviours=0,
+            unknown_candidates=len(unknown), state_cached=False, user={"period_weights": [0.2, 0.3, 0.5]},
+            items={"level": [1] * count + [None] * (len(items) - count)},
+        )  # fmt: skip
+        return Ranking(
+            item_ids=items,
+            scores=[*(float(-place) for place in range(count)), *[None] * (len(items) - count)],
+            known=[*[True] * count, *[False] * (len(items) - count)],
+            model=str(decision.parameters["model"]),
+            version="1",
+            degraded=self.degraded,
+            timings={"store": 0.0006, "queue": 0.0002, "total": 0.0029},
+            explanation=explanation if query.explain else None,
+        )
+
+
+class FakeExperiments:
+    """The experiments above, or none accepted yet."""
+
+    def __init__(self, document: dict[str, Any] | None = None) -> None:
+        self.snapshot: ExperimentsSnapshot | None = snapshot_of(document or EXPERIMENTS)
+        self.counted: list[Decision] = []
+
+    def decide(
+        self, unit: object, attributes: Mapping[str, object], now_ms: int, forced: Mapping[str, str] | None = None
+    ) -> Decision:
+        if self.snapshot is None:
+            return UNDECIDED
+        self.counted.append(self.snapshot.decide(unit, attributes, now_ms, forced))
+        return self.counted[-1]
+
+    def undecided(self, reason: Literal["not_ranked", "error"] = "not_ranked") -> Decision:
+        return self.snapshot.undecided(reason) if self.snapshot is not None else UNDECIDED
+
+
+@dataclass
+class FakeStore:
+    """Behaviours in a dictionary; exact repeats are dropped, as Redis' script does."""
+
+    users: dict[str, Records] = field(default_factory=dict)
+    wrong: frozenset[str] = frozenset()  # users whose key holds something else
+    is_down: bool = False
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        nothing = np.zeros(0, dtype=RECORD)
+        if self.is_down:
+            return [StoredBehaviours(nothing, status="unavailable")] * len(user_ids)
+        return [
+            StoredBehaviours(nothing, status="wrong_type")
+            if user_id in self.wrong
+            else StoredBehaviours(self.users.get(user_id, nothing))
+            for user_id in user_ids
+        ]
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        if self.is_down:
+            raise StoreUnavailable
+        return {user_id: self._append(user_id, records) for user_id, records in behaviours.items()}
+
+    def _append(self, user_id: str, records: Records) -> AppendResult:
+        if user_id in self.wrong:
+            return AppendResult(error="wrong_type")
+        old = self.users.get(user_id, np.zeros(0, dtype=RECORD))
+        seen = {record.tobytes() for record in old}
+        fresh = []
+        for record in records[np.argsort(records["time_ms"], kind="stable")]:
+            if record.tobytes() not in seen:
+                seen.add(record.tobytes())
+                fresh.append(record)
+        self.users[user_id] = np.concatenate([old, np.array(fresh, dtype=RECORD)])
+        return AppendResult(stored=len(fresh), repeated=len(records) - len(fresh))
+
+
+@dataclass
+class FakeFeedback:
+    """Takes as many pieces of activity as it has room for."""
+
+    room: int = 1_000_000
+    taken: list[Feedback] = field(default_factory=list)
+
+    def take(self, feedback: Sequence[Feedback], now_ms: int) -> int:
+        accepted = list(feedback)[: max(0, self.room - len(self.taken))]
+        self.taken += accepted
+        return len(accepted)
+
+
+@dataclass
+class FakeBundles:
+    """No bundles, or those given."""
+
+    bundles: list[Bundle] = field(default_factory=list)
+
+    def describe(self) -> list[dict[str, object]]:
+        return [
+            {
+                "name": "mgnm@1", "model": "mgnm", "version": "1", "digest": "0" * 64, "provider": "cpu",
+                "is_healthy": True, "items": 20, "length": 50,
+            }
+        ]  # fmt: skip
+
+    def served(self) -> list[Bundle]:
+        return self.bundles
+
+
+class Edge:
+    """The whole HTTP layer before fakes."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.metrics = Metrics()
+        self.ranker, self.experiments, self.store = FakeRanker(), FakeExperiments(), FakeStore()
+        self.feedback, self.bundles = FakeFeedback(), FakeBundles()
+        self.secret = "for tests"
+        self.runtime = Runtime(self.settings, self.metrics, "test", now_ms=lambda: NOW_MS)
+        self.runtime.backend = Backend(
+            ranker=self.ranker,
+            experiments=self.experiments,
+            overrides=Overrides(self.secret, self.metrics.override_rejected),
+            store=self.store,
+            feedback=self.feedback,
+            bundles=self.bundles,
+        )
+        self.app = make_api(self.runtime)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            yield client
+
+    def samples(self, name: str) -> dict[str, float]:
+        """Return the samples of a metric by the text of their labels, as they are exposed."""
+        lines = self.metrics.render().decode().splitlines()
+        found = [line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} "))]
+        return {series.removeprefix(name): float(value) for series, value in found}

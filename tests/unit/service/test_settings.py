@@ -1,0 +1,146 @@
+"""Settings: what is unknown or unfit stops the start, and no secret is shown."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.settings import (
+    ExperimentsSettings,
+    RedisSettings,
+    Settings,
+    SettingsError,
+    effective,
+    load_settings,
+    variables,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("RANKER_")]:
+        monkeypatch.delenv(name)
+
+
+def test_every_setting_has_a_default() -> None:
+    assert load_settings() == Settings()
+
+
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKER_HTTP__PORT", "9000")
+    monkeypatch.setenv("ranker_inference__warm_up_rows", "[1,4]")
+    settings = load_settings()
+    assert (settings.http.port, settings.inference.warm_up_rows) == (9000, (1, 4))
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKER_EXPERIMENTS__FILE", "")
+    assert load_settings().experiments.file is None
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("RANKER_HTP__PORT", "RANKER_HTTP__PORT"),
+        ("RANKER_HTTP__PROT", "RANKER_HTTP__PORT"),
+        ("RANKER_HTTP_PORT", "RANKER_HTTP__PORT"),
+        ("RANKER_HTTP__PORT__NUMBER", "RANKER_HTTP__PORT"),
+        ("RANKER_HTTP", ""),
+        ("RANKER_", ""),
+        ("ranker_redis__ulr", "RANKER_REDIS__URL"),
+    ],
+)
+def test_an_unknown_name_is_refused_at_any_level_and_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
+    monkeypatch.setenv(name, "a-secret-value")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{name}: unknown setting")
+    assert near in problem
+    assert "a-secret-value" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANKER_DATA", "/data"),
+        ("RANKER_PORT", "8000"),
+        ("RANKER_PORT", "tcp://10.0.0.1:8000"),
+        ("RANKER_SERVICE_HOST", "10.0.0.1"),
+        ("RANKER_SERVICE_PORT_HTTP", "8000"),
+        ("RANKER_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("RANKER_REDIS_PORT", "tcp://10.0.0.1:6379"),
+    ],
+)
+def test_what_compose_and_kubernetes_set_is_no_setting_of_ours(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RANKER_HTTP__PORT", "eighty"),
+        ("RANKER_HTTP__PORT", "65536"),
+        ("RANKER_LIMITS__MAX_CANDIDATES", "0"),
+        ("RANKER_REDIS__READ_TIMEOUT_MS", "-1"),
+        ("RANKER_INFERENCE__PROVIDER", "tpu"),
+        ("RANKER_PAGE__ENABLED", "perhaps"),
+        ("RANKER_LOGGING__LEVEL", "loud"),
+    ],
+)
+def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{name}: ")
+    assert repr(value) not in problem
+
+
+def test_a_list_that_is_no_json_says_how_lists_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKER_INFERENCE__WARM_UP_ROWS", "1,2")
+    with pytest.raises(SettingsError, match=r"inference.*\[1,8\]"):
+        load_settings()
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKER_HTTP__PORT", "x")
+    monkeypatch.setenv("RANKER_LIMITS__MAX_RECENT", "x")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert len(caught.value.problems) == 2
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().http.port = 1  # type: ignore[misc]
+
+
+def test_secrets_are_shown_nowhere() -> None:
+    settings = Settings(
+        redis=RedisSettings(url=SecretStr("rediss://me:hunter2@cache.example:6380/1?password=hunter2")),
+        experiments=ExperimentsSettings(override_secret=SecretStr("hunter2"), pseudonym_key=SecretStr("hunter2")),
+    )
+    shown = effective(settings)
+    assert "hunter2" not in repr(settings) + str(settings) + str(shown) + settings.model_dump_json()
+    assert shown["RANKER_REDIS__URL"] == "rediss://***@cache.example:6380/1"
+    assert shown["RANKER_EXPERIMENTS__OVERRIDE_SECRET"] == "***"
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in variables() if not field.description] == []
+
+
+def test_every_duration_says_its_unit_in_its_name_and_its_description() -> None:
+    for name, field in variables():
+        for ending, unit in (("_MS", "(ms)"), ("_S", "(s)")):
+            assert name.endswith(ending) == (unit in field.description), name
