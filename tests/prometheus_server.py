@@ -19,7 +19,7 @@ from tests.redis_server import free_port
 SOURCE = Path(__file__).resolve().parents[1] / "deploy" / "prometheus"
 SCRAPE = "250ms"
 EVALUATE = "500ms"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 Series = dict[str, Any]
 
