@@ -84,7 +84,9 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _wait(done: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path | None, seconds: float = 60) -> None:
+def _wait(
+    done: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path | None, seconds: float = 60
+) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if done():

@@ -66,7 +66,7 @@ def recipe_of(model: str, *, short: bool) -> Path:
 
 
 def prepare(places: Places) -> None:
-    """Run `python -m training prepare`."""
+    """Run `python -m training prepare`; what is prepared already is used again."""
     _run("training", "prepare", DATASET, "--out", str(places.data))
 
 
@@ -80,7 +80,6 @@ def release(places: Places, model: str, *, short: bool = True) -> Release:
     before = set(_runs(places, model))
     _run("training", "train", str(recipe), "--data", str(places.data), "--out", str(places.runs))
     run = max(set(_runs(places, model)) - before, key=lambda path: path.stat().st_mtime)
-    _run("training", "evaluate", str(run), "--data", str(places.data))
     _run("exporter", str(run), "--out", str(places.bundles))
     version = max((path.parent for path in (places.bundles / model).glob("*/manifest.json")), key=_made).name
     places.records.mkdir(exist_ok=True)
