@@ -61,7 +61,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def page_url(_redis_server: RedisServer, bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def store(_redis_server: RedisServer) -> RedisServer:
+    """The Redis behind the service; whoever freezes it thaws it."""
+    return _redis_server
+
+
+@pytest.fixture(scope="session")
+def page_url(store: RedisServer, bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service with the page on; yields its URL."""
     folder = tmp_path_factory.mktemp("service")
     experiments = folder / "experiments.yaml"
@@ -69,7 +75,8 @@ def page_url(_redis_server: RedisServer, bundles: Path, tmp_path_factory: pytest
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
-        "RANKER_REDIS__URL": _redis_server.url,
+        "RANKER_REDIS__URL": store.url,
+        "RANKER_REDIS__READ_TIMEOUT_MS": "1000",  # a busy machine is no absent store
         "RANKER_BUNDLES__ROOT": str(bundles),
         "RANKER_EXPERIMENTS__FILE": str(experiments),
         "RANKER_HTTP__PORT": str(port),

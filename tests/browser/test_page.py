@@ -14,6 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.conftest import HOSTILE_ITEM, HOSTILE_TITLE, HOSTILE_USER
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.browser
 
@@ -213,6 +214,38 @@ def test_error_of_the_service_is_told_and_the_page_goes_on(page: Page) -> None:
     assert len(page.all(".model")) == 2
 
 
+def test_another_user_is_drawn_from_those_the_models_know(page: Page) -> None:
+    page.rank("somebody never met")
+    page.one("#another").click()
+    page.until(lambda: page.one("#user").get_attribute("value") != "somebody never met")
+    page.settle()
+    assert page.one("#user").get_attribute("value") in {f"u{index}" for index in range(1, 31)}
+
+
+def test_suggestions_follow_what_is_typed(page: Page) -> None:
+    page.one("#user").clear()
+    page.one("#user").send_keys("u2")
+    wanted = ["u2", *(f"u2{digit}" for digit in range(10))]
+    page.until(lambda: page.window.execute_script(_SUGGESTED) == wanted)
+
+
+def test_store_that_is_away_is_told_in_words(page: Page, store: RedisServer) -> None:
+    store.freeze()
+    try:
+        page.rank("u9")
+        assert all("the store did not answer" in card.text for card in page.all(".model"))
+        assert page.text("#history-note") == "The store did not answer."
+        assert len(page.all(".model tbody tr")) == 40
+    finally:
+        store.thaw()
+
+        def answers_again() -> bool:
+            page.open(user="u1")
+            return not page.one("#history-note").is_displayed() and not page.all(".model .chip.warn")
+
+        page.until(answers_again)
+
+
 @pytest.mark.parametrize("width", [360, 768, 1400])
 def test_nothing_is_cut_off_at_any_width(page: Page, width: int) -> None:
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -240,6 +273,8 @@ _SETTLED = """
 const shown = document.querySelector("tbody tr, .problem:not([hidden])");
 return shown !== null && document.getElementById("models").ariaBusy === "false";
 """
+
+_SUGGESTED = "return Array.from(document.querySelectorAll('#users option'), (option) => option.value);"
 
 _LOW_CONTRAST = """
 const numbers = (colour) => {
