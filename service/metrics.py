@@ -53,7 +53,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
-        disable_created_metrics()  # a second series for every counter, which nothing here asks for
+        # Without the second series for every counter, which nothing here asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         self._declare_http(registry)
