@@ -1,0 +1,54 @@
+"""Ranking metrics against slow references that follow the definitions word by word, ties included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.metrics import auc, better_and_equal, hit_rate, mrr, ndcg
+
+scores_and_target = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12).flatmap(
+    lambda scores: st.tuples(st.just(scores), st.integers(0, len(scores) - 1))
+)
+
+
+def _expected(scores: list[float], target: int, k: int) -> tuple[float, float, float]:
+    """Average each metric over every order in which equal scores can stand."""
+    above = sum(score > scores[target] for score in scores)
+    same = sum(score == scores[target] for score in scores)
+    ranks = range(above + 1, above + same + 1)
+    hits = [float(rank <= k) for rank in ranks]
+    gains = [1 / math.log2(rank + 1) if rank <= k else 0.0 for rank in ranks]
+    reciprocals = [1 / rank if rank <= k else 0.0 for rank in ranks]
+    return sum(hits) / same, sum(gains) / same, sum(reciprocals) / same
+
+
+@given(scores_and_target, st.integers(1, 15))
+def test_ranking_metrics_equal_the_mean_over_all_orders_of_ties(drawn: tuple[list[float], int], k: int) -> None:
+    scores, target = drawn
+    g, e = better_and_equal(np.array([scores]), np.array([target]))
+    found = hit_rate(g, e, k)[0], ndcg(g, e, k)[0], mrr(g, e, k)[0]
+    assert found == pytest.approx(_expected(scores, target, k))
+
+
+@given(st.lists(scores_and_target, min_size=1, max_size=5))
+def test_a_row_does_not_depend_on_its_neighbours(rows: list[tuple[list[float], int]]) -> None:
+    width = max(len(scores) for scores, _ in rows)
+    table = np.array([scores + [-100.0] * (width - len(scores)) for scores, _ in rows])
+    g, e = better_and_equal(table, np.array([target for _, target in rows]))
+    for place, (scores, target) in enumerate(rows):
+        alone = better_and_equal(np.array([scores]), np.array([target]))
+        assert (g[place], e[place]) == (alone[0][0], alone[1][0])
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=15))
+def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool]]) -> None:
+    positives = [score for score, label in rows if label]
+    negatives = [score for score, label in rows if not label]
+    pairs = [(p > n) + 0.5 * (p == n) for p in positives for n in negatives]
+    found = auc(np.array([score for score, _ in rows], dtype=np.float64), np.array([label for _, label in rows]))
+    assert found == pytest.approx(sum(pairs) / len(pairs) if pairs else math.nan, nan_ok=True)

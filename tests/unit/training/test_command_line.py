@@ -1,0 +1,174 @@
+"""The command line from raw files to a comparison, on small data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from contract.tensors import SequenceSpec
+from contract.vocabulary import Vocabulary
+from models.checkpoint import load_checkpoint
+from training import train as training_module
+from training.__main__ import main
+from training.fit import Fit
+
+POPULARITY = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
+SASREC = """dataset = "small"
+model = "sasrec"
+[config]
+length = 8
+width = 8
+blocks = 1
+inner = 8
+[training]
+epochs = 2
+batch = 64
+learning_rate = 0.01
+"""
+
+
+def _train(tmp_path: Path, data: Path, text: str, *options: str) -> int:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(text)
+    return main(
+        ["train", str(recipe), "--data", str(data), "--out", str(tmp_path / "runs"), "--device", "cpu", *options]
+    )
+
+
+def _runs(tmp_path: Path) -> list[Path]:
+    return sorted(path.parent for path in (tmp_path / "runs").glob("*/*/*/recipe.json"))
+
+
+def test_prepare_says_what_it_made(tmp_path: Path, ml100k_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["prepare", "ml-100k", "--data", str(ml100k_folder), "--out", str(tmp_path / "data")]
+    assert main(arguments) == 0
+    assert "MovieLens-100k: 12 users" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "unchanged" in capsys.readouterr().out
+
+
+def test_a_run_directory_is_complete(tmp_path: Path, data: Path) -> None:
+    assert _train(tmp_path, data, SASREC, "--seed", "3") == 0
+    (run,) = _runs(tmp_path)
+    assert run.parent == tmp_path / "runs" / "small" / "sasrec"
+    facts, metrics = (json.loads((run / name).read_text()) for name in ("run.json", "metrics.json"))
+    assert (facts["run_id"], facts["model"], facts["seed"], facts["epochs"]) == (run.name, "sasrec", 3, 2)
+    assert facts["dataset"] == "generated catalogue"
+    assert facts["torch_version"] == torch.__version__
+    assert SequenceSpec.model_validate_json(json.dumps(facts["sequence"])).names == ("items",)
+    assert set(metrics["test"]) == set(metrics["valid"]) == {"hr@10", "ndcg@10", "mrr@20"}
+    assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
+    items = Vocabulary.parse((run / "items.json").read_bytes())
+    popularity = np.load(run / "popularity.npy", allow_pickle=False)
+    assert popularity.shape == (len(items) + 1,)
+    assert popularity.dtype == np.float32
+    assert popularity[0] == 0
+    name, model = load_checkpoint(run / "checkpoint")
+    assert (name, model.item_count) == ("sasrec", len(items))
+    assert not (run / "resume.pt").exists()
+
+
+def test_evaluating_again_gives_the_same_metrics(tmp_path: Path, data: Path) -> None:
+    _train(tmp_path, data, SASREC)
+    (run,) = _runs(tmp_path)
+    before = (run / "metrics.json").read_text()
+    (run / "metrics.json").unlink()
+    assert main(["evaluate", str(run), "--data", str(data), "--device", "cpu"]) == 0
+    assert (run / "metrics.json").read_text() == before
+
+
+def test_the_metrics_are_of_the_weights_that_were_best_on_validation(tmp_path: Path, data: Path) -> None:
+    _train(tmp_path, data, SASREC.replace("epochs = 2", "epochs = 4"))
+    (run,) = _runs(tmp_path)
+    epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = max(epoch["valid_ndcg"] for epoch in epochs)
+    assert json.loads((run / "metrics.json").read_text())["valid"]["ndcg@10"] == pytest.approx(best, abs=1e-6)
+
+
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_result(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "whole").mkdir()
+    _train(tmp_path / "whole", data, SASREC)
+    learn = Fit._learn
+
+    def stopped(self: Fit, number: int, watcher: object) -> float:
+        if number == 2:
+            raise KeyboardInterrupt
+        return learn(self, number, watcher)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_module.Fit, "_learn", stopped)
+        assert _train(tmp_path, data, SASREC) == 130
+    (run,) = _runs(tmp_path)
+    assert f"--resume {run}" in capsys.readouterr().out
+    assert load_checkpoint(run / "checkpoint")[0] == "sasrec"
+    assert not (run / "run.json").exists()
+    assert main(["train", "--resume", str(run), "--data", str(data), "--device", "cpu"]) == 0
+    (whole,) = _runs(tmp_path / "whole")
+    assert (run / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_a_checkpoint_too(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_module.Fit, "_learn", stopped)
+    assert _train(tmp_path, data, SASREC) == 130
+    (run,) = _runs(tmp_path)
+    assert load_checkpoint(run / "checkpoint")[0] == "sasrec"
+
+
+def test_runs_are_compared_by_system_with_seeds_and_intervals(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(tmp_path, data, POPULARITY)
+    for seed in ("1", "2"):
+        _train(tmp_path, data, SASREC, "--seed", seed)
+    capsys.readouterr()
+    assert main(["compare", *map(str, _runs(tmp_path))]) == 0
+    shown = capsys.readouterr().out
+    assert "popularity" in shown
+    assert "±" in shown
+    assert "minus popularity" in shown
+    assert "[" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "netflix"], "no data set 'netflix'"),
+        (["prepare", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["train", "nowhere.toml"], "nowhere.toml: no such recipe"),
+        (["train"], "name a recipe"),
+        (["evaluate", "nowhere"], "nowhere is no run directory"),
+        (["compare", "nowhere"], "nowhere has no run.json"),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert words in message
+    assert message.count("\n") == 1
+
+
+def test_training_on_data_that_are_not_prepared_names_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(tmp_path, tmp_path / "nowhere", SASREC) == 1
+    assert "python -m training prepare small" in capsys.readouterr().err
+
+
+def test_a_complete_run_is_not_resumed(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _train(tmp_path, data, POPULARITY)
+    assert main(["train", "--resume", str(_runs(tmp_path)[0])]) == 1
+    assert "nothing to resume" in capsys.readouterr().err

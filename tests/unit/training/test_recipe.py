@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.recipe import RecipeError, load_recipe, parse_recipe
+
+RECIPES = Path(__file__).parents[3] / "training" / "recipes"
+GOOD = 'dataset = "ml-100k"\nmodel = "sasrec"\n[config]\nwidth = 16\n[training]\nepochs = 2\n'
+
+
+def _recipe(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_recipe_of_ours_loads_and_stands_under_its_own_name(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.model == path.stem
+    assert recipe.dataset == path.relative_to(RECIPES).parts[0]
+
+
+def test_every_default_is_written_out(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, GOOD))
+    assert parse_recipe(recipe.model_dump(mode="json"), "again") == recipe
+    assert recipe.model_dump()["training"]["batch"] == 256
+
+
+def test_a_seed_given_replaces_the_recipes_own(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, "seed = 3\n" + GOOD), seed=7)
+    assert recipe.seed == 7
+
+
+def test_runs_that_differ_by_seed_share_a_digest(tmp_path: Path) -> None:
+    path = _recipe(tmp_path, GOOD)
+    digest = load_recipe(path, 1).digest()
+    assert load_recipe(path, 2).digest() == digest
+    assert load_recipe(_recipe(tmp_path, GOOD + "batch = 64\n"), 1).digest() != digest
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "learning_rte = 0.1\n", r"r\.toml: training\.learning_rte: unknown key"),
+        ("optimizer = 1\n" + GOOD, "optimizer: unknown key"),
+        (GOOD + "[split]\nkind = 1\n", r"split\.kind: unknown key"),
+        (GOOD.replace("width", "widht"), "config: .*unknown key 'widht'; there are .*width"),
+        (GOOD.replace("sasrec", "bert5rec"), "no model 'bert5rec'; there are .*sasrec"),
+        (GOOD.replace("epochs = 2", "epochs = -2"), r"training\.epochs: .*greater than or equal to 0"),
+        (GOOD.replace("epochs = 2", "epochs = '2'"), r"training\.epochs: .*valid integer"),
+        (GOOD.replace('"ml-100k"', '"../../etc"'), "dataset: .*pattern"),
+        ("model = 'sasrec'\n", "dataset: Field required"),
+        ("model = \n", r"r\.toml: Invalid value"),
+    ],
+)
+def test_what_is_wrong_is_named_by_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words) as caught:
+        load_recipe(_recipe(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.toml: no such recipe"):
+        load_recipe(tmp_path / "none.toml")
