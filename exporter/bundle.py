@@ -71,17 +71,29 @@ def write_bundle(release: Release, out: Path, version: str | None = None) -> Pat
     Raises:
         ExportError: the version exists already or is no fit name, or the disk refuses.
     """
-    _check_names(release.run.name, version)
+    check_target(out, release.run.name, version)
     home = out / release.run.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        chosen = version or _next_version(home)
-        target = home / chosen
-        if os.path.lexists(target):
-            raise ExportError(f"{target}: this version exists already; a version is never overwritten")
-        return _build_and_move(release, home, chosen)
+        return _build_and_move(release, home, version or _next_version(home))
     except OSError as error:
         raise ExportError(f"{error.filename or home}: {error.strerror}") from error
+
+
+def check_target(out: Path, model: str, version: str | None) -> None:
+    """See that a bundle may be written, before any work is done for it.
+
+    Raises:
+        ExportError: the version exists already or is no fit name.
+    """
+    for kind, adapter, name in (("model", _MODEL_NAME, model), ("version", _VERSION, version)):
+        try:
+            if name is not None:
+                adapter.validate_python(name)
+        except ValidationError as error:
+            raise ExportError(f"{(name or '')[:64]!r} is no fit name for a {kind}") from error
+    if version is not None and os.path.lexists(out / model / version):
+        raise ExportError(f"{out / model / version}: this version exists already; a version is never overwritten")
 
 
 def _build_and_move(release: Release, home: Path, version: str) -> Path:
@@ -174,15 +186,6 @@ def _provenance(run: Run) -> Provenance:
             f"opset {OPSET}"
         ),
     )
-
-
-def _check_names(model: str, version: str | None) -> None:
-    for kind, adapter, name in (("model", _MODEL_NAME, model), ("version", _VERSION, version)):
-        try:
-            if name is not None:
-                adapter.validate_python(name)
-        except ValidationError as error:
-            raise ExportError(f"{(name or '')[:64]!r} is no fit name for a {kind}") from error
 
 
 def _next_version(home: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from exporter.bundle import Release, golden_rows, write_bundle
+from exporter.bundle import Release, check_target, golden_rows, write_bundle
 from exporter.rows import RowMaker
 from exporter.run import Run, read_run
 from exporter.trace import Traced, trace
@@ -30,6 +30,7 @@ def export_run(directory: Path, out: Path, version: str | None = None) -> Export
         ExportError: the run is incomplete, the model cannot be exported or differs, or the version exists.
     """
     run = read_run(directory)
+    check_target(out, run.name, version)
     length = run.sequence.length
     maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
     traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS))

@@ -40,8 +40,10 @@ class EncodeGraph(nn.Module):
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """Return states and explanations, each with leading dimension B."""
         encoded = self.model.encode(dict(zip(self.names.inputs, arrays, strict=True)))
-        state = [encoded.state[key] for key in self.names.state_keys]
-        return (*state, *(encoded.explanation[name] for name in self.names.encode_explanation))
+        outputs = [encoded.state[key] for key in self.names.state_keys]
+        outputs += [encoded.explanation[name] for name in self.names.encode_explanation]
+        # A tensor that is passed through would be one value with two names, and the input would lose its own.
+        return tuple(one.clone() if any(one is array for array in arrays) else one for one in outputs)
 
 
 class ScoreGraph(nn.Module):

@@ -82,7 +82,6 @@ def read_run(directory: Path) -> Run:
         raise ExportError(_one_line(error)) from error
     facts, recipe = _json(directory / RUN), _json(directory / RECIPE)
     measured = _json(directory / METRICS) if (directory / METRICS).is_file() else {}
-    catalogue = directory / names.CATALOGUE
     run = Run(
         directory=directory,
         name=name,
@@ -91,7 +90,7 @@ def read_run(directory: Path) -> Run:
         items=_vocabulary(directory / names.ITEMS),
         users=_vocabulary(directory / names.USERS) if "user" in model.row_inputs else None,
         popularity=_popularity(directory / names.POPULARITY),
-        catalogue=catalogue.read_bytes() if catalogue.is_file() else None,
+        catalogue=_catalogue(directory / names.CATALOGUE),
         facts=facts,
         recipe=recipe,
         recipe_digest=str(facts.get("recipe_digest") or digest_of((directory / RECIPE).read_bytes())),
@@ -141,6 +140,15 @@ def _popularity(path: Path) -> NDArray[np.float32]:
     if counts.dtype != np.float32 or counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any():
         raise ExportError(f"{path}: expected float32 counts, one per item and one for padding")
     return np.asarray(counts, dtype=np.float32)
+
+
+def _catalogue(path: Path) -> bytes | None:
+    if not path.is_file():
+        return None
+    items = _json(path).get("items")
+    if not isinstance(items, dict) or not all(isinstance(entry, dict) for entry in items.values()):
+        raise ExportError(f"{path}: expected {{'items': {{id: {{...}}}}}}")
+    return path.read_bytes()
 
 
 def _numbers(values: object) -> dict[str, float]:

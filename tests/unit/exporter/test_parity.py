@@ -1,0 +1,37 @@
+"""Every model of the catalogue: torch and its two graphs in ONNX Runtime agree over shapes that were never traced."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from exporter.rows import RowMaker
+from exporter.trace import TracedGraph, trace
+from exporter.verify import TOLERANCE, verify
+from tests.unit.exporter.fake_runs import sequence_of
+from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
+
+FIRST = {name: case for case, (name, _) in reversed(VARIANTS.items())}
+CASES = [pytest.param(case, marks=[] if case in FIRST.values() else pytest.mark.slow, id=case) for case in VARIANTS]
+
+
+def nodes_of(graph: TracedGraph) -> list[str]:
+    return [node.op_type for node in onnx.load_from_string(graph.content).graph.node]
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("case", CASES)
+def test_torch_and_onnx_runtime_agree(case: str) -> None:
+    model = build(case)
+    maker = RowMaker(sequence_of(model), ITEMS, USERS)
+    traced = trace(model, maker.make([0, 2, model.length], [3, 2, 2]))
+    report = verify(model, traced, maker, model.length)
+    assert max(parity.worst for parity in report) < TOLERANCE
+    assert {parity.rows for parity in report} >= {1, 2, 7, 64}
+    for graph in (traced.encode, traced.score):
+        proto = onnx.load_from_string(graph.content)
+        assert {opset.domain for opset in proto.opset_import} <= {""}
+        assert not proto.functions
+        assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+        assert b".py" not in graph.content  # stack traces would carry this machine's paths
+    assert nodes_of(traced.score).count("Shape") == 0  # what a candidate costs is gathers and arithmetic
