@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from models.base import DatasetFacts, log_popularity
 
@@ -25,3 +26,31 @@ def item_bias(facts: DatasetFacts, enabled: bool, shift: float = 0.0) -> nn.Para
     """
     start = log_popularity(facts.item_popularity) + shift if enabled else torch.zeros(facts.item_count + 1)
     return nn.Parameter(start, requires_grad=enabled)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask on a CPU is cut from whole random words: one byte decides, so the rate is a multiple of 1/256.
+
+    Drawing one float per element was a third of a training step of Pyramid Mixer; this costs a quarter of it.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= round(rate * 256) < 256:
+            raise ValueError(f"dropout {rate}: must be at least 0 and less than 1")
+        self.rate = rate
+        self._dropped = round(rate * 256)  # byte values that drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop entries in training, and scale the rest so that the mean stays."""
+        if not self.training or self.rate == 0.0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self._dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self._dropped))
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows."""
+        return f"rate={self.rate}"

@@ -45,7 +45,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import item_bias, item_table
+from models.layers import Dropout, item_bias, item_table
 from models.objectives import SAMPLED, Sampled
 
 
@@ -114,7 +114,7 @@ class MGNM(SequentialRecommender):
             self.forward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
             self.backward_rnn = nn.LSTM(K * d, config.rnn_width, batch_first=True)
             self.rnn_out = nn.Linear(2 * config.rnn_width, K * d)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._steps = 0
         self._start()
 

@@ -44,7 +44,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import item_bias, item_table
+from models.layers import Dropout, item_bias, item_table
 from models.objectives import bce, full_softmax
 
 GAP_BINS = 32  # the last one begins at 2^31 seconds
@@ -183,7 +183,7 @@ class CrossFeature(nn.Module):
         self.up = LowRank(channels, config.expand_feature * channels, rank)
         self.down = LowRank(config.expand_feature * channels, channels, rank)
         self.activation = _activation(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
@@ -202,15 +202,15 @@ class MixerLayer(nn.Module):
         both = config.cross_behaviour and config.cross_feature
         rank = config.rank_gate if config.low_rank else 0
         self.gate = LowRank(2 * channels, channels, rank) if both and config.fusion == "gate" else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, L, C) and mask (B, L, 1) -> (B, L, C); padding stays zero."""
         u = self.norm(x) * mask
-        branches = [branch(u) * mask for branch in (self.behaviour, self.feature) if branch is not None]
-        if self.gate is not None:
+        branches = [branch(u) for branch in (self.behaviour, self.feature) if branch is not None]
+        if self.gate is not None:  # fusion is per position, so the last mask alone keeps padding out
             g = torch.sigmoid(self.gate(torch.cat(branches, dim=-1)))
-            mixed = g * branches[0] + (1 - g) * branches[1]
+            mixed = torch.lerp(branches[1], branches[0], g)
         else:
             mixed = sum(branches, torch.zeros_like(x)) / max(len(branches), 1)
         return torch.as_tensor((x + self.dropout(mixed)) * mask)
@@ -226,7 +226,7 @@ class Halving(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, C), (B, L, 1) -> (B, L/2, C), (B, L/2, 1); the newest behaviour is in the last pair."""
         B, L, C = x.shape
-        pair = (x * mask).view(B, L // 2, 2, C)
+        pair = x.view(B, L // 2, 2, C)  # zero on padding, as every layer leaves it
         real = mask.view(B, L // 2, 2, 1)
         mean = pair.sum(dim=2) / real.sum(dim=2).clamp_min(1.0)
         kept = real.amax(dim=2)
@@ -363,7 +363,7 @@ class PyramidMixer(SequentialRecommender):
         self.fields = Fields(config, facts)
         fields, S, d = self.fields.count, config.periods, config.width
         channels = fields * d
-        self.norm, self.dropout = nn.LayerNorm(channels), nn.Dropout(config.dropout)
+        self.norm, self.dropout = nn.LayerNorm(channels), Dropout(config.dropout)
         lengths = [config.length >> (s if config.pyramid == "pool" else S - 1 - s) for s in range(S)]
         self.scales = nn.ModuleList(
             nn.ModuleList(MixerLayer(config, fields, length) for _ in range(config.layers)) for length in lengths

@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
-from models.layers import item_bias, item_table
+from models.layers import Dropout, item_bias, item_table
 from models.objectives import full_softmax
 
 
@@ -52,7 +52,7 @@ class GRU4Rec(SequentialRecommender):
         self.length, self.item_count = config.length, facts.item_count
         xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))
         self.items, self.bias = item_table(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # Without biases the state stays exactly zero over left padding (zero vectors), so no packing is needed.
         self.gru = nn.GRU(config.width, config.hidden, bias=False, batch_first=True)
         for weight in self.gru.parameters():

@@ -29,7 +29,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import item_bias, item_table
+from models.layers import Dropout, item_bias, item_table
 from models.objectives import full_softmax
 
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
         self.inner = nn.Sequential(nn.Linear(d, config.inner), nn.GELU(), nn.Linear(config.inner, d))
         self.norm_attention, self.norm_inner = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, bias: Tensor, *, last: bool) -> Tensor:
         """Map (B, T, d) to itself, or to its last position (B, 1, d); `bias` (B, 1, T, T) is added to the logits."""
@@ -92,7 +92,7 @@ class SASRec(SequentialRecommender):
         self.length, self.item_count = config.length, facts.item_count
         self.items, self.bias = item_table(facts, config.width, 0.02), item_bias(facts, config.popularity_bias)
         self.positions = nn.Parameter(torch.empty(config.length, config.width))
-        self.norm, self.dropout = nn.LayerNorm(config.width), nn.Dropout(config.dropout)
+        self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         nn.init.normal_(self.positions, std=0.02)
         for layer in self.blocks.modules():
