@@ -205,6 +205,7 @@ def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
         max_rows=settings.batching.max_rows,
         max_batch_candidates=settings.batching.max_batch_candidates,
         warm_up_rows=settings.inference.warm_up_rows,
+        max_candidates=settings.limits.max_candidates,
     )
     registry = BundleRegistry(settings.bundles.root)
     return Deployments(registry, StateCache(settings.inference.state_cache_entries), limits, metrics)

@@ -141,7 +141,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(steps=STEPS, drain=st.booleans())
 def test_every_entry_is_answered_exactly_once_and_in_order(steps: list[object], drain: bool) -> None:
     world = World()
