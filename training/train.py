@@ -13,7 +13,6 @@ from models.base import SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
 from training.allocator import keep_freed_memory
-from training.dropout import use_byte_dropout
 from training.evaluate import MAIN, means, query_metrics
 from training.fit import Fit
 from training.loader import Loader, dataset_facts, sequence_spec
@@ -68,7 +67,6 @@ def train(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, conso
     model = MODELS[recipe.model].build(recipe.config, facts).to(device)
     if device.type == "cpu":
         keep_freed_memory()
-        use_byte_dropout(model)
     spec = sequence_spec(model)
     run.write_data(prepared, facts)
     valid = Loader(prepared, spec, split.valid)

@@ -11,7 +11,6 @@ from torch import nn
 
 from models.base import SequentialRecommender
 from models.catalog import MODELS
-from training.dropout import ByteDropout, use_byte_dropout
 from training.evaluate import MAIN, means, query_metrics
 from training.fit import Epoch, Fit, Progress, TrainingFailedError
 from training.loader import Loader, dataset_facts, sequence_spec
@@ -58,7 +57,6 @@ def _fit(
 ) -> tuple[Fit, SequentialRecommender]:
     torch.manual_seed(recipe.seed)
     model = MODELS[recipe.model].build(recipe.config, dataset_facts(prepared, recipe))
-    use_byte_dropout(model)
     spec, split = sequence_spec(model), leave_last_out(prepared.user_starts)
     valid = Loader(prepared, spec, split.valid)
     fit = Fit(
@@ -162,29 +160,3 @@ def test_half_precision_trains_too(prepared: Prepared, tmp_path: Path) -> None:
 
 def test_what_a_recipe_does_not_say_has_a_default() -> None:
     assert TrainingRecipe().schedule == "constant"
-
-
-def test_byte_dropout_drops_its_share_and_keeps_the_mean() -> None:
-    torch.manual_seed(0)
-    dropout = ByteDropout(0.2)
-    dropped = dropout(torch.ones(100, 1001))
-    assert float((dropped == 0).float().mean()) == pytest.approx(51 / 256, abs=0.005)
-    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.005)
-    assert float(dropped.max()) == pytest.approx(256 / 205)
-
-
-def test_byte_dropout_is_independent_of_the_place() -> None:
-    torch.manual_seed(0)
-    kept = (ByteDropout(0.5)(torch.ones(4000, 16)) > 0).float()
-    assert float((kept.mean(dim=0) - 0.5).abs().max()) < 0.05
-    assert float((torch.corrcoef(kept.T) - torch.eye(16)).abs().max()) < 0.1
-
-
-def test_byte_dropout_does_nothing_in_evaluation_and_takes_the_place_of_every_dropout() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Dropout(0.5)), nn.Dropout(0.1))
-    keys = list(model.state_dict())
-    use_byte_dropout(model)
-    assert not [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    assert list(model.state_dict()) == keys
-    x = torch.randn(5, 3)
-    assert torch.equal(model.eval()[1:](x), x)
