@@ -1,4 +1,4 @@
-"""Run the service: `python -m service`; `--check-settings` prints the settings in force, secrets left out."""
+"""Run the service: `python -m service`; `--help` names what it can print instead."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from service.api import openapi_json
 from service.app import StartError, create_app
 from service.log import configure_logging
 from service.server import serve
-from service.settings import SettingsError, effective, load_settings
+from service.settings import SettingsError, effective, env_example, load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check-settings", action="store_true", help="print the settings in force, without secrets, and exit"
     )
+    parser.add_argument(
+        "--openapi", action="store_true", help="print the OpenAPI document (docs/openapi.json) and exit"
+    )
+    parser.add_argument("--env-example", action="store_true", help="print .env.example and exit")
     options = parser.parse_args(arguments)
+    if options.openapi or options.env_example:
+        print(openapi_json() if options.openapi else env_example())
+        return 0
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from contract.manifest import CONTRACT_VERSION
-from service import schemas, wire
+from service import __version__, schemas, wire
 from service.behaviours import StoreUnavailable
 from service.errors import (
     MAX_DETAILS,
@@ -25,12 +25,13 @@ from service.errors import (
     RankerError,
     StoreDown,
 )
-from service.metrics import CONTENT_TYPE
+from service.metrics import CONTENT_TYPE, Metrics
 from service.middleware import EXCHANGE, Exchange, FrontMiddleware, read_body
 from service.openapi import describe, documented
 from service.overrides import OVERRIDE_HEADER
 from service.ranker import RankQuery
 from service.runtime import Backend, Runtime, StoresBehaviours
+from service.settings import HttpSettings, Settings
 
 JSON: Final = "application/json"
 _OVERRIDE: Final = OVERRIDE_HEADER.encode()
@@ -57,6 +58,13 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
     app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
     describe(app)
     return app
+
+
+def openapi_json() -> str:
+    """Return the OpenAPI document of all routes, as docs/openapi.json holds it."""
+    settings = Settings.model_construct(http=HttpSettings(behaviours_enabled=True))
+    document = make_api(Runtime(settings, Metrics(), __version__)).openapi()
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
 def rank_routes(runtime: Runtime) -> APIRouter:

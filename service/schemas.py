@@ -88,8 +88,10 @@ class RankRequest(Request):
     """Behaviours newer than those stored, at most 500 (a setting); used for this request, not stored."""
     attributes: Annotated[dict[Id, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(default_factory=dict)
     """What experiments may target by: strings, numbers, booleans; never stored."""
-    request_time: TimeMs = Field(default_factory=lambda: NOW)
-    """When the request counts as made (ms since the epoch), for replays; default now."""
+    request_time: TimeMs = Field(
+        default_factory=lambda: NOW,
+        description="When the request counts as made (ms since the epoch), for replays; default now.",
+    )
     explain: bool = False
     """Whether to say what was read, and what the model says of itself."""
 

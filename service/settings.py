@@ -58,7 +58,7 @@ class HttpSettings(Group):
     backlog: Count = 2_048
     """Connections that the kernel may hold before they are accepted."""
     max_connections: Count = 4_096
-    """Connections open at once; one more is closed at once. Idle ones never cause a refusal of live ones below it."""
+    """Connections open at once, idle ones included; one more is refused with 503 and closed."""
     keep_alive_ms: Milliseconds = 75_000
     """How long (ms) an idle connection stays open; keep it above the idle time of whatever proxy stands before."""
     header_timeout_ms: Milliseconds = 5_000
@@ -286,6 +286,19 @@ def variables() -> Iterator[tuple[str, Any]]:  # Any: pydantic's FieldInfo and t
     for group_name, group in Settings.model_fields.items():
         for name, field in type(group.default).model_fields.items():
             yield f"{PREFIX}{group_name}{DELIMITER}{name}".upper(), field
+
+
+def env_example() -> str:
+    """Return the text of .env.example: every variable with its description and its default."""
+    lines = ["# Every setting of the service with its default (`python -m service --env-example`).", ""]
+    for group_name, group in Settings.model_fields.items():
+        lines.append(f"# --- {group_name}: {group.description}")
+        defaults = effective(Settings.model_construct())
+        for name, field in variables():
+            if name.startswith(f"{PREFIX}{group_name}{DELIMITER}".upper()):
+                lines += [f"# {field.description}", f"{name}={defaults[name]}"]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def effective(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,138 @@
+"""What the documents say of settings, metrics, errors and routes is what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import __version__, errors
+from service.api import openapi_json
+from service.errors import RankerError
+from service.metrics import Metrics
+from service.settings import Settings, effective, env_example, variables
+
+ROOT = Path(__file__).resolve().parent.parent
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+ALERTS = ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml"
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the tables below a heading, up to the next one of its level."""
+    level = heading.split()[0]
+    section = re.split(rf"^{level} ", text.split(f"\n{heading}\n", 1)[1], maxsplit=1, flags=re.M)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def test_every_setting_is_documented_with_its_default_and_nothing_else_is() -> None:
+    defaults = effective(Settings.model_construct())
+    expected = {
+        f"`{name}`": (f"`{defaults[name]}`" if defaults[name] else "", field.description) for name, field in variables()
+    }
+    documented = {}
+    for line in OPERATIONS.splitlines():
+        match = re.fullmatch(r"\| (`RANKER_\w+`) \| (.*?) ?\| (.*) \|", line)
+        if match:
+            documented[match[1]] = (match[2], match[3])
+    assert documented == expected
+
+
+def test_the_example_of_an_environment_is_what_the_settings_say() -> None:
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example() + "\n"
+
+
+def test_every_variable_that_a_file_of_the_deployment_sets_exists() -> None:
+    known = {name for name, _ in variables()}
+    files = [*ROOT.glob("docker-compose*.yml"), *(ROOT / "deploy").rglob("*.py"), ROOT / "README.md"]
+    named = {name for file in files for name in re.findall(r"\bRANKER_[A-Z]+__[A-Z_]+\b", file.read_text())}
+    assert named - known == set()
+
+
+def exported() -> dict[str, tuple[str, set[str]]]:
+    found = {}
+    for family in Metrics().registry.collect():
+        if family.name.startswith("ranker_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found[name] = (family.type, set[str]())
+    return found
+
+
+def labels() -> dict[str, set[str]]:
+    """The labels of every metric, as they were declared."""
+    metrics = Metrics()
+    collectors = set(metrics.registry._collector_to_names)
+    return {
+        f"{one._name}_total" if one._type == "counter" else one._name: set(one._labelnames)
+        for one in collectors
+        if hasattr(one, "_labelnames")
+    }
+
+
+def test_every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() -> None:
+    kinds = {name: kind for name, (kind, _) in exported().items()}
+    expected = {name: (kinds[name], names) for name, names in labels().items()}
+    documented = {
+        cells[0].strip("`"): (cells[1], set(re.findall(r"`(\w+)`", cells[2])))
+        for cells in rows(OPERATIONS, "## Metrics")[1:]
+    }
+    assert documented == expected
+
+
+def test_every_alert_is_in_the_runbook_and_no_other() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", ALERTS.read_text(encoding="utf-8")))
+    documented = {
+        name for cells in rows(OPERATIONS, "## Runbook")[1:] for name in re.findall(r"`(Ranker\w+)`", cells[0])
+    }
+    assert documented == alerts
+
+
+def test_every_error_is_documented_with_its_status_and_nothing_else_is() -> None:
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, RankerError)]
+    expected = {(f"`{kind.code}`", str(kind.status)) for kind in kinds if kind is not RankerError}
+    assert {(cells[0], cells[1]) for cells in rows(HTTP_API, "## Errors")[1:]} == expected
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(openapi_json())
+    return document
+
+
+def test_every_route_is_documented(openapi: dict[str, Any]) -> None:
+    served = {f"{method.upper()} {path}" for path, methods in openapi["paths"].items() for method in methods}
+    table = HTTP_API.split("| Route | Does |")[1].split("\n\n")[0]
+    documented = set(re.findall(r"`((?:GET|POST) [^`]+)`", table))
+    assert documented - served == {"GET /docs", "GET /openapi.json", "GET /"}
+    assert served <= documented
+
+
+def test_openapi_equals_the_committed_file() -> None:
+    """`python -m service --openapi > docs/openapi.json` after a change that is meant."""
+    assert (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8") == openapi_json() + "\n"
+
+
+def test_openapi_refers_to_nothing_that_is_not_there(openapi: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(openapi)))
+    assert named <= set(openapi["components"]["schemas"])
+
+
+def test_every_answer_of_openapi_names_the_bucket(openapi: dict[str, Any]) -> None:
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                assert {"X-Request-Id", "X-AB-Bucket", "X-AB-Config"} <= set(response["headers"])
+
+
+def test_every_field_of_a_ranking_is_documented(openapi: dict[str, Any]) -> None:
+    documented = {cells[0].strip("`") for cells in rows(HTTP_API, "## POST /rank")}
+    assert set(openapi["components"]["schemas"]["RankRequest"]["properties"]) <= documented
+
+
+def test_the_version_is_the_projects() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
