@@ -22,12 +22,19 @@ WORK = Path("/srv/work")
 RELEASES = Path("/srv/releases")
 
 
-def make_releases(datasets: Path, work: Path, releases: Path) -> None:
-    """Prepare the data, release both arms and write the experiment file; what is there already is used again."""
+def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | None = None) -> None:
+    """Prepare the data, release both arms and write the experiment file; what is there already is used again.
+
+    Args:
+        datasets: folder of data sets, empty if there is none.
+        work: prepared data, runs and records.
+        releases: bundles and the experiment file.
+        recipes: folder with a recipe for each arm; None takes the short ones.
+    """
     places = Places(data=work / "data", runs=work / "runs", bundles=releases / "bundles", records=work / "records")
     _prepare(datasets, places)
     for model in ARMS:
-        made = release(places, model)
+        made = release(places, model, recipe=recipes / f"{model}.toml" if recipes is not None else None)
         print(f"{model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
     written = write_current(releases / "experiments.yaml")
     print(f"experiments.yaml: {'written' if written else 'still running'}", flush=True)
@@ -58,11 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--datasets", type=Path, default=DATASETS, help="folder of data sets, empty if there is none")
     parser.add_argument("--work", type=Path, default=WORK, help="prepared data, runs and records")
     parser.add_argument("--releases", type=Path, default=RELEASES, help="bundles and the experiment file")
+    parser.add_argument("--recipes", type=Path, help="folder with a recipe for each arm (default: the short ones)")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.step == "release":
-            make_releases(chosen.datasets, chosen.work, chosen.releases)
+            make_releases(chosen.datasets, chosen.work, chosen.releases, chosen.recipes)
         else:
             load_behaviours(chosen.work, chosen.url)
     except subprocess.CalledProcessError as error:

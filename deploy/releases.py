@@ -70,9 +70,16 @@ def prepare(places: Places) -> None:
     _run("training", "prepare", DATASET, "--out", str(places.data))
 
 
-def release(places: Places, model: str, *, short: bool = True) -> Release:
-    """Return a released model, trained and exported now unless the same release is already there."""
-    recipe = recipe_of(model, short=short)
+def release(places: Places, model: str, *, short: bool = True, recipe: Path | None = None) -> Release:
+    """Return a released model, trained and exported now unless the same release is already there.
+
+    Args:
+        places: where everything lies.
+        model: its name.
+        short: whether the short recipe will do.
+        recipe: another recipe than the model's own.
+    """
+    recipe = recipe or recipe_of(model, short=short)
     record = places.records / f"{model}-{_key(places, recipe)}.json"
     known = _read(record, places, model)
     if known is not None:

@@ -21,7 +21,7 @@ PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"
 
 # Read by the tools around the service and often set in the same shell or container.
-FOREIGN: Final = frozenset({"RANKER_DATA", "RANKER_BIND", "RANKER_PORT", "RANKER_BUILD_NETWORK"})
+FOREIGN: Final = frozenset({"RANKER_DATA", "RANKER_BIND", "RANKER_PORT", "RANKER_RECIPES", "RANKER_BUILD_NETWORK"})
 
 # Kubernetes sets these in every pod beside a Service whose name begins with `ranker`.
 _DISCOVERY: Final = re.compile(
