@@ -98,7 +98,7 @@ def _per_user(values: Floats, users: NDArray[np.int64]) -> Floats:
 
 
 def _means(systems: list[System], part: str) -> Table:
-    table = Table(title=f"{part}: mean over seeds, standard deviation where there are several", title_justify="left")
+    table = Table(title=f"{part}, mean over seeds", title_justify="left")
     table.add_column("system")
     table.add_column("seeds", justify="right")
     for metric in METRICS:
@@ -116,14 +116,13 @@ def _spread(values: Floats) -> str:
 
 def _differences(systems: list[System]) -> Table:
     reference = systems[0]
-    table = Table(title=f"minus {reference.name}: 95% interval over users, paired", title_justify="left")
+    table = Table(title=f"minus {reference.name}, paired by user", title_justify="left")
     table.add_column("system")
-    for metric in METRICS:
-        table.add_column(metric.upper(), justify="right")
+    table.add_column("metric")
+    for name in ("difference", "95% from", "to"):
+        table.add_column(name, justify="right")
     for one in systems[1:]:
-        cells = []
-        for metric in METRICS:
-            mean, low, high = interval(one.by_user[metric], reference.by_user[metric])
-            cells.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
-        table.add_row(one.name, *cells)
+        for place, metric in enumerate(METRICS):
+            found = interval(one.by_user[metric], reference.by_user[metric])
+            table.add_row("" if place else one.name, metric.upper(), *(f"{value:+.4f}" for value in found))
     return table

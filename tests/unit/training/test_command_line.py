@@ -137,7 +137,7 @@ def test_runs_are_compared_by_system_with_seeds_and_intervals(
     assert "popularity" in shown
     assert "±" in shown
     assert "minus popularity" in shown
-    assert "[" in shown
+    assert "95% from" in shown
 
 
 @pytest.mark.parametrize(
