@@ -23,6 +23,7 @@ from service.middleware import REFUSED, Headers, new_request_id
 from service.settings import HttpSettings, LimitsSettings
 
 _LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
+_VERSIONS_AND_HOSTS: Final = frozenset({("1.1", 1), ("1.0", 1), ("1.0", 0)})
 _NO_HTTP: Final = "The bytes are not an HTTP/1.1 request that this service takes."
 
 
@@ -55,6 +56,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
         self._lingering = 0  # bytes that may still be thrown away
         self._task: asyncio.Task[None] | None = None
+        self._running: RequestResponseCycle | None = None
+        self._is_upgrading = False
         self._write_timer: asyncio.TimerHandle | None = None
 
     # --- the connection
@@ -76,7 +79,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._cancel_write_timer()
         super().connection_lost(exc)
         self._guard.metrics.connections(len(self.connections))
-        if self._task is not None:
+        if self._task is not None and self._running is not None:
+            self._running.disconnected = True
             self._task.cancel()  # no-op where it has answered
         self.pipeline.clear()
 
@@ -133,12 +137,15 @@ class GuardedProtocol(HttpToolsProtocol):
         error = self._head_error()
         if error is not None:
             raise _Refused(error)
-        super().on_headers_complete()
+        self._is_upgrading = self.parser.should_upgrade()
+        if not self._is_upgrading:
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that the request is there."""
         self._in_body = False
-        super().on_message_complete()
+        if not self._is_upgrading:
+            super().on_message_complete()
 
     # --- inside
 
@@ -159,28 +166,42 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                # Nothing is upgraded, as HTTP allows; what follows is the next request.
-                data = data[upgrade.args[0] :]
+                # Nothing is upgraded, as HTTP allows. The parser has left the body to the other protocol: it is asked
+                # again, without the wish. Java's client wishes for HTTP/2 with its every first request.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 cause = error.__context__
-                self._refuse(cause.error if isinstance(cause, _Refused) else Malformed(_NO_HTTP))
+                self._refuse_rest(cause.error if isinstance(cause, _Refused) else Malformed(_NO_HTTP))
                 return
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        first = self.parser.get_method() + b" " + self.url + b" HTTP/" + version + b"\r\n"
+        return first + b"".join(lines) + b"\r\n"
+
+    def _refuse_rest(self, error: RankerError) -> None:
+        """Refuse what cannot be parsed: a new request, or the rest of a body that the application waits for."""
+        has_begun = self._in_body and self.cycle is not None and self.cycle.scope is self.scope
+        if not has_begun:
+            self._refuse(error)
+        elif self.pipeline or self.cycle.response_started:
+            self.transport.abort()  # answered already, or others are to be answered first
+        else:
+            self._give_up(self.cycle, error)
 
     def _head_error(self) -> RankerError | None:
         limits = self._guard.limits
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        version = self.parser.get_http_version()
-        if len(self.url) > limits.max_url_bytes or len(self.headers) > limits.max_header_lines:
+        is_long = len(self.url) > limits.max_url_bytes or self._head_size > limits.max_header_bytes
+        if is_long or len(self.headers) > limits.max_header_lines:
             return HeadersTooLarge()
-        if self._head_size > limits.max_header_bytes:
-            return HeadersTooLarge()
-        if version not in {"1.0", "1.1"} or hosts > 1 or (version == "1.1" and not hosts):
-            return Malformed(_NO_HTTP)
-        if not self.url.startswith(b"/"):
+        if self.parser.get_method() == b"CONNECT" or not self.url.startswith(b"/"):
             return Malformed("The request's target must be a path.")
-        return None
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        return None if (self.parser.get_http_version(), hosts) in _VERSIONS_AND_HOSTS else Malformed(_NO_HTTP)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
         self._task = self.loop.create_task(cycle.run_asgi(app))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)
@@ -206,20 +227,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if what == "head" and not self._in_head:
             self.transport.close()  # nothing was asked
             return
-        if what == "head":
-            self._refuse(ReceiveTimeout())
-        elif self.pipeline or self.cycle.response_started:
-            self.transport.abort()  # answered already, or others are to be answered first
-        else:
-            self._give_up(self.cycle)
+        self._refuse_rest(ReceiveTimeout())
 
-    def _give_up(self, cycle: RequestResponseCycle) -> None:
+    def _give_up(self, cycle: RequestResponseCycle, error: RankerError) -> None:
         """Answer for the application, which waits for the rest of a body; it learns that nobody is there any more."""
-        cast(dict[str, Any], cycle.scope)[REFUSED] = ReceiveTimeout.status
+        cast(dict[str, Any], cycle.scope)[REFUSED] = error.status
         cycle.disconnected = True
         cycle.message_event.set()
-        self._refusal = ReceiveTimeout()
-        self._write_refusal(self._refusal, counted=False)
+        self._await("")
+        self._refusal = error
+        self._write_refusal(error, counted=False)
 
     def _write_too_slow(self) -> None:
         self._guard.metrics.connection_refused("slow_reader")
