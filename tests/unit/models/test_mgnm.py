@@ -186,6 +186,16 @@ def test_the_rnn_gets_its_gradient_every_kth_step_only() -> None:
     assert reached == [False, False, True, False, False, True]
 
 
+def test_routing_passes_no_gradient_to_what_it_routes_but_in_its_last_step() -> None:
+    gradients = {}
+    for training in (True, False):
+        model = fresh(rnn_width=0, dropout=0.0).train(training)
+        loss = model.loss(batch(model))
+        gradients[training] = (loss.item(), torch.autograd.grad(loss, model.capsules)[0])
+    assert gradients[True][0] == pytest.approx(gradients[False][0])
+    assert not torch.allclose(gradients[True][1], gradients[False][1], rtol=1e-2)
+
+
 def test_skipping_the_rnns_gradient_changes_no_loss() -> None:
     skipping, whole = fresh(rnn_gradient_every=5, dropout=0.0).train(), fresh(dropout=0.0).train()
     torch.testing.assert_close(skipping.loss(batch(skipping)), whole.loss(batch(whole)))
@@ -216,3 +226,14 @@ def test_a_recipe_without_negatives_is_refused() -> None:
     model = fresh()
     with pytest.raises(ValueError, match="negatives"):
         model.loss(batch(model)._replace(negatives=None))
+
+
+def test_an_epoch_begins_the_count_of_steps_anew() -> None:
+    model = fresh(rnn_gradient_every=2).train()
+    reached = []
+    for _ in range(3):
+        model.begin_epoch()
+        model.zero_grad()
+        cast(torch.Tensor, model.loss(batch(model))).backward()  # type: ignore[no-untyped-call]
+        reached.append(model.rnn_out.weight.grad is not None)
+    assert reached == [False, False, False]

@@ -81,8 +81,9 @@ def test_period_weights_are_a_distribution_over_short_middle_and_long() -> None:
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))
 
 
-def test_an_empty_history_is_the_bias_of_the_last_norm() -> None:
-    model = build("pm-side")
+@pytest.mark.parametrize("case", ["pm-side", "pm-window-concat"])
+def test_an_empty_history_is_the_bias_of_the_last_norm(case: str) -> None:
+    model = build(case)
     assert isinstance(model, PyramidMixer)
     assert model.periods is not None
     state = model.encode(inputs_of(model, histories([0, 4]), [0, 0])).state
