@@ -30,7 +30,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_hostile_values_stay_inside_their_string(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LoggingSettings())
-    hostile = 'x\n{"event": "forged", "level": "error"}\r\x1b[31m\u2028\x00"'
+    hostile = 'x\n{"event": "forged", "level": "error"}\r\x1b[31m\u2028\x00\ud800"'
     structlog.get_logger("t").warning("something", value=hostile)
     [line] = lines(capsys)
     assert (line["event"], line["level"], line["value"]) == ("something", "warning", hostile)
