@@ -18,7 +18,6 @@ MAX_ID_BYTES: Final = 128
 MAX_ATTRIBUTES: Final = 32
 MAX_LIMIT: Final = 2**31 - 1
 NOW: Final = -1  # a request time that was not given; no caller can send it
-DEGRADED: Final = ("store_unavailable", "behaviours_corrupt", "bundle_unavailable", "popularity")
 
 STRICT: Final = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 

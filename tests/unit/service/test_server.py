@@ -1,0 +1,74 @@
+"""The port and the entry point; the drain is tested end to end, with a real process."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from service.__main__ import main
+from service.server import listen
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("RANKER_")]:
+        monkeypatch.delenv(name)
+
+
+def test_a_port_that_was_just_closed_can_be_had_again() -> None:
+    first = listen("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    first.listen()
+    with socket.create_connection(("127.0.0.1", port)):
+        first.setblocking(True)
+        accepted, _ = first.accept()
+        accepted.close()
+    first.close()
+    listen("127.0.0.1", port).close()
+
+
+def test_a_port_that_is_taken_is_an_error_and_leaves_no_socket_open() -> None:
+    first = listen("127.0.0.1", 0)
+    first.listen()
+    with pytest.raises(OSError, match="Address already in use"):
+        listen("127.0.0.1", first.getsockname()[1])
+    first.close()
+
+
+def test_an_address_that_is_none_is_an_error() -> None:
+    with pytest.raises(OSError):  # noqa: PT011 - the resolver's own, whose text differs between systems
+        listen("127.0.0.1.1", 0)
+
+
+def test_the_settings_in_force_are_printed_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANKER_HTTP__PORT", "9000")
+    monkeypatch.setenv("RANKER_EXPERIMENTS__OVERRIDE_SECRET", "hunter2")
+    assert main(["--check-settings"]) == 0
+    out = capsys.readouterr().out
+    assert "RANKER_HTTP__PORT=9000\n" in out
+    assert "RANKER_EXPERIMENTS__OVERRIDE_SECRET=***\n" in out
+    assert "hunter2" not in out
+
+
+def test_bad_settings_are_told_one_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANKER_HTTP__PROT", "9000")
+    monkeypatch.setenv("RANKER_COLOUR", "blue")
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[0].startswith("service: RANKER_COLOUR: unknown setting")
+    assert len(captured.err.splitlines()) == 2
+    assert captured.out == ""
+
+
+def test_no_bundle_is_one_line_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: os.PathLike[str]
+) -> None:
+    monkeypatch.setenv("RANKER_BUNDLES__ROOT", str(tmp_path))
+    monkeypatch.setenv("RANKER_HTTP__PORT", "0")
+    monkeypatch.setattr("service.__main__.configure_logging", lambda _: None)
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith(f"service: {tmp_path} holds no bundle")
