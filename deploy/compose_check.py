@@ -44,7 +44,7 @@ def main() -> None:
     chosen = parser.parse_args()
     check_rankings(chosen.url)
     check_hardening(chosen.container)
-    check_prometheus(chosen.prometheus)
+    check_prometheus(chosen.prometheus, chosen.url)
     check_drain(chosen.url, chosen.container)
 
 
@@ -77,12 +77,18 @@ def check_hardening(container: str) -> None:
     print("the service's root is read-only; no capabilities, no new privileges")
 
 
-def check_prometheus(url: str) -> None:
-    """The target is up, its requests are counted, and no rule fails."""
+def check_prometheus(url: str, service: str) -> None:
+    """The target is up, its requests are counted and their rate recorded, and no rule fails."""
     _until(lambda: _value(url, 'up{job="ranker"}') == 1, "the ranker is up in Prometheus")
     counted = 'sum (ranker_requests_total{route="/rank",status="200"})'
     _until(lambda: (_value(url, counted) or 0) >= 20, f"{counted} is at least 20")
-    _until(lambda: _value(url, "route:ranker_errors:ratio5m{route='/rank'}") is not None, "rules are evaluated")
+    recorded = 'route:ranker_errors:ratio5m{route="/rank"}'
+
+    def has_recorded() -> bool:
+        _rank(service, "1")  # a rate needs requests between two scrapes
+        return _value(url, recorded) == 0
+
+    _until(has_recorded, f"{recorded} is 0")
     groups = _get(url, "/api/v1/rules")["data"]["groups"]
     ill = {rule["name"]: rule["lastError"] for group in groups for rule in group["rules"] if rule["health"] == "err"}
     _require(not ill, f"rules fail: {ill}")
