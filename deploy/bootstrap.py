@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from deploy.experiments import write_current
 from deploy.processes import ROOT
-from deploy.releases import DATASET, Places, release
+from deploy.releases import DATASET, Places, recipe_of, release
 
 ARMS = ("mgnm", "pyramid_mixer")
 DATASETS = Path("/srv/datasets")
@@ -33,9 +35,9 @@ def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | No
     """
     places = Places(data=work / "data", runs=work / "runs", bundles=releases / "bundles", records=work / "records")
     _prepare(datasets, places)
-    for model in ARMS:
-        made = release(places, model, recipe=recipes / f"{model}.toml" if recipes is not None else None)
-        print(f"{model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
+    chosen = {model: recipes / f"{model}.toml" if recipes else recipe_of(model, short=True) for model in ARMS}
+    for made in release(places, chosen, Console(highlight=False)):
+        print(f"{made.model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
     written = write_current(releases / "experiments.yaml")
     print(f"experiments.yaml: {'written' if written else 'still running'}", flush=True)
 

@@ -78,12 +78,12 @@ def _releases(places: Places, treatment: str) -> list[Release]:
     """Return popularity and both arms, trained where they are not there yet."""
     _step("Data")
     prepare(places)
-    releases = []
-    for model in dict.fromkeys((BASELINE, treatment, CONTROL)):
-        _step(f"Model {model}")
-        releases.append(release(places, model))
-        if releases[-1].reused:
-            console.print(f"trained before, used again: {releases[-1].run.relative_to(ROOT)}")
+    _step("Models")
+    recipes = {model: recipe_of(model, short=True) for model in (BASELINE, treatment, CONTROL)}
+    releases = release(places, recipes, console)
+    for one in releases:
+        if one.reused:
+            console.print(f"{one.model}: trained before, used again: {one.run.relative_to(ROOT)}")
     return releases
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from deploy.processes import ROOT
+from deploy.trainings import run_side_by_side
 
 DATASET = "ml-100k"
 _CODE = ("contract", "models", "training", "exporter")
@@ -70,23 +73,26 @@ def prepare(places: Places) -> None:
     _run("training", "prepare", DATASET, "--out", str(places.data))
 
 
-def release(places: Places, model: str, *, short: bool = True, recipe: Path | None = None) -> Release:
-    """Return a released model, trained and exported now unless the same release is already there.
+def release(places: Places, recipes: Mapping[str, Path], console: Console) -> list[Release]:
+    """Return a released model for each recipe; those that are not there are trained side by side and exported now."""
+    records = {model: places.records / f"{model}-{_key(places, recipe)}.json" for model, recipe in recipes.items()}
+    known = {model: _read(record, places, model) for model, record in records.items()}
+    missing = {model: recipe for model, recipe in recipes.items() if known[model] is None}
+    before = {model: set(_runs(places, model)) for model in missing}
+    _train(places, missing, console)
+    for model in missing:
+        run = max(set(_runs(places, model)) - before[model], key=lambda path: path.stat().st_mtime)
+        known[model] = _export(places, model, run, records[model])
+    return [found for found in known.values() if found is not None]
 
-    Args:
-        places: where everything lies.
-        model: its name.
-        short: whether the short recipe will do.
-        recipe: another recipe than the model's own.
-    """
-    recipe = recipe or recipe_of(model, short=short)
-    record = places.records / f"{model}-{_key(places, recipe)}.json"
-    known = _read(record, places, model)
-    if known is not None:
-        return known
-    before = set(_runs(places, model))
-    _run("training", "train", str(recipe), "--data", str(places.data), "--out", str(places.runs))
-    run = max(set(_runs(places, model)) - before, key=lambda path: path.stat().st_mtime)
+
+def _train(places: Places, recipes: Mapping[str, Path], console: Console) -> None:
+    """Train by all recipes at once, one core each: models this small gain little from a second thread."""
+    where = ("--data", str(places.data), "--out", str(places.runs), "--threads", "1", "--report")
+    run_side_by_side({model: ("training", "train", str(recipe), *where) for model, recipe in recipes.items()}, console)
+
+
+def _export(places: Places, model: str, run: Path, record: Path) -> Release:
     _run("exporter", str(run), "--out", str(places.bundles))
     version = max((path.parent for path in (places.bundles / model).glob("*/manifest.json")), key=_made).name
     places.records.mkdir(exist_ok=True)
@@ -123,8 +129,3 @@ def _made(bundle: Path) -> float:
 
 def _run(room: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", room, *arguments], cwd=ROOT, check=True)
-
-
-def forget(places: Places) -> None:
-    """Remove the records, so that the next release is made anew."""
-    shutil.rmtree(places.records, ignore_errors=True)

@@ -63,6 +63,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     command.add_argument("--seed", type=int, help="instead of the recipe's own")
     command.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped")
+    command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
     _add_machine(command)
     command.set_defaults(run=_train)
 
@@ -119,7 +120,8 @@ def _train(options: argparse.Namespace) -> int:
         raise RecipeError("name a recipe, or a run with --resume")
     console = Console(highlight=False)
     try:
-        metrics = train(run, recipe, options.data, Machine(options.device, options.threads), console)
+        machine = Machine(options.device, options.threads)
+        metrics = train(run, recipe, options.data, machine, console, reporting=options.report)
     except StoppedError:
         print(f"\nstopped; go on with: python -m training train --resume {run.path}")
         return _STOPPED

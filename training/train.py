@@ -21,7 +21,7 @@ from training.prepare import Prepared, load_prepared
 from training.recipe import Recipe
 from training.runs import RunDirectory, RunError
 from training.split import Split, leave_last_out
-from training.watch import ConsoleWatcher
+from training.watch import ConsoleWatcher, ReportingWatcher
 
 
 class StoppedError(Exception):
@@ -43,7 +43,9 @@ class Machine(NamedTuple):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console) -> dict[str, float]:
+def train(
+    run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console, *, reporting: bool = False
+) -> dict[str, float]:
     """Train, keep the best weights, evaluate them; returns test metrics.
 
     Args:
@@ -52,6 +54,7 @@ def train(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, conso
         data: the folder that holds prepared data sets.
         machine: what to run on.
         console: where progress is shown.
+        reporting: whether progress is JSON lines for a program.
 
     Raises:
         DataError: the data are not prepared.
@@ -81,7 +84,7 @@ def train(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, conso
         resume=run.resume,
     )
     try:
-        with ConsoleWatcher(console, recipe.model) as watcher:
+        with (ReportingWatcher if reporting else ConsoleWatcher)(console, recipe.model) as watcher:
             progress = fit.run(watcher)
     except KeyboardInterrupt:
         if not run.checkpoint.exists():

@@ -1,13 +1,17 @@
-"""How training looks: bars in a terminal, one plain line per epoch elsewhere."""
+"""How training looks: bars in a terminal, one plain line per epoch elsewhere, JSON for a program that draws its own."""
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.fit import Epoch
+
+_REPORT_SECONDS: Final = 0.5
 
 
 class ConsoleWatcher:
@@ -62,3 +66,29 @@ class ConsoleWatcher:
     def rate(self) -> float:
         """See `training.fit.Watcher`."""
         return self._rows / max(time.monotonic() - self._started, 1e-9)
+
+
+class ReportingWatcher(ConsoleWatcher):
+    """Prints twice a second one JSON object a line, for a program that shows several trainings at once.
+
+    Its keys: `title`, `done` and `total` (rows of all epochs), `loss` (of the newest batch), `rate` (rows per second).
+    """
+
+    def __init__(self, console: Console, title: str) -> None:
+        super().__init__(console, title)
+        self._done, self._total, self._reported = 0, 0, 0.0
+
+    def start(self, epochs: int, rows: int, done: int) -> None:
+        """See `training.fit.Watcher`."""
+        self._started = time.monotonic()
+        self._done, self._total = done * rows, epochs * rows
+
+    def step(self, rows: int, loss: float) -> None:
+        """See `training.fit.Watcher`."""
+        super().step(rows, loss)
+        self._done += rows
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            report = {"title": self._title, "done": self._done, "total": self._total, "loss": loss, "rate": self.rate()}
+            self._console.out(json.dumps(report))

@@ -1,0 +1,66 @@
+"""Several commands at once, with one bar each: the demo's trainings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from deploy.processes import ROOT
+
+
+def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) -> None:
+    """Run `python -m ROOM ...` for each title; progress that they report as JSON lines becomes a bar with time left.
+
+    Raises:
+        subprocess.CalledProcessError: one of them failed; the others have been stopped.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} rows/s  left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        running = []
+        for title, arguments in commands.items():
+            command = [sys.executable, "-m", *arguments]
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            task = bars.add_task(title, total=None, loss=0.0, rate=0.0)
+            reader = threading.Thread(target=_show, args=(title, process.stdout, bars, task), daemon=True)
+            reader.start()
+            running.append((process, reader))
+        try:
+            _wait(running)
+        finally:
+            for process, _ in running:
+                if process.poll() is None:
+                    process.terminate()
+                process.wait()
+
+
+def _wait(running: list[tuple[subprocess.Popen[str], threading.Thread]]) -> None:
+    for process, reader in running:
+        reader.join()
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+
+
+def _show(title: str, lines: IO[str], bars: Progress, task: TaskID) -> None:
+    """Turn reports into the bar's state and print all other lines above the bars."""
+    for line in lines:
+        try:
+            report = json.loads(line)
+        except ValueError:
+            shown = line.rstrip() if line.startswith(title) else f"{title}  {line.rstrip()}"
+            bars.console.print(shown, highlight=False, markup=False, soft_wrap=True)
+            continue
+        bars.update(task, total=report["total"], completed=report["done"], loss=report["loss"], rate=report["rate"])
+    bars.update(task, visible=False)
