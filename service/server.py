@@ -39,9 +39,8 @@ def serve(app: FastAPI, settings: Settings) -> None:
         OSError: the port cannot be had.
         StartError: there is nothing to serve.
     """
-    listener = listen(settings.http.host, settings.http.port)
-    server = Server(app, settings)
-    server.run([listener])
+    with listen(settings.http.host, settings.http.port) as listener:
+        Server(app, settings).run([listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -100,13 +100,12 @@ def test_the_next_ranking_sees_what_was_written(client: httpx.Client) -> None:
 
 def test_recent_behaviours_rank_as_stored_ones_do_and_are_not_stored(client: httpx.Client) -> None:
     behaviours = [{"item_id": item, "ts": 1_000 + n} for n, item in enumerate(["i3", "i4", "i5"])]
-    user = "writer"  # the same arm, whatever ran before
-    stored = [{**behaviour, "user_id": user} for behaviour in behaviours]
-    client.post("/behaviours", json={"behaviours": stored})
-    known = rank(client, user).json()["items"]
-    assert rank(client, user, recent=behaviours).json()["items"] == known
-    rank(client, "only-recent", recent=behaviours)
-    assert client.get("/behaviours/only-recent").json()["behaviours"] == []
+    with_recent = rank(client, "reader", recent=behaviours).json()["items"]
+    assert client.get("/behaviours/reader").json()["behaviours"] == []
+    assert rank(client, "reader").json()["items"] != with_recent
+    client.post("/behaviours", json={"behaviours": [{**behaviour, "user_id": "reader"} for behaviour in behaviours]})
+    assert rank(client, "reader").json()["items"] == with_recent
+    assert rank(client, "reader", recent=behaviours).json()["items"] == with_recent
 
 
 def test_corrupt_values_and_keys_of_the_wrong_type_degrade_one_user(
