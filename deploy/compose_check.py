@@ -41,9 +41,11 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="published address of the service")
     parser.add_argument("--prometheus", required=True, help="published address of Prometheus")
     parser.add_argument("--container", required=True, help="container of the service")
+    parser.add_argument("--redis", required=True, help="container of Redis")
     chosen = parser.parse_args()
     check_rankings(chosen.url)
     check_hardening(chosen.container)
+    check_exposures(chosen.redis)
     check_prometheus(chosen.prometheus, chosen.url)
     check_drain(chosen.url, chosen.container)
 
@@ -75,6 +77,21 @@ def check_hardening(container: str) -> None:
     """The running container cannot write to its own root, and holds no capability."""
     subprocess.run(["docker", "exec", container, "python", "-c", INSIDE], check=True)
     print("the service's root is read-only; no capabilities, no new privileges")
+
+
+def check_exposures(redis: str) -> None:
+    """Exposures arrive in Redis, and its access list refuses what the service has no use for."""
+
+    def said(*command: str) -> str:
+        done = subprocess.run(
+            ["docker", "exec", redis, "redis-cli", *command], capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    _until(lambda: int(said("XLEN", "ab:exposure:v1")) >= 20, "an exposure for each of 20 users")
+    for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1")):
+        _require(said(*command).startswith("NOPERM"), f"Redis allows {' '.join(command)}")
+    print(f"Redis: {said('XLEN', 'ab:exposure:v1')} exposures; FLUSHALL, CONFIG, KEYS and foreign keys are refused")
 
 
 def check_prometheus(url: str, service: str) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,15 +13,13 @@ import pytest
 import yaml
 
 from deploy.dashboards.__main__ import BOARDS
-from deploy.experiments import write_current
-from tests.builders import TinyModel
 from tests.programs import needed
 from tests.prometheus_server import SOURCE, Prometheus
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
+from tests.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.redis, pytest.mark.onnx, pytest.mark.e2e, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).resolve().parents[2]
 PANELS = [
     pytest.param(expression, id=f"{board.name}/{title}/{place}")
     for board in BOARDS
@@ -41,61 +35,35 @@ RECORDED = [rule["record"] for rule in RULES if "record" in rule]
 ALERTS = {rule["alert"]: rule["expr"] for rule in RULES if "alert" in rule}
 SELECTOR = re.compile(r"\b(?:ranker_\w+|\w+:ranker_\w+:\w+|up)\b(?:\{[^}]*\})?")
 
+# A busy machine is not what is tested here.
+PATIENT = {
+    "REDIS__READ_TIMEOUT_MS": "5000",
+    "REDIS__WRITE_TIMEOUT_MS": "5000",
+    "LIMITS__DEADLINE_MS": "20000",
+    "LIMITS__MAX_DEADLINE_MS": "20000",
+}
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The real service, as a process, with a real Redis and two tiny bundles; yields its address."""
     needed("prometheus", "prometheus")  # before anything is started in vain
-    folder = tmp_path_factory.mktemp("service")
-    for model in ("mgnm", "pyramid_mixer"):
-        TinyModel(model=model).write(folder / "bundles")
-    write_current(folder / "experiments.yaml")
     redis = RedisServer().start()
-    port = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
-        "RANKER_REDIS__URL": redis.url,
-        "RANKER_BUNDLES__ROOT": str(folder / "bundles"),
-        "RANKER_EXPERIMENTS__FILE": str(folder / "experiments.yaml"),
-        "RANKER_HTTP__PORT": str(port),
-        "RANKER_HTTP__DRAIN_DELAY_MS": "0",
-        # a busy machine is not what is tested here
-        "RANKER_REDIS__READ_TIMEOUT_MS": "5000",
-        "RANKER_REDIS__WRITE_TIMEOUT_MS": "5000",
-        "RANKER_LIMITS__DEADLINE_MS": "20000",
-        "RANKER_LIMITS__MAX_DEADLINE_MS": "20000",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    process = ServiceProcess(tmp_path_factory.mktemp("service"), redis.url, **PATIENT)
     try:
-        _wait_ready(f"http://127.0.0.1:{port}", process, folder / "log")
-        yield f"127.0.0.1:{port}"
+        yield process.start().url
     finally:
-        process.terminate()
-        process.wait()
+        process.close()
         redis.close()
-
-
-def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            if httpx.get(f"{url}/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
 def prometheus(service: str) -> Iterator[Prometheus]:
     """A Prometheus that has scraped the service before, during and after a little load."""
-    server = Prometheus(service)
+    server = Prometheus(service.removeprefix("http://"))
     try:
         for turn in range(3):
-            _load(f"http://{service}", turn)
+            _load(service, turn)
             seen = server.scrapes()
             server.wait_until(lambda seen=seen: server.scrapes() >= seen + 2, "two more scrapes")  # type: ignore[misc]
         server.wait_until(lambda: all(rule["lastEvaluation"] > "1" for rule in server.rules()), "rules evaluated")
