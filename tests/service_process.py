@@ -18,6 +18,12 @@ from tests.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# A machine that runs other tests too may pause for longer than a ranking may take.
+PATIENCE = {
+    "REDIS__READ_TIMEOUT_MS": "5000", "REDIS__WRITE_TIMEOUT_MS": "5000",
+    "LIMITS__DEADLINE_MS": "20000", "LIMITS__MAX_DEADLINE_MS": "20000",
+}  # fmt: skip
+
 
 class ServiceProcess:
     """One service; `settings` are variables without their prefix."""
@@ -37,6 +43,7 @@ class ServiceProcess:
             "EXPERIMENTS__FILE": str(self.experiments),
             "HTTP__PORT": str(self.port),
             "HTTP__DRAIN_DELAY_MS": "0",
+            **PATIENCE,
             **settings,
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith("RANKER_")}
