@@ -139,12 +139,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has been accepted, close the port, answer everything, within the drain timeout."""
         loop = asyncio.get_running_loop()
-        for listener in sockets or []:
-            await self._take_accepted(listener)
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
+        await self._close_port(sockets or [])
         await self._until(lambda: not self.server_state.connections, loop.time() + LINGER_SECONDS)
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -157,14 +152,27 @@ class Server(uvicorn.Server):
         self._runtime.drain()
         self._told.set()
 
-    async def _take_accepted(self, listener: socket.socket) -> None:
-        """Take the connections that wait in the kernel, which closing the port would reset."""
+    async def _close_port(self, listeners: list[socket.socket]) -> None:
+        """Close the port and lose nobody: closing a listener resets whoever waits in the kernel to be accepted.
+
+        The loop lets go of the listener first, while a duplicate keeps it open; then all who wait are accepted, and the
+        last descriptor is closed in the very moment in which nobody does.
+        """
         loop = asyncio.get_running_loop()
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                await loop.connect_accepted_socket(self._protocol, connection)
+        duplicates = [listener.dup() for listener in listeners]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        await asyncio.sleep(_TICK_SECONDS)  # the loop closes its own descriptor a little later
+        accepted: list[socket.socket] = []
+        for duplicate in duplicates:
+            with duplicate, suppress(OSError):
+                while True:
+                    accepted.append(duplicate.accept()[0])
+        for connection in accepted:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         parts: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}  # uvicorn's
