@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -28,29 +29,39 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) ->
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        running = []
-        for title, arguments in commands.items():
-            command = [sys.executable, "-m", *arguments]
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-            assert process.stdout is not None
-            task = bars.add_task(title, total=None, loss=0.0, rate=0.0)
-            reader = threading.Thread(target=_show, args=(title, process.stdout, bars, task), daemon=True)
-            reader.start()
-            running.append((process, reader))
+        running: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+        ended: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         try:
-            _wait(running)
+            for title, arguments in commands.items():
+                command = [sys.executable, "-m", *arguments]
+                process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+                task = bars.add_task(title, total=None, loss=0.0, rate=0.0)
+                follower = threading.Thread(target=_follow, args=(title, process, bars, task, ended))
+                follower.start()
+                running.append((process, follower))
+            for _ in running:
+                process = ended.get()
+                if process.wait():
+                    raise subprocess.CalledProcessError(process.returncode, process.args)
         finally:
-            for process, _ in running:
+            for process, follower in running:
                 if process.poll() is None:
                     process.terminate()
                 process.wait()
+                follower.join()
 
 
-def _wait(running: list[tuple[subprocess.Popen[str], threading.Thread]]) -> None:
-    for process, reader in running:
-        reader.join()
-        if process.wait():
-            raise subprocess.CalledProcessError(process.returncode, process.args)
+def _follow(
+    title: str,
+    process: subprocess.Popen[str],
+    bars: Progress,
+    task: TaskID,
+    ended: queue.SimpleQueue[subprocess.Popen[str]],
+) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        _show(title, process.stdout, bars, task)
+    ended.put(process)
 
 
 def _show(title: str, lines: IO[str], bars: Progress, task: TaskID) -> None:
@@ -62,5 +73,6 @@ def _show(title: str, lines: IO[str], bars: Progress, task: TaskID) -> None:
             shown = line.rstrip() if line.startswith(title) else f"{title}  {line.rstrip()}"
             bars.console.print(shown, highlight=False, markup=False, soft_wrap=True)
             continue
-        bars.update(task, total=report["total"], completed=report["done"], loss=report["loss"], rate=report["rate"])
+        state = {"total": report["total"], "completed": report["done"], "loss": report["loss"], "rate": report["rate"]}
+        bars.update(task, refresh=True, **state)
     bars.update(task, visible=False)
