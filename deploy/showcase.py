@@ -18,7 +18,7 @@ from service.overrides import sign
 
 CANDIDATES = 200
 SHOWN = 10
-WARM_UP = 5
+ASKED = 5
 METRICS = ("hr@10", "ndcg@10", "mrr@20")
 
 
@@ -83,11 +83,11 @@ def _watched(places: Places, user: str) -> list[str]:
 
 
 def _rank(client: httpx.Client, showcase: Showcase, user: str, candidates: list[str], arm: str) -> Answer:
-    """Rank under an arm of our choice, by a signed override; the median of a few answers, after a first one."""
+    """Rank under an arm of our choice, by a signed override; of a few answers the one of median time."""
     value = f"rank=pyramid-vs-mgnm:{arm}"
     headers = {"x-ab-override": sign(showcase.secret, int(time.time()), user, value)}
-    answers = [_ask(client, user, candidates, headers) for _ in range(WARM_UP)]
-    return sorted(answers, key=lambda answer: answer.milliseconds)[WARM_UP // 2]
+    answers = [_ask(client, user, candidates, headers) for _ in range(ASKED)]
+    return sorted(answers, key=lambda answer: answer.milliseconds)[ASKED // 2]
 
 
 def _ask(client: httpx.Client, user: str, candidates: list[str], headers: dict[str, str]) -> Answer:
@@ -111,4 +111,5 @@ def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titl
             row += [titles.get(item["item_id"], item["item_id"]), f"{item['score']:.3f}"]
         table.add_row(*row)
     console.print(table)
+    console.print(f"Milliseconds: median of {ASKED} answers as this client saw them, HTTP included.")
     console.print(f"Headers of the answer to the user's own arm ({showcase.control} is control):")
