@@ -18,6 +18,7 @@ from service.settings import (
     BundlesSettings,
     ExperimentsSettings,
     InferenceSettings,
+    LimitsSettings,
     RedisSettings,
     Settings,
     StreamsSettings,
@@ -41,7 +42,9 @@ def settings(root: Path, document: Any = None, **groups: Any) -> Settings:
     if document is not None:
         file = root / "experiments.json"
         file.write_text(document if isinstance(document, str) else json.dumps(document))
+    patient = LimitsSettings(deadline_ms=30_000, max_deadline_ms=30_000)  # a busy machine is not what is tested here
     return Settings(
+        limits=groups.pop("limits", patient),
         redis=RedisSettings(url=SecretStr(f"unix://{root}/nobody.sock")),
         bundles=BundlesSettings(root=root / "bundles"),
         experiments=ExperimentsSettings(file=file),
