@@ -77,6 +77,8 @@ def page_url(store: RedisServer, bundles: Path, tmp_path_factory: pytest.TempPat
         **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
         "RANKER_REDIS__URL": store.url,
         "RANKER_REDIS__READ_TIMEOUT_MS": "1000",  # a busy machine is no absent store
+        "RANKER_LIMITS__DEADLINE_MS": "20000",
+        "RANKER_LIMITS__MAX_DEADLINE_MS": "20000",
         "RANKER_BUNDLES__ROOT": str(bundles),
         "RANKER_EXPERIMENTS__FILE": str(experiments),
         "RANKER_HTTP__PORT": str(port),
