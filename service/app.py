@@ -32,7 +32,7 @@ from service.settings import RedisSettings, Settings
 from service.states import StateCache
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
 
-_STORE_SLACK: Final = 1.5  # how much longer than one read a ranking waits for its behaviours, queueing included
+_STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
 _log = structlog.get_logger(__name__)
 

@@ -28,6 +28,7 @@ SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"
 _SENTINEL_PORT: Final = 26379
 _REDIS_PORT: Final = 6379
 _REPLY_SHARE: Final = 0.8  # of a budget, for one reply: a node that is silent leaves time to use what others answered
+_SILENCE_SECONDS: Final = 0.25  # after which a connection to a single server is given up
 _REFRESH_SECONDS: Final = 1.0  # between two looks at the map of a cluster with a node that does not answer
 
 
@@ -65,7 +66,8 @@ def make_client(
         url: `redis://`, `rediss://` (TLS) and `unix://` as redis-py has them;
             `redis+sentinel://[user:password@]host:port,host:port/service[/database]`;
             `redis+cluster://[user:password@]host:port,host:port`. The last two also as `rediss+...`.
-        timeout_seconds: the caller's budget for a call; connecting and each reply get four fifths of it.
+        timeout_seconds: the caller's budget for a call; connecting, and each reply of a cluster's node or a Sentinel's
+            primary, get four fifths of it.
         max_connections: of the pool; the next caller waits for half the budget.
         client_name: shown by CLIENT LIST.
 
@@ -110,6 +112,9 @@ def _plain(url: str, options: Options, max_connections: int) -> Client:
 
 def _blocking(options: Options, max_connections: int) -> Client:
     wait = options["socket_timeout"] / 2
+    # The caller has its own eye on the clock, and one that knows of a busy event loop. This timeout only lets go of a
+    # connection on which nothing comes any more: were it as short, each slow moment would cost all connections.
+    options = {**options, "socket_timeout": max(options["socket_timeout"], _SILENCE_SECONDS)}
     return _Single(Redis.from_pool(BlockingConnectionPool(max_connections=max_connections, timeout=wait, **options)))
 
 

@@ -217,3 +217,22 @@ async def test_ping_says_whether_a_read_is_answered() -> None:
     assert await Rig(written=b"").store.ping()
     assert not await Rig(written=errors.ConnectionError()).store.ping()
     assert not await Rig(written=[errors.ResponseError("LOADING")]).store.ping()
+
+
+class LateClient(FakeClient):
+    """Answers some turns of the event loop later, as a socket does that has not been looked at for a while."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return [b"" for _ in commands]
+
+
+async def test_a_reply_that_a_busy_loop_has_not_seen_yet_is_no_timeout() -> None:
+    late, observer = LateClient(), Observer()
+    store = RedisBehaviourStore(
+        late, late, read_length=3, max_length=10, ttl_seconds=60,
+        read_timeout_seconds=0.0, write_timeout_seconds=0.0, observer=observer,
+    )  # fmt: skip
+    [stored] = await store.read(["u"])
+    assert stored.status == "ok"
