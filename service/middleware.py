@@ -17,7 +17,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.assignment import Decision
-from service.errors import InternalError, InvalidRequest, NotReady, RankerError, TooLarge
+from service.errors import InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
+from service.gate import Gate
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -29,6 +30,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
 _QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+_TARGET: Final = 1 / 3  # of the usual deadline: what a ranking may take here, before the next one costs it its own
 _PERSONAL: Final = (b"cache-control", b"private, no-store")
 
 Headers = list[tuple[bytes, bytes]]
@@ -60,6 +62,7 @@ class Exchange:
         "decision",
         "headers",
         "is_ranking",
+        "is_shed",
         "notes",
         "request_headers",
         "request_id",
@@ -74,6 +77,7 @@ class Exchange:
         self.traceparent = _traceparent(request_headers)
         self.decision: Decision | None = None
         self.is_ranking = False
+        self.is_shed = False  # refused at the gate: counted but not logged, since that costs more than refusing does
         self.headers: Headers = []  # of the answer, beside those that every answer has
         self.notes: dict[str, object] = {}  # for the access line
 
@@ -110,6 +114,7 @@ class FrontMiddleware:
         self._max_body = settings.limits.max_body_bytes
         self._access = settings.logging.access
         self._show_bucket = settings.experiments.show_bucket
+        self._gate = Gate(settings.limits.max_inflight, _TARGET * settings.limits.deadline_ms / 1000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -140,7 +145,31 @@ class FrontMiddleware:
             self._finish(scope, exchange, status)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
-        """Let the application answer; return what it could not answer with."""
+        """Let the application answer; return what it could not answer with.
+
+        A ranking too many is refused before anything has been done for it: under overload, refusals are the load. It
+        stands at the gate only once it is all there, so that nobody who sends slowly can hold a place.
+        """
+        exchange: Exchange = scope[EXCHANGE]
+        if not exchange.is_ranking:
+            return await self._run(scope, receive, send)
+        try:
+            self._check_length(exchange)
+            body = await read_body(receive, self._max_body)
+        except RankerError as error:
+            return error
+        except asyncio.CancelledError:
+            return NotReady("The service is stopping.")
+        if not self._gate.enter():
+            exchange.is_shed = True
+            return Overloaded()
+        entered = time.perf_counter()
+        try:
+            return await self._run(scope, _again(body, receive), send)
+        finally:
+            self._gate.leave(time.perf_counter() - entered)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
         exchange: Exchange = scope[EXCHANGE]
         try:
             with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
@@ -197,10 +226,10 @@ class FrontMiddleware:
 
     def _finish(self, scope: Scope, exchange: Exchange, status: int) -> None:
         seconds = time.perf_counter() - exchange.began
-        route = getattr(scope.get("route"), "path_format", "none")
+        route = getattr(scope.get("route"), "path_format", "/rank" if exchange.is_ranking else "none")
         variant = exchange.decision.variant if exchange.decision is not None else "none"
         self._metrics.request_finished(route, status, variant, seconds)
-        if self._access and (status >= 400 or route not in _QUIET):
+        if self._access and not exchange.is_shed and (status >= 400 or route not in _QUIET):
             _log.info(
                 "request",
                 request_id=exchange.request_id,
@@ -249,6 +278,16 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise TooLarge(f"The body must be at most {limit} bytes.")
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which has been read, and then whatever really comes."""
+    parts = [body]
+
+    async def receive_again() -> Message:
+        return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
+
+    return receive_again
 
 
 def new_request_id() -> str:

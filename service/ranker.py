@@ -115,7 +115,7 @@ class RankObserver(BatchObserver, Protocol):
 class RankLimits:
     """How much is done at once and how long it may take."""
 
-    max_inflight: int = 256
+    max_inflight: int = 64
     max_store_users: int = 128
     store_reads: int = 4
     store_seconds: float = 0.03  # the longest wait for stored behaviours, queueing included

@@ -94,8 +94,8 @@ class LimitsSettings(Group):
     """Behaviours that a ranking may bring along."""
     max_behaviours: Count = 1_000
     """Behaviours, or pieces of feedback, that may be sent at once."""
-    max_inflight: Count = 256
-    """Rankings in progress; one more is refused with 429."""
+    max_inflight: Count = 64
+    """Rankings in progress; one more is refused with 429. Fewer where they come to take a third of `deadline_ms`."""
     deadline_ms: Milliseconds = 250
     """How long (ms) a ranking may take where the caller names no X-Deadline-Ms."""
     max_deadline_ms: Milliseconds = 2_000
@@ -213,7 +213,7 @@ class LoggingSettings(Group):
     format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
     access: bool = True
-    """Whether each request is logged, in one line; successful probes and scrapes never are."""
+    """Whether each request is logged, in one line; never successful probes and scrapes, and rankings too many."""
 
 
 class Settings(BaseSettings):

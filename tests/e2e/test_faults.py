@@ -85,7 +85,7 @@ def test_a_full_service_refuses_at_once_and_answers_what_it_has_taken(
         refused = httpx.post(f"{slow.url}/rank", json=BODY)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
         assert refused.headers["retry-after"] == "1"
-        assert refused.headers["x-ab-bucket"].endswith("r=split")
+        assert refused.headers["x-ab-bucket"] == "rank=none;r=error"  # refused before anything was decided
         assert httpx.get(f"{slow.url}/health/ready").status_code == 200
         own_redis.thaw()
         assert taken.result().status_code == 200

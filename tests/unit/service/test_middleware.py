@@ -9,9 +9,11 @@ import http_sf
 import httpx
 import pytest
 import structlog
-from starlette.types import Message
+from starlette.types import Message, Receive
 
-from service.settings import ExperimentsSettings, LoggingSettings, Settings
+from contract.assignment import Decision
+from service.ranker import Ranking, RankQuery
+from service.settings import ExperimentsSettings, LimitsSettings, LoggingSettings, Settings
 from tests.fakes import Edge
 
 pytestmark = pytest.mark.anyio
@@ -182,17 +184,51 @@ async def test_the_access_line_can_be_switched_off() -> None:
     assert lines == []
 
 
+async def test_a_ranking_too_many_is_refused_unparsed_and_without_a_line() -> None:
+    edge = Edge(Settings(limits=LimitsSettings(max_inflight=1)))
+    refused: list[httpx.Response] = []
+
+    async with edge.client() as client:
+        rank = edge.ranker.rank
+
+        async def rank_slowly(query: RankQuery, decision: Decision) -> Ranking:
+            refused.append(await client.post("/rank", content=b"no JSON"))
+            return await rank(query, decision)
+
+        edge.ranker.rank = rank_slowly  # type: ignore[method-assign]
+        with structlog.testing.capture_logs() as lines:
+            answer = await client.post("/rank", json=BODY)
+    [late] = refused
+    assert (answer.status_code, late.status_code, late.headers["retry-after"]) == (200, 429, "1")
+    assert late.headers["x-ab-bucket"] == "rank=none;r=error"
+    assert [line["status"] for line in lines] == [200]
+    assert edge.samples("ranker_rejected_total")['{reason="overloaded"}'] == 1
+
+
+async def test_who_sends_slowly_holds_no_place() -> None:
+    edge = Edge(Settings(limits=LimitsSettings(max_inflight=1)))
+    answers: list[int] = []
+
+    async def receive() -> Message:
+        async with edge.client() as client:
+            answers.append((await client.post("/rank", json=BODY)).status_code)
+        return {"type": "http.disconnect"}
+
+    assert await call(edge, receive, [JSON_HEADER]) == []
+    assert answers == [200]
+
+
 # --- plain ASGI: what httpx cannot do
 
 
-async def call(edge: Edge, messages: list[Message], headers: list[tuple[bytes, bytes]]) -> list[Message]:
+async def call(edge: Edge, messages: list[Message] | Receive, headers: list[tuple[bytes, bytes]]) -> list[Message]:
     sent: list[Message] = []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/rank",
         "raw_path": b"/rank", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
         "server": ("edge", 80), "client": ("caller", 1), "state": {},
     }  # fmt: skip
-    pending = list(messages)
+    pending = [] if callable(messages) else list(messages)
 
     async def receive() -> Message:
         return pending.pop(0)
@@ -200,7 +236,7 @@ async def call(edge: Edge, messages: list[Message], headers: list[tuple[bytes, b
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await edge.app(scope, receive, send)
+    await edge.app(scope, messages if callable(messages) else receive, send)
     return sent
 
 
