@@ -64,7 +64,8 @@ def _run(arguments: argparse.Namespace, started: float) -> None:
     releases = _releases(places, treatment)
     show_metrics(console, releases)
     secret = secrets.token_hex(16)
-    with _stack(places, treatment, arguments.port, secret) as url:
+    versions = {one.model: one.version for one in releases}  # a newer bundle may be of somebody's own data
+    with _stack(places, treatment, versions, arguments.port, secret) as url:
         _load_behaviours(places, url)
         show_ranking(console, Showcase(url, places, CONTROL, treatment, secret), arguments.user)
         console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
@@ -88,12 +89,12 @@ def _releases(places: Places, treatment: str) -> list[Release]:
 
 
 @contextmanager
-def _stack(places: Places, treatment: str, port: int, secret: str) -> Iterator[str]:
+def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, secret: str) -> Iterator[str]:
     """Run Redis and the service; yields the service's URL."""
     _step("Service")
     places.records.mkdir(exist_ok=True)
     experiments = places.records / "experiments.yaml"
-    write_current(experiments, treatment=treatment, header_enabled=True)
+    write_current(experiments, treatment=treatment, versions=versions, header_enabled=True)
     chosen = free_port(port)
     if chosen != port:
         console.print(f"port {port} is taken; using {chosen}")

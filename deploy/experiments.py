@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ DAYS = 84  # whole weeks, and under the 90 days that an experiment may last
 
 
 def current(
-    *, treatment: str | None = None, header_enabled: bool | None = None, source: Path = SOURCE, now: float | None = None
+    *,
+    treatment: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    header_enabled: bool | None = None,
+    source: Path = SOURCE,
+    now: float | None = None,
 ) -> dict[str, Any]:
     """Return the document of the experiment file with every running experiment's dates moved to contain today.
 
     Args:
         treatment: the model of the treatment arm; None keeps the file's.
+        versions: versions by model, where "latest" could be another bundle than the one that is meant.
         header_enabled: whether a signed override header counts; None keeps the file's.
         source: the file to start from.
         now: seconds since the epoch; None reads the clock.
@@ -45,6 +52,9 @@ def current(
         for arm in experiment["arms"]:
             if treatment is not None and arm["key"] == "treatment":
                 arm["params"] = {**arm["params"], "model": treatment}
+    for params in _params(document):
+        if "model" in params:
+            params["version"] = (versions or {}).get(params["model"], params["version"])
     if header_enabled is not None:
         document["overrides"] = {**document.get("overrides", {}), "header_enabled": header_enabled}
     parse_experiments(document)
@@ -52,13 +62,18 @@ def current(
 
 
 def write_current(
-    path: Path, *, treatment: str | None = None, header_enabled: bool | None = None, now: float | None = None
+    path: Path,
+    *,
+    treatment: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    header_enabled: bool | None = None,
+    now: float | None = None,
 ) -> bool:
     """Write today's copy of the experiment file, unless the one there is the same but for dates that still hold.
 
     A file that still runs is left alone, so that a restart changes no digest. Returns whether it was written.
     """
-    document = current(treatment=treatment, header_enabled=header_enabled, now=now)
+    document = current(treatment=treatment, versions=versions, header_enabled=header_enabled, now=now)
     if _still_runs(path, document, time.time() if now is None else now):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +103,11 @@ def _undated(document: dict[str, Any]) -> dict[str, Any]:
 
 def _experiments(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [experiment for layer in document["layers"] for experiment in layer.get("experiments", [])]
+
+
+def _params(document: dict[str, Any]) -> list[dict[str, Any]]:
+    arms = [arm["params"] for experiment in _experiments(document) for arm in experiment["arms"]]
+    return [*(layer["defaults"] for layer in document["layers"]), *arms]
 
 
 def main() -> None:

@@ -21,6 +21,10 @@ ServingClass = Literal["A", "B", "C", "D", "E"]
 MASKED = -1e9  # not -inf: a row of nothing but padding must stay finite
 
 
+class NegativesError(ValueError):
+    """The loss needs negatives, and the recipe draws none."""
+
+
 class Encoded(NamedTuple):
     """The state of B users, each tensor with leading dimension B, and what explains it to people."""
 

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from models.base import (
     DatasetFacts,
     Encoded,
+    NegativesError,
     Scored,
     SequentialRecommender,
     ServingClass,
@@ -162,7 +163,7 @@ class MGNM(SequentialRecommender):
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the loss summed over levels (eq 14-17), a mean over rows."""
         if batch.negatives is None:
-            raise ValueError("mgnm: the recipe must draw negatives")
+            raise NegativesError("mgnm: the recipe must draw negatives: set training.negatives")
         self._steps += 1
         q, adjacency = self._encode(batch.inputs)
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)

@@ -38,6 +38,7 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
+    NegativesError,
     Scored,
     SequentialRecommender,
     ServingClass,
@@ -417,7 +418,9 @@ class PyramidMixer(SequentialRecommender):
         if self.head is None:
             return full_softmax(self.score_all(state), batch.targets)
         if batch.negatives is None:
-            raise ValueError("pyramid_mixer: the ranking head needs a recipe that draws negatives")
+            raise NegativesError(
+                "pyramid_mixer: the ranking head needs a recipe that draws negatives: set training.negatives"
+            )
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
         rows = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
         logits = self.score(state, items.flatten(), rows).scores.view_as(items)

@@ -104,6 +104,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from models.base import NegativesError
     from training.recipe import RecipeError, load_recipe
     from training.runs import RunDirectory, RunError
     from training.train import Machine, StoppedError, train
@@ -125,6 +126,12 @@ def _train(options: argparse.Namespace) -> int:
     except StoppedError:
         print(f"\nstopped; go on with: python -m training train --resume {run.path}")
         return _STOPPED
+    except DataError:
+        run.discard()
+        raise
+    except NegativesError as error:
+        run.discard()
+        raise RecipeError(f"{options.recipe or run.path}: {error}") from None
     print(f"test: {_shown(metrics)}")
     print(f"run: {run.path}")
     return 0

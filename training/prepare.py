@@ -105,7 +105,8 @@ def load_prepared(directory: Path) -> Prepared:
     provenance = _provenance(directory)
     if provenance is None or provenance["parameters"].get("format") != FORMAT:
         raise DataError(
-            f"{directory} holds no prepared data of this version; run: python -m training prepare {directory.name}"
+            f"{directory} holds no prepared data of this version; run: python -m training prepare {directory.name} "
+            f"(your own: path/to/{directory.name}.csv)"
         )
     with np.load(directory / "interactions.npz", allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in COLUMNS}

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.catalog import MODELS
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
+
 
 class RecipeError(ValueError):
     """A recipe cannot be used; the message names the file and the key."""
@@ -72,7 +74,7 @@ class Recipe(_Section):
         config: the model's own; its keys are the fields of its config class.
     """
 
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    dataset: Annotated[str, Field(pattern=NAME_PATTERN)]
     model: str
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     config: dict[str, Any] = {}

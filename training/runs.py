@@ -65,6 +65,11 @@ class RunDirectory:
             return cls(path)
         raise RunError(f"{parent / name}: too many runs of one name")
 
+    def discard(self) -> None:
+        """Remove the directory of a run that could not begin; one that has learnt something stays."""
+        if not self.checkpoint.exists() and not self.resume.exists():
+            shutil.rmtree(self.path)
+
     def recipe(self) -> Recipe:
         """Return the recipe.
 

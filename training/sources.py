@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from training.datasets import csv_file, generated, ml100k
 from training.datasets.interactions import DataError, Interactions
 from training.datasets.locate import data_folder, locate
+from training.recipe import NAME_PATTERN
 
 
 class Source(NamedTuple):
@@ -31,6 +33,8 @@ def read_source(dataset: str, given: Path | None, out: Path) -> Source:
         return Source(dataset, generated.load(), "this is a generated catalogue: no real users or items")
     if dataset.endswith((".csv", ".csv.gz")):
         interactions = csv_file.load(Path(dataset))
+        if not re.fullmatch(NAME_PATTERN, interactions.name):
+            raise DataError(f"{dataset}: its name becomes the data set's: letters, digits, '.', '_', '-'; rename it")
         return Source(interactions.name, interactions, "")
     if dataset != ml100k.NAME:
         raise DataError(

@@ -72,3 +72,9 @@ def test_source_that_breaks_a_rule_is_refused(tmp_path: Path) -> None:
     source.write_text(text.replace("buckets: [[0, 5000]]", "buckets: [[0, 4000]]"), encoding="utf-8")
     with pytest.raises(ExperimentsError, match="cover"):
         experiments.current(source=source, now=NEXT_YEAR)
+
+
+def test_copy_names_the_versions_that_are_meant() -> None:
+    layer = experiments.current(versions={"mgnm": "3", "pyramid_mixer": "5"}, now=NEXT_YEAR)["layers"][0]
+    assert layer["defaults"]["version"] == "3"
+    assert [arm["params"].get("version") for arm in layer["experiments"][0]["arms"]] == [None, "5"]

@@ -90,7 +90,10 @@ def _columns(path: Path, header: list[str]) -> list[str]:
                 f"{path}, line 1: column {name} is missing; the header has: {', '.join(columns) or 'nothing'}"
             )
     if not any(name in columns for name in _TIMES):
-        raise DataError(f"{path}, line 1: column timestamp (seconds) or ts (milliseconds) is missing")
+        raise DataError(
+            f"{path}, line 1: column timestamp (seconds) or ts (milliseconds) is missing; "
+            f"the header has: {', '.join(columns)}"
+        )
     repeated = {name for name in columns if columns.count(name) > 1}
     if repeated:
         raise DataError(f"{path}, line 1: column {min(repeated)} stands there twice")
@@ -127,7 +130,8 @@ def _numbers(path: Path, line: int, cell: dict[str, str]) -> Callable[[str, floa
         except ValueError:
             value = -1.0
         if not 0 <= value <= high:  # nan is in no range
-            fail(path, line, column, f"{shown(cell[column])} is not a number from 0 to {high:g}")
+            hint = "; milliseconds belong in a column ts" if column == "timestamp" and value > high else ""
+            fail(path, line, column, f"{shown(cell[column])} is not a number from 0 to {high:g}{hint}")
         return value
 
     return number

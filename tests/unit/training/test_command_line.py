@@ -172,3 +172,30 @@ def test_a_complete_run_is_not_resumed(tmp_path: Path, data: Path, capsys: pytes
     _train(tmp_path, data, POPULARITY)
     assert main(["train", "--resume", str(_runs(tmp_path)[0])]) == 1
     assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_a_training_that_cannot_begin_leaves_no_run(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(tmp_path, data, POPULARITY.replace("small", "nowhere")) == 1
+    assert _train(tmp_path, data, 'dataset = "small"\nmodel = "mgnm"\n[config]\nlength = 8\n') == 1
+    assert "recipe.toml: mgnm: the recipe must draw negatives" in capsys.readouterr().err
+    assert list((tmp_path / "runs").rglob("recipe.json")) == []
+
+
+def test_a_csv_file_whose_name_no_recipe_could_hold_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my clips.csv"
+    file.write_text("user,item,timestamp\na,b,1\n")
+    assert main(["prepare", str(file), "--out", str(tmp_path / "data")]) == 1
+    assert "rename it" in capsys.readouterr().err
+
+
+def test_milliseconds_in_the_column_of_seconds_are_told_where_they_belong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "clips.csv"
+    file.write_text("user,item,timestamp\na,b,1700000000000\n")
+    assert main(["prepare", str(file), "--out", str(tmp_path / "data")]) == 1
+    assert "milliseconds belong in a column ts" in capsys.readouterr().err
