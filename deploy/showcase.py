@@ -98,6 +98,10 @@ def _ask(client: httpx.Client, user: str, candidates: list[str], headers: dict[s
     return Answer(response.json(), response.headers, milliseconds)
 
 
+def _shown_score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"  # none: popularity answered, since no model did in time
+
+
 def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titles: dict[str, str]) -> None:
     table = Table(title=f"Best {SHOWN} of {CANDIDATES} candidates", title_justify="left")
     table.add_column("#", justify="right")
@@ -108,7 +112,7 @@ def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titl
         row = [str(place + 1)]
         for answer in answers:
             item = answer.body["items"][place]
-            row += [titles.get(item["item_id"], item["item_id"]), f"{item['score']:.3f}"]
+            row += [titles.get(item["item_id"], item["item_id"]), _shown_score(item["score"])]
         table.add_row(*row)
     console.print(table)
     console.print(f"Milliseconds: median of {ASKED} answers as this client saw them, HTTP included.")
