@@ -25,7 +25,7 @@ class Breaker:
         *,
         failures: int = 3,
         cool_down_seconds: float = 0.25,
-        max_cool_down_seconds: float = 2.0,
+        max_cool_down_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = failures
