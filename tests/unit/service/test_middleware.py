@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import http_sf
@@ -221,7 +222,7 @@ async def test_who_sends_slowly_holds_no_place() -> None:
 # --- plain ASGI: what httpx cannot do
 
 
-async def call(edge: Edge, messages: list[Message] | Receive, headers: list[tuple[bytes, bytes]]) -> list[Message]:
+async def call(edge: Edge, messages: Sequence[Message] | Receive, headers: list[tuple[bytes, bytes]]) -> list[Message]:
     sent: list[Message] = []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/rank",
