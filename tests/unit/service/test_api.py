@@ -19,18 +19,6 @@ pytestmark = pytest.mark.anyio
 BEHAVIOUR = {"user_id": "u1", "item_id": "i1", "ts": NOW_MS - 1}
 
 
-@pytest.fixture(scope="module")
-def _edge() -> Edge:
-    return Edge()
-
-
-@pytest.fixture
-def edge(_edge: Edge) -> Edge:
-    _edge.reset()
-    _edge.runtime.is_draining = False
-    return _edge
-
-
 async def rank(edge: Edge, headers: dict[str, str] | None = None, **fields: Any) -> Any:
     async with edge.client() as client:
         body = {"user_id": "u1", "candidates": ["i1", "i2", "new1", "i3"], **fields}

@@ -162,17 +162,6 @@ ACCEPTED: dict[str, bytes] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def _edge() -> Edge:
-    return Edge()
-
-
-@pytest.fixture
-def edge(_edge: Edge) -> Edge:
-    _edge.reset()
-    return _edge
-
-
 @pytest.mark.parametrize("name", RANK)
 async def test_bad_ranking_gets_its_exact_answer(edge: Edge, name: str) -> None:
     body, status, field = RANK[name]

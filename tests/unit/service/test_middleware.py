@@ -45,17 +45,6 @@ REQUESTS: list[tuple[str, str, Any, int]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def _edge() -> Edge:
-    return Edge()
-
-
-@pytest.fixture
-def edge(_edge: Edge) -> Edge:
-    _edge.reset()
-    return _edge
-
-
 @pytest.mark.parametrize(("method", "path", "body", "status"), REQUESTS)
 async def test_every_answer_of_every_route_has_one_bucket_and_one_request_id(
     edge: Edge, method: str, path: str, body: Any, status: int

@@ -1,0 +1,128 @@
+"""Stored behaviours before a Redis that is frozen, killed, full, busy or absent, and callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from contract.behaviours import pack
+from service.behaviours import AppendResult, StoreUnavailable
+from tests.behaviour_store import (
+    open_store,
+    records,
+    until,
+)
+from tests.redis_server import RedisServer
+
+pytestmark = [pytest.mark.redis, pytest.mark.anyio]
+
+
+async def test_lost_script_is_sent_again(redis_server: RedisServer) -> None:
+    async with open_store(redis_server) as (store, observer):
+        await store.append({"a": records(1)})
+        redis_server.call("SCRIPT", "FLUSH")
+        assert await store.append({"a": records(2), "b": records(1)}) == {
+            "a": AppendResult(stored=1, repeated=1),
+            "b": AppendResult(stored=1),
+        }
+        assert await store.append({"a": records(3)}) == {"a": AppendResult(stored=1, repeated=2)}
+    assert not observer.errors
+
+
+async def test_full_redis_refuses_appends_and_still_answers_reads(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, _):
+        await store.append({"a": records(3)})
+        own_redis.call("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreUnavailable):
+            await store.append({"b": records(1)})
+        [stored] = await store.read(["a"])
+    assert (stored.status, len(stored.records)) == ("ok", 3)
+
+
+async def test_frozen_redis_opens_the_breaker_and_is_then_not_asked_until_a_probe_comes_back(
+    own_redis: RedisServer,
+) -> None:
+    async with open_store(own_redis, cool_down_seconds=0.05) as (store, observer):
+        await store.append({"a": records(3)})
+        own_redis.freeze()
+        statuses = [(await store.read(["a", "b"]))[0].status for _ in range(2)]
+        assert statuses == ["unavailable"] * 2
+        assert observer.breaker_open
+        asked = observer.errors["timeout"]
+        for _ in range(1000):
+            await store.read(["a"])
+        assert observer.errors["timeout"] == asked
+        with pytest.raises(StoreUnavailable):
+            await store.append({"a": records(1)})
+        own_redis.thaw()
+
+        async def back() -> bool:
+            [stored] = await store.read(["a"])
+            return stored.status == "ok" and len(stored.records) == 3
+
+        await until(back)
+    assert observer.up
+    assert not observer.breaker_open
+
+
+async def test_killed_redis_degrades_and_is_found_again_when_it_is_back(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, observer):
+        assert await store.ping()
+        own_redis.kill()
+        for _ in range(5):
+            assert [one.status for one in await store.read(["a"])] == ["unavailable"]
+        assert not await store.ping()
+        assert observer.errors["connection"] >= 2
+        own_redis.start()
+
+        async def back() -> bool:
+            return (await store.read(["a"]))[0].status == "ok"
+
+        await until(back)
+        assert await store.append({"a": records(1)}) == {"a": AppendResult(stored=1)}
+
+
+async def test_redis_that_was_never_there_is_unavailable_and_nothing_raises(own_redis: RedisServer) -> None:
+    own_redis.kill()
+    async with open_store(own_redis) as (store, _):
+        assert [one.status for one in await store.read(["a", "b"])] == ["unavailable"] * 2
+        with pytest.raises(StoreUnavailable):
+            await store.append({"a": records(1)})
+
+
+async def test_loading_or_busy_redis_is_unavailable(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, observer):
+        own_redis.call("CONFIG", "SET", "lua-time-limit", "1")
+        busy = asyncio.create_task(asyncio.to_thread(own_redis.call, "EVAL", "while true do end", "0"))
+
+        async def is_busy() -> bool:
+            return (await asyncio.to_thread(own_redis.call, "PING")).startswith(b"-BUSY")
+
+        await until(is_busy)
+        assert [one.status for one in await store.read(["a", "b"])] == ["unavailable"] * 2
+        assert observer.errors
+        own_redis.call("SCRIPT", "KILL")
+        await busy
+
+
+async def test_cancelled_reader_leaves_no_reply_to_the_next_one(redis_server: RedisServer) -> None:
+    async with open_store(redis_server) as (store, observer):
+        users = [f"user-{place}" for place in range(20)]
+        await store.append({user: records(1, first=place) for place, user in enumerate(users)})
+        rng = np.random.default_rng(3)
+
+        async def read(place: int) -> bytes:
+            return (await store.read([users[place]]))[0].records.tobytes()
+
+        for _ in range(200):
+            places = rng.integers(0, 20, 4).tolist()
+            tasks = [asyncio.create_task(read(place)) for place in places]
+            for _ in range(int(rng.integers(0, 6))):
+                await asyncio.sleep(0)
+            tasks[0].cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            for place, answer in list(zip(places, answers, strict=True))[1:]:
+                assert answer == pack(records(1, first=place))
+    assert not observer.errors
