@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from contract.assignment import Decision
 from contract.manifest import CONTRACT_VERSION
 from service import __version__, schemas, wire
 from service.behaviours import StoreUnavailable
@@ -72,7 +73,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["ranking"])
     limits = runtime.settings.limits
 
-    async def query(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> RankQuery:
+    async def query(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> tuple[RankQuery, Decision]:
         """Parse the body and decide the arm; the decision is noted before anything else can fail."""
         body = await _json_body(request, limits.max_body_bytes)
         try:
@@ -85,8 +86,9 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         forced = None
         if snapshot is not None:
             forced = backend.overrides.forced(exchange.header(_OVERRIDE), wanted.user_id, snapshot, now_ms)
-        exchange.decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
-        return RankQuery(
+        decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
+        exchange.decision = decision
+        question = RankQuery(
             request_id=exchange.request_id,
             user_id=wanted.user_id,
             candidates=wanted.candidates,
@@ -96,6 +98,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             explain=wanted.explain,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
+        return question, decision
 
     @router.post(
         "/rank", **documented(schemas.RankRequest, schemas.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
@@ -104,10 +107,8 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         """Put candidates in order for a user, best first."""
         exchange: Exchange = request.scope[EXCHANGE]
         backend = runtime.needed()
-        question = await query(request, exchange, backend, runtime.now_ms())
-        if exchange.decision is None:
-            raise InternalError
-        ranking = await backend.ranker.rank(question, exchange.decision)
+        question, decision = await query(request, exchange, backend, runtime.now_ms())
+        ranking = await backend.ranker.rank(question, decision)
         model = f"{ranking.model}@{ranking.version}"
         exchange.headers += [
             (b"x-model", model.encode()),

@@ -151,10 +151,10 @@ class FrontMiddleware:
         stands at the gate only once it is all there, so that nobody who sends slowly can hold a place.
         """
         exchange: Exchange = scope[EXCHANGE]
-        if not exchange.is_ranking:
-            return await self._run(scope, receive, send)
         try:
             self._check_length(exchange)
+            if not exchange.is_ranking:
+                return await self._run(scope, receive, send)
             body = await read_body(receive, self._max_body)
         except RankerError as error:
             return error
@@ -173,7 +173,6 @@ class FrontMiddleware:
         exchange: Exchange = scope[EXCHANGE]
         try:
             with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-                self._check_length(exchange)
                 await self._app(scope, receive, send)
         except RankerError as error:
             return error
