@@ -4,6 +4,7 @@ Gong et al., "Pyramid Mixer: Multi-dimensional Multi-period Interest Modeling fo
 2025, https://arxiv.org/abs/2506.16942. No code is public and the body of the paper was out of reach: the parts (two
 mixers in parallel, adaptive fusion, pyramid, low rank, cross-period module) are the paper's, their equations are one
 consistent reading of it, written out in docs/adr/0010-pyramid-mixer-reading.md, with every component behind a switch.
+The file is long because one paper is one file: its parts are read together, and nobody else uses them.
 
 | Part | Here |
 | --- | --- |
