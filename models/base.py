@@ -40,11 +40,29 @@ class Scored(NamedTuple):
 
 
 class TrainingBatch(NamedTuple):
-    """One step's rows: inputs by name, the item that came next (B,), and drawn negatives (B, n) where a recipe asks."""
+    """One step's rows: inputs by name, the item of each row (B,), and what is known of it.
+
+    Next-item rows: the item came next, and `negatives` (B, n) are drawn where a recipe asks. Ranking rows: the item was
+    shown, and `labels` (B,) float32 say 1 or 0.
+    """
 
     inputs: Tensors
     targets: Tensor
-    negatives: Tensor | None
+    negatives: Tensor | None = None
+    labels: Tensor | None = None
+
+
+class InteractionLog(NamedTuple):
+    """Training interactions in time order, each int64 (R,): user and item index, milliseconds since the epoch."""
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    times_ms: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls) -> InteractionLog:
+        """Return a log of nothing."""
+        return cls(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,8 @@ class DatasetFacts:
         item_popularity: float32 (I+1,), training interactions by item index.
         item_features: by field, int64 (I+1, width); width > 1 for multi-valued fields.
         cardinalities: by field, one more than the largest value.
+        log: training interactions, for models that walk the graph of users and items; they keep what they need of it
+            in buffers, since a checkpoint does not hold the log.
     """
 
     item_count: int
@@ -64,6 +84,7 @@ class DatasetFacts:
     item_popularity: NDArray[np.float32]
     item_features: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     cardinalities: dict[str, int] = field(default_factory=dict)
+    log: InteractionLog = field(default_factory=InteractionLog.empty)
 
 
 class SequentialRecommender(nn.Module):
@@ -97,6 +118,11 @@ class SequentialRecommender(nn.Module):
         rows = torch.arange(len(some), device=some.device)
         flat = self.score(state, items.repeat(len(some)), rows.repeat_interleave(len(items)))
         return flat.scores.view(len(some), -1)
+
+    def score_lists(self, state: Tensors, candidates: Tensor) -> Tensor:
+        """Score one list of candidates (B, N) per row: (B, N)."""
+        rows = torch.arange(len(candidates), device=candidates.device).repeat_interleave(candidates.shape[1])
+        return self.score(state, candidates.flatten(), rows).scores.view_as(candidates)
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the mean training loss of a batch, a scalar."""

@@ -47,7 +47,7 @@ from models.base import (
     TrainingBatch,
 )
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import SAMPLED, Sampled
+from models.objectives import SAMPLED, Sampled, objective_loss
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ class MGNM(SequentialRecommender):
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the loss summed over levels (eq 14-17), a mean over rows."""
+        if batch.labels is not None:
+            return objective_loss(self, batch, self.config.objective)
         if batch.negatives is None:
             raise NegativesError("mgnm: the recipe must draw negatives: set training.negatives")
         self._steps += 1

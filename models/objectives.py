@@ -1,4 +1,4 @@
-"""Training losses. Symbols: B rows, I items, n negatives."""
+"""Training losses, and the one way from a batch to a loss. Symbols: B rows, I items, n negatives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.base import NegativesError, SequentialRecommender, TrainingBatch
+
 Sampled = Literal["softmax", "bce", "bpr"]
+Objective = Literal["full", "softmax", "bce", "bpr"]
 
 
 def full_softmax(scores: Tensor, targets: Tensor) -> Tensor:
@@ -36,3 +39,24 @@ def bpr(logits: Tensor) -> Tensor:
 
 SAMPLED: Final[dict[Sampled, Callable[[Tensor], Tensor]]] = {"softmax": sampled_softmax, "bce": bce, "bpr": bpr}
 """Losses of lists (..., 1+n) whose first entry is the positive, by the name that recipes use."""
+
+
+def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective: Objective) -> Tensor:
+    """Return the mean loss of a batch: of labelled rows, over all items ("full"), or over the target and negatives.
+
+    Rows with labels are learnt by binary cross-entropy of the score, whatever the objective.
+
+    Raises:
+        NegativesError: the objective needs negatives, and the batch has none.
+    """
+    state = model.encode(batch.inputs).state
+    if batch.labels is not None:
+        logits = model.score_lists(state, batch.targets[:, None])[:, 0]
+        return F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+    if objective == "full":
+        return full_softmax(model.score_all(state), batch.targets)
+    if batch.negatives is None:
+        name = type(model).__name__
+        raise NegativesError(f"{name}: objective {objective!r} needs negatives: set training.negatives in the recipe")
+    items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
+    return SAMPLED[objective](model.score_lists(state, items).float()).mean()

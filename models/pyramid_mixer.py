@@ -39,18 +39,23 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
-    NegativesError,
     Scored,
     SequentialRecommender,
     ServingClass,
     Tensors,
     TrainingBatch,
 )
+from models.features import (
+    GAP_BINS,
+    RATING_BINS,
+    ItemFeature,
+    field_table,
+    gap_bins,
+    rating_bins,
+    side_columns,
+)
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import bce, full_softmax
-
-GAP_BINS = 32  # the last one begins at 2^31 seconds
-RATING_BINS = 51  # half units of a value that is stored as tenths in one byte
+from models.objectives import objective_loss
 
 
 @dataclass(frozen=True)
@@ -306,35 +311,26 @@ class Fields(nn.Module):
 
     def __init__(self, config: PyramidMixerConfig, facts: DatasetFacts) -> None:
         super().__init__()
-        missing = [name for name in config.side if name not in facts.item_features]
-        if missing:
-            raise ValueError(
-                f"pyramid_mixer: no item feature named {missing[0]!r}; there are {sorted(facts.item_features)}"
-            )
-        self.side = config.side
-        sizes = {name: facts.cardinalities[name] for name in config.side}
-        sizes |= {"rating": RATING_BINS + 1} if config.rating else {}
-        sizes |= {"gap": GAP_BINS + 1} if config.gap else {}
-        width = config.width // max(len(sizes), 1) if config.side_group else config.width
+        count = len(config.side) + config.rating + config.gap
+        width = config.width // max(count, 1) if config.side_group else config.width
         std = 1 / math.sqrt(config.width)
         self.items = item_table(facts, config.width, std)
-        self.tables = nn.ModuleDict({name: _field_table(size, width, std) for name, size in sizes.items()})
-        for name in config.side:
-            self.register_buffer(f"feature_{name}", torch.from_numpy(facts.item_features[name]).to(torch.int64))
-        self.group = nn.Linear(len(sizes) * width, config.width) if config.side_group and sizes else None
+        self.side = nn.ModuleList(ItemFeature(facts, name, width, std) for name in config.side)
+        self.rating = field_table(RATING_BINS + 1, width, std) if config.rating else None
+        self.gap = field_table(GAP_BINS + 1, width, std) if config.gap else None
+        self.group = nn.Linear(count * width, config.width) if config.side_group and count else None
         mapped = bool(config.side) and (config.out_side or config.head == "ranking")
         self.out_map = nn.Linear(len(config.side) * width, config.width, bias=False) if mapped else None
-        self.count = 1 + (1 if self.group is not None else len(sizes))
-        self.rating, self.gap = config.rating, config.gap
+        self.count = 1 + (1 if self.group is not None else count)
 
     def behaviours(self, inputs: Tensors) -> Tensor:
         """Return the fields of each behaviour side by side, (B, L, F*d)."""
         ids = inputs["items"]
-        fields = [self._feature(name, ids) for name in self.side]
-        if self.rating:
-            fields.append(self.tables["rating"](torch.clamp((inputs["values"] + 4) // 5, 0, RATING_BINS)))
-        if self.gap:
-            fields.append(self.tables["gap"](_gap_bins(ids, inputs["times"])))
+        fields = [feature(ids) for feature in self.side]
+        if self.rating is not None:
+            fields.append(self.rating(rating_bins(inputs["values"])))
+        if self.gap is not None:
+            fields.append(self.gap(gap_bins(ids, inputs["times"])))
         if self.group is not None:
             fields = [self.group(torch.cat(fields, dim=-1))]
         return torch.cat([self.items(ids), *fields], dim=-1)
@@ -343,14 +339,8 @@ class Fields(nn.Module):
         """Return the vector of each candidate, (..., d)."""
         vectors = self.items(ids)
         if self.out_map is not None:
-            vectors = vectors + self.out_map(torch.cat([self._feature(name, ids) for name in self.side], dim=-1))
+            vectors = vectors + self.out_map(torch.cat([feature(ids) for feature in self.side], dim=-1))
         return torch.as_tensor(vectors)
-
-    def _feature(self, name: str, ids: Tensor) -> Tensor:
-        """Return the mean of the embeddings of a field's values, unknown ones left out."""
-        values = self.get_buffer(f"feature_{name}")[ids]  # (..., width)
-        real = (values > 0).to(self.items.weight.dtype)[..., None]
-        return torch.as_tensor((self.tables[name](values) * real).sum(dim=-2) / real.sum(dim=-2).clamp_min(1.0))
 
 
 class PyramidMixer(SequentialRecommender):
@@ -361,7 +351,7 @@ class PyramidMixer(SequentialRecommender):
     def __init__(self, config: PyramidMixerConfig, facts: DatasetFacts) -> None:
         super().__init__()
         self.config, self.length, self.item_count = config, config.length, facts.item_count
-        self.columns = ("items", *(("times",) if config.gap else ()), *(("values",) if config.rating else ()))
+        self.columns = side_columns(rating=config.rating, gap=config.gap)
         self.fields = Fields(config, facts)
         fields, S, d = self.fields.count, config.periods, config.width
         channels = fields * d
@@ -414,18 +404,14 @@ class PyramidMixer(SequentialRecommender):
         return state["user"] @ self.fields.candidates(items).T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Full softmax at the last position (next item), or binary cross-entropy on target and negatives (ranking)."""
-        state = self.encode(batch.inputs).state
-        if self.head is None:
-            return full_softmax(self.score_all(state), batch.targets)
-        if batch.negatives is None:
-            raise NegativesError(
-                "pyramid_mixer: the ranking head needs a recipe that draws negatives: set training.negatives"
-            )
-        items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
-        rows = torch.arange(len(items), device=items.device).repeat_interleave(items.shape[1])
-        logits = self.score(state, items.flatten(), rows).scores.view_as(items)
-        return bce(logits).mean() / items.shape[1]
+        """Full softmax at the last position (next item), or binary cross-entropy of what was shown (ranking).
+
+        A ranking head that is trained on next items learns each target against its negatives.
+        """
+        if self.head is None or batch.labels is not None:
+            return objective_loss(self, batch, "full")
+        negatives = 0 if batch.negatives is None else batch.negatives.shape[1]
+        return objective_loss(self, batch, "bce") / (1 + negatives)
 
     def _pyramid(self, x: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return (B, L_s, C) and its mask (B, L_s, 1) for every scale, short period first."""
@@ -441,24 +427,3 @@ class PyramidMixer(SequentialRecommender):
                 y = layer(y, m)
             scales.append((y, m))
         return scales
-
-
-def _gap_bins(ids: Tensor, times: Tensor) -> Tensor:
-    """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first.
-
-    Counted against thresholds in whole milliseconds: a float logarithm falls on either side of a power of two by
-    provider, and a division of whole numbers is exported by way of float32, which cannot hold them.
-    """
-    before = torch.cat((torch.zeros_like(ids[:, :1]), ids[:, :-1]), dim=1)
-    earlier = torch.cat((times[:, :1], times[:, :-1]), dim=1)
-    thresholds = 1000 * (2 ** torch.arange(1, GAP_BINS, device=ids.device) - 1)  # 1, 3, 7, ... seconds
-    bins = 1 + ((times - earlier)[..., None] >= thresholds).to(torch.int64).sum(dim=-1)
-    return bins * ((ids > 0) & (before > 0)).to(torch.int64)
-
-
-def _field_table(size: int, width: int, std: float) -> nn.Embedding:
-    table = nn.Embedding(size, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=std)
-    with torch.no_grad():
-        table.weight[0] = 0.0
-    return table

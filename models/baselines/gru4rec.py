@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import full_softmax
+from models.objectives import objective_loss
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,4 @@ class GRU4Rec(SequentialRecommender):
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position."""
-        return full_softmax(self.score_all(self.encode(batch.inputs).state), batch.targets)
+        return objective_loss(self, batch, "full")

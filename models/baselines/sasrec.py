@@ -30,7 +30,7 @@ from models.base import (
     TrainingBatch,
 )
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import full_softmax
+from models.objectives import objective_loss
 
 
 @dataclass(frozen=True)
@@ -124,4 +124,4 @@ class SASRec(SequentialRecommender):
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position."""
-        return full_softmax(self.score_all(self.encode(batch.inputs).state), batch.targets)
+        return objective_loss(self, batch, "full")

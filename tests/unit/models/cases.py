@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from contract.tensors import windows
-from models.base import DatasetFacts, SequentialRecommender, Tensors
+from models.base import DatasetFacts, InteractionLog, SequentialRecommender, Tensors
 from models.catalog import MODELS
 
 ITEMS, USERS, LENGTH = 30, 10, 8
@@ -63,6 +63,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
+SLOT_BOUND = {"pyramid_mixer"}
+"""Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
+
+OVERFITTING = [
+    "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
+    "mgnm-no-projection-bpr",
+]  # fmt: skip
+"""One variant or more of every model: those that must be able to learn ten users by heart."""
+
 
 def facts() -> DatasetFacts:
     """Return the facts of the small catalogue; every item's count is its own."""
@@ -73,7 +82,10 @@ def facts() -> DatasetFacts:
     year = random.integers(0, 9, (ITEMS + 1, 1))
     popularity = random.permutation(np.arange(ITEMS + 1)).astype(np.float32)
     popularity[0] = 0
-    return DatasetFacts(ITEMS, USERS, popularity, {"genres": genres, "year": year}, {"genres": 6, "year": 9})
+    log = InteractionLog(
+        random.integers(1, USERS + 1, 60), random.integers(1, ITEMS + 1, 60), 10**12 + 10**7 * np.arange(60)
+    )
+    return DatasetFacts(ITEMS, USERS, popularity, {"genres": genres, "year": year}, {"genres": 6, "year": 9}, log)
 
 
 def build(case: str, **changes: Any) -> SequentialRecommender:
@@ -107,7 +119,9 @@ def inputs_of(model: SequentialRecommender, rows: list[dict[str, NDArray[np.int6
     starts = np.concatenate(([0], ends[:-1])).astype(np.int64)
     flat = {name: np.concatenate([row[name] for row in rows]) for name in model.columns}
     inputs = {name: torch.from_numpy(array) for name, array in windows(flat, starts, ends, model.length).items()}
-    return inputs | ({"user": torch.tensor(users)} if "user" in model.row_inputs else {})
+    newest = [int(row["times"][-1]) if len(row["times"]) else 10**12 for row in rows]
+    per_row = {"user": torch.tensor(users), "request_time": torch.tensor(newest) + 3_600_000}
+    return inputs | {name: per_row[name] for name in model.row_inputs}
 
 
 @torch.no_grad()

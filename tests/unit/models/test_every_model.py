@@ -14,6 +14,8 @@ from tests.unit.models.cases import (
     ITEMS,
     LEARNING,
     LENGTH,
+    OVERFITTING,
+    SLOT_BOUND,
     VARIANTS,
     build,
     facts,
@@ -34,6 +36,7 @@ def close(left: torch.Tensor, right: torch.Tensor) -> None:
 
 def test_every_model_of_the_catalogue_is_tested() -> None:
     assert {name for name, _ in VARIANTS.values()} == set(MODELS)
+    assert {VARIANTS[case][0] for case in OVERFITTING} == set(MODELS) - {"popularity"}
 
 
 @EVERY
@@ -112,7 +115,7 @@ def test_what_tables_and_other_columns_hold_for_padding_never_reaches_a_score(ca
     close(scores_of(model, inputs | garbage), before)
 
 
-GROWING = [case for case, (name, _) in VARIANTS.items() if name != "pyramid_mixer"]
+GROWING = [case for case, (name, _) in VARIANTS.items() if name not in SLOT_BOUND]
 
 
 def grown(case: str, more: int) -> SequentialRecommender:
@@ -128,7 +131,7 @@ def grown(case: str, more: int) -> SequentialRecommender:
 
 @pytest.mark.parametrize("case", GROWING)
 def test_padding_does_not_change_scores(case: str) -> None:
-    """Pyramid Mixer is left out: its mixing matrices are indexed by place and by length, and its pairs by parity."""
+    """Some are left out: a mixing matrix along the sequence is indexed by place and by length, a pair by parity."""
     rows = histories([0, 1, 3, LENGTH])
     shorter, longer = build(case), grown(case, 5)
     users = [0, 1, 2, 3]
@@ -160,10 +163,26 @@ def test_every_weight_that_learns_gets_a_gradient(case: str) -> None:
     assert unmoved == set()
 
 
-OVERFITTING = [
-    "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr",
-]  # fmt: skip
+@pytest.mark.parametrize("case", LEARNING)
+def test_what_was_shown_can_be_learnt_too(case: str) -> None:
+    model = build(case).train()
+    inputs = inputs_of(model, histories([LENGTH, 5, 3, 0]), [1, 2, 3, 0])
+    shown = TrainingBatch(inputs, torch.tensor([1, 2, 3, 4]), labels=torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    loss = model.loss(shown)
+    assert torch.isfinite(loss)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
+@EVERY
+def test_lists_of_candidates_score_as_each_candidate_does(case: str) -> None:
+    model = build(case)
+    lists = torch.tensor([[1, 2, 30], [4, 4, 5]])
+    with torch.no_grad():
+        state = model.encode(inputs_of(model, histories([2, LENGTH]), [1, 2])).state
+        scored = model.score_lists(state, lists)
+        flat = model.score(state, lists.flatten(), torch.tensor([0, 0, 0, 1, 1, 1])).scores
+    close(scored.flatten(), flat)
 
 
 @pytest.mark.parametrize("case", OVERFITTING)

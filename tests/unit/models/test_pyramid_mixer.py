@@ -11,14 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.base import DatasetFacts
 from models.catalog import MODELS
-from models.pyramid_mixer import (
-    CrossBehaviour,
-    Halving,
-    LowRank,
-    PyramidMixer,
-    PyramidMixerConfig,
-    _gap_bins,
-)
+from models.features import gap_bins
+from models.pyramid_mixer import CrossBehaviour, Halving, LowRank, PyramidMixer, PyramidMixerConfig
 from tests.unit.models.cases import LENGTH, build, histories, inputs_of, scores_of
 
 
@@ -123,12 +117,12 @@ def test_window_pyramid_reads_only_the_newest_behaviours_at_the_short_scale() ->
 def test_time_gaps_fall_into_bins_of_doubling_width(seconds: int, expected: int) -> None:
     ids = torch.tensor([[0, 4, 5]])
     times = torch.tensor([[0, 10**12, 10**12 + 1000 * seconds + 999]])
-    assert _gap_bins(ids, times).tolist() == [[0, 0, expected]]
+    assert gap_bins(ids, times).tolist() == [[0, 0, expected]]
 
 
 def test_a_clock_that_runs_backwards_and_a_gap_of_a_century_stay_in_the_table() -> None:
     ids = torch.tensor([[1, 2, 3]])
-    assert _gap_bins(ids, torch.tensor([[10**12, 10**11, 10**14]])).tolist() == [[0, 1, 32]]
+    assert gap_bins(ids, torch.tensor([[10**12, 10**11, 10**14]])).tolist() == [[0, 1, 32]]
 
 
 def test_ratings_and_gaps_change_scores_where_they_are_fields() -> None:
@@ -144,8 +138,9 @@ def test_out_side_gives_items_of_one_kind_a_common_part() -> None:
     assert isinstance(model, PyramidMixer)
     with torch.no_grad():
         model.fields.items.weight.zero_()
-        for name in ("genres", "year"):
-            model.fields.get_buffer(f"feature_{name}")[7] = model.fields.get_buffer(f"feature_{name}")[3]
+        for feature in model.fields.side:
+            codes = feature.get_buffer("codes")
+            codes[7] = codes[3]
     vectors = model.fields.candidates(torch.tensor([3, 7]))
     torch.testing.assert_close(vectors[0], vectors[1])
     assert vectors[0].abs().sum() > 0

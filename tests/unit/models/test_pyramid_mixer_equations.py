@@ -55,7 +55,7 @@ class Weights:
 
 
 def side_vector(w: Weights, name: str, item: int) -> Array:
-    table = w[f"fields.tables.{name}.weight"]
+    table = w[f"fields.side.{w.config.side.index(name)}.table.weight"]
     values = [value for value in facts().item_features[name][item] if value > 0]
     return np.asarray(np.mean([table[value] for value in values], axis=0) if values else np.zeros(table.shape[1]))
 
@@ -65,10 +65,10 @@ def behaviour(w: Weights, row: Row, t: int) -> Array:
     item = int(row["items"][t])
     fields = [side_vector(w, name, item) for name in w.config.side]
     if w.config.rating:
-        fields.append(w["fields.tables.rating.weight"][int(row["values"][t]) // 5])
+        fields.append(w["fields.rating.weight"][int(row["values"][t]) // 5])
     if w.config.gap:
         seconds = (int(row["times"][t]) - int(row["times"][t - 1])) // 1000 if t else -1
-        fields.append(w["fields.tables.gap.weight"][(seconds + 1).bit_length()])
+        fields.append(w["fields.gap.weight"][(seconds + 1).bit_length()])
     if w.has("fields.group"):
         fields = [w.linear("fields.group", np.concatenate(fields))]
     return np.concatenate([w["fields.items.weight"][item], *fields])
@@ -182,8 +182,9 @@ def test_scores_and_period_weights_equal_the_slow_equations(case: str) -> None:
             if weight.requires_grad:
                 weight.add_(0.2 * torch.randn(weight.shape))
         model.fields.items.weight[0] = 0
-        for table in model.fields.tables.values():
-            table.get_parameter("weight")[0] = 0
+        for layer in model.fields.modules():
+            if isinstance(layer, torch.nn.Embedding):
+                layer.weight[0] = 0
     rows = histories([1, 2, 5, LENGTH, LENGTH + 3], seed=2)
     inputs = inputs_of(model, rows, [0] * len(rows))
     fast = scores_of(model, inputs).numpy()

@@ -1,0 +1,98 @@
+"""The frame that five baselines of MGNM's table share: behaviour vectors, masked attention, and the scoring network.
+
+It is the frame of the deeprec models of https://github.com/recommenders-team/recommenders (Caser, A2SVD, GRU4Rec,
+SLi-Rec) and of SURGE, https://github.com/tsinghua-fib-lab/SIGIR21-SURGE. Written from their description; nothing is
+copied. Departures, for all five:
+- padding stands on the left and is masked wherever the originals let padded rows in (their attention has no mask);
+- the scoring network has an item bias that may start at log popularity;
+- negatives and loss are the recipe's (theirs: softmax over 1 + 4 targets of other rows of the same batch).
+
+Symbols: B rows, T length, e width of a behaviour vector, M flat candidates, h hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base import MASKED, DatasetFacts
+from models.features import ItemFeature
+from models.layers import Dropout, item_table
+
+
+class BehaviourVectors(nn.Module):
+    """e = [item; categories]: the vector of a behaviour and of a candidate alike.
+
+    Args:
+        facts: the data set's.
+        width: of the item part.
+        side: item features that serve as categories, each `side_width` wide; none leaves the item part alone.
+        side_width: of each category part.
+    """
+
+    def __init__(self, facts: DatasetFacts, width: int, side: Sequence[str], side_width: int) -> None:
+        super().__init__()
+        self.items = item_table(facts, width, 0.1)
+        self.side = nn.ModuleList(ItemFeature(facts, name, side_width, 0.1) for name in side)
+        self.width = width + len(side) * side_width
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map item indices (...) to (..., e); padding has zeros."""
+        parts = [self.items(ids), *(feature(ids) for feature in self.side)]
+        return torch.cat(parts, dim=-1)
+
+
+class ScoringNetwork(nn.Module):
+    """MLP(100, 64) on [user part; candidate part] to one logit, its first layer split so that the user's share is once.
+
+    W [u; x] = W_u u + W_x x: `user` runs in `encode`, the rest in `score`. Batch normalisation on each hidden layer, as
+    in the frame; in evaluation it is a fixed affine map, so no row depends on another.
+    """
+
+    def __init__(self, user: int, candidate: int, hidden: tuple[int, int] = (100, 64), dropout: float = 0.0) -> None:
+        super().__init__()
+        self.user = nn.Linear(user, hidden[0])
+        self.candidate = nn.Linear(candidate, hidden[0], bias=False)
+        self.norm_first, self.norm_second = nn.BatchNorm1d(hidden[0]), nn.BatchNorm1d(hidden[1])
+        self.second, self.out = nn.Linear(*hidden), nn.Linear(hidden[1], 1)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, user: Tensor, candidate: Tensor) -> Tensor:
+        """Return logits (M,) of users' shares (M, 100), made by `self.user`, and candidate parts (M, candidate)."""
+        x = self.dropout(F.relu(self.norm_first(user + self.candidate(candidate))))
+        x = self.dropout(F.relu(self.norm_second(self.second(x))))
+        return torch.as_tensor(self.out(x).squeeze(-1))
+
+
+class PairAttention(nn.Module):
+    """Weights over positions by FCN(80, 40, 1) on [a; q; a - q; a (x) q], with a = x M: positions x against a query q.
+
+    The first layer is split: W [a; q; a-q; a(x)q] = (Wa + Wd) a + (Wq - Wd) q + Wm (a (x) q). `keys` computes the first
+    term once per user; the second and third belong to the query.
+    """
+
+    def __init__(self, keys: int, query: int, hidden: tuple[int, int] = (80, 40)) -> None:
+        super().__init__()
+        self.map = nn.Linear(keys, query, bias=False)
+        self.of_key = nn.Linear(query, hidden[0])
+        self.of_query = nn.Linear(query, hidden[0], bias=False)
+        self.of_product = nn.Linear(query, hidden[0], bias=False)
+        self.second, self.out = nn.Linear(*hidden), nn.Linear(hidden[1], 1)
+
+    def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a (..., T, query) and its share of the first layer (..., T, 80) for positions x (..., T, keys)."""
+        a = self.map(x)
+        return a, self.of_key(a)
+
+    def logits(self, a: Tensor, share: Tensor, query: Tensor) -> Tensor:
+        """Return logits (..., T) of positions against one query (..., query) each."""
+        first = share + self.of_query(query)[..., None, :] + self.of_product(a * query[..., None, :])
+        return torch.as_tensor(self.out(F.relu(self.second(F.relu(first)))).squeeze(-1))
+
+
+def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return softmax over the last axis of real positions (mask 1); rows without any are zeros."""
+    return (logits + (1 - mask) * MASKED).softmax(dim=-1) * mask

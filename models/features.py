@@ -1,0 +1,116 @@
+"""Side information: what is known of an item or of a behaviour beside the item's id, as vectors.
+
+Symbols: B rows, T length, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from contract.tensors import SequenceColumn
+from models.base import DatasetFacts, Tensors
+
+GAP_BINS: Final = 32  # the last one begins at 2^31 seconds
+RATING_BINS: Final = 51  # half units of a value that is stored as tenths in one byte
+
+
+def field_table(size: int, width: int, std: float) -> nn.Embedding:
+    """Return a table (size, width), normal with this deviation; the row of 0, unknown, is zero and stays so."""
+    table = nn.Embedding(size, width, padding_idx=0)
+    nn.init.normal_(table.weight, std=std)
+    with torch.no_grad():
+        table.weight[0] = 0.0
+    return table
+
+
+class ItemFeature(nn.Module):
+    """One feature of items, by item index: the mean of the vectors of its values, unknown ones left out.
+
+    Raises:
+        ValueError: the data set has no feature of this name.
+    """
+
+    def __init__(self, facts: DatasetFacts, name: str, width: int, std: float) -> None:
+        super().__init__()
+        if name not in facts.item_features:
+            raise ValueError(f"side: no item feature named {name!r}; there are {sorted(facts.item_features)}")
+        self.table = field_table(facts.cardinalities[name], width, std)
+        self.register_buffer("codes", torch.from_numpy(facts.item_features[name]).to(torch.int64))
+
+    codes: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map item indices (...) to vectors (..., width); an item without a value has zeros."""
+        values = self.codes[ids]  # (..., values)
+        real = (values > 0).to(self.table.weight.dtype)[..., None]
+        return torch.as_tensor((self.table(values) * real).sum(dim=-2) / real.sum(dim=-2).clamp_min(1.0))
+
+
+class SideInformation(nn.Module):
+    """All side information of a behaviour in one d-wide vector, and that of a candidate in another.
+
+    Args:
+        facts: the data set's.
+        width: d.
+        side: item features.
+        rating: whether the behaviour's value is read.
+        gap: whether the logarithm of the time since the behaviour before is read.
+        candidates: whether candidates have a vector too (of the item features alone: a candidate has no behaviour).
+    """
+
+    def __init__(
+        self, facts: DatasetFacts, width: int, side: Sequence[str], *, rating: bool, gap: bool, candidates: bool
+    ) -> None:
+        super().__init__()
+        fields = len(side) + rating + gap
+        if not fields:
+            raise ValueError("side information: name at least one of side, rating, gap")
+        own, std = width // fields, width**-0.5
+        self.side = nn.ModuleList(ItemFeature(facts, name, own, std) for name in side)
+        self.rating = field_table(RATING_BINS + 1, own, std) if rating else None
+        self.gap = field_table(GAP_BINS + 1, own, std) if gap else None
+        self.group = nn.Linear(fields * own, width)
+        self.out = nn.Linear(len(side) * own, width, bias=False) if candidates and side else None
+
+    def behaviours(self, inputs: Tensors) -> Tensor:
+        """Return the vector of each behaviour, (B, T, d)."""
+        ids = inputs["items"]
+        fields = [feature(ids) for feature in self.side]
+        if self.rating is not None:
+            fields.append(self.rating(rating_bins(inputs["values"])))
+        if self.gap is not None:
+            fields.append(self.gap(gap_bins(ids, inputs["times"])))
+        return torch.as_tensor(self.group(torch.cat(fields, dim=-1)))
+
+    def candidates(self, ids: Tensor) -> Tensor | None:
+        """Return the vector of each candidate, (..., d), to be added to its id's; None where there is none."""
+        if self.out is None:
+            return None
+        return torch.as_tensor(self.out(torch.cat([feature(ids) for feature in self.side], dim=-1)))
+
+
+def side_columns(*, rating: bool, gap: bool) -> tuple[SequenceColumn, ...]:
+    """Return the behaviour columns that side information reads, `items` first."""
+    return ("items", *(("times",) if gap else ()), *(("values",) if rating else ()))
+
+
+def rating_bins(values: Tensor) -> Tensor:
+    """Return half units of values stored as tenths, at most 51; 0 where there is no value."""
+    return torch.clamp((values + 4) // 5, 0, RATING_BINS)
+
+
+def gap_bins(ids: Tensor, times: Tensor) -> Tensor:
+    """Return 1 + floor(log2(1 + seconds since the behaviour before)), at most 32; 0 on padding and for the first.
+
+    Counted against thresholds in whole milliseconds: a float logarithm falls on either side of a power of two by
+    provider, and a division of whole numbers is exported by way of float32, which cannot hold them.
+    """
+    before = torch.cat((torch.zeros_like(ids[:, :1]), ids[:, :-1]), dim=1)
+    earlier = torch.cat((times[:, :1], times[:, :-1]), dim=1)
+    thresholds = 1000 * (2 ** torch.arange(1, GAP_BINS, device=ids.device) - 1)  # 1, 3, 7, ... seconds
+    bins = 1 + ((times - earlier)[..., None] >= thresholds).to(torch.int64).sum(dim=-1)
+    return bins * ((ids > 0) & (before > 0)).to(torch.int64)
