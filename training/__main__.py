@@ -77,6 +77,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("directories", type=Path, nargs="+", metavar="RUN", help="run directories; seeds are grouped")
     command.add_argument("--part", choices=("test", "valid"), default="test", help="which queries (default test)")
+    command.add_argument("--view", default="", help="pop100, uni100, pool; default: the main one")
     command.set_defaults(run=_compare)
 
 
@@ -150,7 +151,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from training.compare import compare
 
-    compare([Path(path) for path in options.directories], options.part, Console(highlight=False))
+    compare([Path(path) for path in options.directories], options.part, Console(highlight=False), options.view)
     return 0
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluate import METRICS
 from training.metrics import Floats
 from training.runs import RunDirectory, RunError
 
@@ -25,7 +24,12 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class System:
-    """The runs of one model and recipe, by metric: one mean per seed, and one value per user over all seeds."""
+    """The runs of one model and recipe.
+
+    Attributes:
+        by_seed: by metric (`view.metric` where it is not of the main view), one mean per seed.
+        by_user: by metric, one value per user over all seeds; metrics that are no plain mean over users have none.
+    """
 
     name: str
     seeds: list[int]
@@ -34,16 +38,25 @@ class System:
     seconds: float
 
 
-def compare(paths: list[Path], part: str, console: Console) -> list[System]:
+def compare(paths: list[Path], part: str, console: Console, view: str = "") -> list[System]:
     """Print the tables of some runs, the first one's system being what the others are held against.
+
+    Args:
+        paths: run directories.
+        part: valid or test.
+        console: where they are shown.
+        view: of training.evaluate; the main one by default.
 
     Raises:
         RunError: a run is incomplete, or the runs were not judged on the same queries.
     """
     systems = read_systems([RunDirectory(path) for path in paths], part)
-    console.print(_means(systems, part))
+    metrics = [name for name in systems[0].by_seed if name.rpartition(".")[0] == view]
+    if not metrics:
+        raise RunError(f"these runs have no view {view!r}")
+    console.print(_means(systems, part, metrics))
     if len(systems) > 1:
-        console.print(_differences(systems))
+        console.print(_differences(systems, metrics))
     return systems
 
 
@@ -63,7 +76,7 @@ def read_systems(runs: list[RunDirectory], part: str) -> list[System]:
         raise RunError("these runs were judged on different data or by different protocols; they cannot be compared")
     models = [model for model, _ in groups]
     names = [model if models.count(model) == 1 else f"{model} {digest[:6]}" for model, digest in groups]
-    return [_system(name, members, part) for name, members in zip(names, groups.values(), strict=True)]
+    return [system_of(name, members, part) for name, members in zip(names, groups.values(), strict=True)]
 
 
 def interval(
@@ -77,18 +90,44 @@ def interval(
     return float(difference.mean()), float(low), float(high)
 
 
-def _system(name: str, members: list[tuple[RunDirectory, dict[str, Any]]], part: str) -> System:
-    queries = [run.per_query(part) for run, _ in members]
+def system_of(name: str, members: list[tuple[RunDirectory, dict[str, Any]]], part: str) -> System:
+    """Return one system from its runs and their run.json."""
+    means = [run.metrics()[part] for run, _ in members]
+    queries = [per_user_means(run.per_query(part)) for run, _ in members]
     return System(
         name,
         [int(facts["seed"]) for _, facts in members],
-        {metric: np.array([one[metric].mean() for one in queries]) for metric in METRICS},
-        {
-            metric: np.mean([_per_user(one[metric], one["user"].astype(np.int64)) for one in queries], axis=0)
-            for metric in METRICS
-        },
+        {metric: np.array([one[metric] for one in means]) for metric in means[0]},
+        {metric: np.mean([one[metric] for one in queries], axis=0) for metric in queries[0]},
         float(np.mean([facts["duration_seconds"] for _, facts in members])),
     )
+
+
+def per_user_means(columns: dict[str, Floats]) -> dict[str, Floats]:
+    """Return each user's mean over his queries, of the metrics that are plain means; users in the order of indices."""
+    return {metric: _by_user(columns, metric) for metric in _plain(columns)}
+
+
+def _plain(columns: dict[str, Floats]) -> list[str]:
+    """Return the metrics that are plain means over queries."""
+    metrics = [name for name in columns if _own(name) != "user" and "weight." not in name]
+    return [name for name in metrics if _beside(name, f"weight.{_own(name)}") not in columns]
+
+
+def _by_user(columns: dict[str, Floats], metric: str) -> Floats:
+    values, users = columns[metric], columns[_beside(metric, "user")].astype(np.int64)
+    defined = ~np.isnan(values)
+    return _per_user(values[defined], users[defined])
+
+
+def _own(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _beside(metric: str, column: str) -> str:
+    """Return the name of another column of a metric's view."""
+    view, dot, _ = metric.rpartition(".")
+    return f"{view}{dot}{column}"
 
 
 def _per_user(values: Floats, users: NDArray[np.int64]) -> Floats:
@@ -97,15 +136,15 @@ def _per_user(values: Floats, users: NDArray[np.int64]) -> Floats:
     return np.asarray(means[counts > 0], dtype=np.float64)
 
 
-def _means(systems: list[System], part: str) -> Table:
+def _means(systems: list[System], part: str, metrics: list[str]) -> Table:
     table = Table(title=f"{part}, mean over seeds", title_justify="left")
     table.add_column("system")
     table.add_column("seeds", justify="right")
-    for metric in METRICS:
+    for metric in metrics:
         table.add_column(metric.upper(), justify="right")
     table.add_column("seconds", justify="right")
     for one in systems:
-        cells = [_spread(one.by_seed[metric]) for metric in METRICS]
+        cells = [_spread(one.by_seed[metric]) for metric in metrics]
         table.add_row(one.name, str(len(one.seeds)), *cells, f"{one.seconds:.0f}")
     return table
 
@@ -114,7 +153,7 @@ def _spread(values: Floats) -> str:
     return f"{values.mean():.4f}" + (f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else "")
 
 
-def _differences(systems: list[System]) -> Table:
+def _differences(systems: list[System], metrics: list[str]) -> Table:
     reference = systems[0]
     table = Table(title=f"minus {reference.name}, paired by user", title_justify="left")
     table.add_column("system")
@@ -122,7 +161,7 @@ def _differences(systems: list[System]) -> Table:
     for name in ("difference", "95% from", "to"):
         table.add_column(name, justify="right")
     for one in systems[1:]:
-        for place, metric in enumerate(METRICS):
+        for place, metric in enumerate(name for name in metrics if name in reference.by_user):
             found = interval(one.by_user[metric], reference.by_user[metric])
             table.add_row("" if place else one.name, metric.upper(), *(f"{value:+.4f}" for value in found))
     return table

@@ -29,7 +29,7 @@ class Epoch:
 
     epoch: int
     loss: float
-    valid_ndcg: float
+    valid_score: float
     best: bool
     rows_per_second: float
 
@@ -67,7 +67,7 @@ class Fit:
         loader: of training rows.
         recipe: how it learns.
         seed: of all randomness.
-        validate: returns NDCG@10 on validation; called in evaluation mode.
+        validate: returns what chooses the model, on validation; called in evaluation mode.
         keep: is called when the model is the best so far.
         log: is called with all epochs after each.
         resume: file that holds the state after the last epoch; read if it exists.
@@ -129,7 +129,7 @@ class Fit:
     def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
         self.progress.epochs.append(epoch)
         if epoch.best:
-            self.progress.best_epoch, self.progress.best_score = epoch.epoch, epoch.valid_ndcg
+            self.progress.best_epoch, self.progress.best_score = epoch.epoch, epoch.valid_score
             self._keep()
         self._log(self.progress.epochs)
         self._save()
@@ -196,7 +196,6 @@ class Fit:
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """Return the batch on a device; itself where it is there already."""
-    negatives = None if batch.negatives is None else batch.negatives.to(device)
-    return TrainingBatch(
-        {name: tensor.to(device) for name, tensor in batch.inputs.items()}, batch.targets.to(device), negatives
-    )
+    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    negatives, labels = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels))
+    return TrainingBatch(inputs, batch.targets.to(device), negatives, labels)

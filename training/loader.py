@@ -18,7 +18,7 @@ from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.prepare import Prepared
 from training.recipe import Recipe
 from training.sampling import uniform_negatives
-from training.split import Rows, training_mask
+from training.split import Rows, training_log
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
 """Columns of prepared data by the names of contract.tensors."""
@@ -30,26 +30,30 @@ class Loader:
     def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows) -> None:
         self._rows, self._spec = rows, spec
         self._columns: dict[str, NDArray[np.int64]] = {name: prepared.columns[_SOURCES[name]] for name in spec.columns}
-        self._items, self._times = prepared.columns["items"], prepared.columns["times_ms"]
         self._item_count = len(prepared.items)
 
     def __len__(self) -> int:
         """Return N."""
-        return len(self._rows.targets)
+        return len(self._rows.items)
 
     def inputs(self, chosen: NDArray[np.int64]) -> Arrays:
         """Return the inputs that the spec names, for chosen rows (B,)."""
-        starts, stops = self._rows.starts[chosen], self._rows.targets[chosen]
+        starts, stops = self._rows.starts[chosen], self._rows.stops[chosen]
         arrays = windows(self._columns, starts, stops, self._spec.length)
         if "user" in self._spec.row_inputs:
             arrays["user"] = self._rows.users[chosen] + 1
         if "request_time" in self._spec.row_inputs:
-            arrays["request_time"] = self._times[stops]
+            arrays["request_time"] = self._rows.times_ms[chosen]
         return arrays
 
     def targets(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the item that came next, for chosen rows (B,)."""
-        return self._items[self._rows.targets[chosen]]
+        """Return the item that came next or was shown, for chosen rows (B,)."""
+        return self._rows.items[chosen]
+
+    def labels(self) -> NDArray[np.float32]:
+        """Return what came of every item that was shown, (N,)."""
+        assert self._rows.labels is not None
+        return self._rows.labels
 
     def users(self) -> NDArray[np.int64]:
         """Return the user of every row, (N,), from 0."""
@@ -78,7 +82,8 @@ class Loader:
             if negatives:
                 excluded = np.concatenate((inputs["items"], targets[:, None]), axis=1)
                 drawn = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, negatives))
-            yield TrainingBatch(as_tensors(inputs), torch.from_numpy(targets), drawn)
+            labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
+            yield TrainingBatch(as_tensors(inputs), torch.from_numpy(targets), drawn, labels)
 
 
 def as_tensors(arrays: Arrays) -> dict[str, Tensor]:
@@ -93,8 +98,8 @@ def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
 
 def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
     """Return what a model's shape and start depend on; popularity counts training interactions alone."""
-    learnt = prepared.columns["items"][training_mask(prepared.user_starts, recipe.split.held)]
-    counts = np.bincount(learnt, minlength=len(prepared.items) + 1).astype(np.float32)
+    log = training_log(prepared, recipe.split.protocol, recipe.split.held)
+    counts = np.bincount(log.items, minlength=len(prepared.items) + 1).astype(np.float32)
     return DatasetFacts(
-        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities)
+        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log
     )

@@ -7,6 +7,8 @@ earn what a random order would. A score that is not a finite number fails the ru
 
 from __future__ import annotations
 
+from math import comb, log2
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,3 +92,33 @@ def gauc(rows: Counts, areas: Floats) -> float:
     """Return the mean of the users' AUC weighted by their rows, of those that have one."""
     defined = ~np.isnan(areas)
     return float(np.average(areas[defined], weights=rows[defined])) if bool(defined.any()) else float("nan")
+
+
+def list_auc(g: Counts, e: Counts, negatives: int) -> Floats:
+    """Return the AUC of lists of one positive and `negatives`: the share that scores less, ties one half."""
+    return np.asarray(1 - (g + e / 2) / max(negatives, 1), dtype=np.float64)
+
+
+def best_of_many(
+    positives: NDArray[np.floating], negatives: NDArray[np.floating], k: int
+) -> tuple[float, float, float]:
+    """Return the expected NDCG@k, HIT@k and MRR@k of one list in which only the first of several positives counts.
+
+    Where t entries share the best positive's score and p of them are positives, the first positive's place among them
+    is j with probability C(t-j, p-1) / C(t, p).
+
+    Raises:
+        MetricsError: a score is NaN or infinite.
+    """
+    if not (bool(np.isfinite(positives).all()) and bool(np.isfinite(negatives).all())):
+        raise MetricsError("some scores are no finite numbers")
+    best = positives.max()
+    g, p = int((negatives > best).sum()), int((positives == best).sum())
+    t = p + int((negatives == best).sum())
+    places = range(1, min(t - p + 1, k - g) + 1)
+    chances = [(g + j, comb(t - j, p - 1) / comb(t, p)) for j in places]
+    return (
+        sum(chance / log2(rank + 1) for rank, chance in chances),
+        sum(chance for _, chance in chances),
+        sum(chance / rank for rank, chance in chances),
+    )

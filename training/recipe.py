@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.catalog import MODELS
+from training.split import Protocol
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
 
@@ -23,13 +24,21 @@ class _Section(BaseModel):
 
 
 class SplitRecipe(_Section):
-    """How interactions are split.
+    """How queries are split and judged: training/split.py, training/evaluate.py.
 
     Attributes:
-        held: last interactions of each user for test, and as many before them for validation.
+        protocol: leave_last_out, time, or impressions.
+        held: last interactions of each user for test, and as many before them for validation (leave_last_out).
+        valid_queries: validation queries that choose the epoch, a fixed sample; 0 = all (time).
+        valid_negatives: stored negatives of each that are used then; 0 = all (time).
+        test_users: users whose test queries are judged, a fixed sample; 0 = all.
     """
 
+    protocol: Protocol = "leave_last_out"
     held: Annotated[int, Field(ge=1, le=50)] = 1
+    valid_queries: Annotated[int, Field(ge=0)] = 0
+    valid_negatives: Annotated[int, Field(ge=0)] = 0
+    test_users: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainingRecipe(_Section):
@@ -46,7 +55,7 @@ class TrainingRecipe(_Section):
         weight_decay: decoupled (AdamW).
         clip: largest norm of the gradient; 0 = none.
         negatives: drawn per row; 0 where the model's loss needs none.
-        patience: epochs without a better validation NDCG@10 before it stops; 0 = never.
+        patience: epochs without a better validation score before it stops; 0 = never.
         precision: of the forward pass in training; bfloat16 pays where the processor has it.
     """
 

@@ -17,7 +17,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,17 +25,23 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contract.tensors import SequenceSpec
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
-from training.evaluate import means
+from training.evaluate import Views, means
 from training.fit import Epoch
 from training.metrics import Floats
 from training.prepare import Prepared
 from training.recipe import Recipe, parse_recipe
+from training.split import Part, Protocol
 
-PROTOCOL: Final = "full ranking over all items, history items included; expected metrics under ties"
+_PROTOCOLS: Final[dict[Protocol, str]] = {
+    "leave_last_out": "leave the last {held} out; full ranking over all items, history items included",
+    "time": "time split 70/10/20 over instances; 1,000 stored uniform negatives each",
+    "impressions": "time split 70/10/20 over impressions; what was shown, and whether it was viewed long",
+}
 
 
 class RunError(ValueError):
@@ -105,13 +111,18 @@ class RunDirectory:
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
         (self.path / "log.jsonl").write_text(lines, encoding="utf-8")
 
-    def write_metrics(self, recipe: Recipe, metrics: dict[str, dict[str, Floats]], users: dict[str, Any]) -> None:
-        """Write means, and per query the metrics and the user (from 0), of `valid` and `test`."""
-        document: dict[str, Any] = {part: means(values) for part, values in metrics.items()}
-        document["queries"] = {part: len(users[part]) for part in metrics}
-        document["protocol"] = f"leave the last {recipe.split.held} out; {PROTOCOL}"
-        arrays = {f"{part}.{name}": column for part, values in metrics.items() for name, column in values.items()}
-        arrays |= {f"{part}.user": users[part] for part in metrics}
+    def write_metrics(self, recipe: Recipe, parts: Mapping[Part, Views]) -> None:
+        """Write means, and per query the metrics and the user (from 0); see training.evaluate."""
+        document: dict[str, Any] = {part: means(views) for part, views in parts.items()}
+        document["queries"] = {part: len(views[""].users) for part, views in parts.items()}
+        document["protocol"] = protocol(recipe)
+        arrays: dict[str, NDArray[Any]] = {}
+        for part, views in parts.items():
+            for name, view in views.items():
+                prefix = f"{part}.{name}." if name else f"{part}."
+                arrays[f"{prefix}user"] = view.users
+                arrays |= {f"{prefix}{metric}": values for metric, values in view.values.items()}
+                arrays |= {f"{prefix}weight.{metric}": values for metric, values in view.weights.items()}
         np.savez_compressed(self.path / "per_query.npz", **arrays)  # type: ignore[arg-type]
         _write_json(self.path / "metrics.json", document)
 
@@ -175,6 +186,13 @@ class RunDirectory:
         except (OSError, ValueError):
             raise RunError(f"{self.path} has no {name}: {advice} {self.path}") from None
         return dict(document)
+
+
+def protocol(recipe: Recipe) -> str:
+    """Return in words how a run is judged: runs that differ in it cannot be compared."""
+    words = _PROTOCOLS[recipe.split.protocol].format(held=recipe.split.held)
+    sample = f"; test queries of {recipe.split.test_users:,} users" if recipe.split.test_users else ""
+    return f"{words}{sample}; expected metrics under ties"
 
 
 def environment() -> dict[str, Any]:

@@ -1,24 +1,54 @@
-"""Which interactions are learnt from, which choose the model, and which judge it; by time order inside each user."""
+"""Which queries are learnt from, which choose the model, and which judge it.
+
+| Protocol | Queries | Split |
+| --- | --- | --- |
+| leave_last_out | every interaction but a user's first | per user: the last `held` test, the `held` before validation |
+| time | every interaction that has a history | over all, by time: 70% training, 10% validation, 20% test |
+| impressions | every item that was shown, with what came of it | as time |
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.base import InteractionLog
+from training.prepare import Prepared
+
+Protocol = Literal["leave_last_out", "time", "impressions"]
+Part = Literal["train", "valid", "test"]
+
+TRAIN_SHARE: Final = 0.7
+TEST_SHARE: Final = 0.2
+"""Of all queries in time order; what lies between is validation."""
+
 Places = NDArray[np.int64]
 
 
-class Rows(NamedTuple):
-    """Queries: user k's interactions from `starts` up to, not including, `targets` are known; the one there comes next.
+class SplitError(ValueError):
+    """The data cannot be split this way; the message says why."""
 
-    Each (N,); places in the flat columns of the prepared data.
+
+class Rows(NamedTuple):
+    """Queries: user k's interactions from `starts` up to, not including, `stops` are known; the item is judged.
+
+    Each (N,); starts and stops are places in the flat columns of the prepared data.
     """
 
     users: Places  # place in user_starts, from 0
     starts: Places
-    targets: Places
+    stops: Places
+    items: Places  # what came next, or what was shown
+    times_ms: Places  # of the request
+    labels: NDArray[np.float32] | None = None  # of what was shown: 1 or 0
+
+    def take(self, chosen: Places) -> Rows:
+        """Return some of the rows."""
+        labels = None if self.labels is None else self.labels[chosen]
+        users, starts, stops, items, times_ms = (column[chosen] for column in self[:5])
+        return Rows(users, starts, stops, items, times_ms, labels)
 
 
 class Split(NamedTuple):
@@ -29,29 +59,103 @@ class Split(NamedTuple):
     test: Rows
 
 
-def leave_last_out(user_starts: Places, held: int = 1) -> Split:
+def split(prepared: Prepared, protocol: Protocol, held: int = 1) -> Split:
+    """Split prepared data.
+
+    Raises:
+        SplitError: the data have no times, or no impressions, that the protocol needs.
+    """
+    if protocol == "leave_last_out":
+        return leave_last_out(prepared, held)
+    if not prepared.has_times:
+        raise SplitError(f"{prepared.directory.name} has no times: protocol {protocol!r} cannot be used")
+    rows = instances(prepared) if protocol == "time" else impressions(prepared)
+    train, test = _cuts(len(rows.users))
+    places = np.arange(len(rows.users))
+    return Split(rows.take(places[:train]), rows.take(places[train:test]), rows.take(places[test:]))
+
+
+def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
     """Split each user's interactions: the last `held` are test, the `held` before them validation, the rest training.
 
     One row per prefix: every interaction but a user's first is the target of one row. held=1 is leave-one-out; held=5
     judges on five times the queries, with half the standard error, which suits ablations.
     """
-    first, last = user_starts[:-1], user_starts[1:]
+    first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
     begin = np.minimum(first + 1, last)  # a target needs a history
     test, valid = np.maximum(last - held, begin), np.maximum(last - 2 * held, begin)
-    return Split(_rows(first, begin, valid), _rows(first, valid, test), _rows(first, test, last))
+    ranges = ((begin, valid), (valid, test), (test, last))
+    return Split(*(_targets(prepared, _flat(begin, end)) for begin, end in ranges))
 
 
-def training_mask(user_starts: Places, held: int = 1) -> NDArray[np.bool_]:
-    """Return which interactions (R,) belong to training; a user's first one does, though no row has it as target."""
-    first, last = user_starts[:-1], user_starts[1:]
-    ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
-    places = np.arange(user_starts[-1])
-    return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
+def instances(prepared: Prepared) -> Rows:
+    """Return every interaction that has a history as a query, in time order (stable)."""
+    first = np.repeat(prepared.user_starts[:-1], np.diff(prepared.user_starts))
+    places = np.arange(prepared.user_starts[-1])
+    targets = places[(places > first) & (prepared.columns["context"] == 0)]
+    return _targets(prepared, targets[np.argsort(prepared.columns["times_ms"][targets], kind="stable")])
 
 
-def _rows(first: Places, begin: Places, end: Places) -> Rows:
+def impressions(prepared: Prepared) -> Rows:
+    """Return everything that was shown as a query, in time order: the history is what the user did strictly before.
+
+    Raises:
+        SplitError: the data have no impressions.
+    """
+    shown = prepared.impressions
+    if shown is None:
+        raise SplitError(f"{prepared.directory.name} has no impressions: protocol 'impressions' cannot be used")
+    users, times = shown["users"], shown["times_ms"]
+    behaviours = np.repeat(np.arange(len(prepared.users)), np.diff(prepared.user_starts))
+    lanes = int(max(prepared.columns["times_ms"].max(initial=0), times.max(initial=0))) + 1  # keeps users apart
+    stops = np.searchsorted(behaviours * lanes + prepared.columns["times_ms"], users * lanes + times, side="left")
+    labels = shown["labels"].astype(np.float32)
+    return Rows(users, prepared.user_starts[users], stops.astype(np.int64), shown["items"], times, labels)
+
+
+def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDArray[np.bool_]:
+    """Return which interactions (R,) belong to training; those that are no target do where they come before one.
+
+    Nothing at or after the first validation query's time belongs to it (time, impressions), or nothing that is
+    validation or test of its user (leave_last_out).
+    """
+    if protocol == "leave_last_out":
+        first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
+        ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
+        places = np.arange(prepared.user_starts[-1])
+        return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
+    rows = instances(prepared) if protocol == "time" else impressions(prepared)
+    train, _ = _cuts(len(rows.users))
+    times = prepared.columns["times_ms"]
+    end = rows.times_ms[train] if train < len(rows.times_ms) else times.max(initial=0) + 1
+    return np.asarray(times < end, dtype=np.bool_)
+
+
+def training_log(prepared: Prepared, protocol: Protocol, held: int = 1) -> InteractionLog:
+    """Return the interactions of training in time order (stable), those known as context left out."""
+    mask = training_mask(prepared, protocol, held) & (prepared.columns["context"] == 0)
+    users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))
+    places = np.flatnonzero(mask)
+    places = places[np.argsort(prepared.columns["times_ms"][places], kind="stable")]
+    return InteractionLog(users[places], prepared.columns["items"][places], prepared.columns["times_ms"][places])
+
+
+def _cuts(count: int) -> tuple[int, int]:
+    """Return the first place of validation and of test."""
+    return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
+
+
+def _flat(begin: Places, end: Places) -> Places:
+    """Return the places of all ranges begin ... end, one after another."""
     counts = end - begin
-    users = np.repeat(np.arange(len(first)), counts)
     before = np.repeat(np.cumsum(counts) - counts, counts)
-    targets = np.arange(counts.sum()) - before + begin[users]
-    return Rows(users, first[users], targets)
+    return np.asarray(np.arange(counts.sum()) - before + np.repeat(begin, counts), dtype=np.int64)
+
+
+def _targets(prepared: Prepared, targets: Places) -> Rows:
+    users = np.searchsorted(prepared.user_starts, targets, side="right") - 1
+    columns = prepared.columns
+    return Rows(
+        users.astype(np.int64), prepared.user_starts[users], targets, columns["items"][targets],
+        columns["times_ms"][targets],
+    )  # fmt: skip

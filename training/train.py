@@ -9,18 +9,17 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
-from models.base import SequentialRecommender
+from models.base import DatasetFacts
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
 from training.allocator import keep_freed_memory
-from training.evaluate import MAIN, means, query_metrics
+from training.evaluate import METRICS, Judge, means
 from training.fit import Fit
 from training.loader import Loader, dataset_facts, sequence_spec
-from training.metrics import Floats
 from training.prepare import Prepared, load_prepared
 from training.recipe import Recipe
 from training.runs import RunDirectory, RunError
-from training.split import Split, leave_last_out
+from training.split import Part, split
 from training.watch import ConsoleWatcher, ReportingWatcher
 
 
@@ -65,32 +64,33 @@ def train(
     prepared = load_prepared(data / recipe.dataset)
     _say_what_is_read(prepared, console)
     device = machine.torch_device()
-    facts, split = dataset_facts(prepared, recipe), leave_last_out(prepared.user_starts, recipe.split.held)
+    facts = dataset_facts(prepared, recipe)
     torch.manual_seed(recipe.seed)
     model = MODELS[recipe.model].build(recipe.config, facts).to(device)
     if device.type == "cpu":
         keep_freed_memory()
     spec = sequence_spec(model)
     run.write_data(prepared, facts)
-    valid = Loader(prepared, spec, split.valid)
+    metric = METRICS[recipe.split.protocol][0]
+    judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
     fit = Fit(
         model,
-        Loader(prepared, spec, split.train),
+        Loader(prepared, spec, split(prepared, recipe.split.protocol, recipe.split.held).train),
         recipe.training,
         recipe.seed,
-        validate=lambda: means(query_metrics(model, valid))[MAIN],
+        validate=lambda: means(judge(model))[metric],
         keep=lambda: run.keep(recipe, facts, model),
         log=run.write_log,
         resume=run.resume,
     )
     try:
-        with (ReportingWatcher if reporting else ConsoleWatcher)(console, recipe.model) as watcher:
+        with (ReportingWatcher if reporting else ConsoleWatcher)(console, recipe.model, metric) as watcher:
             progress = fit.run(watcher)
     except KeyboardInterrupt:
         if not run.checkpoint.exists():
             run.keep(recipe, facts, model)
         raise StoppedError from None
-    metrics = evaluate(run, recipe, prepared, split, device)
+    metrics = evaluate(run, recipe, prepared, facts, device)
     spent = {
         "duration_seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
@@ -108,27 +108,31 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
     """
     recipe = run.recipe()
     prepared = load_prepared(data / recipe.dataset)
-    facts = run.facts()
-    if facts["dataset_digest"] != prepared.digest:
+    if run.facts()["dataset_digest"] != prepared.digest:
         raise RunError(f"{run.path} was trained on other data than {prepared.directory} holds now")
-    split = leave_last_out(prepared.user_starts, recipe.split.held)
-    return evaluate(run, recipe, prepared, split, machine.torch_device())
+    return evaluate(run, recipe, prepared, dataset_facts(prepared, recipe), machine.torch_device())
 
 
 def evaluate(
-    run: RunDirectory, recipe: Recipe, prepared: Prepared, split: Split, device: torch.device
+    run: RunDirectory, recipe: Recipe, prepared: Prepared, facts: DatasetFacts, device: torch.device
 ) -> dict[str, float]:
     """Evaluate the checkpoint as it lies on disk, on validation and test; returns test metrics."""
     _, model = load_checkpoint(run.checkpoint)
-    model = model.to(device)
-    loaders = {part: Loader(prepared, sequence_spec(model), getattr(split, part)) for part in ("valid", "test")}
-    metrics = {part: _metrics(model, loader) for part, loader in loaders.items()}
-    run.write_metrics(recipe, metrics, {part: loader.users() for part, loader in loaders.items()})
-    return means(metrics["test"])
+    model, spec = model.to(device), sequence_spec(model)
+    parts: tuple[Part, ...] = ("valid", "test")
+    views = {
+        part: Judge(
+            prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid"
+        )(model)
+        for part in parts
+    }
+    run.write_metrics(recipe, views)
+    return means(views["test"])
 
 
-def _metrics(model: SequentialRecommender, loader: Loader) -> dict[str, Floats]:
-    return query_metrics(model, loader)
+def _sampled(recipe: Recipe) -> bool:
+    """Whether validation is judged on the sample that chooses the epoch alone."""
+    return bool(recipe.split.valid_queries)
 
 
 def _say_what_is_read(prepared: Prepared, console: Console) -> None:

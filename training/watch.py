@@ -17,8 +17,8 @@ _REPORT_SECONDS: Final = 0.5
 class ConsoleWatcher:
     """Prints one line per epoch; in a terminal a bar with loss, rate and time left stands below them."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console, self._title = console, title
+    def __init__(self, console: Console, title: str, metric: str) -> None:
+        self._console, self._title, self._metric = console, title, metric.upper()
         self._bar: Progress | None = None
         self._started, self._rows = time.monotonic(), 0
 
@@ -59,7 +59,7 @@ class ConsoleWatcher:
             best = "  best" if epoch.best else ""
             self._console.print(
                 f"{self._title}  epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  "
-                f"valid NDCG@10 {epoch.valid_ndcg:.4f}  {epoch.rows_per_second:,.0f} rows/s{best}"
+                f"valid {self._metric} {epoch.valid_score:.4f}  {epoch.rows_per_second:,.0f} rows/s{best}"
             )
         self._started, self._rows = time.monotonic(), 0
 
@@ -74,8 +74,8 @@ class ReportingWatcher(ConsoleWatcher):
     Its keys: `title`, `done` and `total` (rows of all epochs), `loss` (of the newest batch), `rate` (rows per second).
     """
 
-    def __init__(self, console: Console, title: str) -> None:
-        super().__init__(console, title)
+    def __init__(self, console: Console, title: str, metric: str) -> None:
+        super().__init__(console, title, metric)
         self._done, self._total, self._reported = 0, 0, 0.0
 
     def start(self, epochs: int, rows: int, done: int) -> None:

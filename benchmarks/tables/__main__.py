@@ -1,0 +1,77 @@
+"""Tables of many systems: every missing run is made, then the table is written.
+
+python -m benchmarks.tables benchmarks/tables/ml-100k.toml          make what is missing, then write the table
+python -m benchmarks.tables benchmarks/tables/ml-100k.toml --show   write the table from the runs that are there
+
+Killed or stopped, the same command goes on where it ended. Prepared data are made first where they are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.tables.plan import PlanError, load_plan
+from benchmarks.tables.records import Records
+from benchmarks.tables.render import write_table
+from benchmarks.tables.runner import Places, run
+from training.datasets.interactions import DataError
+from training.prepare import load_prepared, prepare
+from training.recipe import RecipeError
+from training.sources import read_source
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+_STOPPED = 130  # as a shell has it for Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        plan = load_plan(options.plan)
+        results = options.results / options.plan.stem
+        places = Places(options.data, options.runs / options.plan.stem, Records(results / "runs"))
+        failed: list[str] = []
+        if not options.show:
+            _prepare(plan.dataset, options.data)
+            failed = run(plan, places, console, options.workers, frozenset(options.only))
+        console.print(f"written: {write_table(plan, places.records, results, console)}")
+    except (PlanError, RecipeError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return _STOPPED
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", type=Path, help="a table's plan: benchmarks/tables/<table>.toml")
+    parser.add_argument("--show", action="store_true", help="train nothing")
+    parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="make the runs of this row alone")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each (default 2)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of runs, with weights")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of records and tables")
+    return parser
+
+
+def _prepare(dataset: str, data: Path) -> None:
+    try:
+        load_prepared(data / dataset)
+    except DataError:
+        name, raw, notice = read_source(dataset, None, data)
+        if notice:
+            raise DataError(notice) from None
+        prepare(raw, data / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

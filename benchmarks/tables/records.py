@@ -1,0 +1,79 @@
+"""What is kept of a run, small enough to be committed: one JSON of recipe, means, log and origin; per-user means.
+
+| File | Holds |
+| --- | --- |
+| <system>/<protocol>-<key>-s<seed>.json | recipe, metrics, epochs, run.json; there once the run is complete |
+| <system>/<protocol>-<key>-s<seed>.npz | by metric one value per user of the test queries, for paired intervals |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tables.plan import Job
+from training.compare import per_user_means
+from training.metrics import Floats
+from training.runs import RunDirectory
+
+
+@dataclass(frozen=True)
+class Record:
+    """One complete run.
+
+    Attributes:
+        document: recipe, metrics, epochs, run.
+        by_user: by metric, one value per user of the test queries; empty for a trial that was not chosen.
+    """
+
+    document: dict[str, Any]
+    by_user: dict[str, Floats]
+
+    def means(self, part: str) -> dict[str, float]:
+        """Return the means of `valid` or `test` by metric."""
+        return dict(self.document["metrics"][part])
+
+
+class Records:
+    """The records of one table's runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, job: Job) -> bool:
+        """Whether a run is complete."""
+        return self._path(job).exists()
+
+    def read(self, job: Job) -> Record:
+        """Return the record of a complete run."""
+        path = self._path(job)
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            by_user = {name: arrays[name].astype(np.float64) for name in arrays.files}
+        return Record(json.loads(path.read_text(encoding="utf-8")), by_user)
+
+    def write(self, job: Job, run: RunDirectory) -> None:
+        """Keep what is needed of a run; the JSON last, since it says that all is there."""
+        path = self._path(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {name: column.astype(np.float32) for name, column in per_user_means(run.per_query("test")).items()}
+        np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
+        epochs = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        document = {
+            "system": job.system,
+            "protocol": job.protocol,
+            "trial": job.trial,
+            "recipe": job.recipe.model_dump(mode="json"),
+            "metrics": run.metrics(),
+            "run": run.facts(),
+            "epochs": epochs,
+        }
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def _path(self, job: Job) -> Path:
+        return self.folder / f"{job.name}.json"

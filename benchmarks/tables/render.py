@@ -1,0 +1,255 @@
+"""A table as JSON, CSV, Markdown and a picture. A cell that is not there is shown as missing, never left out.
+
+Of each protocol: mean over seeds and their standard deviation; and the difference to the reference system, paired by
+user and averaged over seeds, with a 95% percentile bootstrap interval over users. The interval covers neither seeds nor
+tuning; an interval that holds zero is a tie.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.tables.picture import draw
+from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
+from benchmarks.tables.records import Record, Records
+from benchmarks.tables.runner import chosen_trial
+from training.compare import interval
+from training.metrics import Floats
+
+MISSING: Final = "missing"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one system by one protocol.
+
+    Attributes:
+        by_seed: mean over queries, one per seed that is there.
+        difference: to the reference system, with its interval: mean, low, high; None where it cannot be paired.
+    """
+
+    by_seed: tuple[float, ...]
+    difference: tuple[float, float, float] | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return float(np.mean(self.by_seed))
+
+    def __str__(self) -> str:
+        spread = f" ± {np.std(self.by_seed, ddof=1):.4f}" if len(self.by_seed) > 1 else ""
+        return f"{self.mean:.4f}{spread}"
+
+
+Cells = dict[str, Cell]
+"""By metric."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system.
+
+    Attributes:
+        trials: what chose among them, on validation, in the order of the plan; empty while one is missing.
+        chosen: the trial that was trained by every protocol.
+        seconds: of one run of the first protocol, a mean over seeds.
+        cells: by protocol, then metric; a protocol without runs has none.
+    """
+
+    name: str
+    model: str
+    note: str
+    trials: tuple[float, ...]
+    chosen: int | None
+    seconds: float | None
+    cells: dict[str, Cells]
+
+
+def write_table(plan: Plan, records: Records, folder: Path, console: Console) -> Path:
+    """Write table.json, table.csv, table.md and table.png; returns the folder."""
+    rows = read_rows(plan, records)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "title": plan.title,
+        "dataset": plan.dataset,
+        "seeds": plan.seeds,
+        "reference": plan.reference,
+        "complete": all(_complete(plan, row) for row in rows),
+        "rows": [asdict(row) for row in rows],
+    }
+    (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    _write_csv(folder / "table.csv", plan, rows)
+    (folder / "table.md").write_text(_markdown(plan, rows), encoding="utf-8")
+    for protocol in plan.protocols:
+        metrics = _metrics(rows, protocol)
+        if metrics:
+            means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
+            draw(folder / f"{protocol}.png", f"{plan.title}: {protocol}", metrics[0], means)
+        console.print(_shown(plan, rows, protocol))
+    return folder
+
+
+def read_rows(plan: Plan, records: Records) -> list[Row]:
+    """Return every system's row from the runs that are there."""
+    found = {system.name: _found(plan, system, records) for system in plan.systems}
+    reference = found[plan.reference]
+    return [_row(plan, system, records, found[system.name], reference) for system in plan.systems]
+
+
+Found = dict[str, list[Record]]  # by protocol
+
+
+def _found(plan: Plan, system: SystemPlan, records: Records) -> Found:
+    trial = chosen_trial(plan, system, records)
+    found: Found = {protocol: [] for protocol in plan.protocols}
+    for job in [] if trial is None else final_jobs(plan, system, trial):
+        if records.has(job):
+            found[job.protocol].append(records.read(job))
+    return found
+
+
+def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, reference: Found) -> Row:
+    first = next(iter(plan.protocols))
+    seconds = [float(record.document["run"]["cpu_seconds"]) for record in found[first]]
+    return Row(
+        system.name,
+        system.model,
+        system.note,
+        _judged(plan, system, records),
+        chosen_trial(plan, system, records),
+        float(np.mean(seconds)) if seconds else None,
+        {
+            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
+            for protocol, members in found.items()
+        },
+    )
+
+
+def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ...]:
+    jobs = trial_jobs(plan, system)
+    if not all(records.has(job) for job in jobs):
+        return ()
+    return tuple(next(iter(records.read(job).means("valid").values())) for job in jobs)
+
+
+def _cells(members: list[Record], reference: list[Record]) -> Cells:
+    if not members:
+        return {}
+    paired = set(members[0].by_user) & set(reference[0].by_user) if reference else set()
+    return {
+        metric: Cell(
+            tuple(record.means("test")[metric] for record in members),
+            interval(_by_user(members, metric), _by_user(reference, metric)) if metric in paired else None,
+        )
+        for metric in members[0].means("test")
+    }
+
+
+def _by_user(members: list[Record], metric: str) -> Floats:
+    return np.asarray(np.mean([record.by_user[metric] for record in members], axis=0), dtype=np.float64)
+
+
+def _complete(plan: Plan, row: Row) -> bool:
+    return all(
+        cells and all(len(cell.by_seed) == len(plan.seeds) for cell in cells.values()) for cells in row.cells.values()
+    )
+
+
+def _metrics(rows: list[Row], protocol: str) -> list[str]:
+    return list(dict.fromkeys(metric for row in rows for metric in row.cells[protocol]))
+
+
+def _main(row: Row, protocol: str, metric: str) -> Cell | None:
+    return row.cells[protocol].get(metric)
+
+
+def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("system", "protocol", "metric", "mean", "sd", "seeds", "difference", "low", "high"))
+        for row in rows:
+            for protocol in plan.protocols:
+                for metric in _metrics(rows, protocol):
+                    cell = row.cells[protocol].get(metric)
+                    if cell is None:
+                        writer.writerow((row.name, protocol, metric, MISSING, "", 0, "", "", ""))
+                        continue
+                    spread = f"{np.std(cell.by_seed, ddof=1):.6f}" if len(cell.by_seed) > 1 else ""
+                    paired = [f"{value:.6f}" for value in cell.difference] if cell.difference else ["", "", ""]
+                    writer.writerow(
+                        (row.name, protocol, metric, f"{cell.mean:.6f}", spread, len(cell.by_seed), *paired)
+                    )
+
+
+def _markdown(plan: Plan, rows: list[Row]) -> str:
+    lines = [f"# {plan.title}", "", f"Data set `{plan.dataset}`, seeds {', '.join(map(str, plan.seeds))}.", ""]
+    for protocol in plan.protocols:
+        metrics = _metrics(rows, protocol)
+        best = {metric: _best(rows, protocol, metric) for metric in metrics}
+        head = ["System", *(metric.upper() for metric in metrics), "CPU s"]
+        lines += [f"## {protocol}", "", "| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+        for row in rows:
+            cells = [_marked(row.cells[protocol].get(metric), best[metric]) for metric in metrics]
+            seconds = MISSING if row.seconds is None else f"{row.seconds:.0f}"
+            lines.append("| " + " | ".join((row.name, *cells, seconds)) + " |")
+        lines += ["", *_differences(plan, rows, protocol, metrics)]
+    lines += ["## Trials", "", "| System | Validation, by trial | Chosen |", "| --- | --- | --- |"]
+    for row in rows:
+        trials = ", ".join(f"{value:.4f}" for value in row.trials) or ("none to make" if row.chosen == 0 else MISSING)
+        lines.append(f"| {row.name} | {trials} | {MISSING if row.chosen is None else row.chosen + 1} |")
+    notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
+    return "\n".join([*lines, "", *(["## Notes", "", *notes, ""] if notes else [])])
+
+
+def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str]) -> list[str]:
+    """Return a table of paired differences; a tie is a difference whose interval holds zero."""
+    paired = [
+        metric
+        for metric in metrics
+        if any((cell := row.cells[protocol].get(metric)) and cell.difference for row in rows)
+    ]
+    if not paired:
+        return []
+    head = ["System", *(metric.upper() for metric in paired)]
+    lines = [f"Minus {plan.reference}, paired by user, 95% interval; (tie) where it holds zero.", ""]
+    lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for row in rows:
+        if row.name != plan.reference:
+            cells = [_difference(row.cells[protocol].get(metric)) for metric in paired]
+            lines.append("| " + " | ".join((row.name, *cells)) + " |")
+    return [*lines, ""]
+
+
+def _difference(cell: Cell | None) -> str:
+    if cell is None or cell.difference is None:
+        return MISSING
+    mean, low, high = cell.difference
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" + (" (tie)" if low <= 0 <= high else "")
+
+
+def _best(rows: list[Row], protocol: str, metric: str) -> float:
+    return max((cell.mean for row in rows if (cell := row.cells[protocol].get(metric))), default=0.0)
+
+
+def _marked(cell: Cell | None, best: float) -> str:
+    if cell is None:
+        return MISSING
+    return f"**{cell}**" if cell.mean == best else str(cell)
+
+
+def _shown(plan: Plan, rows: list[Row], protocol: str) -> Table:
+    metrics = [metric for metric in _metrics(rows, protocol) if "." not in metric]
+    table = Table(title=f"{plan.title}: {protocol}", title_justify="left")
+    for name in ("system", *(metric.upper() for metric in metrics)):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row.name, *(str(row.cells[protocol].get(metric, MISSING)) for metric in metrics))
+    return table

@@ -1,0 +1,87 @@
+"""Train what a table still lacks, some runs at a time, each in a process of its own on one thread.
+
+A run that is complete is never made again. One that was killed goes on where its last epoch ended. Trials of all
+systems come first; then the final runs, seed by seed, so that a table that is stopped early has every row.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from benchmarks.tables.plan import Job, Plan, SystemPlan, final_jobs, trial_jobs
+from benchmarks.tables.records import Records
+from training.evaluate import METRICS
+from training.runs import RunDirectory
+from training.train import Machine, train
+
+
+class Places(NamedTuple):
+    """Where prepared data are, where runs are trained, and where their records are kept."""
+
+    data: Path
+    runs: Path
+    records: Records
+
+
+def chosen_trial(plan: Plan, system: SystemPlan, records: Records) -> int | None:
+    """Return the trial that was best on validation (the first of equals), or None while one is missing."""
+    jobs = trial_jobs(plan, system)
+    if not all(records.has(job) for job in jobs):
+        return None
+    metric = METRICS[jobs[0].recipe.split.protocol][0] if jobs else ""
+    scores = [records.read(job).means("valid")[metric] for job in jobs]
+    return max(range(len(scores)), key=scores.__getitem__) if scores else 0
+
+
+def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) -> list[Job]:
+    """Return the runs that can be made now and are not there, in the order in which they are to be made."""
+    systems = [system for system in plan.systems if not only or system.name in only]
+    trials = [trial_jobs(plan, system) for system in systems]
+    first = [job for jobs in trials for job in jobs if not records.has(job)]
+    final: list[tuple[int, Job]] = []
+    for system in systems:
+        trial = chosen_trial(plan, system, records)
+        jobs = [] if trial is None else list(final_jobs(plan, system, trial))
+        final += [(place, job) for place, job in enumerate(jobs) if not records.has(job)]
+    return first + [job for _, job in sorted(final, key=lambda one: one[0])]
+
+
+def run(plan: Plan, places: Places, console: Console, workers: int, only: frozenset[str]) -> list[str]:
+    """Make all that is missing; returns what failed, in words."""
+    failed: dict[str, str] = {}
+    running: dict[Future[float], Job] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        while True:
+            busy = {job.name for job in running.values()} | set(failed)
+            jobs = [job for job in pending(plan, places.records, only) if job.name not in busy]
+            for job in jobs[: workers - len(running)]:
+                running[pool.submit(make, job, places)] = job
+            if not running:
+                return [f"{name}: {error}" for name, error in failed.items()]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                try:
+                    value = future.result()
+                except Exception as error:  # one run that fails must not take the table with it; it is reported
+                    failed[job.name] = f"{type(error).__name__}: {error}"
+                    console.print(f"failed {job.name}: {failed[job.name]}")
+                    continue
+                left = len(pending(plan, places.records, only))
+                where = f"{job.system}  {job.protocol}  trial {job.trial}  seed {job.recipe.seed}"
+                console.print(f"{where}  valid {value:.4f}  ({left} left)")
+
+
+def make(job: Job, places: Places) -> float:
+    """Train and evaluate one run and keep its record; returns what chose its epoch."""
+    run = RunDirectory(places.runs / job.name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    (run.path / "recipe.json").write_text(job.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    with (run.path / "output.txt").open("a", encoding="utf-8") as output:
+        train(run, job.recipe, places.data, Machine("cpu", 1), Console(file=output, highlight=False))
+    places.records.write(job, run)
+    return float(run.metrics()["valid"][METRICS[job.recipe.split.protocol][0]])
