@@ -59,9 +59,6 @@ class Prepared:
     cardinalities: dict[str, int]
     provenance: dict[str, Any]  # as JSON has it
 
-    has_times = True  # STUB until data lands
-    impressions = None  # STUB
-
     @property
     def digest(self) -> str:
         """The digest of source and parameters: the same digest means the same prepared data."""
@@ -113,7 +110,6 @@ def load_prepared(directory: Path) -> Prepared:
         )
     with np.load(directory / "interactions.npz", allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in COLUMNS}
-        columns["context"] = np.zeros_like(columns["items"])  # STUB
         user_starts = arrays["user_starts"]
     with np.load(directory / "features.npz", allow_pickle=False) as arrays:
         features = {name: arrays[name] for name in arrays.files}
