@@ -15,6 +15,7 @@ from training.datasets.interactions import DataError, Interactions, ItemFacts, d
 from training.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, shown, whole
 
 NAME: Final = "ml-100k"
+FILES: Final = ("u.data", "u.item", "u.genre")
 RATING_COLUMNS: Final = ("user id", "item id", "rating", "timestamp")
 _ITEM_COLUMNS: Final = ("item id", "title", "release date", "video release date", "URL")
 _TITLE_YEAR = re.compile(r"\((\d{4})\)\s*$")
