@@ -2,8 +2,9 @@
 
 | File | Holds |
 | --- | --- |
-| interactions.npz | items, times_ms, actions, values (tenths), plays, context: int64 (R,) by (user, time); user_starts (U+1,) |
-| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; only where the source has them |
+| interactions.npz | items, times_ms, actions, values (tenths), plays, context: int64 (R,) by (user, time); |
+| | user_starts (U+1,) |
+| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; where there are any |
 | items.json, users.json | vocabularies; the k-th user of user_starts has index k+1 |
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities and names of the codes |
 | catalogue.json | titles, years and genres by item id, for people |

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from rich.table import Column, Table
 
-from training.datasets import csv_file, generated, kuairand, ml100k
+from training.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
 from training.datasets.interactions import DataError, Interactions
 from training.datasets.locate import ARCHIVES, data_folder, locate
 from training.recipe import NAME_PATTERN
@@ -52,13 +52,39 @@ DATA_SETS: Final = {
         ml100k.FILES,
         published=(Published("GroupLens", 943, 1_682, 100_000), Published("its 5-core", 943, 1_349, 99_287)),
     ),
+    ml1m.NAME: DataSet(
+        ml1m.load,
+        ml1m.FILES,
+        published=(Published("GroupLens", 6_040, 3_706, 1_000_209), Published("its 5-core", 6_040, 3_416, 999_611)),
+    ),
+    amazon.BEAUTY: DataSet(
+        amazon.beauty,
+        (amazon.REVIEWS, amazon.ITEMS),
+        published=(Published("2014, 5-core", 22_363, 12_101, 198_502),),
+    ),
+    amazon.TOYS: DataSet(
+        amazon.toys,
+        (amazon.REVIEWS, amazon.ITEMS),
+        published=(
+            Published("2014, 5-core", 19_412, 11_924, 167_597),
+            Published("MGNM, Table 1: another cut", 313_557, 241_657, 6_212_901),
+        ),
+    ),
+    amazon.INSTRUMENTS: DataSet(
+        amazon.instruments,
+        (amazon.REVIEWS,),
+        published=(
+            Published("2018, 5-core", 24_772, 9_922, 206_153),
+            Published("MGNM, Table 1: another cut", 60_739, 56_301, 946_627),
+        ),
+    ),
     kuairand.NAME: DataSet(
         kuairand.load,
         kuairand.FILES,
         core=1,
         published=(
             Published("the log, with repeats", 25_156, 6_361, 228_329),
-            Published("Micro-video of MGNM's Table 1: another log of the same app", 60_813, 292_286, 14_952_659),
+            Published("MGNM, Table 1, Micro-video: another log", 60_813, 292_286, 14_952_659),
         ),
     ),
 }
@@ -109,6 +135,6 @@ def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -
     notes = [f"{name.replace('_', ' ')} {count:,}" for name, count in provenance["read"].items()]
     notes += [f"{name.replace('_', ' ')} {counts[name]:,}" for name in _MORE if counts.get(name)]
     if not counts["has_times"]:
-        notes.append("the times are made up: they tell the order alone")
+        notes.append("times that are not known are made up, and tell the order alone")
     table.caption = "; ".join(notes) or None
     return table

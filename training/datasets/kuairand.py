@@ -122,9 +122,9 @@ def _videos(table: Table) -> dict[str, ItemFacts]:
     durations = _bins(_milliseconds(table))
     catalogue = {}
     for row, (video, tags) in enumerate(zip(table.ids("video_id"), table.text("tag"), strict=True)):
-        features = {name: (cells[row],) for name, cells in fields.items() if cells[row] not in {"", "UNKNOWN"}}
-        features["tag"] = tuple(filter(None, tags.split(",")))
-        features["duration"] = tuple(filter(None, (durations[row],)))
+        features: dict[str, tuple[str, ...]] = {"tag": tuple(filter(None, tags.split(",")))}
+        features |= {name: (cells[row],) for name, cells in fields.items() if cells[row] not in {"", "UNKNOWN"}}
+        features["duration"] = (durations[row],) if durations[row] else ()
         catalogue[video] = ItemFacts(features=features)
     return catalogue
 

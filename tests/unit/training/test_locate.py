@@ -95,5 +95,5 @@ def test_a_wrongly_named_folder_is_never_replaced_by_generated_data(tmp_path: Pa
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set 'netflix'; there are ml-100k, .*generated"):
+    with pytest.raises(DataError, match=r"no data set 'netflix'; there are ml-100k, .*generated"):
         read_source("netflix", None, tmp_path)
