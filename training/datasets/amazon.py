@@ -1,4 +1,4 @@
-"""Amazon reviews, 5-core: Beauty and Toys and Games of 2014, Musical Instruments of 2018; a review is an interaction.
+"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is `rate` without a value.
 
 | File | Read |
 | --- | --- |
@@ -57,7 +57,7 @@ def _load(folder: Path, title: str, described: bool) -> Interactions:
         users=[users[row] for row in order.tolist()],
         items=[items[row] for row in order.tolist()],
         times_ms=times[order],
-        actions=default_actions(len(reviews), "purchase"),
+        actions=default_actions(len(reviews), "rate"),
         values=np.zeros(len(reviews), dtype=np.int64),
         plays_ms=np.zeros(len(reviews), dtype=np.int64),
         catalogue=catalogue,
