@@ -51,10 +51,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dataset", help="ml-100k, generated, or the path of a .csv file (user,item,timestamp,...)")
+    command.add_argument("dataset", help="ml-100k, another known name, generated, or the path of a .csv file")
     command.add_argument("--data", type=Path, help="folder that holds the raw data set (default: $RANKER_DATA, ...)")
     command.add_argument("--out", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
-    command.add_argument("--core", type=int, default=5, help="least interactions of every user and item (default 5)")
+    command.add_argument("--core", type=int, help="least interactions of every user and item (default: the data set's)")
     command.set_defaults(run=_prepare)
 
 
@@ -89,17 +89,20 @@ def _add_machine(command: argparse.ArgumentParser) -> None:
 
 def _prepare(options: argparse.Namespace) -> int:
     from training.prepare import prepare
-    from training.sources import read_source
+    from training.sources import counts_table, read_source
 
-    name, raw, notice = read_source(options.dataset, options.data, options.out)
-    if notice:
-        print(f"NOTICE: {notice}")
-    provenance, reused = prepare(raw, options.out / name, core=options.core)
+    source = read_source(options.dataset, options.data, options.out)
+    if source.notice:
+        print(f"NOTICE: {source.notice}")
+    core = source.core if options.core is None else options.core
+    provenance, reused = prepare(source.interactions, options.out / source.name, core=core)
     counts = provenance["counts"]
     print(
         f"{provenance['dataset']}: {counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} "
-        f"interactions after the {options.core}-core, of {counts['interactions_before']:,}"
+        f"interactions after the {core}-core, of {counts['interactions_before']:,}"
     )
+    Console(highlight=False).print(counts_table(provenance, source.published))
+    name = source.name
     print(f"{'unchanged' if reused else 'written'}: {options.out / name}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Item features as small integers: genres, year and title words; 0 is unknown or padding in every field."""
+"""Item features as small integers: genres, year, title words, and the source's own fields; 0 is unknown or padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from training.datasets.interactions import ItemFacts
 
 _MAX_WORDS: Final = 8  # of one title
-_RARE: Final = 2  # a word of fewer titles says nothing about others
+_RARE: Final = 2  # a word or value of fewer items says nothing about others
+_MANY: Final = 2_000  # a field of more values keeps those that are not rare
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FUNCTION_WORDS: Final = frozenset(
     ("the", "of", "and", "in", "to", "de", "la", "le", "an", "for", "with", "on", "part")
@@ -35,6 +36,8 @@ def item_features(item_ids: Sequence[str], catalogue: Mapping[str, ItemFacts]) -
         "year": [[str(one.year)] if one.year is not None else [] for one in facts],
         "title": _words([one.title for one in facts]),
     }
+    for name in sorted({name for one in facts for name in one.features} - values.keys()):
+        values[name] = _shared([list(dict.fromkeys(one.features.get(name, ()))) for one in facts])
     return {name: _coded(lists) for name, lists in values.items() if any(lists)}
 
 
@@ -45,6 +48,14 @@ def _coded(lists: list[list[str]]) -> Features:
     for row, values in enumerate(lists, start=1):
         codes[row, : len(values)] = [code[value] for value in values]
     return Features(codes, names)
+
+
+def _shared(lists: list[list[str]]) -> list[list[str]]:
+    """Return the values of a field; without the rare ones where there are thousands."""
+    items_of = Counter(value for values in lists for value in values)
+    if len(items_of) <= _MANY:
+        return lists
+    return [[value for value in values if items_of[value] >= _RARE] for values in lists]
 
 
 def _words(titles: list[str]) -> list[list[str]]:

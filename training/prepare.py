@@ -2,7 +2,9 @@
 
 | File | Holds |
 | --- | --- |
-| interactions.npz | items, times_ms, actions, values (tenths), plays: int64 (R,) by (user, time); user_starts (U+1,) |
+| interactions.npz | items, times_ms, actions, values (tenths), plays, context: int64 (R,) by (user, time); |
+| | user_starts (U+1,) |
+| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; where there are any |
 | items.json, users.json | vocabularies; the k-th user of user_starts has index k+1 |
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities and names of the codes |
 | catalogue.json | titles, years and genres by item id, for people |
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,16 +28,18 @@ from numpy.typing import NDArray
 from contract.behaviours import ACTION_CODES, ACTIONS
 from contract.tensors import POSITIVE_ACTIONS
 from contract.vocabulary import Vocabulary
-from training.datasets.interactions import DataError, Interactions
+from training.datasets.interactions import DataError, Impressions, Interactions
 from training.features import Features, item_features
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the files; raise it whenever they change, so that older prepared data are made anew."""
 
-COLUMNS: Final = ("items", "times_ms", "actions", "values", "plays")
+COLUMNS: Final = ("items", "times_ms", "actions", "values", "plays", "context")
+IMPRESSIONS: Final = ("users", "items", "times_ms", "labels")
 _FILES: Final = (
     "interactions.npz", "items.json", "users.json", "features.npz", "features.json", "catalogue.json", "behaviours.csv"
 )  # fmt: skip
+_IMPRESSIONS_FILE: Final = "impressions.npz"
 
 Column = NDArray[np.int64]
 
@@ -44,10 +49,11 @@ class Prepared:
     """Prepared data in memory; R interactions of U users, I items.
 
     Attributes:
-        columns: by name, int64 (R,).
-        user_starts: (U+1,).
+        columns: by name, int64 (R,); context is 1 for what was known before the log begins, which is never a target.
+        user_starts: (U+1,); a user without interactions, known from impressions, has an empty range.
         features: by name, int64 (I+1, width).
         cardinalities: by name, one more than the largest value.
+        impressions: what was shown, by name, int64 (N,), in the order of time; None where the source does not say.
     """
 
     directory: Path
@@ -58,11 +64,17 @@ class Prepared:
     features: dict[str, Column]
     cardinalities: dict[str, int]
     provenance: dict[str, Any]  # as JSON has it
+    impressions: dict[str, Column] | None = None
 
     @property
     def digest(self) -> str:
         """The digest of source and parameters: the same digest means the same prepared data."""
         return str(self.provenance["digest"])
+
+    @property
+    def has_times(self) -> bool:
+        """False where times are made up and tell the order alone."""
+        return bool(self.provenance["counts"]["has_times"])
 
 
 def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str, Any], bool]:
@@ -79,10 +91,12 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
     parameters = {"format": FORMAT, "core": core, "actions": list(POSITIVE_ACTIONS)}
     digest = sha256(json.dumps([raw.digest, parameters], sort_keys=True).encode()).hexdigest()
     known = _provenance(directory)
-    if known is not None and known.get("digest") == digest and all((directory / file).exists() for file in _FILES):
+    files = _FILES if raw.impressions is None else (*_FILES, _IMPRESSIONS_FILE)
+    if known is not None and known.get("digest") == digest and all((directory / file).exists() for file in files):
         return known, True
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "provenance.json").unlink(missing_ok=True)
+    for file in ("provenance.json", _IMPRESSIONS_FILE):  # another source's impressions must not stay
+        (directory / file).unlink(missing_ok=True)
     counts = _write(raw, directory, core)
     provenance = {
         "dataset": raw.name,
@@ -90,6 +104,7 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
         "source_digest": raw.digest,
         "digest": digest,
         "parameters": parameters,
+        "read": dict(raw.read),
         "counts": counts,
     }
     _write_json(directory / "provenance.json", provenance, indent=2)
@@ -111,6 +126,10 @@ def load_prepared(directory: Path) -> Prepared:
     with np.load(directory / "interactions.npz", allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in COLUMNS}
         user_starts = arrays["user_starts"]
+    impressions = None
+    if (directory / _IMPRESSIONS_FILE).exists():
+        with np.load(directory / _IMPRESSIONS_FILE, allow_pickle=False) as arrays:
+            impressions = {name: arrays[name] for name in IMPRESSIONS}
     with np.load(directory / "features.npz", allow_pickle=False) as arrays:
         features = {name: arrays[name] for name in arrays.files}
     described = json.loads((directory / "features.json").read_text(encoding="utf-8"))
@@ -123,6 +142,7 @@ def load_prepared(directory: Path) -> Prepared:
         features,
         {name: int(facts["cardinality"]) for name, facts in described.items()},
         provenance,
+        impressions,
     )
 
 
@@ -139,57 +159,75 @@ def core_filter(users: Column, items: Column, core: int) -> NDArray[np.bool_]:
 
 
 def _write(raw: Interactions, directory: Path, core: int) -> dict[str, int]:
-    users, items = _codes(raw.users), _codes(raw.items)
+    names_of_users, users = _codes(raw.users)
+    names_of_items, items = _codes(raw.items)
     positive = np.isin(raw.actions, [ACTION_CODES[action] for action in POSITIVE_ACTIONS])
     kept = np.flatnonzero(positive)
     kept = kept[core_filter(users[kept], items[kept], core)]
     if not len(kept):
         raise DataError(f"{raw.source}: no user and item has {core} interactions; try a smaller --core")
-    kept = kept[np.lexsort((kept, raw.times_ms[kept], users[kept]))]  # ties by the order of the source
-    user_ids, user_counts = _named(raw.users, users[kept])
-    item_ids, index = _indexed(raw.items, items, kept)
+    user_ids, users_kept = _remaining(names_of_users, users[kept])
+    item_ids, items_kept = _remaining(names_of_items, items[kept])
+    if core <= 1 and raw.impressions is not None:  # without a filter whoever was shown something is a user
+        user_ids = list(dict.fromkeys((*user_ids, *raw.impressions.users)))
+        item_ids = list(dict.fromkeys((*item_ids, *raw.impressions.items)))
+    context = np.zeros(len(users), dtype=np.bool_) if raw.context is None else raw.context
+    # Ties by the order of the source; what was known before the log begins stands before it.
+    order = np.lexsort((kept, raw.times_ms[kept], ~context[kept], users_kept))
+    kept, users_kept = kept[order], users_kept[order]
     columns = {
-        "items": index,
+        "items": items_kept[order] + 1,
         "times_ms": raw.times_ms[kept],
         "actions": raw.actions[kept],
         "values": raw.values[kept],
         "plays": raw.plays_ms[kept],
+        "context": context[kept].astype(np.int64),
     }
+    user_counts = np.bincount(users_kept, minlength=len(user_ids))
     starts = np.concatenate(([0], np.cumsum(user_counts))).astype(np.int64)
     np.savez_compressed(directory / "interactions.npz", user_starts=starts, **columns)  # type: ignore[arg-type]
-    Vocabulary(item_ids).write(directory / "items.json")
-    Vocabulary(user_ids).write(directory / "users.json")
+    user_vocabulary, item_vocabulary = Vocabulary(user_ids), Vocabulary(item_ids)
+    user_vocabulary.write(directory / "users.json")
+    item_vocabulary.write(directory / "items.json")
     _write_features(directory, item_features(item_ids, raw.catalogue))
     _write_catalogue(directory / "catalogue.json", raw, item_ids)
     _write_behaviours(directory / "behaviours.csv", columns, np.repeat(user_ids, user_counts), item_ids)
-    return {
+    counts = {
         "interactions_before": len(raw.users),
-        "users_before": int(users.max()) + 1,
-        "items_before": int(items.max()) + 1,
+        "users_before": len(names_of_users),
+        "items_before": len(names_of_items),
         "users": len(user_ids),
         "items": len(item_ids),
         "interactions": len(kept),
+        "context": int(context[kept].sum()),
+        "has_times": raw.has_times,
     }
+    if raw.impressions is not None:
+        shown = _impressions(raw.impressions, user_vocabulary, item_vocabulary)
+        np.savez_compressed(directory / _IMPRESSIONS_FILE, **shown)  # type: ignore[arg-type]
+        counts |= {"impressions": len(shown["labels"]), "impressions_positive": int(shown["labels"].sum())}
+    return counts
 
 
-def _codes(ids: Any) -> Column:  # a sequence of str
-    """Return 0, 1, ... by first appearance, so that the indices do not depend on how ids sort."""
+def _impressions(raw: Impressions, users: Vocabulary, items: Vocabulary) -> dict[str, Column]:
+    """Return the impressions of users and items that remain, in the order of time, ties by that of the source."""
+    places, index = users.indices(raw.users) - 1, items.indices(raw.items)
+    kept = np.flatnonzero((places >= 0) & (index > 0))
+    kept = kept[np.argsort(raw.times_ms[kept], kind="stable")]
+    return {"users": places[kept], "items": index[kept], "times_ms": raw.times_ms[kept], "labels": raw.labels[kept]}
+
+
+def _codes(ids: Sequence[str]) -> tuple[list[str], Column]:
+    """Return the distinct ids by first appearance, so that indices do not depend on how ids sort, and the codes."""
     seen: dict[str, int] = {}
-    return np.array([seen.setdefault(identifier, len(seen)) for identifier in ids], dtype=np.int64)
+    codes = np.array([seen.setdefault(identifier, len(seen)) for identifier in ids], dtype=np.int64)
+    return list(seen), codes
 
 
-def _named(ids: Any, codes: Column) -> tuple[list[str], Column]:
-    """Return the ids of sorted codes, and how often each stands there."""
-    distinct, counts = np.unique(codes, return_counts=True)
-    names = list(dict.fromkeys(ids))
-    return [names[code] for code in distinct], counts
-
-
-def _indexed(ids: Any, codes: Column, kept: Column) -> tuple[list[str], Column]:
-    """Return the ids of the items that remain, and the index from 1 of each kept interaction."""
-    distinct, inverse = np.unique(codes[kept], return_inverse=True)
-    names = list(dict.fromkeys(ids))
-    return [names[code] for code in distinct], inverse.astype(np.int64) + 1
+def _remaining(names: list[str], codes: Column) -> tuple[list[str], Column]:
+    """Return the names that still stand there, and the place of each among them, from 0."""
+    distinct, places = np.unique(codes, return_inverse=True)
+    return [names[code] for code in distinct], places.astype(np.int64)
 
 
 def _write_features(directory: Path, features: dict[str, Features]) -> None:

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from training.datasets import csv_file, generated, ml100k
+from rich.table import Column, Table
+
+from training.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
 from training.datasets.interactions import DataError, Interactions
-from training.datasets.locate import data_folder, locate
+from training.datasets.locate import ARCHIVES, data_folder, locate
 from training.recipe import NAME_PATTERN
+
+DEFAULT_CORE: Final = 5
+_MORE: Final = ("context", "impressions", "impressions_positive")
+
+
+class Published(NamedTuple):
+    """Counts that were published, to be held against ours."""
+
+    where: str
+    users: int
+    items: int
+    interactions: int
+
+
+class DataSet(NamedTuple):
+    """How one data set is read: its reader, its files (the first marks the folder), its filter, its known counts."""
+
+    load: Callable[[Path], Interactions]
+    files: tuple[str, ...]
+    core: int = DEFAULT_CORE
+    published: tuple[Published, ...] = ()
 
 
 class Source(NamedTuple):
@@ -18,13 +42,59 @@ class Source(NamedTuple):
     name: str
     interactions: Interactions
     notice: str
+    core: int = DEFAULT_CORE
+    published: tuple[Published, ...] = ()
+
+
+DATA_SETS: Final = {
+    ml100k.NAME: DataSet(
+        ml100k.load,
+        ml100k.FILES,
+        published=(Published("GroupLens", 943, 1_682, 100_000), Published("its 5-core", 943, 1_349, 99_287)),
+    ),
+    ml1m.NAME: DataSet(
+        ml1m.load,
+        ml1m.FILES,
+        published=(Published("GroupLens", 6_040, 3_706, 1_000_209), Published("its 5-core", 6_040, 3_416, 999_611)),
+    ),
+    amazon.BEAUTY: DataSet(
+        amazon.beauty,
+        (amazon.REVIEWS, amazon.ITEMS),
+        published=(Published("2014, 5-core", 22_363, 12_101, 198_502),),
+    ),
+    amazon.TOYS: DataSet(
+        amazon.toys,
+        (amazon.REVIEWS, amazon.ITEMS),
+        published=(
+            Published("2014, 5-core", 19_412, 11_924, 167_597),
+            Published("MGNM, Table 1: another cut", 313_557, 241_657, 6_212_901),
+        ),
+    ),
+    amazon.INSTRUMENTS: DataSet(
+        amazon.instruments,
+        (amazon.REVIEWS,),
+        published=(
+            Published("2018, 5-core", 24_772, 9_922, 206_153),
+            Published("MGNM, Table 1: another cut", 60_739, 56_301, 946_627),
+        ),
+    ),
+    kuairand.NAME: DataSet(
+        kuairand.load,
+        kuairand.FILES,
+        core=1,
+        published=(
+            Published("the log, with repeats", 25_156, 6_361, 228_329),
+            Published("MGNM, Table 1, Micro-video: another log", 60_813, 292_286, 14_952_659),
+        ),
+    ),
+}
 
 
 def read_source(dataset: str, given: Path | None, out: Path) -> Source:
-    """Read a data set by name (`ml-100k`, `generated`) or a CSV file by path.
+    """Read a data set by name (a key of DATA_SETS, or `generated`) or a CSV file by path.
 
     Where ml-100k is nowhere, a generated catalogue takes its place, and the notice says so. Where a folder was
-    named that does not hold it, that is an error.
+    named that does not hold it, that is an error, as it is for the data sets that have no official archive.
 
     Raises:
         DataError: the data are malformed, or not where they were said to be.
@@ -36,16 +106,35 @@ def read_source(dataset: str, given: Path | None, out: Path) -> Source:
         if not re.fullmatch(NAME_PATTERN, interactions.name):
             raise DataError(f"{dataset}: its name becomes the data set's: letters, digits, '.', '_', '-'; rename it")
         return Source(interactions.name, interactions, "")
-    if dataset != ml100k.NAME:
+    if dataset not in DATA_SETS:
         raise DataError(
-            f"no data set {dataset!r}; there are {ml100k.NAME}, {generated.NAME}, or the path of a .csv file"
+            f"no data set {dataset!r}; there are {', '.join(DATA_SETS)}, {generated.NAME}, or the path of a .csv file"
         )
+    known = DATA_SETS[dataset]
     try:
-        folder = locate(dataset, given, out / "downloads")
+        folder = locate(dataset, known.files, given, out / "downloads")
     except DataError as error:
-        if given is not None or data_folder() is not None:
+        if dataset not in ARCHIVES or given is not None or data_folder() is not None:
             raise
         return Source(
             dataset, generated.load(), f"{error}. GOING ON WITH A GENERATED CATALOGUE: no real users or items"
         )
-    return Source(dataset, ml100k.load(folder), "")
+    return Source(dataset, known.load(folder), "", known.core, known.published)
+
+
+def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -> Table:
+    """Return the counts of prepared data beside the published ones."""
+    counts = provenance["counts"]
+    ours = [
+        Published("read", *(counts[f"{name}_before"] for name in ("users", "items", "interactions"))),
+        Published("prepared", *(counts[name] for name in ("users", "items", "interactions"))),
+    ]
+    table = Table("counts", *(Column(name, justify="right") for name in ("users", "items", "interactions")))
+    for where, *numbers in (*ours, *published):
+        table.add_row(where, *(f"{number:,}" for number in numbers))
+    notes = [f"{name.replace('_', ' ')} {count:,}" for name, count in provenance["read"].items()]
+    notes += [f"{name.replace('_', ' ')} {counts[name]:,}" for name in _MORE if counts.get(name)]
+    if not counts["has_times"]:
+        notes.append("times that are not known are made up, and tell the order alone")
+    table.caption = "; ".join(notes) or None
+    return table

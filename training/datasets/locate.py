@@ -10,7 +10,7 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,11 +47,12 @@ def data_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def locate(name: str, given: Path | None, downloads: Path, fetch: Fetch | None = None) -> Path:
+def locate(name: str, files: Sequence[str], given: Path | None, downloads: Path, fetch: Fetch | None = None) -> Path:
     """Return the folder that holds the data set `name`.
 
     Args:
         name: of the data set: `ml-100k`.
+        files: its files; a folder that has the first of them, plain or packed, is taken to hold it.
         given: the folder of --data, which holds `name` or is it. A named folder (or $RANKER_DATA) must hold the data:
             nothing else is tried then.
         downloads: where archives are unpacked.
@@ -62,22 +63,27 @@ def locate(name: str, given: Path | None, downloads: Path, fetch: Fetch | None =
     """
     named = given or data_folder()
     if named is not None:
-        return _inside(name, named, "--data" if given else "RANKER_DATA")
+        return _inside(name, files, named, "--data" if given else "RANKER_DATA")
     for folder in (ROOT.parent / "shared" / "data" / name, downloads / name):
-        if _holds(folder):
+        if _holds(folder, files[0]):
             return folder
+    if name not in ARCHIVES:
+        raise DataError(
+            f"{name} is not beside the checkout, and no archive of it can be fetched; "
+            f"set RANKER_DATA to a folder that holds {name}/ ({', '.join(files)})"
+        )
     return _download(name, downloads / name, fetch or _fetch)
 
 
-def _inside(name: str, folder: Path, how: str) -> Path:
+def _inside(name: str, files: Sequence[str], folder: Path, how: str) -> Path:
     for candidate in (folder / name, folder):
-        if _holds(candidate):
+        if _holds(candidate, files[0]):
             return candidate
-    raise DataError(f"{how} is {folder}, but neither it nor {folder / name} holds {name} (u.data, u.item, u.genre)")
+    raise DataError(f"{how} is {folder}, but neither it nor {folder / name} holds {name} ({', '.join(files)})")
 
 
-def _holds(folder: Path) -> bool:
-    return (folder / "u.data").exists() or (folder / "u.data.gz").exists()
+def _holds(folder: Path, marker: str) -> bool:
+    return (folder / marker).exists() or (folder / f"{marker}.gz").exists()
 
 
 def _download(name: str, folder: Path, fetch: Fetch) -> Path:

@@ -15,6 +15,7 @@ from training.datasets.interactions import DataError, Interactions, ItemFacts, d
 from training.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, shown, whole
 
 NAME: Final = "ml-100k"
+FILES: Final = ("u.data", "u.item", "u.genre")
 RATING_COLUMNS: Final = ("user id", "item id", "rating", "timestamp")
 _ITEM_COLUMNS: Final = ("item id", "title", "release date", "video release date", "URL")
 _TITLE_YEAR = re.compile(r"\((\d{4})\)\s*$")
@@ -90,5 +91,11 @@ def _items(path: Path, text: str, genres: tuple[str, ...]) -> dict[str, ItemFact
 
 def _year(title: str, released: str) -> int | None:
     """Return the year in the title, which is the film's; the release date is that of the US release."""
-    found = _TITLE_YEAR.search(title) or _DATE.search(released)
+    found = _DATE.search(released)
+    return title_year(title) or (int(found.group(1)) if found else None)
+
+
+def title_year(title: str) -> int | None:
+    """Return the year in brackets at the end of a title."""
+    found = _TITLE_YEAR.search(title)
     return int(found.group(1)) if found else None
