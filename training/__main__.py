@@ -27,10 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     from training.metrics import MetricsError
     from training.recipe import RecipeError
     from training.runs import RunError
+    from training.split import SplitError
 
     try:
         return int(options.run(options))
-    except (DataError, RecipeError, RunError, CheckpointError, MetricsError, TrainingFailedError) as error:
+    except (DataError, RecipeError, RunError, SplitError, CheckpointError, MetricsError, TrainingFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -67,10 +67,10 @@ def _prepare(dataset: str, data: Path) -> None:
     try:
         load_prepared(data / dataset)
     except DataError:
-        name, raw, notice = read_source(dataset, None, data)
-        if notice:
-            raise DataError(notice) from None
-        prepare(raw, data / name)
+        source = read_source(dataset, None, data)
+        if source.notice:
+            raise DataError(source.notice) from None
+        prepare(source.interactions, data / source.name, source.core)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import auc, better_and_equal, hit_rate, mrr, ndcg
+from training.metrics import auc, best_of_many, better_and_equal, hit_rate, list_auc, mrr, ndcg
 
 scores_and_target = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12).flatmap(
     lambda scores: st.tuples(st.just(scores), st.integers(0, len(scores) - 1))
@@ -52,3 +53,33 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool
     pairs = [(p > n) + 0.5 * (p == n) for p in positives for n in negatives]
     found = auc(np.array([score for score, _ in rows], dtype=np.float64), np.array([label for _, label in rows]))
     assert found == pytest.approx(sum(pairs) / len(pairs) if pairs else math.nan, nan_ok=True)
+
+
+@given(
+    st.lists(st.integers(-2, 2), min_size=1, max_size=3),
+    st.lists(st.integers(-2, 2), min_size=0, max_size=4),
+    st.integers(1, 6),
+)
+def test_the_best_of_many_is_its_mean_over_all_orders_of_ties(p: list[int], n: list[int], k: int) -> None:
+    """Sort every permutation of the list stably: ties then stand in every order equally often."""
+    entries = [(score, True) for score in p] + [(score, False) for score in n]
+    found = best_of_many(np.array(p, dtype=np.float64), np.array(n, dtype=np.float64), k)
+    ranks = []
+    for order in itertools.permutations(entries):
+        labels = [label for _, label in sorted(order, key=lambda entry: -entry[0])]
+        ranks.append(labels.index(True) + 1)
+    hits = [rank <= k for rank in ranks]
+    gains = [1 / math.log2(rank + 1) if rank <= k else 0.0 for rank in ranks]
+    reciprocals = [1 / rank if rank <= k else 0.0 for rank in ranks]
+    expected = [sum(values) / len(ranks) for values in (gains, hits, reciprocals)]
+    assert found == pytest.approx(expected)
+
+
+@given(scores_and_target)
+def test_a_lists_auc_is_that_of_its_labels(drawn: tuple[list[float], int]) -> None:
+    scores, target = drawn
+    if len(scores) == 1:
+        return
+    g, e = better_and_equal(np.array([scores]), np.array([target]))
+    labels = np.arange(len(scores)) == target
+    assert list_auc(g, e, len(scores) - 1)[0] == pytest.approx(auc(np.array(scores), labels))

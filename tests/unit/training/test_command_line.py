@@ -60,7 +60,8 @@ def test_a_run_directory_is_complete(tmp_path: Path, data: Path) -> None:
     assert facts["dataset"] == "generated catalogue"
     assert facts["torch_version"] == torch.__version__
     assert SequenceSpec.model_validate_json(json.dumps(facts["sequence"])).names == ("items",)
-    assert set(metrics["test"]) == set(metrics["valid"]) == {"hr@10", "ndcg@10", "mrr@20"}
+    names = {f"{view}{name}" for view in ("", "pop100.", "uni100.") for name in ("hr@10", "ndcg@10", "mrr@20")}
+    assert set(metrics["test"]) == set(metrics["valid"]) == names
     assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
     items = Vocabulary.parse((run / "items.json").read_bytes())
     popularity = np.load(run / "popularity.npy", allow_pickle=False)
@@ -85,7 +86,7 @@ def test_the_metrics_are_of_the_weights_that_were_best_on_validation(tmp_path: P
     _train(tmp_path, data, SASREC.replace("epochs = 2", "epochs = 4"))
     (run,) = _runs(tmp_path)
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    best = max(epoch["valid_ndcg"] for epoch in epochs)
+    best = max(epoch["valid_score"] for epoch in epochs)
     assert json.loads((run / "metrics.json").read_text())["valid"]["ndcg@10"] == pytest.approx(best, abs=1e-6)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.base import SequentialRecommender
 from models.catalog import MODELS
-from training.evaluate import MAIN, means, query_metrics
+from training.evaluate import Judge, means
 from training.fit import Epoch, Fit, Progress, TrainingFailedError
 from training.loader import Loader, dataset_facts, sequence_spec
 from training.prepare import Prepared
@@ -56,15 +56,16 @@ def _fit(
     prepared: Prepared, recipe: Recipe, folder: Path, validate: Callable[[], float] | None = None
 ) -> tuple[Fit, SequentialRecommender]:
     torch.manual_seed(recipe.seed)
-    model = MODELS[recipe.model].build(recipe.config, dataset_facts(prepared, recipe))
-    spec, split = sequence_spec(model), leave_last_out(prepared.user_starts)
-    valid = Loader(prepared, spec, split.valid)
+    facts = dataset_facts(prepared, recipe)
+    model = MODELS[recipe.model].build(recipe.config, facts)
+    spec, split = sequence_spec(model), leave_last_out(prepared)
+    judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
     fit = Fit(
         model,
         Loader(prepared, spec, split.train),
         recipe.training,
         recipe.seed,
-        validate=validate or (lambda: means(query_metrics(model, valid))[MAIN]),
+        validate=validate or (lambda: means(judge(model))["ndcg@10"]),
         keep=lambda: None,
         log=lambda _: None,
         resume=folder / "resume.pt",
@@ -78,7 +79,7 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _results(progress: Progress) -> list[tuple[float, float]]:
-    return [(epoch.loss, epoch.valid_ndcg) for epoch in progress.epochs]
+    return [(epoch.loss, epoch.valid_score) for epoch in progress.epochs]
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -15,7 +15,7 @@ SPEC = SequenceSpec(length=7, columns=("items", "times", "plays"), row_inputs=("
 
 @pytest.fixture
 def loader(prepared: Prepared) -> Loader:
-    return Loader(prepared, SPEC, leave_last_out(prepared.user_starts).train)
+    return Loader(prepared, SPEC, leave_last_out(prepared).train)
 
 
 def _slow(prepared: Prepared, length: int) -> list[dict[str, object]]:
