@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
@@ -46,6 +48,8 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "popularity": ModelEntry(Popularity, PopularityConfig),
+    "bpr": ModelEntry(BPR, BPRConfig),
+    "fpmc": ModelEntry(FPMC, FPMCConfig),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),

@@ -28,6 +28,10 @@ _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_widt
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
+    "bpr-bias": ("bpr", {"length": LENGTH, "width": 16}),
+    "bpr-plain": ("bpr", {"length": LENGTH, "width": 16, "popularity_bias": False, "dropout": 0.1}),
+    "fpmc-bias": ("fpmc", {"length": LENGTH, "width": 16}),
+    "fpmc-full": ("fpmc", {"length": LENGTH, "width": 16, "popularity_bias": False, "objective": "full"}),
     "gru4rec": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24}),
     "gru4rec-bias": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24, "popularity_bias": True}),
     "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
@@ -67,6 +71,7 @@ SLOT_BOUND = {"pyramid_mixer"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
 
 OVERFITTING = [
+    "bpr-bias", "fpmc-bias", "fpmc-full",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr",
 ]  # fmt: skip
