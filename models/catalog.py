@@ -12,6 +12,7 @@ from models.base import DatasetFacts, SequentialRecommender
 from models.baselines.bpr import BPR, BPRConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.mgnm import MGNM, MGNMConfig
@@ -51,6 +52,7 @@ MODELS: dict[str, ModelEntry] = {
     "bpr": ModelEntry(BPR, BPRConfig),
     "fpmc": ModelEntry(FPMC, FPMCConfig),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig),
+    "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
