@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
 from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
@@ -52,6 +53,7 @@ MODELS: dict[str, ModelEntry] = {
     "bpr": ModelEntry(BPR, BPRConfig),
     "fpmc": ModelEntry(FPMC, FPMCConfig),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig),
+    "fmlp": ModelEntry(FMLP, FMLPConfig),
     "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
