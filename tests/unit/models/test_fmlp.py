@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import erf
-
 import numpy as np
 import pytest
 import torch
@@ -11,22 +9,11 @@ from numpy.typing import NDArray
 
 from models.baselines.fmlp import FMLP, Filter
 from tests.unit.models.cases import LENGTH, build, histories, inputs_of, scores_of
-
-Array = NDArray[np.float64]
-
-
-def norm(x: Array, w: dict[str, Array], name: str) -> Array:
-    centred = x - x.mean()
-    return np.asarray(centred / np.sqrt((centred**2).mean() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"])
+from tests.unit.models.slow import ACTIVATIONS, Array, Weights, linear, norm, weights_of
 
 
-def feed_forward(x: Array, w: dict[str, Array], name: str, act: str) -> Array:
-    hidden = w[f"{name}.0.weight"] @ x + w[f"{name}.0.bias"]
-    if act == "gelu":
-        hidden = hidden * np.array([0.5 * (1 + erf(h / 2**0.5)) for h in hidden])
-    else:
-        hidden = hidden / (1 + np.exp(-hidden))
-    return np.asarray(w[f"{name}.2.weight"] @ hidden + w[f"{name}.2.bias"])
+def feed_forward(x: Array, w: Weights, name: str, activation: str) -> Array:
+    return linear(ACTIVATIONS[activation](linear(x, w, f"{name}.0")), w, f"{name}.2")
 
 
 def filtered(x: Array, spectrum: Array) -> Array:
@@ -37,7 +24,7 @@ def filtered(x: Array, spectrum: Array) -> Array:
 
 
 def slow_user(model: FMLP, items: NDArray[np.int64]) -> Array:
-    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    w = weights_of(model)
     T, act = model.length, model.config.activation
     items = items[-T:]
     x, real = np.zeros((T, model.config.width)), range(T - len(items), T)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import erf
-
 import numpy as np
 import pytest
 import torch
@@ -11,27 +9,16 @@ from numpy.typing import NDArray
 
 from models.baselines.mlp_mixer import MLPMixer
 from tests.unit.models.cases import ITEMS, LENGTH, build, histories, inputs_of, scores_of
-
-Array = NDArray[np.float64]
-
-
-def norm(x: Array, w: dict[str, Array], name: str) -> Array:
-    centred = x - x.mean()
-    return np.asarray(centred / np.sqrt((centred**2).mean() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"])
+from tests.unit.models.slow import ACTIVATIONS, Array, Weights, linear, norm, weights_of
 
 
-def net(x: Array, w: dict[str, Array], name: str, act: str) -> Array:
-    hidden = w[f"{name}_in.weight"] @ x + w[f"{name}_in.bias"]
-    if act == "gelu":
-        hidden = hidden * np.array([0.5 * (1 + erf(h / 2**0.5)) for h in hidden])
-    else:
-        hidden = hidden / (1 + np.exp(-hidden))
-    return np.asarray(w[f"{name}_out.weight"] @ hidden + w[f"{name}_out.bias"])
+def net(x: Array, w: Weights, name: str, activation: str) -> Array:
+    return linear(ACTIVATIONS[activation](linear(x, w, f"{name}_in")), w, f"{name}_out")
 
 
 def slow_user(model: MLPMixer, items: NDArray[np.int64]) -> Array:
     """The user's vector from real behaviours alone: an absent one is a zero before every mix."""
-    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    w = weights_of(model)
     T, act = model.length, model.config.activation
     x = np.zeros((T, model.config.width))
     real = range(T - len(items), T)
