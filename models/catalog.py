@@ -9,7 +9,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.fmlp import FMLP, FMLPConfig
+from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.mgnm import MGNM, MGNMConfig
@@ -46,7 +50,11 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "popularity": ModelEntry(Popularity, PopularityConfig),
+    "bpr": ModelEntry(BPR, BPRConfig),
+    "fpmc": ModelEntry(FPMC, FPMCConfig),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig),
+    "fmlp": ModelEntry(FMLP, FMLPConfig),
+    "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),

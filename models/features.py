@@ -6,9 +6,11 @@ Symbols: B rows, T length, d width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contract.tensors import SequenceColumn
@@ -91,6 +93,66 @@ class SideInformation(nn.Module):
         if self.out is None:
             return None
         return torch.as_tensor(self.out(torch.cat([feature(ids) for feature in self.side], dim=-1)))
+
+
+@dataclass(frozen=True)
+class SideFields:
+    """What a behaviour carries beside its item, for the config of a model that adds it to the item's vector.
+
+    Attributes:
+        side: item features, added to the vector of each behaviour.
+        rating, gap: the behaviour's value, and the log of the time since the one before, added too.
+        out_side: the candidate's vector is its id row plus a linear map of its features.
+    """
+
+    side: tuple[str, ...] = ()
+    rating: bool = False
+    gap: bool = False
+    out_side: bool = False
+
+    @property
+    def columns(self) -> tuple[SequenceColumn, ...]:
+        """Return the behaviour columns to read."""
+        return side_columns(rating=self.rating, gap=self.gap)
+
+
+class ItemVectors(nn.Embedding):
+    """The item table (I+1, d) of `layers.item_table`, with side information added where a model reads any.
+
+    Called, it gives id rows. Without side information the other methods give the same.
+    """
+
+    def __init__(self, facts: DatasetFacts, width: int, std: float, fields: SideFields) -> None:
+        super().__init__(facts.item_count + 1, width, padding_idx=0)
+        nn.init.normal_(self.weight, std=std)
+        with torch.no_grad():
+            self.weight[0] = 0.0
+        self.side: SideInformation | None = None
+        if fields.side or fields.rating or fields.gap:
+            self.side = SideInformation(
+                facts, width, fields.side, rating=fields.rating, gap=fields.gap, candidates=fields.out_side
+            )
+
+    def behaviours(self, inputs: Tensors) -> Tensor:
+        """Return the vector of each behaviour, (B, T, d); that of padding means nothing."""
+        rows = torch.as_tensor(self(inputs["items"]))
+        return rows if self.side is None else rows + self.side.behaviours(inputs)
+
+    def all(self) -> Tensor:
+        """Return the vector of every item as a candidate, (I+1, d)."""
+        if self.side is None or self.side.out is None:
+            return self.weight
+        ids = torch.arange(len(self.weight), device=self.weight.device)
+        return self.weight + torch.as_tensor(self.side.candidates(ids))
+
+    def candidates(self, ids: Tensor) -> Tensor:
+        """Return the vector of each candidate, (..., d).
+
+        Gathered from the whole table, which an exported graph holds ready, rather than mapped for each candidate.
+        """
+        if self.side is None or self.side.out is None:
+            return torch.as_tensor(self(ids))
+        return F.embedding(ids, self.all())
 
 
 def side_columns(*, rating: bool, gap: bool) -> tuple[SequenceColumn, ...]:

@@ -6,7 +6,8 @@ the last position of every prefix.
 
 Departures from the original: no binary cross-entropy at every position, no pre-norm on the query, no square-root
 scaling. Positions are indexed by recency (the last slot is always the newest behaviour), padded keys are masked, and
-the last block computes the last position alone, which is the only one read.
+the last block computes the last position alone, which is the only one read. Side information is an addition of ours,
+off by default.
 
 Symbols: B rows, T length, d width, h heads, M flat candidates, I items.
 """
@@ -29,13 +30,14 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import objective_loss
+from models.features import ItemVectors, SideFields
+from models.layers import Dropout, item_bias
+from models.objectives import Objective, objective_loss
 
 
 @dataclass(frozen=True)
-class SASRecConfig:
-    """Sizes.
+class SASRecConfig(SideFields):
+    """Sizes, beside the side information of `SideFields`.
 
     Attributes:
         length: T.
@@ -44,6 +46,7 @@ class SASRecConfig:
         heads: h, a divisor of d.
         inner: width of the feed-forward layers.
         dropout: everywhere.
+        objective: full softmax, or a sampled loss.
         popularity_bias: item bias that starts at log popularity.
     """
 
@@ -53,6 +56,7 @@ class SASRecConfig:
     heads: int = 2
     inner: int = 256
     dropout: float = 0.2
+    objective: Objective = "full"
     popularity_bias: bool = False
 
 
@@ -89,8 +93,10 @@ class SASRec(SequentialRecommender):
 
     def __init__(self, config: SASRecConfig, facts: DatasetFacts) -> None:
         super().__init__()
-        self.length, self.item_count = config.length, facts.item_count
-        self.items, self.bias = item_table(facts, config.width, 0.02), item_bias(facts, config.popularity_bias)
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
+        self.columns = config.columns
+        self.items = ItemVectors(facts, config.width, 0.02, config)
+        self.bias = item_bias(facts, config.popularity_bias)
         self.positions = nn.Parameter(torch.empty(config.length, config.width))
         self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
@@ -109,19 +115,19 @@ class SASRec(SequentialRecommender):
         ids = inputs["items"]
         mask = (ids > 0).to(self.items.weight.dtype)
         bias = self.causal + (1 - mask)[:, None, None, :] * MASKED
-        x = self.dropout(self.norm(self.items(ids) + self.positions)) * mask[..., None]
+        x = self.dropout(self.norm(self.items.behaviours(inputs) + self.positions)) * mask[..., None]
         for place, block in enumerate(self.blocks, start=1):
             x = block(x, bias, last=place == len(self.blocks))
         return Encoded({"user": x[:, -1]}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
         """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
+        return Scored((state["user"][rows] * self.items.candidates(candidates)).sum(-1) + self.bias[candidates], {})
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
+        return state["user"] @ self.items.all().T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Return full-softmax cross-entropy at the last position."""
-        return objective_loss(self, batch, "full")
+        """Return full-softmax cross-entropy at the last position, or the loss that the config names."""
+        return objective_loss(self, batch, self.config.objective)

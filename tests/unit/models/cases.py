@@ -24,14 +24,33 @@ _PM: dict[str, Any] = {
     "dropout": 0.1,
 }
 _SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True}
+_SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
+_FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
+_MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
+    "bpr-bias": ("bpr", {"length": LENGTH, "width": 16}),
+    "bpr-plain": ("bpr", {"length": LENGTH, "width": 16, "popularity_bias": False, "dropout": 0.1}),
+    "fpmc-bias": ("fpmc", {"length": LENGTH, "width": 16}),
+    "fpmc-full": ("fpmc", {"length": LENGTH, "width": 16, "popularity_bias": False, "objective": "full"}),
     "gru4rec": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24}),
     "gru4rec-bias": ("gru4rec", {"length": LENGTH, "width": 16, "hidden": 24, "popularity_bias": True}),
-    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
-    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
+    "fmlp": ("fmlp", _FMLP),
+    "fmlp-bias": ("fmlp", _FMLP | {"popularity_bias": True, "blocks": 1, "activation": "silu"}),
+    "fmlp-odd-length": ("fmlp", _FMLP | {"length": LENGTH - 1}),
+    "fmlp-side": ("fmlp", _FMLP | _SIDE | {"out_side": True}),
+    "fmlp-bce": ("fmlp", _FMLP | {"objective": "bce"}),
+    "mixer": ("mlp_mixer", _MIXER),
+    "mixer-bias": ("mlp_mixer", _MIXER | {"popularity_bias": True, "layers": 1, "activation": "silu"}),
+    "mixer-side": ("mlp_mixer", _MIXER | _SIDE | {"out_side": True}),
+    "mixer-sampled": ("mlp_mixer", _MIXER | {"objective": "bpr"}),
+    "sasrec": ("sasrec", _SASREC),
+    "sasrec-bias": ("sasrec", _SASREC | {"popularity_bias": True}),
+    "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
+    "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
+    "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
     "pm": ("pyramid_mixer", _PM),
     "pm-bias": ("pyramid_mixer", _PM | {"popularity_bias": True}),
     "pm-two-layers": ("pyramid_mixer", _PM | {"layers": 2}),
@@ -63,10 +82,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
-SLOT_BOUND = {"pyramid_mixer"}
+SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
 
 OVERFITTING = [
+    "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr",
 ]  # fmt: skip

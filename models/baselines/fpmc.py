@@ -1,0 +1,88 @@
+"""FPMC: matrix factorisation of user and item beside a factorised Markov chain from the newest item to the next.
+
+Rendle et al., "Factorizing Personalized Markov Chains for Next-Basket Recommendation", WWW 2010,
+https://doi.org/10.1145/1772690.1772773, in the form of RecBole's `fpmc` (https://github.com/RUCAIBox/RecBole): baskets
+of one item, Xavier-normal tables, learnt by pairs.
+
+| Part of the paper | Here |
+| --- | --- |
+| <v_u^UI, v_i^IU> + <v_i^IL, v_l^LI>, section 4.2, without the term of user and last item | `encode`, `score` |
+| S-BPR, section 5.2 | `objective="bpr"` |
+
+The term of user and last item is the same for every candidate, so it never changes a ranking; the paper drops it too.
+Both dot products are one of width 2d: the user's state is [v_u^UI; v_l^LI], the row of item i is [v_i^IU; v_i^IL].
+
+Departures:
+- An item bias that starts at log popularity; the paper and RecBole have none. An unknown user and an empty history each
+  have the zero vector: what is known of the two still ranks, and popularity where nothing is.
+- The regularisation is the recipe's `weight_decay`, decoupled from the gradient; Adam instead of bootstrapped SGD.
+- Any number of negatives per positive, the mean over pairs; other objectives by a switch.
+
+Symbols: B rows, d width of each table, M flat candidates, I items.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.baselines.bpr import UserVectors
+from models.layers import Dropout, item_bias, item_table
+from models.objectives import Objective, objective_loss
+
+
+@dataclass(frozen=True)
+class FPMCConfig:
+    """Sizes.
+
+    Attributes:
+        length: T; only the newest behaviour is read, but negatives are drawn outside these.
+        width: d, of each of the four tables.
+        objective: pairwise (bpr), or another training loss.
+        popularity_bias: item bias that starts at log popularity.
+        dropout: on the state; the paper has none.
+    """
+
+    length: int = 50
+    width: int = 64
+    objective: Objective = "bpr"
+    popularity_bias: bool = True
+    dropout: float = 0.0
+
+
+class FPMC(SequentialRecommender):
+    """State: `user` (B, 2d), the user's vector and the last item's side by side."""
+
+    serving_class: ClassVar[ServingClass] = "A"
+    row_inputs = ("user",)
+
+    def __init__(self, config: FPMCConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
+        xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))  # of one of the tables
+        self.users, self.last = UserVectors(facts, config.width), item_table(facts, config.width, xavier)
+        self.items = item_table(facts, 2 * config.width, xavier)  # IU and IL side by side
+        self.bias, self.dropout = item_bias(facts, config.popularity_bias), Dropout(config.dropout)
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Return the user's row beside the newest item's."""
+        newest = inputs["items"][:, -1]
+        last = self.last(newest) * (newest > 0).to(self.last.weight.dtype)[:, None]
+        return Encoded({"user": self.dropout(torch.cat((self.users(inputs["user"]), last), dim=-1))}, {})
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return the sum of both dot products, plus the item's bias."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return `score` of every item by one product, (B, I+1)."""
+        return state["user"] @ self.items.weight.T + self.bias
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return the mean of -log sigma(positive - negative), or the loss that the config names."""
+        return objective_loss(self, batch, self.config.objective)
