@@ -66,9 +66,6 @@ class Prepared:
     provenance: dict[str, Any]  # as JSON has it
     impressions: dict[str, Column] | None = None
 
-    has_times = True  # STUB until data lands
-    impressions = None  # STUB
-
     @property
     def digest(self) -> str:
         """The digest of source and parameters: the same digest means the same prepared data."""
@@ -128,7 +125,6 @@ def load_prepared(directory: Path) -> Prepared:
         )
     with np.load(directory / "interactions.npz", allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in COLUMNS}
-        columns["context"] = np.zeros_like(columns["items"])  # STUB
         user_starts = arrays["user_starts"]
     impressions = None
     if (directory / _IMPRESSIONS_FILE).exists():

@@ -1,4 +1,4 @@
-"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is `rate` without a value.
+"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is a `rate` of no value.
 
 | File | Read |
 | --- | --- |
