@@ -1,4 +1,4 @@
-"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is `rate` without a value.
+"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is a `rate` of no value.
 
 | File | Read |
 | --- | --- |
@@ -77,7 +77,8 @@ def _places(reviews: Table) -> NDArray[np.int64]:
 def _order(reviews: Table, users: list[str]) -> NDArray[np.int64]:
     """Return the rows by user, as they first appear, and place."""
     codes = {user: code for code, user in enumerate(dict.fromkeys(users))}
-    return np.lexsort((_places(reviews), [codes[user] for user in users]))
+    by_user = np.array([codes[user] for user in users], dtype=np.int64)
+    return np.lexsort((_places(reviews), by_user))
 
 
 def _times(reviews: Table, users: list[str], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:

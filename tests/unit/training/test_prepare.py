@@ -10,9 +10,9 @@ import pytest
 
 from contract.behaviours import ACTION_CODES, DEFAULT_ACTION
 from training.datasets import ml100k
-from training.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
+from training.datasets.interactions import DataError, Impressions, Interactions, ItemFacts, default_actions
 from training.features import item_features
-from training.prepare import core_filter, load_prepared, prepare
+from training.prepare import FORMAT, core_filter, load_prepared, prepare
 
 
 def _interactions(rows: list[tuple[str, str, int]]) -> Interactions:
@@ -53,6 +53,76 @@ def test_impressions_and_dislikes_are_no_behaviours_to_learn_from(tmp_path: Path
     actions = np.array([ACTION_CODES[name] for name in (DEFAULT_ACTION, "impression", "dislike")])
     prepare(replace(raw, actions=actions), tmp_path / "toy", core=1)
     assert load_prepared(tmp_path / "toy").items.ids == ("a",)
+
+
+def _shown(rows: list[tuple[str, str, int, int]]) -> Impressions:
+    users, items, times, labels = zip(*rows, strict=True)
+    return Impressions(users, items, np.array(times, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def test_what_was_known_before_the_log_stands_before_it_whatever_its_time(tmp_path: Path) -> None:
+    raw = _interactions([("u", "a", 3), ("u", "b", 9), ("u", "c", 9), ("u", "d", 1), ("v", "a", 1)])
+    prepare(replace(raw, context=np.array([False, True, True, False, False])), tmp_path / "toy", core=1)
+    prepared = load_prepared(tmp_path / "toy")
+    names = [prepared.items.ids[index - 1] for index in prepared.columns["items"]]
+    assert names == ["b", "c", "d", "a", "a"]
+    assert prepared.columns["context"].tolist() == [1, 1, 0, 0, 0]
+    assert prepared.provenance["counts"]["context"] == 2
+
+
+def test_without_context_no_interaction_is_context(tmp_path: Path) -> None:
+    prepare(_interactions([("u", "a", 1), ("u", "b", 2)]), tmp_path / "toy", core=1)
+    prepared = load_prepared(tmp_path / "toy")
+    assert prepared.columns["context"].tolist() == [0, 0]
+    assert prepared.columns["context"].dtype == np.int64
+    assert prepared.impressions is None
+
+
+def test_without_a_filter_whoever_was_shown_something_is_a_user(tmp_path: Path) -> None:
+    raw = _interactions([("u", "a", 1), ("u", "b", 2)])
+    shown = _shown([("w", "c", 5, 0), ("u", "a", 4, 1), ("w", "a", 4, 0)])
+    prepare(replace(raw, impressions=shown), tmp_path / "toy", core=1)
+    prepared = load_prepared(tmp_path / "toy")
+    assert (prepared.users.ids, prepared.items.ids) == (("u", "w"), ("a", "b", "c"))
+    assert prepared.user_starts.tolist() == [0, 2, 2]
+    assert prepared.impressions is not None
+    assert {name: column.tolist() for name, column in prepared.impressions.items()} == {
+        "users": [0, 1, 1],
+        "items": [1, 1, 3],
+        "times_ms": [4, 4, 5],
+        "labels": [1, 0, 0],
+    }
+
+
+def test_with_a_filter_impressions_follow_the_users_and_items_that_remain(tmp_path: Path) -> None:
+    raw = _interactions([("u", "a", 1), ("u", "b", 2), ("v", "a", 3), ("v", "b", 4), ("w", "a", 5)])
+    shown = _shown([("v", "c", 5, 1), ("w", "a", 6, 1), ("v", "a", 7, 1)])
+    prepare(replace(raw, impressions=shown), tmp_path / "toy", core=2)
+    prepared = load_prepared(tmp_path / "toy")
+    assert prepared.users.ids == ("u", "v")
+    assert prepared.impressions is not None
+    assert prepared.impressions["times_ms"].tolist() == [7]
+    assert prepared.impressions["users"].tolist() == [1]
+
+
+def test_impressions_of_another_source_do_not_stay(tmp_path: Path) -> None:
+    raw = _interactions([("u", "a", 1), ("u", "b", 2)])
+    with_shown = replace(raw, digest="other", impressions=_shown([("u", "a", 4, 1)]))
+    prepare(with_shown, tmp_path / "toy", core=1)
+    assert load_prepared(tmp_path / "toy").impressions is not None
+    prepare(raw, tmp_path / "toy", core=1)
+    assert load_prepared(tmp_path / "toy").impressions is None
+    prepare(with_shown, tmp_path / "toy", core=1)
+    (tmp_path / "toy" / "impressions.npz").unlink()
+    assert prepare(with_shown, tmp_path / "toy", core=1)[1] is False
+
+
+def test_prepared_data_of_an_earlier_format_are_not_read(tmp_path: Path) -> None:
+    prepare(_interactions([("u", "a", 1), ("u", "b", 2)]), tmp_path / "toy", core=1)
+    path = tmp_path / "toy" / "provenance.json"
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
+    with pytest.raises(DataError, match="no prepared data of this version"):
+        load_prepared(tmp_path / "toy")
 
 
 def test_the_same_source_is_prepared_once(tmp_path: Path, ml100k_folder: Path) -> None:
@@ -116,6 +186,27 @@ def test_features_are_codes_below_their_cardinality() -> None:
     assert features["genres"].codes.tolist() == [[0, 0], [2, 1], [1, 0], [0, 0]]
     assert features["year"].codes.tolist() == [[0], [1], [0], [0]]
     assert features["title"].names == ("night",)
+
+
+def test_a_source_has_fields_of_its_own() -> None:
+    catalogue = {
+        "a": ItemFacts(features={"tag": ("7", "39", "7"), "author": ("x",)}),
+        "b": ItemFacts(features={"tag": ("39",), "colour": ()}),
+    }
+    features = item_features(["b", "a", "c"], catalogue)
+    assert set(features) == {"tag", "author"}
+    assert features["tag"].names == ("39", "7")
+    assert features["tag"].codes.tolist() == [[0, 0], [1, 0], [2, 1], [0, 0]]
+    assert features["author"].codes.tolist() == [[0], [0], [1], [0]]
+
+
+def test_a_field_of_thousands_of_values_keeps_those_that_two_items_share() -> None:
+    catalogue = {
+        str(item): ItemFacts(features={"author": (str(item // 2 if item < 6 else item),)}) for item in range(2100)
+    }
+    features = item_features(list(catalogue), catalogue)["author"]
+    assert features.names == ("0", "1", "2")
+    assert features.codes[:8, 0].tolist() == [0, 1, 1, 2, 2, 3, 3, 0]
 
 
 def test_fields_that_nothing_is_known_of_are_absent(tmp_path: Path) -> None:
