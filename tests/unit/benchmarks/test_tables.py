@@ -1,0 +1,159 @@
+"""A table is made of runs that are never made twice, and shows what is missing as missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
+from benchmarks.tables.records import Records
+from benchmarks.tables.render import MISSING, read_rows, write_table
+from benchmarks.tables.runner import Places, chosen_trial, make, pending, run
+from training.datasets import generated
+from training.prepare import prepare
+
+PLAN = """
+title = "Small"
+dataset = "small"
+seeds = [0, 1]
+tune = "loo2"
+reference = "SASRec"
+trials = 2
+[training]
+epochs = 1
+batch = 64
+rows_per_epoch = 64
+[protocols.a]
+held = 1
+[protocols.loo2]
+held = 2
+[[systems]]
+name = "Pop"
+model = "popularity"
+training = { epochs = 0 }
+[[systems]]
+name = "SASRec"
+model = "sasrec"
+note = "small"
+config = { length = 5, width = 8, inner = 8, heads = 1, blocks = 1 }
+trials = [{ config = { dropout = 0.1 } }, { training = { learning_rate = 1e-2 } }]
+"""
+QUIET = Console(file=StringIO())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    prepare(generated.load(users=30, items=40, events=15, seed=1), folder / "small", core=3)
+    return folder
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return _plan(tmp_path)
+
+
+@pytest.fixture
+def places(tmp_path: Path, data: Path) -> Places:
+    return Places(data, tmp_path / "runs", Records(tmp_path / "records"))
+
+
+def _plan(folder: Path, text: str = PLAN) -> Plan:
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_plan(path)
+
+
+def _named(jobs: list[Job]) -> list[tuple[str, str, int, int]]:
+    return [(job.system, job.protocol, job.trial, job.recipe.seed) for job in jobs]
+
+
+def test_trials_come_first_and_final_runs_follow_the_best_one(plan: Plan, places: Places) -> None:
+    first = [("SASRec", "loo2", 0, 0), ("SASRec", "loo2", 1, 0)]
+    pop = [("Pop", protocol, 0, seed) for seed in (0, 1) for protocol in ("a", "loo2")]
+    assert _named(pending(plan, places.records)) == first + pop
+    for job in pending(plan, places.records)[:2]:
+        make(job, places)
+    trial = chosen_trial(plan, plan.systems[1], places.records)
+    assert trial is not None
+    scores = [places.records.read(job).means("valid")["ndcg@10"] for job in trial_jobs(plan, plan.systems[1])]
+    assert scores[trial] == max(scores)
+    left = [job for job in _named(pending(plan, places.records)) if job[0] == "SASRec"]
+    assert left == [("SASRec", "a", trial, 0), ("SASRec", "a", trial, 1), ("SASRec", "loo2", trial, 1)]
+
+
+def test_every_missing_run_is_made_in_its_own_process_and_none_twice(plan: Plan, places: Places) -> None:
+    assert run(plan, places, QUIET, 2, frozenset({"Pop"})) == []
+    records = sorted(places.records.folder.rglob("*.json"))
+    assert len(records) == 4
+    written = [path.stat().st_mtime_ns for path in records]
+    assert run(plan, places, QUIET, 2, frozenset({"Pop"})) == []
+    assert [path.stat().st_mtime_ns for path in records] == written
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_made(tmp_path: Path, places: Places) -> None:
+    plan = _plan(tmp_path, PLAN.replace('dataset = "small"', 'dataset = "absent"'))
+    failed = run(plan, places, QUIET, 1, frozenset({"Pop"}))
+    assert len(failed) == 4
+    assert all("absent" in one for one in failed)
+
+
+def test_a_table_shows_what_is_missing_as_missing(plan: Plan, places: Places, tmp_path: Path) -> None:
+    for job in final_jobs(plan, plan.systems[0], 0):
+        make(job, places)
+    folder = write_table(plan, places.records, tmp_path / "table", QUIET)
+    document = json.loads((folder / "table.json").read_text())
+    assert document["complete"] is False
+    pop, sasrec = document["rows"]
+    assert len(pop["cells"]["a"]["ndcg@10"]["by_seed"]) == 2
+    assert sasrec["cells"] == {"a": {}, "loo2": {}}
+    with (folder / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["mean"] for row in rows if row["system"] == "SASRec"} == {MISSING}
+    assert all(float(row["mean"]) >= 0 for row in rows if row["system"] == "Pop")
+    assert f"| SASRec | {MISSING} |" in (folder / "table.md").read_text()
+    assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places) -> None:
+    while jobs := pending(plan, places.records):
+        make(jobs[0], places)
+    pop, sasrec = read_rows(plan, places.records)
+    assert all(len(cell.by_seed) == 2 for row in (pop, sasrec) for cell in row.cells["a"].values())
+    difference = pop.cells["a"]["ndcg@10"].difference
+    assert difference is not None
+    assert difference[0] == pytest.approx(pop.cells["a"]["ndcg@10"].mean - sasrec.cells["a"]["ndcg@10"].mean, abs=1e-6)
+    assert difference[1] <= difference[0] <= difference[2]
+    assert sasrec.cells["a"]["ndcg@10"].difference is None
+    assert "pop100.hr@10" in pop.cells["loo2"]
+
+
+def test_a_runs_place_hangs_on_what_the_plan_says_of_it(tmp_path: Path, plan: Plan) -> None:
+    other = _plan(tmp_path, PLAN.replace("batch = 64", "batch = 32"))
+    names = {job.name for one in (plan, other) for job in trial_jobs(one, one.systems[1])}
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("trials = 2", "trials = 3", "2 trials, where every system has 3"),
+        ('reference = "SASRec"', 'reference = "GRU"', "reference and tune"),
+        ("learning_rate = 1e-2", "rate = 1e-2", "rate: unknown key"),
+        ('note = "small"', 'remark = "small"', "remark"),
+        ('title = "Small"', "title = ", "small.toml"),
+    ],
+)
+def test_a_wrong_plan_says_what_is_wrong(tmp_path: Path, line: str, instead: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _plan(tmp_path, PLAN.replace(line, instead))
+
+
+def test_a_plan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"absent\.toml"):
+        load_plan(tmp_path / "absent.toml")
