@@ -172,8 +172,8 @@ def _write(raw: Interactions, directory: Path, core: int) -> dict[str, int]:
         user_ids = list(dict.fromkeys((*user_ids, *raw.impressions.users)))
         item_ids = list(dict.fromkeys((*item_ids, *raw.impressions.items)))
     context = np.zeros(len(users), dtype=np.bool_) if raw.context is None else raw.context
-    # Ties by the order of the source; what was known before the log begins stands before it.
-    order = np.lexsort((kept, raw.times_ms[kept], ~context[kept], users_kept))
+    # Of equal times what was known before the log begins stands first, then by the order of the source.
+    order = np.lexsort((kept, ~context[kept], raw.times_ms[kept], users_kept))
     kept, users_kept = kept[order], users_kept[order]
     columns = {
         "items": items_kept[order] + 1,

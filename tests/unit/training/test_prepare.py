@@ -60,9 +60,9 @@ def _shown(rows: list[tuple[str, str, int, int]]) -> Impressions:
     return Impressions(users, items, np.array(times, dtype=np.int64), np.array(labels, dtype=np.int64))
 
 
-def test_what_was_known_before_the_log_stands_before_it_whatever_its_time(tmp_path: Path) -> None:
-    raw = _interactions([("u", "a", 3), ("u", "b", 9), ("u", "c", 9), ("u", "d", 1), ("v", "a", 1)])
-    prepare(replace(raw, context=np.array([False, True, True, False, False])), tmp_path / "toy", core=1)
+def test_of_equal_times_what_was_known_before_the_log_stands_first(tmp_path: Path) -> None:
+    raw = _interactions([("u", "a", 3), ("u", "d", 1), ("u", "b", 1), ("u", "c", 1), ("v", "a", 1)])
+    prepare(replace(raw, context=np.array([False, False, True, True, False])), tmp_path / "toy", core=1)
     prepared = load_prepared(tmp_path / "toy")
     names = [prepared.items.ids[index - 1] for index in prepared.columns["items"]]
     assert names == ["b", "c", "d", "a", "a"]
