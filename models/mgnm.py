@@ -156,6 +156,15 @@ class MGNM(SequentialRecommender):
         dots = state["interests"] @ self.items.weight.T  # (B, L+1, K, I+1)
         return _attended(dots, dim=2).amax(dim=1) + self.bias
 
+    def score_lists(self, state: Tensors, candidates: Tensor) -> Tensor:
+        """Return `score` of lists (B, N) by one product per row."""
+        return _attended(self._dots(state["interests"], candidates), dim=2).amax(dim=1) + self.bias[candidates]
+
+    def _dots(self, interests: Tensor, items: Tensor) -> Tensor:
+        """Return the dot products of every interest with items (B, N): (B, L+1, K, N)."""
+        dots = interests.flatten(1, 2) @ self.items(items).transpose(1, 2)
+        return dots.view(*interests.shape[:3], -1)
+
     def begin_epoch(self) -> None:
         """See the base class: it depends on the step whether the BiLSTM learns."""
         self._steps = 0
@@ -169,9 +178,7 @@ class MGNM(SequentialRecommender):
         self._steps += 1
         q, adjacency = self._encode(batch.inputs)
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)
-        dots = q.flatten(1, 2) @ self.items(items).transpose(1, 2)
-        dots = dots.view(*q.shape[:3], -1)  # (B, L+1, K, 1+n)
-        logits = _attended(dots, dim=2) + self.bias[items][:, None, :]
+        logits = _attended(self._dots(q, items), dim=2) + self.bias[items][:, None, :]  # (B, L+1, 1+n)
         fit = SAMPLED[self.config.objective](logits).sum(dim=1).mean()
         return fit + self._penalty(adjacency) / len(items)
 
