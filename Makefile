@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock compose-test dashboards clean
+.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock compose-test table dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ types: setup     ## mypy, strict
 
 arch: setup      ## import rules between rooms
 	@$(BIN)/lint-imports
+
+table: setup     ## the runs that a table lacks, then the table: TABLE=ml-100k, kuairand-pure or long-view (hours)
+	@$(PY) -m benchmarks.tables benchmarks/tables/$(TABLE).toml
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards
