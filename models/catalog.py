@@ -10,9 +10,11 @@ from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
 from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.comirec import ComiRecDR, ComiRecDRConfig, ComiRecSA, ComiRecSAConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.mind import MIND, MINDConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
@@ -57,5 +59,8 @@ MODELS: dict[str, ModelEntry] = {
     "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
+    "mind": ModelEntry(MIND, MINDConfig),
+    "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
+    "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
 }

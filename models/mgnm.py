@@ -46,6 +46,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
+from models.capsules import agreement, capsules
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import SAMPLED, Sampled, objective_loss
 
@@ -233,18 +234,14 @@ class MGNM(SequentialRecommender):
         z = z * mask[:, None, :, None]
         still = z.detach() if self.training else z
         logits = torch.zeros_like(z[..., 0])  # (B, K, T)
-        logits = logits + self._agreement(still, _capsules(still, logits, mask))
+        logits = logits + agreement(still, capsules(still, logits, mask))
         routed = still + self._added(still, mask) if self.config.rnn_width else still
-        logits = logits + self._agreement(routed, _capsules(routed, logits, mask))
-        o = _capsules(z, logits, mask)
+        logits = logits + agreement(routed, capsules(routed, logits, mask))
+        o = capsules(z, logits, mask)
         if self.projection is None:
             return o
         q = torch.einsum("bkd,kde->bke", o, self.projection)
         return F.relu(q) if self.config.projection == "relu" else q
-
-    @staticmethod
-    def _agreement(z: Tensor, o: Tensor) -> Tensor:
-        return (z * o[:, :, None, :]).sum(-1)
 
     def _added(self, still: Tensor, mask: Tensor) -> Tensor:
         # The gradient of the BiLSTM moves routing logits alone, and costs more than all the rest.
@@ -280,13 +277,6 @@ def _normalised(matrix: Tensor) -> Tensor:
     degree = matrix.sum(dim=-1)
     root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
     return matrix * root[:, :, None] * root[:, None, :]
-
-
-def _capsules(z: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
-    """Return squash(sum_t c_kt z_kt) with c = softmax over interests of the logits (B, K, T)."""
-    v = ((logits.softmax(dim=1) * mask[:, None, :])[..., None] * z).sum(dim=2)  # (B, K, d)
-    square = (v * v).sum(-1, keepdim=True)
-    return square / (1 + square) * v * torch.rsqrt(square + 1e-9)
 
 
 def _gather(sequence: Tensor, index: Tensor) -> Tensor:

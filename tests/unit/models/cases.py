@@ -28,6 +28,7 @@ _SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
+_INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
@@ -79,6 +80,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         _MGNM | {"projection": "relu", "objective": "bce", "popularity_bias": False, "aligned_start": False}
         | {"l1": 1e-5, "l2": 1e-5, "negatives": 5},
     ),
+    "mind": ("mind", _INTERESTS),
+    "mind-relu-soft": ("mind", _INTERESTS | {"relu_proj": True, "readout": "soft", "popularity_bias": False}),
+    "comirec-dr": ("comirec_dr", _INTERESTS),
+    "comirec-dr-published": ("comirec_dr", _INTERESTS | {"positional": True, "aligned_start": False}),
+    "comirec-sa": ("comirec_sa", _INTERESTS),
+    "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -88,7 +95,7 @@ SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer"}
 OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr",
+    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
