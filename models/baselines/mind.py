@@ -47,8 +47,8 @@ class MIND(InterestModel):
         self.config = config
         self.capsule = nn.Parameter(torch.empty(config.width, config.width))
         start_matrices(self.capsule, config.aligned_start)
-        draw = nn.init.trunc_normal_(torch.empty(config.interests, config.length))
-        self.register_buffer("draw", draw)  # S is shared, so this draw alone tells interests apart
+        draw = nn.init.trunc_normal_(torch.empty(config.length, config.interests))
+        self.register_buffer("draw", draw)  # S is shared: this draw alone tells interests apart
         self.projection = nn.Linear(config.width, config.width) if config.relu_proj else None
         if self.projection is not None:
             start_matrices(self.projection.weight, config.aligned_start)
@@ -57,7 +57,7 @@ class MIND(InterestModel):
     def interests(self, x: Tensor, mask: Tensor) -> Tensor:
         """Route x S for all interests; an empty history stays zero whatever the projection's bias."""
         z = (x @ self.capsule)[:, None]  # (B, 1, T, d)
-        o = routed(z, self.draw[None], mask, training=self.training)
+        o = routed(z, self.draw.T[None], mask, training=self.training)
         if self.projection is None:
             return o
         return F.relu(self.projection(o)) * mask.amax(dim=1)[:, None, None]

@@ -83,6 +83,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mind": ("mind", _INTERESTS),
     "mind-relu-soft": ("mind", _INTERESTS | {"relu_proj": True, "readout": "soft", "popularity_bias": False}),
     "comirec-dr": ("comirec_dr", _INTERESTS),
+    "mind-max": ("mind", _INTERESTS | {"readout": "max"}),
+    "comirec-dr-max": ("comirec_dr", _INTERESTS | {"readout": "max"}),
+    "comirec-sa-max": ("comirec_sa", _INTERESTS | {"readout": "max"}),
     "comirec-dr-published": ("comirec_dr", _INTERESTS | {"positional": True, "aligned_start": False}),
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
@@ -95,7 +98,7 @@ SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer"}
 OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
+    "mgnm-no-projection-bpr", "mind-max", "comirec-dr-max", "comirec-sa-max",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
