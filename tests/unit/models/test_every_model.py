@@ -138,7 +138,11 @@ def test_padding_does_not_change_scores(case: str) -> None:
     close(scores_of(longer, inputs_of(longer, rows, users)), scores_of(shorter, inputs_of(shorter, rows, users)))
 
 
-BIASED = [case for case in VARIANTS if "bias" in case or case in {"popularity", "mgnm", "mgnm-relu-bce", "mind", "comirec-dr", "comirec-sa"}]
+BIASED = [
+    case
+    for case in VARIANTS
+    if "bias" in case or case in {"popularity", "mgnm", "mgnm-relu-bce", "mind", "comirec-dr", "comirec-sa"}
+]
 
 
 @pytest.mark.parametrize("case", BIASED)
