@@ -125,7 +125,7 @@ class BERT4Rec(SequentialRecommender):
     def encode(self, inputs: Tensors) -> Encoded:
         """Return the output at a mask that follows the newest T-1 behaviours."""
         ids = inputs["items"][:, 1:]
-        masks = self.mask.expand(len(ids), 1, -1)
+        masks = self.mask.expand(ids.shape[0], 1, -1)  # len() would fix B in the exported graph
         real = torch.cat((ids > 0, torch.ones_like(ids[:, :1], dtype=torch.bool)), dim=1)
         return Encoded({"user": self._hidden(torch.cat((self.items(ids), masks), dim=1), real)[:, 0]}, {})
 

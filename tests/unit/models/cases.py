@@ -110,8 +110,8 @@ SLOT_BOUND = {"mlp4rec", "pyramid_mixer"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
 
 OVERFITTING = [
-    "gru4rec", "sasrec-bias", "bert4rec", "mlp4rec-side", "mlp4rec-own", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr",
+    "gru4rec", "sasrec-bias", "bert4rec", "mlp4rec-side", "mlp4rec-own", "pm", "pm-side-grouped", "pm-window-concat",
+    "pm-ranking", "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
