@@ -16,6 +16,9 @@ from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mind import MIND, MINDConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
+from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
+from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.mlp4rec import MLP4Rec, MLP4RecConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.mgnm import MGNM, MGNMConfig
@@ -58,6 +61,8 @@ MODELS: dict[str, ModelEntry] = {
     "fmlp": ModelEntry(FMLP, FMLPConfig),
     "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
+    "bert4rec": ModelEntry(BERT4Rec, BERT4RecConfig),
+    "mlp4rec": ModelEntry(MLP4Rec, MLP4RecConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mind": ModelEntry(MIND, MINDConfig),
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),

@@ -1,4 +1,4 @@
-"""What three models or more are made of. Symbols: I items, d width."""
+"""What three models or more are made of. Symbols: B rows, T length, I items, d width."""
 
 from __future__ import annotations
 
@@ -54,3 +54,39 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """Return what `print` shows."""
         return f"rate={self.rate}"
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head attention and a feed-forward net, each with dropout, a residual and a norm after it."""
+
+    def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.inner = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+        self.norm_attention, self.norm_inner = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Map the positions that are read: all of x (B, T, d), or `asked` (B, A, d), those of x that the caller needs.
+
+        `bias`, added to the logits, is (B, 1, A, T), or (B, 1, 1, T) where every position looks at the same ones.
+        """
+        asked = x if asked is None else asked
+        q, k, v = (self._split(layer(y)) for layer, y in ((self.query, asked), (self.key, x), (self.value, x)))
+        weights = (q @ k.transpose(-1, -2) / (q.shape[-1] ** 0.5) + bias).softmax(dim=-1)
+        mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
+        asked = self.norm_attention(asked + self.dropout(self.out(mixed)))
+        return torch.as_tensor(self.norm_inner(asked + self.dropout(self.inner(asked))))
+
+    def _split(self, x: Tensor) -> Tensor:
+        B, T, d = x.shape
+        return x.view(B, T, self.heads, d // self.heads).transpose(1, 2)
+
+
+def start_small(module: nn.Module, std: float = 0.02) -> None:
+    """Start every linear layer as BERT's do: normal weights of this deviation, no bias."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)

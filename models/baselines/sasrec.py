@@ -9,7 +9,7 @@ scaling. Positions are indexed by recency (the last slot is always the newest be
 the last block computes the last position alone, which is the only one read. Side information is an addition of ours,
 off by default.
 
-Symbols: B rows, T length, d width, h heads, M flat candidates, I items.
+Symbols: B rows, T length, d width, M flat candidates, I items.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from models.base import (
     TrainingBatch,
 )
 from models.features import ItemVectors, SideFields
-from models.layers import Dropout, item_bias
+from models.layers import AttentionBlock, Dropout, item_bias, start_small
 from models.objectives import Objective, objective_loss
 
 
@@ -43,7 +43,7 @@ class SASRecConfig(SideFields):
         length: T.
         width: d.
         blocks: attention blocks.
-        heads: h, a divisor of d.
+        heads: a divisor of d.
         inner: width of the feed-forward layers.
         dropout: everywhere.
         objective: full softmax, or a sampled loss.
@@ -60,32 +60,6 @@ class SASRecConfig(SideFields):
     popularity_bias: bool = False
 
 
-class Block(nn.Module):
-    """Multi-head attention and a feed-forward net, each with dropout, a residual and a norm after it."""
-
-    def __init__(self, config: SASRecConfig) -> None:
-        super().__init__()
-        d = config.width
-        self.heads = config.heads
-        self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
-        self.inner = nn.Sequential(nn.Linear(d, config.inner), nn.GELU(), nn.Linear(config.inner, d))
-        self.norm_attention, self.norm_inner = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor, bias: Tensor, *, last: bool) -> Tensor:
-        """Map (B, T, d) to itself, or to its last position (B, 1, d); `bias` (B, 1, T, T) is added to the logits."""
-        asked, bias = (x[:, -1:], bias[:, :, -1:]) if last else (x, bias)
-        q, k, v = (self._split(layer(y)) for layer, y in ((self.query, asked), (self.key, x), (self.value, x)))
-        weights = (q @ k.transpose(-1, -2) / (q.shape[-1] ** 0.5) + bias).softmax(dim=-1)
-        mixed = (self.dropout(weights) @ v).transpose(1, 2).flatten(2)
-        asked = self.norm_attention(asked + self.dropout(self.out(mixed)))
-        return torch.as_tensor(self.norm_inner(asked + self.dropout(self.inner(asked))))
-
-    def _split(self, x: Tensor) -> Tensor:
-        B, T, d = x.shape
-        return x.view(B, T, self.heads, d // self.heads).transpose(1, 2)
-
-
 class SASRec(SequentialRecommender):
     """State: `user` (B, d)."""
 
@@ -99,12 +73,11 @@ class SASRec(SequentialRecommender):
         self.bias = item_bias(facts, config.popularity_bias)
         self.positions = nn.Parameter(torch.empty(config.length, config.width))
         self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            AttentionBlock(config.width, config.heads, config.inner, config.dropout) for _ in range(config.blocks)
+        )
         nn.init.normal_(self.positions, std=0.02)
-        for layer in self.blocks.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        start_small(self.blocks)
         causal = torch.triu(torch.ones(config.length, config.length), diagonal=1) * MASKED
         self.register_buffer("causal", causal, persistent=False)
 
@@ -116,9 +89,10 @@ class SASRec(SequentialRecommender):
         mask = (ids > 0).to(self.items.weight.dtype)
         bias = self.causal + (1 - mask)[:, None, None, :] * MASKED
         x = self.dropout(self.norm(self.items.behaviours(inputs) + self.positions)) * mask[..., None]
-        for place, block in enumerate(self.blocks, start=1):
-            x = block(x, bias, last=place == len(self.blocks))
-        return Encoded({"user": x[:, -1]}, {})
+        *blocks, newest = self.blocks
+        for block in blocks:
+            x = block(x, bias)
+        return Encoded({"user": newest(x, bias[:, :, -1:], x[:, -1:])[:, 0]}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
         """Return dot products of users and candidates, plus the item's bias."""

@@ -27,6 +27,8 @@ _SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True
 _SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
+_BERT: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
+_MLP: dict[str, Any] = {"length": LENGTH, "width": 16, "layers": 2, "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 
@@ -52,6 +54,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
     "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
     "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
+    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
+    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
+    "bert4rec": ("bert4rec", _BERT),
+    "bert4rec-bias": ("bert4rec", _BERT | {"mask_share": 0.6, "last_share": 0.1, "popularity_bias": True}),
+    "mlp4rec": ("mlp4rec", _MLP),
+    "mlp4rec-bias": ("mlp4rec", _MLP | {"popularity_bias": True, "activation": "silu"}),
+    "mlp4rec-side": ("mlp4rec", _MLP | _SIDE),
+    "mlp4rec-own": ("mlp4rec", _MLP | _SIDE | {"share": False, "objective": "softmax"}),
     "pm": ("pyramid_mixer", _PM),
     "pm-bias": ("pyramid_mixer", _PM | {"popularity_bias": True}),
     "pm-two-layers": ("pyramid_mixer", _PM | {"layers": 2}),
@@ -99,6 +109,13 @@ OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr", "mind-max", "comirec-dr-max", "comirec-sa-max",
+    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
+SLOT_BOUND = {"mlp4rec", "pyramid_mixer"}
+"""Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
+
+OVERFITTING = [
+    "gru4rec", "sasrec-bias", "bert4rec", "mlp4rec-side", "mlp4rec-own", "pm", "pm-side-grouped", "pm-window-concat",
+    "pm-ranking", "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 

@@ -1,0 +1,160 @@
+"""BERT4Rec: self-attention in both directions, learnt by filling in masked items.
+
+Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer", CIKM
+2019, https://arxiv.org/abs/1904.06690, in the form of RecBole's `bert4rec` (https://github.com/RUCAIBox/RecBole) with
+the output transform and the item bias of the authors' code (https://github.com/FeiSun/BERT4Rec).
+
+| Part | Here |
+| --- | --- |
+| attention, feed-forward net, residuals, norms (3.3 to 3.5) | `models.layers.AttentionBlock` |
+| output: GELU of a dense layer, tied items, bias (3.6) | `_hidden`, `score` |
+| Cloze task, and rows whose last item alone is masked (3.7) | `cloze`, `loss` |
+| at test, a mask after the history | `encode` |
+
+Departures: post-norm blocks; a norm in the output transform; every prefix of a sequence is a row and draws new masks
+whenever it is met, instead of ten masked copies of each sequence; no negatives. Positions are indexed by recency. The
+mask's vector stands outside the item table, so no index scores it. Rows with labels are learnt at the mask after the
+history. The last block computes only the positions that are read.
+
+`length` counts the slots of the input; the mask takes one, so at most `length` - 1 behaviours are read.
+
+Symbols: B rows, T length, d width, K masked slots of a row at most, N masked items of a batch, M flat candidates,
+I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.base import (
+    MASKED,
+    DatasetFacts,
+    Encoded,
+    Scored,
+    SequentialRecommender,
+    ServingClass,
+    Tensors,
+    TrainingBatch,
+)
+from models.layers import AttentionBlock, Dropout, item_bias, item_table, start_small
+from models.objectives import full_softmax, objective_loss
+
+
+@dataclass(frozen=True)
+class BERT4RecConfig:
+    """Sizes and the share of masks.
+
+    Attributes:
+        length: T.
+        width: d.
+        blocks: attention blocks.
+        heads: a divisor of d.
+        inner: width of the feed-forward layers.
+        mask_share: of a row's items that are masked in training, rounded, one at least.
+        last_share: of rows whose last item alone is masked in training.
+        dropout: everywhere.
+        popularity_bias: the item bias, which always learns, starts at log popularity instead of zero.
+    """
+
+    length: int = 50
+    width: int = 64
+    blocks: int = 2
+    heads: int = 2
+    inner: int = 256
+    mask_share: float = 0.2
+    last_share: float = 0.5
+    dropout: float = 0.2
+    popularity_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 < self.mask_share <= 1 and 0 <= self.last_share <= 1):
+            raise ValueError("bert4rec: mask_share must be in (0, 1], last_share in [0, 1]")
+
+
+class Cloze(NamedTuple):
+    """Which slots of which rows are masked: (B, K) each.
+
+    Attributes:
+        slots: K different slots of each row, masked ones first.
+        chosen: whether the slot is masked; the others only fill the row.
+    """
+
+    slots: Tensor
+    chosen: Tensor
+
+
+def cloze(real: Tensor, mask_share: float, last_share: float) -> Cloze:
+    """Draw the masked slots of rows whose real slots (B, T) are at the right; padding is never masked."""
+    B, T = real.shape
+    K = max(1, round(T * mask_share))
+    last_only = torch.rand(B, device=real.device) < last_share
+    newest = torch.arange(T, device=real.device) == T - 1
+    draw = torch.rand(B, T, device=real.device) + real + (last_only[:, None] & newest)  # the highest are masked
+    share = torch.round(real.sum(dim=1) * mask_share).clamp(1, K)
+    counts = torch.where(last_only, 1, share)
+    return Cloze(draw.topk(K).indices, torch.arange(K, device=real.device) < counts[:, None])
+
+
+class BERT4Rec(SequentialRecommender):
+    """State: `user` (B, d)."""
+
+    serving_class: ClassVar[ServingClass] = "A"
+
+    def __init__(self, config: BERT4RecConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        d = config.width
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
+        self.items = item_table(facts, d, 0.02)
+        self.bias = item_bias(facts, config.popularity_bias).requires_grad_()
+        self.mask = nn.Parameter(torch.empty(d))
+        self.positions = nn.Parameter(torch.empty(config.length, d))
+        self.norm, self.dropout = nn.LayerNorm(d), Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(d, config.heads, config.inner, config.dropout) for _ in range(config.blocks)
+        )
+        self.transform = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.LayerNorm(d))
+        nn.init.normal_(self.mask, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
+        start_small(self.blocks)
+        start_small(self.transform)
+
+    def encode(self, inputs: Tensors) -> Encoded:
+        """Return the output at a mask that follows the newest T-1 behaviours."""
+        ids = inputs["items"][:, 1:]
+        masks = self.mask.expand(ids.shape[0], 1, -1)  # len() would fix B in the exported graph
+        real = torch.cat((ids > 0, torch.ones_like(ids[:, :1], dtype=torch.bool)), dim=1)
+        return Encoded({"user": self._hidden(torch.cat((self.items(ids), masks), dim=1), real)[:, 0]}, {})
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return dot products of users and candidates, plus the item's bias."""
+        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Return dot products with every item, (B, I+1)."""
+        return state["user"] @ self.items.weight.T + self.bias
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return full-softmax cross-entropy at every masked item of histories that end with their target."""
+        if batch.labels is not None:
+            return objective_loss(self, batch, "full")
+        ids = torch.cat((batch.inputs["items"][:, 1:], batch.targets[:, None]), dim=1)
+        drawn = cloze(ids > 0, self.config.mask_share, self.config.last_share)
+        masked = torch.zeros_like(ids, dtype=torch.bool).scatter(1, drawn.slots, drawn.chosen)
+        x = torch.where(masked[..., None], self.mask, self.items(ids))
+        hidden = self._hidden(x, ids > 0, drawn.slots)[drawn.chosen]  # (N, d)
+        return full_softmax(self.score_all({"user": hidden}), ids.gather(1, drawn.slots)[drawn.chosen])
+
+    def _hidden(self, x: Tensor, real: Tensor, slots: Tensor | None = None) -> Tensor:
+        """Map vectors (B, T, d) to outputs at slots (B, K), or at the newest slot alone: (B, K or 1, d)."""
+        keep = real.to(self.positions.dtype)
+        bias = (1 - keep)[:, None, None, :] * MASKED
+        x = self.dropout(self.norm(x + self.positions)) * keep[..., None]
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x, bias)
+        asked = x[:, -1:] if slots is None else x.gather(1, slots[..., None].expand(-1, -1, x.shape[-1]))
+        return torch.as_tensor(self.transform(last(x, bias, asked)))

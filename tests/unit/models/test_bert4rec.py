@@ -1,0 +1,154 @@
+"""BERT4Rec against its equations, written out for one row; and where its masks fall."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models.base import TrainingBatch
+from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig, cloze
+from models.catalog import MODELS
+from models.objectives import full_softmax
+from tests.unit.models.cases import ITEMS, LENGTH, build, facts, histories, inputs_of, scores_of
+
+Array = NDArray[np.float64]
+
+
+def norm(w: dict[str, Array], name: str, x: Array) -> Array:
+    centred = x - x.mean()
+    return np.asarray(centred / np.sqrt((centred**2).mean() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"])
+
+
+def dense(w: dict[str, Array], name: str, x: Array) -> Array:
+    return np.asarray(w[f"{name}.weight"] @ x + w[f"{name}.bias"])
+
+
+def gelu(x: Array) -> Array:
+    return np.array([0.5 * value * (1 + math.erf(value / math.sqrt(2))) for value in x])
+
+
+def attended(w: dict[str, Array], name: str, x: list[Array], heads: int) -> list[Array]:
+    queries, keys, values = ([dense(w, f"{name}.{part}", each) for each in x] for part in ("query", "key", "value"))
+    d = len(x[0])
+    size, out = d // heads, []
+    for t, old in enumerate(x):
+        parts = []
+        for head in range(heads):
+            own = slice(head * size, (head + 1) * size)
+            weights = np.exp([queries[t][own] @ key[own] / math.sqrt(size) for key in keys])
+            weights /= weights.sum()
+            parts.append(sum((a * v[own] for a, v in zip(weights, values, strict=True)), np.zeros(size)))
+        mixed = norm(w, f"{name}.norm_attention", old + dense(w, f"{name}.out", np.concatenate(parts)))
+        inner = dense(w, f"{name}.inner.2", gelu(dense(w, f"{name}.inner.0", mixed)))
+        out.append(norm(w, f"{name}.norm_inner", mixed + inner))
+    return out
+
+
+def reference(model: BERT4Rec, items: list[int]) -> Array:
+    """Scores of all items after the behaviours `items`: only real slots, the mask after them."""
+    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    read = [w["items.weight"][item] for item in items[-(model.length - 1) :]] + [w["mask"]]
+    first = model.length - len(read)
+    x = [norm(w, "norm", vector + w["positions"][first + t]) for t, vector in enumerate(read)]
+    for block in range(model.config.blocks):
+        x = attended(w, f"blocks.{block}", x, model.config.heads)
+    u = norm(w, "transform.2", gelu(dense(w, "transform.0", x[-1])))
+    return np.array([u @ w["items.weight"][item] + w["bias"][item] for item in range(1, ITEMS + 1)])
+
+
+@pytest.mark.parametrize("case", ["bert4rec", "bert4rec-bias"])
+def test_scores_are_those_of_the_equations(case: str) -> None:
+    model = build(case)
+    assert isinstance(model, BERT4Rec)
+    rows = histories([0, 1, 3, LENGTH - 1, LENGTH, LENGTH + 4])
+    scores = scores_of(model, inputs_of(model, rows, [0] * len(rows)))
+    for got, row in zip(scores, rows, strict=True):
+        np.testing.assert_allclose(got.numpy(), reference(model, row["items"].tolist()), atol=1e-4)
+
+
+def test_the_mask_takes_the_place_of_the_oldest_behaviour() -> None:
+    model = build("bert4rec")
+    rows = histories([LENGTH, LENGTH])
+    rows[1]["items"][1:] = rows[0]["items"][1:]
+    rows[1]["items"][0] = rows[0]["items"][0] % ITEMS + 1
+    scores = scores_of(model, inputs_of(model, rows, [0, 0]))
+    assert torch.equal(scores[0], scores[1])
+
+
+def test_the_mask_is_no_item() -> None:
+    model = build("bert4rec")
+    assert isinstance(model, BERT4Rec)
+    assert model.items.num_embeddings == ITEMS + 1
+    with torch.no_grad():
+        assert model.score_all({"user": torch.ones(1, 16)}).shape == (1, ITEMS + 1)
+
+
+def test_an_early_position_sees_a_later_one() -> None:
+    model = build("bert4rec")
+    assert isinstance(model, BERT4Rec)
+    x = torch.randn(1, LENGTH, 16, requires_grad=True)
+    real = torch.arange(LENGTH)[None] >= 2
+    y = model._hidden(x, real, torch.tensor([[3]]))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert (gradient[0].abs().sum(dim=-1) > 0).tolist() == [False] * 2 + [True] * (LENGTH - 2)
+
+
+def test_masks_are_the_share_of_real_slots_and_never_padding() -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([1, 2, 10, 25, 50]).repeat(400)
+    real = torch.arange(50) >= 50 - lengths[:, None]
+    drawn = cloze(real, 0.2, 0.0)
+    assert drawn.chosen.sum(dim=1).tolist() == [1, 1, 2, 5, 10] * 400
+    masked = torch.zeros_like(real).scatter(1, drawn.slots, drawn.chosen)
+    assert not (masked & ~real).any()
+    share = masked[4::5].float().mean(dim=0)  # every slot of full rows alike, slot 0 too
+    assert share.min() > 0.12
+    assert share.max() < 0.28
+
+
+def test_the_last_item_alone_is_masked_in_its_share_of_rows() -> None:
+    torch.manual_seed(0)
+    real = torch.ones(4000, 50, dtype=torch.bool)
+    drawn = cloze(real, 0.2, 0.5)
+    alone = drawn.chosen.sum(dim=1) == 1
+    assert alone.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (drawn.slots[alone, 0] == 49).all()
+
+
+def test_learning_the_last_item_alone_is_learning_what_is_served() -> None:
+    model = build("bert4rec", last_share=1.0, dropout=0.0).train()
+    inputs, targets = inputs_of(model, histories([0, 3, LENGTH, LENGTH + 5]), [0] * 4), torch.tensor([4, 9, 1, 30])
+    expected = full_softmax(model.score_all(model.encode(inputs).state), targets)
+    torch.testing.assert_close(model.loss(TrainingBatch(inputs, targets)), expected)
+
+
+def test_a_masked_item_does_not_see_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every item masked, the loss knows positions only: what stands in a history changes targets, not outputs."""
+    model = build("bert4rec", mask_share=1.0, last_share=0.0, dropout=0.0)
+    assert isinstance(model, BERT4Rec)
+    seen: list[torch.Tensor] = []
+    score_all = model.score_all
+    monkeypatch.setattr(model, "score_all", lambda state: seen.append(state["user"]) or score_all(state))
+    for seed in (1, 2):
+        inputs = inputs_of(model, histories([LENGTH], seed), [0])
+        model.loss(TrainingBatch(inputs, torch.tensor([seed])))
+    assert len(seen[0]) == LENGTH
+    by_slot = [outputs[outputs[:, 0].argsort()] for outputs in seen]
+    torch.testing.assert_close(*by_slot)
+
+
+def test_the_item_bias_learns_without_popularity_too() -> None:
+    model = MODELS["bert4rec"].build({"length": LENGTH, "width": 16}, facts())
+    assert isinstance(model, BERT4Rec)
+    assert model.bias.requires_grad
+    assert not model.bias.any()
+
+
+@pytest.mark.parametrize("shares", [{"mask_share": 0.0}, {"mask_share": 1.5}, {"last_share": -0.1}])
+def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="share"):
+        BERT4RecConfig(**shares)  # type: ignore[arg-type]
