@@ -14,6 +14,7 @@ from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
+from models.baselines.mimn import MIMN, MIMNConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.mgnm import MGNM, MGNMConfig
@@ -56,6 +57,7 @@ MODELS: dict[str, ModelEntry] = {
     "fmlp": ModelEntry(FMLP, FMLPConfig),
     "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
+    "mimn": ModelEntry(MIMN, MIMNConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
 }

@@ -27,6 +27,7 @@ _SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True
 _SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
+_MIMN: dict[str, Any] = {"length": LENGTH, "width": 8, "side_width": 4, "popularity_bias": True}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,6 +52,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
     "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
     "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
+    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
+    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
+    "mimn-bias": ("mimn", _MIMN),
+    "mimn-side": ("mimn", _MIMN | {"side": ["genres", "year"], "slots": 3, "objective": "bpr"}),
+    "mimn-no-induction": ("mimn", _MIMN | {"induction": False, "popularity_bias": False}),
+    "mimn-no-utilisation": ("mimn", _MIMN | {"utilisation": 0.0}),
     "pm": ("pyramid_mixer", _PM),
     "pm-bias": ("pyramid_mixer", _PM | {"popularity_bias": True}),
     "pm-two-layers": ("pyramid_mixer", _PM | {"layers": 2}),
@@ -89,6 +96,8 @@ OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr",
+    "gru4rec", "sasrec-bias", "mimn-bias", "mimn-side", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking",
+    "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
