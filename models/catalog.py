@@ -17,6 +17,7 @@ from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.mimn import MIMN, MIMNConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
+from models.baselines.surge import SURGE, SURGEConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -58,6 +59,7 @@ MODELS: dict[str, ModelEntry] = {
     "mlp_mixer": ModelEntry(MLPMixer, MLPMixerConfig),
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "mimn": ModelEntry(MIMN, MIMNConfig),
+    "surge": ModelEntry(SURGE, SURGEConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
 }
