@@ -13,8 +13,8 @@ from models.baselines.bpr import BPR, BPRConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
-from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.mimn import MIMN, MIMNConfig
+from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.baselines.surge import SURGE, SURGEConfig

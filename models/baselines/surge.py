@@ -11,7 +11,7 @@ the form of https://github.com/tsinghua-fib-lab/SIGIR21-SURGE. Written from a de
 | prediction: attention and AUGRU over what is kept | `_read`, `_logits` |
 
 **It is slow.** Every candidate pools and reads the sequence anew: two attention networks over T behaviours and T steps
-of a recurrent net, 0.89 M multiply-adds at T = 50 and 0.55 M at T = 30 (d = h = 40), against some hundreds for a
+of a recurrent net, 0.91 M multiply-adds at T = 50 and 0.56 M at T = 30 (d = h = 40), against some dozens for a
 dot product. Hundreds of candidates a request, not thousands.
 
 An identity of the published code that is used: a behaviour gathers its neighbours by softmax_j(LeakyReLU(f1_j + f2_i)),

@@ -55,8 +55,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
     "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
     "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
-    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
-    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
     "mimn-bias": ("mimn", _MIMN),
     "mimn-side": ("mimn", _MIMN | {"side": ["genres", "year"], "slots": 3, "objective": "bpr"}),
     "mimn-no-induction": ("mimn", _MIMN | {"induction": False, "popularity_bias": False}),
