@@ -15,12 +15,14 @@ from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mind import MIND, MINDConfig
+from models.baselines.mimn import MIMN, MIMNConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mlp4rec import MLP4Rec, MLP4RecConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
+from models.baselines.surge import SURGE, SURGEConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -63,6 +65,8 @@ MODELS: dict[str, ModelEntry] = {
     "sasrec": ModelEntry(SASRec, SASRecConfig),
     "bert4rec": ModelEntry(BERT4Rec, BERT4RecConfig),
     "mlp4rec": ModelEntry(MLP4Rec, MLP4RecConfig),
+    "mimn": ModelEntry(MIMN, MIMNConfig),
+    "surge": ModelEntry(SURGE, SURGEConfig),
     "pyramid_mixer": ModelEntry(PyramidMixer, PyramidMixerConfig),
     "mind": ModelEntry(MIND, MINDConfig),
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),

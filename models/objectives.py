@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base import NegativesError, SequentialRecommender, TrainingBatch
+from models.base import NegativesError, SequentialRecommender, Tensors, TrainingBatch
 
 Sampled = Literal["softmax", "bce", "bpr"]
 Objective = Literal["full", "softmax", "bce", "bpr"]
@@ -49,7 +49,15 @@ def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective
     Raises:
         NegativesError: the objective needs negatives, and the batch has none.
     """
-    state = model.encode(batch.inputs).state
+    return state_loss(model, model.encode(batch.inputs).state, batch, objective)
+
+
+def state_loss(model: SequentialRecommender, state: Tensors, batch: TrainingBatch, objective: Objective) -> Tensor:
+    """Return `objective_loss` of users who are encoded already: for models that learn from more than their scores.
+
+    Raises:
+        NegativesError: as `objective_loss`.
+    """
     if batch.labels is not None:
         logits = model.score_lists(state, batch.targets[:, None])[:, 0]
         return F.binary_cross_entropy_with_logits(logits.float(), batch.labels)

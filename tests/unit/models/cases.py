@@ -29,6 +29,10 @@ _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
 _BERT: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _MLP: dict[str, Any] = {"length": LENGTH, "width": 16, "layers": 2, "dropout": 0.1}
+_MIMN: dict[str, Any] = {"length": LENGTH, "width": 8, "side_width": 4, "popularity_bias": True}
+_SURGE: dict[str, Any] = {
+    "length": LENGTH, "width": 8, "side_width": 4, "hidden": 8, "pool": 5, "popularity_bias": True,
+}  # fmt: skip
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 
@@ -62,6 +66,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp4rec-bias": ("mlp4rec", _MLP | {"popularity_bias": True, "activation": "silu"}),
     "mlp4rec-side": ("mlp4rec", _MLP | _SIDE),
     "mlp4rec-own": ("mlp4rec", _MLP | _SIDE | {"share": False, "objective": "softmax"}),
+    "mimn-bias": ("mimn", _MIMN),
+    "mimn-side": ("mimn", _MIMN | {"side": ["genres", "year"], "slots": 3, "objective": "bpr"}),
+    "mimn-no-induction": ("mimn", _MIMN | {"induction": False, "popularity_bias": False}),
+    "mimn-no-utilisation": ("mimn", _MIMN | {"utilisation": 0.0}),
+    "surge-bias": ("surge", _SURGE),
+    "surge-side": ("surge", _SURGE | {"side": ["genres", "year"], "objective": "bce"}),
+    "surge-binary-graph": ("surge", _SURGE | {"learn_graph": False, "popularity_bias": False}),
+    "surge-no-pooling": ("surge", _SURGE | {"pool": 30}),
     "pm": ("pyramid_mixer", _PM),
     "pm-bias": ("pyramid_mixer", _PM | {"popularity_bias": True}),
     "pm-two-layers": ("pyramid_mixer", _PM | {"layers": 2}),
@@ -115,6 +127,10 @@ SLOT_BOUND = {"mlp4rec", "pyramid_mixer"}
 
 OVERFITTING = [
     "gru4rec", "sasrec-bias", "bert4rec", "mlp4rec-side", "mlp4rec-own", "pm", "pm-side-grouped", "pm-window-concat",
+    "mgnm-no-projection-bpr",
+    "gru4rec", "sasrec-bias", "mimn-bias", "mimn-side", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking",
+    "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
+    "gru4rec", "sasrec-bias", "mimn-bias", "mimn-side", "surge-bias", "pm", "pm-side-grouped", "pm-window-concat",
     "pm-ranking", "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
