@@ -18,6 +18,7 @@ from models.baselines.mind import MIND, MINDConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
+from models.baselines.tgsrec import TGSRec, TGSRecConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -63,4 +64,5 @@ MODELS: dict[str, ModelEntry] = {
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
     "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
+    "tgsrec": ModelEntry(TGSRec, TGSRecConfig),
 }

@@ -27,6 +27,7 @@ _SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True
 _SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
+_TGSREC: dict[str, Any] = {"length": LENGTH, "width": 8, "time_width": 8, "neighbours": [3, 2], "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 
@@ -86,6 +87,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "comirec-dr-published": ("comirec_dr", _INTERESTS | {"positional": True, "aligned_start": False}),
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
+    "tgsrec": ("tgsrec", _TGSREC),
+    "tgsrec-softmax-bias": (
+        "tgsrec", _TGSREC | {"objective": "softmax", "popularity_bias": True, "neighbours": [LENGTH + 3, 4]}
+    ),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -96,6 +101,7 @@ OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
+    "mgnm-no-projection-bpr", "tgsrec-softmax-bias",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
