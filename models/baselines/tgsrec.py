@@ -4,8 +4,8 @@ Fan et al., "Continuous-Time Sequential Recommendation with Temporal Graph Colla
 https://arxiv.org/abs/2108.06625, in the form of https://github.com/DyGRec/TGSRec (`model.py`, `graph.py`).
 
 The graph has users and items as nodes and training interactions as edges with a time. For a node v at time t:
-h0_v is its table row. Layer l asks with q = [h^(l-1)_v(t); phi(0)] and attends to the neighbours (j, t_j), t_j < t, with
-k_j = v_j = [h^(l-1)_j(t_j); phi(t - t_j)], phi(x) = cos(x w + p). Then a = LN(q + Linear(attended)) and
+h^0_v is its table row. Layer l asks with q = [h^(l-1)_v(t); phi(0)] and attends to the neighbours (j, t_j), t_j < t,
+with k_j = v_j = [h^(l-1)_j(t_j); phi(t - t_j)], phi(x) = cos(x w + p). Then a = LN(q + Linear(attended)) and
 h^l_v(t) = FFN([a; h^(l-1)_v(t)]), d+D -> d -> d with ReLU. The score is h_u(t) . h_i(t).
 
 Departures:
@@ -18,7 +18,7 @@ Departures:
     - The score is the paper's dot product; the repository's MLP on both vectors could not be precomputed, so there is
       no switch for it. An item bias may be added.
     - Days instead of seconds, as differences in milliseconds before any float; w starts between 1 and 1e-4 per day,
-      since the published 1 to 1e-9 would leave most of phi constant. Small normal tables instead of uniform -1..1.
+      since the published 1 to 1e-9 would leave most of phi constant. Normal tables instead of uniform ones.
     - A node without neighbours attends to nothing (zeros), not to padding. No penalty on the norm of table rows:
       weight decay of the recipe. An unknown user is the zero row.
 
@@ -56,6 +56,7 @@ from models.objectives import Sampled, objective_loss
 Kind = Literal["items", "users"]
 
 _DAY_MS = 86_400_000.0
+_SPREAD = 0.5  # of the tables: with 0.1 the code of time, whose entries are near 1, drowns who and what
 _CHUNK = 1024  # items whose vectors are computed at once
 
 
@@ -172,9 +173,9 @@ class TGSRec(SequentialRecommender):
         super().__init__()
         self.length, self.item_count, self._width = config.length, facts.item_count, config.width
         self._counts, self._objective = config.neighbours, config.objective
-        self.items, self.bias = item_table(facts, config.width, 0.1), item_bias(facts, config.popularity_bias)
+        self.items, self.bias = item_table(facts, config.width, _SPREAD), item_bias(facts, config.popularity_bias)
         self.users = nn.Embedding(facts.user_count + 1, config.width, padding_idx=0)
-        nn.init.normal_(self.users.weight, std=0.1)
+        nn.init.normal_(self.users.weight, std=_SPREAD)
         with torch.no_grad():
             self.users.weight[0] = 0.0
         self.rate = nn.Parameter(10 ** -torch.linspace(0, 4, config.time_width))
@@ -186,7 +187,7 @@ class TGSRec(SequentialRecommender):
         self._end = int(times[-1]) + 1 if len(times) else 0
         self.register_buffer("item_vectors", torch.zeros(facts.item_count + 1, config.width))
         self._current = False
-        self.register_load_state_dict_post_hook(_vectors_came_along)
+        self.register_load_state_dict_post_hook(_vectors_came_along)  # type: ignore[no-untyped-call]
 
     item_vectors: Tensor
 
@@ -241,7 +242,7 @@ class TGSRec(SequentialRecommender):
             if below == 0:
                 near = self._vectors(other, graph.met[entries.flatten()], times, 0)
             else:  # never in `encode`, so never exported: each entry is computed once, however many nodes met it
-                some, places = entries.flatten().unique(return_inverse=True)
+                some, places = entries.flatten().unique(return_inverse=True)  # type: ignore[no-untyped-call]
                 near = F.embedding(places, self._vectors(other, graph.met[some], graph.times[some], below))
             near, ago = near.view(*entries.shape, self._width), self._phi(times, graph.times[entries])
             own, _ = self.layers[below](own, self._phi_now(), near, ago, exists)
@@ -263,7 +264,7 @@ class TGSRec(SequentialRecommender):
         every = torch.arange(self.item_count + 1, device=self.item_vectors.device)
         chunks = [
             self._vectors("items", some, torch.full_like(some, self._end), len(self.layers))
-            for some in every.split(_CHUNK)
+            for some in torch.split(every, _CHUNK)
         ]
         self.item_vectors.copy_(torch.cat(chunks))
         self._current = True
