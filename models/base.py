@@ -75,8 +75,8 @@ class DatasetFacts:
         item_popularity: float32 (I+1,), training interactions by item index.
         item_features: by field, int64 (I+1, width); width > 1 for multi-valued fields.
         cardinalities: by field, one more than the largest value.
-        log: training interactions, for models that walk the graph of users and items; they keep what they need of it
-            in buffers, since a checkpoint does not hold the log.
+        log: training interactions, for models that walk the graph of users and items; a checkpoint holds it for models
+            that say `reads_log`.
     """
 
     item_count: int
@@ -94,12 +94,14 @@ class SequentialRecommender(nn.Module):
         serving_class: what a candidate costs (A dot product, B several, C small network, D attention, E everything).
         columns: behaviour columns that `encode` reads; `items` (B, T) int64 always, 0 is padding, newest last.
         row_inputs: per-row inputs that `encode` reads.
+        reads_log: whether the training log is needed to build the model, after training too.
         length: T.
     """
 
     serving_class: ClassVar[ServingClass]
     columns: tuple[SequenceColumn, ...] = ("items",)
     row_inputs: tuple[RowInput, ...] = ()
+    reads_log: ClassVar[bool] = False
     length: int
     item_count: int
 

@@ -23,6 +23,7 @@ from models.baselines.mlp4rec import MLP4Rec, MLP4RecConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.baselines.surge import SURGE, SURGEConfig
+from models.baselines.tgsrec import TGSRec, TGSRecConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -72,4 +73,5 @@ MODELS: dict[str, ModelEntry] = {
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
     "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
+    "tgsrec": ModelEntry(TGSRec, TGSRecConfig),
 }

@@ -33,6 +33,7 @@ _MIMN: dict[str, Any] = {"length": LENGTH, "width": 8, "side_width": 4, "popular
 _SURGE: dict[str, Any] = {
     "length": LENGTH, "width": 8, "side_width": 4, "hidden": 8, "pool": 5, "popularity_bias": True,
 }  # fmt: skip
+_TGSREC: dict[str, Any] = {"length": LENGTH, "width": 8, "time_width": 8, "neighbours": [3, 2], "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 
@@ -111,6 +112,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "comirec-dr-published": ("comirec_dr", _INTERESTS | {"positional": True, "aligned_start": False}),
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
+    "tgsrec": ("tgsrec", _TGSREC),
+    "tgsrec-softmax-bias": (
+        "tgsrec", _TGSREC | {"objective": "softmax", "popularity_bias": True, "neighbours": [LENGTH + 3, 4]}
+    ),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -132,6 +137,7 @@ OVERFITTING = [
     "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
     "gru4rec", "sasrec-bias", "mimn-bias", "mimn-side", "surge-bias", "pm", "pm-side-grouped", "pm-window-concat",
     "pm-ranking", "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
+    "mgnm-no-projection-bpr", "tgsrec-softmax-bias",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
