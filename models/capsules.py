@@ -120,7 +120,7 @@ class InterestModel(SequentialRecommender):
         return self._dots(state, candidates).amax(dim=1) + self.bias[candidates]
 
     def _dots(self, state: Tensors, candidates: Tensor) -> Tensor:
-        return state["interests"] @ self.items(candidates).transpose(1, 2)  # (B, K, N)
+        return torch.as_tensor(state["interests"] @ self.items(candidates).transpose(1, 2))  # (B, K, N)
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the sampled loss under label-aware attention; labelled rows are scored as in serving."""

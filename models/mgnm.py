@@ -164,7 +164,7 @@ class MGNM(SequentialRecommender):
     def _dots(self, interests: Tensor, items: Tensor) -> Tensor:
         """Return the dot products of every interest with items (B, N): (B, L+1, K, N)."""
         dots = interests.flatten(1, 2) @ self.items(items).transpose(1, 2)
-        return dots.view(*interests.shape[:3], -1)
+        return torch.as_tensor(dots.view(*interests.shape[:3], -1))
 
     def begin_epoch(self) -> None:
         """See the base class: it depends on the step whether the BiLSTM learns."""

@@ -77,4 +77,4 @@ class ComiRecSA(InterestModel):
         """Attend to real positions; the values are item vectors without positions."""
         placed = x if self.positions is None else x + self.positions
         logits = self.heads(torch.tanh(self.inner(placed))) + (1 - mask)[..., None] * MASKED
-        return logits.softmax(dim=1).transpose(1, 2) @ x  # padded x is zero, so an empty row gives zeros
+        return torch.as_tensor(logits.softmax(dim=1).transpose(1, 2) @ x)  # padded x is zero: an empty row gives zeros
