@@ -9,16 +9,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
 from models.baselines.bpr import BPR, BPRConfig
 from models.baselines.comirec import ComiRecDR, ComiRecDRConfig, ComiRecSA, ComiRecSAConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mind import MIND, MINDConfig
-from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
-from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
-from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
 from models.baselines.mlp4rec import MLP4Rec, MLP4RecConfig
+from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
 from models.mgnm import MGNM, MGNMConfig

@@ -54,8 +54,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
     "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
     "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
-    "sasrec": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32}),
-    "sasrec-bias": ("sasrec", {"length": LENGTH, "width": 16, "inner": 32, "popularity_bias": True}),
     "bert4rec": ("bert4rec", _BERT),
     "bert4rec-bias": ("bert4rec", _BERT | {"mask_share": 0.6, "last_share": 0.1, "popularity_bias": True}),
     "mlp4rec": ("mlp4rec", _MLP),
@@ -99,19 +97,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
-SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer"}
+SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer", "mlp4rec"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
 
 OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
-SLOT_BOUND = {"mlp4rec", "pyramid_mixer"}
-"""Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""
-
-OVERFITTING = [
-    "gru4rec", "sasrec-bias", "bert4rec", "mlp4rec-side", "mlp4rec-own", "pm", "pm-side-grouped", "pm-window-concat",
-    "pm-ranking", "mgnm", "mgnm-relu-bce", "mgnm-no-projection-bpr",
+    "bert4rec", "mlp4rec-side", "mlp4rec-own",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
