@@ -148,12 +148,6 @@ OVERFITTING = [
     "comirec-sa-max",
     "tgsrec-softmax-bias",
 ]
-    "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
-    "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
-    "bert4rec", "mlp4rec-side", "mlp4rec-own",
-]  # fmt: skip
-"""One variant or more of every model: those that must be able to learn ten users by heart."""
 
 
 def facts() -> DatasetFacts:
