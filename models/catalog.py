@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.a2svd import A2SVD
 from models.baselines.bpr import BPR, BPRConfig
 from models.baselines.comirec import ComiRecDR, ComiRecDRConfig, ComiRecSA, ComiRecSAConfig
+from models.baselines.deeprec import FrameConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
@@ -62,5 +64,6 @@ MODELS: dict[str, ModelEntry] = {
     "mind": ModelEntry(MIND, MINDConfig),
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
     "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
+    "a2svd": ModelEntry(A2SVD, FrameConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
 }

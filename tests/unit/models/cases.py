@@ -29,6 +29,7 @@ _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
+_DEEPREC: dict[str, Any] = {"length": LENGTH, "width": 12}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
@@ -86,6 +87,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "comirec-dr-published": ("comirec_dr", _INTERESTS | {"positional": True, "aligned_start": False}),
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
+    "a2svd": ("a2svd", _DEEPREC),
+    "a2svd-bias-side": ("a2svd", _DEEPREC | {"side": ["genres", "year"], "side_width": 4, "objective": "full"}),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -95,7 +98,7 @@ SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer"}
 OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
-    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa",
+    "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa", "a2svd",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
