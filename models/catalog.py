@@ -11,15 +11,18 @@ from pydantic import TypeAdapter
 from models.base import DatasetFacts, SequentialRecommender
 from models.baselines.a2svd import A2SVD
 from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.caser import Caser, CaserConfig
 from models.baselines.comirec import ComiRecDR, ComiRecDRConfig, ComiRecSA, ComiRecSAConfig
 from models.baselines.deeprec import FrameConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.gru4rec_deeprec import GRU4RecDeeprec, GRU4RecDeeprecConfig
 from models.baselines.mind import MIND, MINDConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
+from models.baselines.sli_rec import SLiRec
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -64,6 +67,9 @@ MODELS: dict[str, ModelEntry] = {
     "mind": ModelEntry(MIND, MINDConfig),
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
     "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
+    "caser": ModelEntry(Caser, CaserConfig),
     "a2svd": ModelEntry(A2SVD, FrameConfig),
+    "gru4rec_deeprec": ModelEntry(GRU4RecDeeprec, GRU4RecDeeprecConfig),
+    "sli_rec": ModelEntry(SLiRec, FrameConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
 }

@@ -30,6 +30,7 @@ _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout":
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
 _DEEPREC: dict[str, Any] = {"length": LENGTH, "width": 12}
+_CATEGORIES: dict[str, Any] = _DEEPREC | {"side": ["genres", "year"], "side_width": 4}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
@@ -88,7 +89,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
     "a2svd": ("a2svd", _DEEPREC),
-    "a2svd-bias-side": ("a2svd", _DEEPREC | {"side": ["genres", "year"], "side_width": 4, "objective": "full"}),
+    "a2svd-bias-side": ("a2svd", _CATEGORIES | {"objective": "full"}),
+    "gru4rec-deeprec": ("gru4rec_deeprec", _DEEPREC | {"hidden": 10}),
+    "gru4rec-deeprec-bias-side": ("gru4rec_deeprec", _CATEGORIES),
+    "caser": ("caser", _DEEPREC | {"vertical": 6, "horizontal": 7}),
+    "caser-bias-side": ("caser", _CATEGORIES | {"vertical": 6, "horizontal": 7, "windows": 2}),
+    "sli-rec": ("sli_rec", _DEEPREC),
+    "sli-rec-bias-side": ("sli_rec", _CATEGORIES),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -99,6 +106,7 @@ OVERFITTING = [
     "bpr-bias", "fpmc-bias", "fpmc-full", "fmlp-bias", "fmlp-side", "mixer-bias", "mixer-side",
     "gru4rec", "sasrec-bias", "pm", "pm-side-grouped", "pm-window-concat", "pm-ranking", "mgnm", "mgnm-relu-bce",
     "mgnm-no-projection-bpr", "mind", "comirec-dr", "comirec-sa", "a2svd",
+    "gru4rec-deeprec", "caser", "sli-rec",
 ]  # fmt: skip
 """One variant or more of every model: those that must be able to learn ten users by heart."""
 
