@@ -9,18 +9,23 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.base import DatasetFacts, SequentialRecommender
+from models.baselines.a2svd import A2SVD
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
 from models.baselines.bpr import BPR, BPRConfig
+from models.baselines.caser import Caser, CaserConfig
 from models.baselines.comirec import ComiRecDR, ComiRecDRConfig, ComiRecSA, ComiRecSAConfig
+from models.baselines.deeprec import FrameConfig
 from models.baselines.fmlp import FMLP, FMLPConfig
 from models.baselines.fpmc import FPMC, FPMCConfig
 from models.baselines.gru4rec import GRU4Rec, GRU4RecConfig
+from models.baselines.gru4rec_deeprec import GRU4RecDeeprec, GRU4RecDeeprecConfig
 from models.baselines.mimn import MIMN, MIMNConfig
 from models.baselines.mind import MIND, MINDConfig
 from models.baselines.mlp4rec import MLP4Rec, MLP4RecConfig
 from models.baselines.mlp_mixer import MLPMixer, MLPMixerConfig
 from models.baselines.popularity import Popularity, PopularityConfig
 from models.baselines.sasrec import SASRec, SASRecConfig
+from models.baselines.sli_rec import SLiRec
 from models.baselines.surge import SURGE, SURGEConfig
 from models.baselines.tgsrec import TGSRec, TGSRecConfig
 from models.mgnm import MGNM, MGNMConfig
@@ -71,6 +76,10 @@ MODELS: dict[str, ModelEntry] = {
     "mind": ModelEntry(MIND, MINDConfig),
     "comirec_dr": ModelEntry(ComiRecDR, ComiRecDRConfig),
     "comirec_sa": ModelEntry(ComiRecSA, ComiRecSAConfig),
+    "caser": ModelEntry(Caser, CaserConfig),
+    "a2svd": ModelEntry(A2SVD, FrameConfig),
+    "gru4rec_deeprec": ModelEntry(GRU4RecDeeprec, GRU4RecDeeprecConfig),
+    "sli_rec": ModelEntry(SLiRec, FrameConfig),
     "mgnm": ModelEntry(MGNM, MGNMConfig),
     "tgsrec": ModelEntry(TGSRec, TGSRecConfig),
 }

@@ -13,14 +13,26 @@ Symbols: B rows, T length, e width of a behaviour vector, M flat candidates, h h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import MASKED, DatasetFacts
+from models.base import (
+    MASKED,
+    DatasetFacts,
+    Encoded,
+    Scored,
+    SequentialRecommender,
+    ServingClass,
+    Tensors,
+    TrainingBatch,
+)
 from models.features import ItemFeature
-from models.layers import Dropout, item_table
+from models.layers import Dropout, item_bias, item_table
+from models.objectives import Objective, objective_loss
 
 
 class BehaviourVectors(nn.Module):
@@ -44,6 +56,10 @@ class BehaviourVectors(nn.Module):
         parts = [self.items(ids), *(feature(ids) for feature in self.side)]
         return torch.cat(parts, dim=-1)
 
+    def all(self) -> Tensor:
+        """Return the vector of every item, (I+1, e)."""
+        return torch.as_tensor(self(torch.arange(self.items.num_embeddings, device=self.items.weight.device)))
+
 
 class ScoringNetwork(nn.Module):
     """MLP(100, 64) on [user part; candidate part] to one logit, its first layer split so that the user's share is once.
@@ -62,7 +78,11 @@ class ScoringNetwork(nn.Module):
 
     def forward(self, user: Tensor, candidate: Tensor) -> Tensor:
         """Return logits (M,) of users' shares (M, 100), made by `self.user`, and candidate parts (M, candidate)."""
-        x = self.dropout(F.relu(self.norm_first(user + self.candidate(candidate))))
+        return self.rest(user + self.candidate(candidate))
+
+    def rest(self, first: Tensor) -> Tensor:
+        """Return logits (M,) of what the first layer gives, (M, 100), before its normalisation."""
+        x = self.dropout(F.relu(self.norm_first(first)))
         x = self.dropout(F.relu(self.norm_second(self.second(x))))
         return torch.as_tensor(self.out(x).squeeze(-1))
 
@@ -96,3 +116,76 @@ class PairAttention(nn.Module):
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Return softmax over the last axis of real positions (mask 1); rows without any are zeros."""
     return (logits + (1 - mask) * MASKED).softmax(dim=-1) * mask
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """What every model of the frame has.
+
+    Attributes:
+        length: T.
+        width: of the item part of e.
+        side: item features that serve as categories.
+        side_width: of each category part of e.
+        dropout: in the hidden layers of the scoring network.
+        popularity_bias: item bias that starts at log popularity.
+        objective: training loss; the frame's is softmax over the target and negatives.
+    """
+
+    length: int = 50
+    width: int = 32
+    side: tuple[str, ...] = ()
+    side_width: int = 8
+    dropout: float = 0.2
+    popularity_bias: bool = True
+    objective: Objective = "softmax"
+
+
+class FrameModel(SequentialRecommender):
+    """A model whose user part knows no candidate. Subclasses make `scoring` and write `encode`.
+
+    The first layer's share of every item is one table, computed whole: there are fewer items than candidates in a step
+    of training, and an exported graph holds it ready.
+
+    State: `user` (B, h), the user's share of the first layer.
+    """
+
+    serving_class: ClassVar[ServingClass] = "C"
+    scoring: ScoringNetwork
+
+    def __init__(self, config: FrameConfig, facts: DatasetFacts) -> None:
+        super().__init__()
+        self.objective, self.length, self.item_count = config.objective, config.length, facts.item_count
+        self.vectors = BehaviourVectors(facts, config.width, config.side, config.side_width)
+        self.bias = item_bias(facts, config.popularity_bias)
+
+    def behaviours(self, inputs: Tensors) -> tuple[Tensor, Tensor]:
+        """Return vectors (B, T, e), zeros on padding, and the mask (B, T)."""
+        mask = (inputs["items"] > 0).to(self.bias.dtype)
+        return self.vectors(inputs["items"]) * mask[..., None], mask
+
+    def encoded(self, user: Tensor) -> Encoded:
+        """Return the state of user parts (B, z)."""
+        return Encoded({"user": self.scoring.user(user)}, {})
+
+    def _shares(self) -> Tensor:
+        return torch.as_tensor(self.scoring.candidate(self.vectors.all()))
+
+    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
+        """Return logits of the scoring network, plus the item's bias."""
+        logits = self.scoring.rest(state["user"][rows] + F.embedding(candidates, self._shares()))
+        return Scored(logits + self.bias[candidates], {})
+
+    def score_lists(self, state: Tensors, candidates: Tensor) -> Tensor:
+        """Score one list of candidates (B, N) per row; the user's share is not copied per candidate."""
+        first = state["user"][:, None] + F.embedding(candidates, self._shares())
+        return self.scoring.rest(first.flatten(0, 1)).view_as(candidates) + self.bias[candidates]
+
+    def score_all(self, state: Tensors) -> Tensor:
+        """Score every item for every row, (B, I+1)."""
+        first = state["user"][:, None] + self._shares()
+        return self.scoring.rest(first.flatten(0, 1)).view(first.shape[:2]) + self.bias
+
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Return the objective's loss; batch normalisation goes over all candidates of the batch."""
+        return objective_loss(self, batch, self.objective)

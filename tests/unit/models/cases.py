@@ -36,6 +36,8 @@ _SURGE: dict[str, Any] = {
 _TGSREC: dict[str, Any] = {"length": LENGTH, "width": 8, "time_width": 8, "neighbours": [3, 2], "dropout": 0.1}
 _MGNM: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3, "rnn_width": 5}
 _INTERESTS: dict[str, Any] = {"length": LENGTH, "width": 8, "interests": 3}
+_DEEPREC: dict[str, Any] = {"length": LENGTH, "width": 12}
+_CATEGORIES: dict[str, Any] = _DEEPREC | {"side": ["genres", "year"], "side_width": 4}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {"length": LENGTH}),
@@ -114,6 +116,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "tgsrec-softmax-bias": (
         "tgsrec", _TGSREC | {"objective": "softmax", "popularity_bias": True, "neighbours": [LENGTH + 3, 4]}
     ),
+    "a2svd": ("a2svd", _DEEPREC),
+    "a2svd-bias-side": ("a2svd", _CATEGORIES | {"objective": "full"}),
+    "gru4rec-deeprec": ("gru4rec_deeprec", _DEEPREC | {"hidden": 10}),
+    "gru4rec-deeprec-bias-side": ("gru4rec_deeprec", _CATEGORIES),
+    "caser": ("caser", _DEEPREC | {"vertical": 6, "horizontal": 7}),
+    "caser-bias-side": ("caser", _CATEGORIES | {"vertical": 6, "horizontal": 7, "windows": 2}),
+    "sli-rec": ("sli_rec", _DEEPREC),
+    "sli-rec-bias-side": ("sli_rec", _CATEGORIES),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case != "popularity"]
 
@@ -147,7 +157,12 @@ OVERFITTING = [
     "comirec-dr-max",
     "comirec-sa-max",
     "tgsrec-softmax-bias",
+    "a2svd",
+    "gru4rec-deeprec",
+    "caser",
+    "sli-rec",
 ]
+"""One variant or more of every model: those that must be able to learn ten users by heart."""
 
 
 def facts() -> DatasetFacts:
