@@ -106,14 +106,15 @@ class Adjacency(nn.Module):
     def before(self, nodes: Tensor, times: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Return the last n entries strictly before a time, oldest first, and which exist: (M,) -> (M, n), (M, n).
 
-        The bisection goes by falling powers of two, so it needs no division and has a fixed number of steps.
+        The bisection goes by falling powers of two, so it needs no division and has a fixed number of steps. It reads
+        by `index_select`: a graph would hold the array once for every indexing by brackets.
         """
-        first, end = self.offsets[nodes], self.offsets[nodes + 1]
+        first, end = self.offsets.index_select(0, nodes), self.offsets.index_select(0, nodes + 1)
         stop = first
         for step in self.steps:
             ahead = stop + step
             inside = ahead <= end
-            earlier = self.times[torch.where(inside, ahead - 1, first)] < times
+            earlier = self.times.index_select(0, torch.where(inside, ahead - 1, first)) < times
             stop = torch.where(inside & earlier, ahead, stop)
         entries = stop[:, None] - torch.arange(n, 0, -1, device=stop.device)
         exists = entries >= first[:, None]
@@ -239,12 +240,14 @@ class TGSRec(SequentialRecommender):
         for below in range(level):
             n = self._neighbours(below)
             entries, exists = graph.before(nodes, times, n)
+            flat = entries.flatten()
             if below == 0:
-                near = self._vectors(other, graph.met[entries.flatten()], times, 0)
+                near = self._vectors(other, graph.met.index_select(0, flat), times, 0)
             else:  # never in `encode`, so never exported: each entry is computed once, however many nodes met it
-                some, places = entries.flatten().unique(return_inverse=True)  # type: ignore[no-untyped-call]
+                some, places = flat.unique(return_inverse=True)  # type: ignore[no-untyped-call]
                 near = F.embedding(places, self._vectors(other, graph.met[some], graph.times[some], below))
-            near, ago = near.view(*entries.shape, self._width), self._phi(times, graph.times[entries])
+            near = near.view(-1, n, self._width)
+            ago = self._phi(times, graph.times.index_select(0, flat).view(-1, n))
             own, _ = self.layers[below](own, self._phi_now(), near, ago, exists)
         return own
 
