@@ -74,9 +74,13 @@ class Loader:
     def training_batches(
         self, rng: np.random.Generator, order: NDArray[np.int64], batch: int, negatives: int
     ) -> Iterator[TrainingBatch]:
-        """Yield batches of the rows in `order`; the last one may be smaller."""
-        for start in range(0, len(order), batch):
-            chosen = order[start : start + batch]
+        """Yield batches of the rows in `order`; the last one may be smaller, or larger by a row.
+
+        A row alone has no variance for batch normalisation, so it joins the batch before it.
+        """
+        stops = [*range(batch, len(order) - 1, batch), len(order)]
+        for start, stop in zip([0, *stops], stops, strict=False):
+            chosen = order[start:stop]
             inputs, targets = self.inputs(chosen), self.targets(chosen)
             drawn = None
             if negatives:

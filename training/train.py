@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,6 +21,8 @@ from training.recipe import Recipe
 from training.runs import RunDirectory, RunError
 from training.split import Part, split
 from training.watch import ConsoleWatcher, ReportingWatcher
+
+JUDGED: Final[tuple[Part, ...]] = ("valid", "test")
 
 
 class StoppedError(Exception):
@@ -43,9 +45,16 @@ class Machine(NamedTuple):
 
 
 def train(
-    run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console, *, reporting: bool = False
+    run: RunDirectory,
+    recipe: Recipe,
+    data: Path,
+    machine: Machine,
+    console: Console,
+    *,
+    reporting: bool = False,
+    parts: tuple[Part, ...] = JUDGED,
 ) -> dict[str, float]:
-    """Train, keep the best weights, evaluate them; returns test metrics.
+    """Train, keep the best weights, evaluate them; returns the metrics of the last part.
 
     Args:
         run: a fresh directory, or that of a run that was stopped.
@@ -54,6 +63,7 @@ def train(
         machine: what to run on.
         console: where progress is shown.
         reporting: whether progress is JSON lines for a program.
+        parts: what is judged at the end; a trial among several has no business with test.
 
     Raises:
         DataError: the data are not prepared.
@@ -90,7 +100,7 @@ def train(
         if not run.checkpoint.exists():
             run.keep(recipe, facts, model)
         raise StoppedError from None
-    metrics = evaluate(run, recipe, prepared, facts, device)
+    metrics = evaluate(run, recipe, prepared, facts, device, parts)
     spent = {
         "duration_seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
@@ -114,12 +124,16 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
 
 
 def evaluate(
-    run: RunDirectory, recipe: Recipe, prepared: Prepared, facts: DatasetFacts, device: torch.device
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: Prepared,
+    facts: DatasetFacts,
+    device: torch.device,
+    parts: tuple[Part, ...] = JUDGED,
 ) -> dict[str, float]:
-    """Evaluate the checkpoint as it lies on disk, on validation and test; returns test metrics."""
+    """Evaluate the checkpoint as it lies on disk; returns the metrics of the last part."""
     _, model = load_checkpoint(run.checkpoint)
     model, spec = model.to(device), sequence_spec(model)
-    parts: tuple[Part, ...] = ("valid", "test")
     views = {
         part: Judge(
             prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid"
@@ -127,7 +141,7 @@ def evaluate(
         for part in parts
     }
     run.write_metrics(recipe, views)
-    return means(views["test"])
+    return means(views[parts[-1]])
 
 
 def _sampled(recipe: Recipe) -> bool:

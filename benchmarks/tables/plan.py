@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training.recipe import Recipe, parse_recipe
+from training.split import Part
 
 Section = dict[str, Any]  # a part of a recipe as TOML has it
 
@@ -77,13 +78,19 @@ class Plan(_Strict):
 
 @dataclass(frozen=True)
 class Job:
-    """One run that a table needs."""
+    """One run that a table needs.
+
+    Attributes:
+        key: digest of what the plan says of it, but for the seed.
+        parts: what it is judged on; a trial is kept away from test.
+    """
 
     system: str
     protocol: str
     trial: int
     recipe: Recipe
     key: str
+    parts: tuple[Part, ...] = ("valid",)
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
 | File | Holds |
 | --- | --- |
-| <system>/<protocol>-<key>-s<seed>.json | recipe, metrics, epochs, run.json; there once the run is complete |
-| <system>/<protocol>-<key>-s<seed>.npz | by metric one value per user of the test queries, for paired intervals |
+| <system>/<protocol>-<key>-s<seed>.json | recipe, metrics, epochs, run.json |
+| <system>/<protocol>-<key>-s<seed>.npz | by metric one value per test user, for paired intervals; none for a trial |
 """
 
 from __future__ import annotations
@@ -45,22 +45,28 @@ class Records:
         self.folder = folder
 
     def has(self, job: Job) -> bool:
-        """Whether a run is complete."""
+        """Whether a run is trained, and judged on validation."""
         return self._path(job).exists()
+
+    def judged(self, job: Job) -> bool:
+        """Whether a run is trained, and judged on test too."""
+        return self._path(job).with_suffix(".npz").exists() and self.has(job)
 
     def read(self, job: Job) -> Record:
         """Return the record of a complete run."""
-        path = self._path(job)
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            by_user = {name: arrays[name].astype(np.float64) for name in arrays.files}
+        path, by_user = self._path(job), {}
+        if self.judged(job):
+            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+                by_user = {name: arrays[name].astype(np.float64) for name in arrays.files}
         return Record(json.loads(path.read_text(encoding="utf-8")), by_user)
 
     def write(self, job: Job, run: RunDirectory) -> None:
         """Keep what is needed of a run; the JSON last, since it says that all is there."""
         path = self._path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = {name: column.astype(np.float32) for name, column in per_user_means(run.per_query("test")).items()}
-        np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
+        if "test" in run.metrics():
+            values = {name: column.astype(np.float32) for name, column in per_user_means(run.per_query("test")).items()}
+            np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
         epochs = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         document = {
             "system": job.system,

@@ -111,7 +111,7 @@ def _found(plan: Plan, system: SystemPlan, records: Records) -> Found:
     trial = chosen_trial(plan, system, records)
     found: Found = {protocol: [] for protocol in plan.protocols}
     for job in [] if trial is None else final_jobs(plan, system, trial):
-        if records.has(job):
+        if records.judged(job):
             found[job.protocol].append(records.read(job))
     return found
 

@@ -7,6 +7,7 @@ systems come first; then the final runs, seed by seed, so that a table that is s
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from benchmarks.tables.plan import Job, Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Records
 from training.evaluate import METRICS
 from training.runs import RunDirectory
-from training.train import Machine, train
+from training.train import JUDGED, Machine, evaluate_run, train
 
 
 class Places(NamedTuple):
@@ -47,8 +48,8 @@ def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) ->
     for system in systems:
         trial = chosen_trial(plan, system, records)
         jobs = [] if trial is None else list(final_jobs(plan, system, trial))
-        final += [(place, job) for place, job in enumerate(jobs) if not records.has(job)]
-    return first + [job for _, job in sorted(final, key=lambda one: one[0])]
+        final += [(place, job) for place, job in enumerate(jobs) if not records.judged(job)]
+    return first + [replace(job, parts=JUDGED) for _, job in sorted(final, key=lambda one: one[0])]
 
 
 def run(plan: Plan, places: Places, console: Console, workers: int, only: frozenset[str]) -> list[str]:
@@ -77,11 +78,19 @@ def run(plan: Plan, places: Places, console: Console, workers: int, only: frozen
 
 
 def make(job: Job, places: Places) -> float:
-    """Train and evaluate one run and keep its record; returns what chose its epoch."""
+    """Train and evaluate one run and keep its record; returns what chose its epoch.
+
+    A trial that was chosen is already trained: where its weights are still there, it is only judged.
+    """
     run = RunDirectory(places.runs / job.name)
     run.path.mkdir(parents=True, exist_ok=True)
     (run.path / "recipe.json").write_text(job.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    with (run.path / "output.txt").open("a", encoding="utf-8") as output:
-        train(run, job.recipe, places.data, Machine("cpu", 1), Console(file=output, highlight=False))
+    machine = Machine("cpu", 1)
+    if (run.path / "run.json").exists():
+        evaluate_run(run, places.data, machine)
+    else:
+        with (run.path / "output.txt").open("a", encoding="utf-8") as output:
+            console = Console(file=output, highlight=False)
+            train(run, job.recipe, places.data, machine, console, parts=job.parts)
     places.records.write(job, run)
     return float(run.metrics()["valid"][METRICS[job.recipe.split.protocol][0]])

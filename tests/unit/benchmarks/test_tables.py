@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
+from benchmarks.tables.plan import Job, Plan, PlanError, load_plan, trial_jobs
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import MISSING, read_rows, write_table
 from benchmarks.tables.runner import Places, chosen_trial, make, pending, run
@@ -84,7 +84,25 @@ def test_trials_come_first_and_final_runs_follow_the_best_one(plan: Plan, places
     scores = [places.records.read(job).means("valid")["ndcg@10"] for job in trial_jobs(plan, plan.systems[1])]
     assert scores[trial] == max(scores)
     left = [job for job in _named(pending(plan, places.records)) if job[0] == "SASRec"]
-    assert left == [("SASRec", "a", trial, 0), ("SASRec", "a", trial, 1), ("SASRec", "loo2", trial, 1)]
+    assert left == [("SASRec", protocol, trial, seed) for seed in (0, 1) for protocol in ("a", "loo2")]
+
+
+def test_a_trial_never_sees_test_and_the_chosen_one_is_judged_without_training_again(
+    plan: Plan, places: Places
+) -> None:
+    jobs = trial_jobs(plan, plan.systems[1])
+    for job in jobs:
+        make(job, places)
+        assert "test" not in places.records.read(job).document["metrics"]
+    trial = chosen_trial(plan, plan.systems[1], places.records)
+    assert trial is not None
+    chosen = next(job for job in pending(plan, places.records) if job.name == jobs[trial].name)
+    weights = places.runs / chosen.name / "checkpoint" / "weights.pt"
+    before = weights.stat().st_mtime_ns
+    make(chosen, places)
+    assert weights.stat().st_mtime_ns == before
+    assert places.records.judged(chosen)
+    assert "ndcg@10" in places.records.read(chosen).means("test")
 
 
 def test_every_missing_run_is_made_in_its_own_process_and_none_twice(plan: Plan, places: Places) -> None:
@@ -104,7 +122,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_made(tmp_path: Path, place
 
 
 def test_a_table_shows_what_is_missing_as_missing(plan: Plan, places: Places, tmp_path: Path) -> None:
-    for job in final_jobs(plan, plan.systems[0], 0):
+    for job in pending(plan, places.records, frozenset({"Pop"})):
         make(job, places)
     folder = write_table(plan, places.records, tmp_path / "table", QUIET)
     document = json.loads((folder / "table.json").read_text())

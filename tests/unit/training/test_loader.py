@@ -53,6 +53,12 @@ def test_batches_are_the_rows_in_the_order_given(loader: Loader) -> None:
     assert all(batch.negatives is None for batch in batches)
 
 
+@pytest.mark.parametrize(("rows", "sizes"), [(33, [16, 17]), (32, [16, 16]), (17, [17]), (2, [2]), (1, [1])])
+def test_a_last_row_alone_joins_the_batch_before(loader: Loader, rows: int, sizes: list[int]) -> None:
+    batches = loader.training_batches(np.random.default_rng(0), np.arange(rows), 16, 0)
+    assert [len(batch.targets) for batch in batches] == sizes
+
+
 def test_an_epoch_visits_every_row_once(loader: Loader) -> None:
     order = loader.order(np.random.default_rng(0), len(loader), balanced=False)
     assert sorted(order.tolist()) == list(range(len(loader)))
