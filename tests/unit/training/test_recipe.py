@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from models.catalog import MODELS
 from training.recipe import RecipeError, load_recipe, parse_recipe
 
 RECIPES = Path(__file__).parents[3] / "training" / "recipes"
@@ -21,6 +22,15 @@ def test_every_recipe_of_ours_loads_and_stands_under_its_own_name(path: Path) ->
     recipe = load_recipe(path)
     assert recipe.model == path.stem
     assert recipe.dataset == path.relative_to(RECIPES).parts[0]
+
+
+def test_every_model_has_a_recipe_for_the_demo_and_for_the_data_of_its_papers_table() -> None:
+    ours = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml")}
+    learning = set(MODELS) - {"popularity"}
+    assert {f"ml-100k/{model}" for model in MODELS} | {f"ml-100k/demo/{model}" for model in learning} <= ours
+    of_mgnm = {one.removeprefix("kuairand-pure/") for one in ours if one.startswith("kuairand-pure/")}
+    of_mixer = {one.removeprefix("ml-1m/") for one in ours if one.startswith("ml-1m/")}
+    assert of_mgnm | of_mixer == set(MODELS)
 
 
 def test_every_default_is_written_out(tmp_path: Path) -> None:
