@@ -84,6 +84,25 @@ def build(recipe, seed, atomic, scratch):
     return config, data, get_model(config["model"])(config, data[0]._dataset)
 
 
+def speed(config, train, model, steps):
+    """Return rows per second of wall clock and of processor time, of `steps` training steps after five others."""
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    seen = []
+
+    def counted(batch):
+        seen.append((time.perf_counter(), time.process_time()))
+        if len(seen) == steps + 6:
+            raise StopIteration
+        return model.calculate_loss(batch)
+
+    try:
+        trainer._train_epoch(train, 0, loss_func=counted)
+    except StopIteration:
+        rows = steps * config["train_batch_size"]
+        return [rows / (last - first) for first, last in zip(seen[5], seen[-1])]
+    raise SystemExit(f"an epoch has fewer than {steps + 6} steps")
+
+
 def main():
     """Train, choose the epoch by validation NDCG@10, write test metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,16 +110,20 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's own")
     parser.add_argument("--atomic", type=Path, required=True, help="folder that benchmarks.recbole.atomic wrote")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder of results")
+    parser.add_argument("--speed", type=int, metavar="STEPS", help="time training steps instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     recipe = tomllib.loads(options.recipe.read_text())
     if options.epochs:
         recipe["training"]["epochs"] = options.epochs
     scratch = Path(tempfile.mkdtemp())
-    out, atomic = options.out.resolve(), options.atomic.resolve()
+    out, atomic = Path(options.out or ".").resolve(), options.atomic.resolve()
     os.chdir(scratch)  # it writes logs where it stands
     config, (train, valid, test), model = build(recipe, options.seed, atomic, scratch)
+    if options.speed:
+        print(json.dumps(speed(config, train, model, options.speed)))
+        return
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     started, curve = time.process_time(), []
     trainer.fit(
