@@ -99,7 +99,7 @@ def speed(config, train, model, steps):
         trainer._train_epoch(train, 0, loss_func=counted)
     except StopIteration:
         rows = steps * config["train_batch_size"]
-        return [rows / (last - first) for first, last in zip(seen[5], seen[-1])]
+        return [rows / (last - first) for first, last in zip(seen[5], seen[-1], strict=True)]
     raise SystemExit(f"an epoch has fewer than {steps + 6} steps")
 
 

@@ -60,9 +60,7 @@ def ours(path: Path, data: Path, steps: int) -> list[float]:
     torch.manual_seed(0)
     keep_freed_memory()
     recipe = load_recipe(path)
-    training = recipe.training.model_copy(
-        update={"epochs": 1, "rows_per_epoch": (steps + 5) * recipe.training.batch}
-    )
+    training = recipe.training.model_copy(update={"epochs": 1, "rows_per_epoch": (steps + 5) * recipe.training.batch})
     prepared = load_prepared(data / recipe.dataset)
     model = CATALOG[recipe.model].build(recipe.config, dataset_facts(prepared, recipe))
     rows = split(prepared, recipe.split.protocol, recipe.split.held).train
@@ -112,7 +110,7 @@ def main() -> None:
         for _ in range(options.times):
             for side, command in commands.items():
                 rates[side].append(measured(command))
-                print(model, side, *(f"{rate:.0f}" for rate in rates[side][-1]), flush=True)  # noqa: T201
+                print(model, side, *(f"{rate:.0f}" for rate in rates[side][-1]), flush=True)
         results["rows_per_second"][model] = {
             side: {"wall": [round(one[0], 1) for one in found], "processor": [round(one[1], 1) for one in found]}
             for side, found in rates.items()

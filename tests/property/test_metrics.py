@@ -82,9 +82,7 @@ def test_means_over_users_count_every_pair_of_every_user(rows: list[tuple[int, i
     users, scores, labels = (np.array(column) for column in zip(*rows, strict=True))
     counted, found = auc_by_user(users, scores.astype(np.float64), labels)
     assert counted.tolist() == [len(own) for own in by_user.values()]
-    assert found.tolist() == pytest.approx(
-        [math.nan if area is None else area for area in areas.values()], nan_ok=True
-    )
+    assert found.tolist() == pytest.approx([math.nan if area is None else area for area in areas.values()], nan_ok=True)
     weight = sum(len(by_user[user]) for user in defined)
     plain = sum(defined.values()) / len(defined) if defined else math.nan
     weighed = sum(len(by_user[user]) * area for user, area in defined.items()) / weight if weight else math.nan
