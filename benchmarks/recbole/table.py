@@ -85,7 +85,7 @@ def _row(model: str, metric: str, sides: dict[str, Documents]) -> dict[str, Any]
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table."""
     lines = [
-        "| Model | Metric | Ours: mean (seeds) | RecBole: mean (seeds) | Difference | In RecBole's spread or within 5% |",
+        "| Model | Metric | Ours: mean (seeds) | RecBole: mean (seeds) | Difference | Accepted |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
