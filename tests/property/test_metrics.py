@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import auc, best_of_many, better_and_equal, hit_rate, list_auc, mrr, ndcg
+from training.metrics import (
+    auc,
+    auc_by_user,
+    best_of_many,
+    better_and_equal,
+    gauc,
+    hit_rate,
+    list_auc,
+    mrr,
+    ndcg,
+    uauc,
+)
 
 scores_and_target = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12).flatmap(
     lambda scores: st.tuples(st.just(scores), st.integers(0, len(scores) - 1))
@@ -53,6 +64,30 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool
     pairs = [(p > n) + 0.5 * (p == n) for p in positives for n in negatives]
     found = auc(np.array([score for score, _ in rows], dtype=np.float64), np.array([label for _, label in rows]))
     assert found == pytest.approx(sum(pairs) / len(pairs) if pairs else math.nan, nan_ok=True)
+
+
+def _slow_auc(rows: list[tuple[int, int, bool]]) -> float | None:
+    """Count every pair of a positive and a negative; None without one."""
+    positives, negatives = ([score for _, score, label in rows if label is wanted] for wanted in (True, False))
+    pairs = [(p > n) + 0.5 * (p == n) for p in positives for n in negatives]
+    return sum(pairs) / len(pairs) if pairs else None
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3), st.booleans()), min_size=1, max_size=30))
+def test_means_over_users_count_every_pair_of_every_user(rows: list[tuple[int, int, bool]]) -> None:
+    """UAUC is the plain mean, GAUC weighs by rows; users with one label only have no part in either."""
+    by_user = {user: [row for row in rows if row[0] == user] for user in sorted({user for user, _, _ in rows})}
+    areas = {user: _slow_auc(own) for user, own in by_user.items()}
+    defined = {user: area for user, area in areas.items() if area is not None}
+    users, scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    counted, found = auc_by_user(users, scores.astype(np.float64), labels)
+    assert counted.tolist() == [len(own) for own in by_user.values()]
+    assert found.tolist() == pytest.approx([math.nan if area is None else area for area in areas.values()], nan_ok=True)
+    weight = sum(len(by_user[user]) for user in defined)
+    plain = sum(defined.values()) / len(defined) if defined else math.nan
+    weighed = sum(len(by_user[user]) * area for user, area in defined.items()) / weight if weight else math.nan
+    assert uauc(found) == pytest.approx(plain, nan_ok=True)
+    assert gauc(counted, found) == pytest.approx(weighed, nan_ok=True)
 
 
 @given(

@@ -237,3 +237,39 @@ def test_an_epoch_begins_the_count_of_steps_anew() -> None:
         cast(torch.Tensor, model.loss(batch(model))).backward()  # type: ignore[no-untyped-call]
         reached.append(model.rnn_out.weight.grad is not None)
     assert reached == [False, False, False]
+
+
+def moved_by_neighbours(model: MGNM) -> float:
+    """Return how far scores move when their rows stand elsewhere in the batch, or alone in it."""
+    rows, users = histories([3, LENGTH, 5, 1, LENGTH, 2], seed=4), [1, 2, 3, 4, 5, 6]
+    inputs, order = inputs_of(model, rows, users), torch.tensor([4, 2, 0, 5, 1, 3])
+
+    def scores(chosen: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return model.score_all(model.encode({name: tensor[chosen] for name, tensor in inputs.items()}).state)
+
+    together = scores(torch.arange(6))
+    alone = torch.cat([scores(torch.tensor([row])) for row in range(6)])
+    return max((scores(order) - together[order]).abs().max().item(), (alone - together).abs().max().item())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("case", [case for case, (name, _) in VARIANTS.items() if name == "mgnm"])
+def test_where_a_row_stands_in_its_batch_changes_no_score(case: str, training: bool) -> None:
+    model = build(case, dropout=0.0)
+    assert isinstance(model, MGNM)
+    assert moved_by_neighbours(model.train(training)) < 1e-4
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_published_reshape_would_be_found(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read time-major pieces as batch-major, as the published code does: labels then leak through row places."""
+    right = MGNM._rnn
+
+    def scrambled(model: MGNM, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return right(model, z, mask).permute(2, 0, 1, 3).reshape(z.shape) * mask[:, None, :, None]
+
+    monkeypatch.setattr(MGNM, "_rnn", scrambled)
+    model = build("mgnm", dropout=0.0)
+    assert isinstance(model, MGNM)
+    assert moved_by_neighbours(model.train(training)) > 1e-3

@@ -1,0 +1,1 @@
+"""RecBole as an outside judge: our models and its own on the same rows."""
