@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tables.page import refreshed
 from service import __version__, errors
 from service.api import openapi_json
 from service.errors import RankerError
@@ -136,3 +137,9 @@ def test_every_field_of_a_ranking_is_documented(openapi: dict[str, Any]) -> None
 
 def test_the_version_is_the_projects() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def test_our_figures_on_the_page_of_results_are_those_of_the_runs() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page.count("<!-- ours:") == 5
+    assert refreshed(page, ROOT / "benchmarks" / "results") == page

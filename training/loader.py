@@ -101,9 +101,10 @@ def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
 
 
 def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
-    """Return what a model's shape and start depend on; popularity counts training interactions alone."""
+    """Return what a model's shape and start depend on, from training alone; popularity leaves context out."""
     log = training_log(prepared, recipe.split.protocol, recipe.split.held)
-    counts = np.bincount(log.items, minlength=len(prepared.items) + 1).astype(np.float32)
+    learnt = training_log(prepared, recipe.split.protocol, recipe.split.held, context=False)
+    counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)
     return DatasetFacts(
         len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log
     )

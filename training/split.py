@@ -131,9 +131,11 @@ def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDAr
     return np.asarray(times < end, dtype=np.bool_)
 
 
-def training_log(prepared: Prepared, protocol: Protocol, held: int = 1) -> InteractionLog:
-    """Return the interactions of training in time order (stable), those known as context left out."""
-    mask = training_mask(prepared, protocol, held) & (prepared.columns["context"] == 0)
+def training_log(prepared: Prepared, protocol: Protocol, held: int = 1, *, context: bool = True) -> InteractionLog:
+    """Return the interactions of training in time order (stable), with or without those known as context."""
+    mask = training_mask(prepared, protocol, held)
+    if not context:
+        mask &= prepared.columns["context"] == 0
     users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))
     places = np.flatnonzero(mask)
     places = places[np.argsort(prepared.columns["times_ms"][places], kind="stable")]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.tables.page import refreshed
 from benchmarks.tables.plan import PlanError, load_plan
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import write_table
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
             _prepare(plan.dataset, options.data)
             failed = run(plan, places, console, options.workers, frozenset(options.only))
         console.print(f"written: {write_table(plan, places.records, results, console)}")
+        if options.page:
+            text = options.page.read_text(encoding="utf-8")
+            options.page.write_text(refreshed(text, options.results), encoding="utf-8")
     except (PlanError, RecipeError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("plan", type=Path, help="a table's plan: benchmarks/tables/<table>.toml")
     parser.add_argument("--show", action="store_true", help="train nothing")
+    parser.add_argument("--page", type=Path, help="a page whose marked tables are brought up to date: docs/results.md")
     parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="make the runs of this row alone")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each (default 2)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")

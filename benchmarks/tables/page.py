@@ -1,0 +1,49 @@
+"""Keep the tables of a page in step with the results: what is ours in them is written by this code, the rest by people.
+
+A table of the page that stands under `<!-- ours: TABLE PROTOCOL METRIC ... -->` has a system's name in its first column
+and our metrics in the next ones; what follows (published figures, say) is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.tables.render import MISSING
+
+_MARKED: Final = re.compile(r"<!-- ours: (\S+) (\S+) ([^>]+?) -->\n((?:\|[^\n]*\n)+)")
+
+
+def refreshed(text: str, results: Path) -> str:
+    """Return a page with our columns as `results/<table>/table.json` has them.
+
+    Raises:
+        KeyError: a table names a system that the results do not have.
+    """
+    return _MARKED.sub(lambda found: _table(found, results), text)
+
+
+def _table(found: re.Match[str], results: Path) -> str:
+    name, protocol, metrics = found[1], found[2], found[3].split()
+    document = json.loads((results / name / "table.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
+    head, rule, *lines = found[4].splitlines()
+    fresh = [_line(line, rows, metrics) for line in lines]
+    return f"<!-- ours: {name} {protocol} {' '.join(metrics)} -->\n" + "\n".join([head, rule, *fresh]) + "\n"
+
+
+def _line(line: str, rows: dict[str, dict[str, Any]], metrics: list[str]) -> str:
+    system, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+    ours = [_shown(rows[system].get(metric)) for metric in metrics]
+    return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
+
+
+def _shown(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return MISSING
+    values = cell["by_seed"]
+    return f"{np.mean(values):.4f}".removeprefix("0") + (f" (n={len(values)})" if len(values) == 1 else "")
