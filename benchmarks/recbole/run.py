@@ -111,12 +111,15 @@ def main():
     parser.add_argument("--epochs", type=int, help="instead of the recipe's own")
     parser.add_argument("--atomic", type=Path, required=True, help="folder that benchmarks.recbole.atomic wrote")
     parser.add_argument("--out", type=Path, help="folder of results")
+    parser.add_argument("--length", type=int, help="instead of the recipe's own")
+    parser.add_argument("--batch", type=int, help="instead of the recipe's own")
     parser.add_argument("--speed", type=int, metavar="STEPS", help="time training steps instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     recipe = tomllib.loads(options.recipe.read_text())
-    if options.epochs:
-        recipe["training"]["epochs"] = options.epochs
+    recipe["training"]["epochs"] = options.epochs or recipe["training"]["epochs"]
+    recipe["training"]["batch"] = options.batch or recipe["training"]["batch"]
+    recipe["config"]["length"] = options.length or recipe["config"]["length"]
     scratch = Path(tempfile.mkdtemp())
     out, atomic = Path(options.out or ".").resolve(), options.atomic.resolve()
     os.chdir(scratch)  # it writes logs where it stands

@@ -44,7 +44,7 @@ class _Clock:
         return 0.0
 
 
-def ours(path: Path, data: Path, steps: int) -> list[float]:
+def ours(path: Path, data: Path, steps: int, sizes: tuple[int, int]) -> list[float]:
     """Return rows per second of wall clock and of processor time."""
     import torch
 
@@ -60,9 +60,10 @@ def ours(path: Path, data: Path, steps: int) -> list[float]:
     torch.manual_seed(0)
     keep_freed_memory()
     recipe = load_recipe(path)
-    training = recipe.training.model_copy(update={"epochs": 1, "rows_per_epoch": (steps + 5) * recipe.training.batch})
+    length, batch = sizes
+    training = recipe.training.model_copy(update={"epochs": 1, "batch": batch, "rows_per_epoch": (steps + 5) * batch})
     prepared = load_prepared(data / recipe.dataset)
-    model = CATALOG[recipe.model].build(recipe.config, dataset_facts(prepared, recipe))
+    model = CATALOG[recipe.model].build(recipe.config | {"length": length}, dataset_facts(prepared, recipe))
     rows = split(prepared, recipe.split.protocol, recipe.split.held).train
     clock = _Clock()
     fit = Fit(
@@ -90,21 +91,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--length", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--ours", type=Path, metavar="RECIPE", help="measure our side once and print it")
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.ours, options.data, options.steps)))
+        print(json.dumps(ours(options.ours, options.data, options.steps, (options.length, options.batch))))
         return
     results: dict[str, Any] = {"command": "python -m " + " ".join(["benchmarks.recbole.speed", *sys.argv[1:]])}
-    results |= {"steps": options.steps, "rows_per_second": {}}
+    results |= {"steps": options.steps, "length": options.length, "batch": options.batch, "rows_per_second": {}}
+    sizes = ["--length", str(options.length), "--batch", str(options.batch)]
     for model in MODELS:
         recipe, steps = HERE / "recipes" / f"{model}.toml", str(options.steps)
         commands = {
             "ours": [sys.executable, "-m", "benchmarks.recbole.speed", "--ours", str(recipe), "--data",
-                     str(options.data), "--steps", steps],
+                     str(options.data), "--steps", steps, *sizes],
             "recbole": [options.python, str(HERE / "run.py"), str(recipe), "--atomic", str(options.atomic), "--speed",
-                        steps],
+                        steps, *sizes],
         }  # fmt: skip
         rates: dict[str, list[list[float]]] = {side: [] for side in commands}
         for _ in range(options.times):
