@@ -99,8 +99,8 @@ def main() -> None:
     if options.ours:
         print(json.dumps(ours(options.ours, options.data, options.steps, (options.length, options.batch))))
         return
-    command = f"python -m benchmarks.recbole.speed ENV/bin/python --atomic ATOMIC --steps {options.steps}"
-    results: dict[str, Any] = {"command": command, "times": options.times}
+    asked = f"python -m benchmarks.recbole.speed ENV/bin/python --atomic ATOMIC --steps {options.steps}"
+    results: dict[str, Any] = {"command": asked, "times": options.times}
     results |= {"steps": options.steps, "length": options.length, "batch": options.batch, "rows_per_second": {}}
     sizes = ["--length", str(options.length), "--batch", str(options.batch)]
     for model in MODELS:
