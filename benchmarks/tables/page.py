@@ -29,16 +29,20 @@ def refreshed(text: str, results: Path) -> str:
 
 def _table(found: re.Match[str], results: Path) -> str:
     name, protocol, metrics = found[1], found[2], found[3].split()
-    document = json.loads((results / name / "table.json").read_text(encoding="utf-8"))
-    rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
+    path = results / name / "table.json"
+    rows: dict[str, Any] | None = None  # a table that was never written has no rows to miss
+    if path.exists():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
     head, rule, *lines = found[4].splitlines()
     fresh = [_line(line, rows, metrics) for line in lines]
     return f"<!-- ours: {name} {protocol} {' '.join(metrics)} -->\n" + "\n".join([head, rule, *fresh]) + "\n"
 
 
-def _line(line: str, rows: dict[str, dict[str, Any]], metrics: list[str]) -> str:
+def _line(line: str, rows: dict[str, Any] | None, metrics: list[str]) -> str:
     system, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-    ours = [_shown(rows[system].get(metric)) for metric in metrics]
+    cells_of = {} if rows is None else rows[system]
+    ours = [_shown(cells_of.get(metric)) for metric in metrics]
     return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
 
 
