@@ -60,7 +60,7 @@ class Row:
     Attributes:
         trials: what chose among them, on validation, in the order of the plan; empty while one is missing.
         chosen: the trial that was trained by every protocol.
-        seconds: of one run of the first protocol, a mean over seeds.
+        seconds: by protocol, processor time of one run, a mean over seeds; none where there is no run.
         cells: by protocol, then metric; a protocol without runs has none.
     """
 
@@ -69,7 +69,7 @@ class Row:
     note: str
     trials: tuple[float, ...]
     chosen: int | None
-    seconds: float | None
+    seconds: dict[str, float]
     cells: dict[str, Cells]
 
 
@@ -117,15 +117,18 @@ def _found(plan: Plan, system: SystemPlan, records: Records) -> Found:
 
 
 def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, reference: Found) -> Row:
-    first = next(iter(plan.protocols))
-    seconds = [float(record.document["run"]["cpu_seconds"]) for record in found[first]]
+    seconds = {
+        protocol: float(np.mean([record.document["run"]["cpu_seconds"] for record in members]))
+        for protocol, members in found.items()
+        if members
+    }
     return Row(
         system.name,
         system.model,
         system.note,
         _judged(plan, system, records),
         chosen_trial(plan, system, records),
-        float(np.mean(seconds)) if seconds else None,
+        seconds,
         {
             protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
             for protocol, members in found.items()
@@ -198,7 +201,7 @@ def _markdown(plan: Plan, rows: list[Row]) -> str:
         lines += [f"## {protocol}", "", "| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
         for row in rows:
             cells = [_marked(row.cells[protocol].get(metric), best[metric]) for metric in metrics]
-            seconds = MISSING if row.seconds is None else f"{row.seconds:.0f}"
+            seconds = f"{row.seconds[protocol]:.0f}" if protocol in row.seconds else MISSING
             lines.append("| " + " | ".join((row.name, *cells, seconds)) + " |")
         lines += ["", *_differences(plan, rows, protocol, metrics)]
     lines += ["## Trials", "", "| System | Validation, by trial | Chosen |", "| --- | --- | --- |"]
