@@ -57,6 +57,8 @@ from models.features import (
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import objective_loss
 
+_START = 0.02  # of the tables, as of the other models': items seen seldom keep their start, and a large one is noise
+
 
 @dataclass(frozen=True)
 class PyramidMixerConfig:
@@ -313,7 +315,7 @@ class Fields(nn.Module):
         super().__init__()
         count = len(config.side) + config.rating + config.gap
         width = config.width // max(count, 1) if config.side_group else config.width
-        std = 1 / math.sqrt(config.width)
+        std = _START
         self.items = item_table(facts, config.width, std)
         self.side = nn.ModuleList(ItemFeature(facts, name, width, std) for name in config.side)
         self.rating = field_table(RATING_BINS + 1, width, std) if config.rating else None
