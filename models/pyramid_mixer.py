@@ -57,7 +57,7 @@ from models.features import (
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import objective_loss
 
-_START = 0.02  # of the tables, as of the other models': items seen seldom keep their start, and a large one is noise
+_START = 0.02  # of the tables, as SASRec's: items seen seldom keep their start, and a large one is noise
 
 
 @dataclass(frozen=True)
