@@ -103,8 +103,7 @@ def _prepare(options: argparse.Namespace) -> int:
         f"interactions after the {core}-core, of {counts['interactions_before']:,}"
     )
     Console(highlight=False).print(counts_table(provenance, source.published))
-    name = source.name
-    print(f"{'unchanged' if reused else 'written'}: {options.out / name}")
+    print(f"{'unchanged' if reused else 'written'}: {options.out / source.name}")
     return 0
 
 
