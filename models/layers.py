@@ -7,15 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, log_popularity
+from models.features import field_table
 
 
 def item_table(facts: DatasetFacts, width: int, std: float) -> nn.Embedding:
     """Return a table (I+1, d), normal with this deviation; the row of padding is zero and stays so."""
-    table = nn.Embedding(facts.item_count + 1, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=std)
-    with torch.no_grad():
-        table.weight[0] = 0.0
-    return table
+    return field_table(facts.item_count + 1, width, std)
 
 
 def item_bias(facts: DatasetFacts, enabled: bool, shift: float = 0.0) -> nn.Parameter:
