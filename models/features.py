@@ -122,13 +122,13 @@ class ItemVectors(nn.Embedding):
     Called, it gives id rows. Without side information the other methods give the same.
     """
 
-    def __init__(self, facts: DatasetFacts, width: int, std: float, fields: SideFields) -> None:
+    def __init__(self, facts: DatasetFacts, width: int, std: float, fields: SideFields | None = None) -> None:
         super().__init__(facts.item_count + 1, width, padding_idx=0)
         nn.init.normal_(self.weight, std=std)
         with torch.no_grad():
             self.weight[0] = 0.0
         self.side: SideInformation | None = None
-        if fields.side or fields.rating or fields.gap:
+        if fields is not None and (fields.side or fields.rating or fields.gap):
             self.side = SideInformation(
                 facts, width, fields.side, rating=fields.rating, gap=fields.gap, candidates=fields.out_side
             )

@@ -25,7 +25,7 @@ I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +34,12 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
-    Scored,
-    SequentialRecommender,
-    ServingClass,
     Tensors,
     TrainingBatch,
 )
-from models.layers import AttentionBlock, Dropout, item_bias, item_table, start_small
+from models.dot_product import DotProductRecommender
+from models.features import ItemVectors
+from models.layers import AttentionBlock, Dropout, item_bias, start_small
 from models.objectives import full_softmax, objective_loss
 
 
@@ -99,17 +98,16 @@ def cloze(real: Tensor, mask_share: float, last_share: float) -> Cloze:
     return Cloze(draw.topk(K).indices, torch.arange(K, device=real.device) < counts[:, None])
 
 
-class BERT4Rec(SequentialRecommender):
+class BERT4Rec(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: BERT4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()
         d = config.width
         self.config, self.length, self.item_count = config, config.length, facts.item_count
-        self.items = item_table(facts, d, 0.02)
-        self.bias = item_bias(facts, config.popularity_bias).requires_grad_()
+        self.items = ItemVectors(facts, d, 0.02)
+        self.bias = item_bias(facts, config.popularity_bias)
+        self.bias.requires_grad_()
         self.mask = nn.Parameter(torch.empty(d))
         self.positions = nn.Parameter(torch.empty(config.length, d))
         self.norm, self.dropout = nn.LayerNorm(d), Dropout(config.dropout)
@@ -128,14 +126,6 @@ class BERT4Rec(SequentialRecommender):
         masks = self.mask.expand(ids.shape[0], 1, -1)  # len() would fix B in the exported graph
         real = torch.cat((ids > 0, torch.ones_like(ids[:, :1], dtype=torch.bool)), dim=1)
         return Encoded({"user": self._hidden(torch.cat((self.items(ids), masks), dim=1), real)[:, 0]}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at every masked item of histories that end with their target."""

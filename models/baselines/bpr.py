@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
-from models.layers import Dropout, item_bias, item_table
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
+from models.dot_product import DotProductRecommender
+from models.features import ItemVectors
+from models.layers import Dropout, item_bias
 from models.objectives import Objective, objective_loss
 
 
@@ -65,10 +66,9 @@ class UserVectors(nn.Module):
         return torch.as_tensor(self.table(users) * known[:, None])
 
 
-class BPR(SequentialRecommender):
+class BPR(DotProductRecommender):
     """State: `user` (B, d)."""
 
-    serving_class: ClassVar[ServingClass] = "A"
     row_inputs = ("user",)
 
     def __init__(self, config: BPRConfig, facts: DatasetFacts) -> None:
@@ -76,20 +76,12 @@ class BPR(SequentialRecommender):
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         self.users, self.dropout = UserVectors(facts, config.width), Dropout(config.dropout)
         xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))
-        self.items, self.bias = item_table(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
+        self.items, self.bias = ItemVectors(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Return the user's row; the behaviours are not read."""
         unread = inputs["items"][:, :1].to(self.items.weight.dtype) * 0.0  # keeps the input in the exported graph
         return Encoded({"user": self.dropout(self.users(inputs["user"])) + unread}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the mean of -log sigma(positive - negative), or the loss that the config names."""

@@ -28,12 +28,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
+from models.dot_product import DotProductRecommender
 from models.features import ItemVectors, SideFields
 from models.layers import Dropout, item_bias
 from models.objectives import Objective, objective_loss
@@ -125,10 +126,8 @@ class Block(nn.Module):
         return torch.as_tensor(self.norm_inner(y + self.dropout(self.inner(y))) * real)
 
 
-class FMLP(SequentialRecommender):
+class FMLP(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: FMLPConfig, facts: DatasetFacts) -> None:
         super().__init__()
@@ -151,14 +150,6 @@ class FMLP(SequentialRecommender):
         for place, block in enumerate(self.blocks, start=1):
             x = block(x, mask, last=place == len(self.blocks))
         return Encoded({"user": x[:, -1]}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items.candidates(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.all().T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position, or the loss that the config names."""

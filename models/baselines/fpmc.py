@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.baselines.bpr import UserVectors
+from models.dot_product import DotProductRecommender
+from models.features import ItemVectors
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import Objective, objective_loss
 
@@ -55,10 +56,9 @@ class FPMCConfig:
     dropout: float = 0.0
 
 
-class FPMC(SequentialRecommender):
+class FPMC(DotProductRecommender):
     """State: `user` (B, 2d), the user's vector and the last item's side by side."""
 
-    serving_class: ClassVar[ServingClass] = "A"
     row_inputs = ("user",)
 
     def __init__(self, config: FPMCConfig, facts: DatasetFacts) -> None:
@@ -66,7 +66,7 @@ class FPMC(SequentialRecommender):
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))  # of one of the tables
         self.users, self.last = UserVectors(facts, config.width), item_table(facts, config.width, xavier)
-        self.items = item_table(facts, 2 * config.width, xavier)  # IU and IL side by side
+        self.items = ItemVectors(facts, 2 * config.width, xavier)  # IU and IL side by side
         self.bias, self.dropout = item_bias(facts, config.popularity_bias), Dropout(config.dropout)
 
     def encode(self, inputs: Tensors) -> Encoded:
@@ -74,14 +74,6 @@ class FPMC(SequentialRecommender):
         newest = inputs["items"][:, -1]
         last = self.last(newest) * (newest > 0).to(self.last.weight.dtype)[:, None]
         return Encoded({"user": self.dropout(torch.cat((self.users(inputs["user"]), last), dim=-1))}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return the sum of both dot products, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return `score` of every item by one product, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the mean of -log sigma(positive - negative), or the loss that the config names."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
-from models.layers import Dropout, item_bias, item_table
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
+from models.dot_product import DotProductRecommender
+from models.features import ItemVectors
+from models.layers import Dropout, item_bias
 from models.objectives import objective_loss
 
 
@@ -42,16 +43,14 @@ class GRU4RecConfig:
     popularity_bias: bool = False
 
 
-class GRU4Rec(SequentialRecommender):
+class GRU4Rec(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: GRU4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()
         self.length, self.item_count = config.length, facts.item_count
         xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))
-        self.items, self.bias = item_table(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
+        self.items, self.bias = ItemVectors(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
         self.dropout = Dropout(config.dropout)
         # Without biases the state stays exactly zero over left padding (zero vectors), so no packing is needed.
         self.gru = nn.GRU(config.width, config.hidden, bias=False, batch_first=True)
@@ -64,14 +63,6 @@ class GRU4Rec(SequentialRecommender):
         mask = (inputs["items"] > 0).to(self.items.weight.dtype)
         states, _ = self.gru(self.dropout(self.items(inputs["items"])) * mask[..., None])
         return Encoded({"user": self.dense(states[:, -1])}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position."""

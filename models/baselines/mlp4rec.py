@@ -25,23 +25,25 @@ Symbols: B rows, T length, F fields with the item first, d width, M flat candida
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
+from models.dot_product import DotProductRecommender
 from models.features import (
     GAP_BINS,
     RATING_BINS,
     ItemFeature,
+    ItemVectors,
     field_table,
     gap_bins,
     rating_bins,
     side_columns,
 )
-from models.layers import Dropout, item_bias, item_table
+from models.layers import Dropout, item_bias
 from models.objectives import Objective, objective_loss
 
 _EXPAND: Final = 4  # hidden over input size of a mixer
@@ -107,17 +109,15 @@ class Mixer(nn.Module):
         return torch.as_tensor(x + self.dropout(y.transpose(self.axis, -1)))
 
 
-class MLP4Rec(SequentialRecommender):
+class MLP4Rec(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: MLP4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()
         T, d = config.length, config.width
         self.config, self.length, self.item_count = config, T, facts.item_count
         self.columns = side_columns(rating=config.rating, gap=config.gap)
-        self.items, self.bias = item_table(facts, d, 0.02), item_bias(facts, config.popularity_bias)
+        self.items, self.bias = ItemVectors(facts, d, 0.02), item_bias(facts, config.popularity_bias)
         self.side = nn.ModuleList(ItemFeature(facts, name, d, 0.02) for name in config.side)
         self.rating = field_table(RATING_BINS + 1, d, 0.02) if config.rating else None
         self.gap = field_table(GAP_BINS + 1, d, 0.02) if config.gap else None
@@ -139,14 +139,6 @@ class MLP4Rec(SequentialRecommender):
         for layer in range(self.config.layers):
             x = self._mixed(x, mask, layer, newest=layer == self.config.layers - 1)
         return Encoded({"user": self.norm(x[0, :, -1] * mask[:, -1])}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.weight.T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the objective's loss at the last position."""

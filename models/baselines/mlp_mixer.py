@@ -21,12 +21,13 @@ Symbols: B rows, T length, d width, M flat candidates, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
+from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
+from models.dot_product import DotProductRecommender
 from models.features import ItemVectors, SideFields
 from models.layers import Dropout, item_bias
 from models.objectives import Objective, objective_loss
@@ -80,10 +81,8 @@ class MixerLayer(nn.Module):
         return torch.as_tensor((y + self.dropout(self.channels_out(hidden))) * mask[:, asked])
 
 
-class MLPMixer(SequentialRecommender):
+class MLPMixer(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: MLPMixerConfig, facts: DatasetFacts) -> None:
         super().__init__()
@@ -101,14 +100,6 @@ class MLPMixer(SequentialRecommender):
         for place, layer in enumerate(self.layers, start=1):
             x = layer(x, mask, last=place == len(self.layers))
         return Encoded({"user": self.norm(x[:, -1])}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items.candidates(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.all().T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position, or the loss that the config names."""

@@ -15,7 +15,6 @@ Symbols: B rows, T length, d width, M flat candidates, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +23,10 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
-    Scored,
-    SequentialRecommender,
-    ServingClass,
     Tensors,
     TrainingBatch,
 )
+from models.dot_product import DotProductRecommender
 from models.features import ItemVectors, SideFields
 from models.layers import AttentionBlock, Dropout, item_bias, start_small
 from models.objectives import Objective, objective_loss
@@ -60,10 +57,8 @@ class SASRecConfig(SideFields):
     popularity_bias: bool = False
 
 
-class SASRec(SequentialRecommender):
+class SASRec(DotProductRecommender):
     """State: `user` (B, d)."""
-
-    serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: SASRecConfig, facts: DatasetFacts) -> None:
         super().__init__()
@@ -93,14 +88,6 @@ class SASRec(SequentialRecommender):
         for block in blocks:
             x = block(x, bias)
         return Encoded({"user": newest(x, bias[:, :, -1:], x[:, -1:])[:, 0]}, {})
-
-    def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
-        """Return dot products of users and candidates, plus the item's bias."""
-        return Scored((state["user"][rows] * self.items.candidates(candidates)).sum(-1) + self.bias[candidates], {})
-
-    def score_all(self, state: Tensors) -> Tensor:
-        """Return dot products with every item, (B, I+1)."""
-        return state["user"] @ self.items.all().T + self.bias
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at the last position, or the loss that the config names."""
