@@ -88,7 +88,7 @@ class MLPMixer(DotProductRecommender):
         super().__init__()
         self.config, self.length, self.item_count = config, config.length, facts.item_count
         self.columns = config.columns
-        self.items = ItemVectors(facts, config.width, 0.02, config)
+        self.items = ItemVectors(facts, config.width, config.width**-0.5, config)
         self.bias, self.dropout = item_bias(facts, config.popularity_bias), Dropout(config.dropout)
         self.layers = nn.ModuleList(MixerLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
