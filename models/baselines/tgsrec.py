@@ -69,7 +69,8 @@ class TGSRecConfig:
         width: d.
         time_width: of phi.
         heads: h, a divisor of d + time_width.
-        neighbours: most recent neighbours that the last layer and the one below it attend to.
+        neighbours: most recent neighbours that each layer attends to, the last layer's first. Two layers are published;
+            one costs a sixth, which pays for the negatives that short trainings need.
         dropout: on attention weights and on what was attended to.
         objective: loss over the target and the negatives.
         popularity_bias: item bias that starts at log popularity.
@@ -79,7 +80,7 @@ class TGSRecConfig:
     width: int = 32
     time_width: int = 32
     heads: int = 2
-    neighbours: tuple[int, int] = (20, 5)
+    neighbours: tuple[int, ...] = (20, 5)
     dropout: float = 0.3
     objective: Sampled = "bpr"
     popularity_bias: bool = False
@@ -172,6 +173,8 @@ class TGSRec(SequentialRecommender):
 
     def __init__(self, config: TGSRecConfig, facts: DatasetFacts) -> None:
         super().__init__()
+        if not config.neighbours or min(config.neighbours) < 1:
+            raise ValueError(f"neighbours {config.neighbours}: at least one of at least one layer")
         self.length, self.item_count, self._width = config.length, facts.item_count, config.width
         self._counts, self._objective = config.neighbours, config.objective
         self.items, self.bias = item_table(facts, config.width, _SPREAD), item_bias(facts, config.popularity_bias)

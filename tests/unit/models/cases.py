@@ -113,6 +113,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "comirec-sa": ("comirec_sa", _INTERESTS),
     "comirec-sa-positions": ("comirec_sa", _INTERESTS | {"positions": True, "readout": "max", "objective": "bce"}),
     "tgsrec": ("tgsrec", _TGSREC),
+    "tgsrec-one-layer": ("tgsrec", _TGSREC | {"neighbours": [3], "objective": "softmax"}),
     "tgsrec-softmax-bias": (
         "tgsrec", _TGSREC | {"objective": "softmax", "popularity_bias": True, "neighbours": [LENGTH + 3, 4]}
     ),

@@ -42,6 +42,7 @@ class Slow:
     def __init__(self, case: str, model: TGSRec, log: InteractionLog) -> None:
         self.w = {name: tensor.numpy().astype(np.float64) for name, tensor in model.state_dict().items()}
         self.neighbours = VARIANTS[case][1]["neighbours"][::-1]  # of layer 1 first
+        self.layers = len(self.neighbours)
         self.log = list(zip(*(column.tolist() for column in log), strict=True))
 
     def phi(self, milliseconds: int) -> Array:
@@ -97,7 +98,7 @@ def asked(model: TGSRec, slow: Slow, inputs: Tensors) -> list[Array]:
     for row in range(len(inputs["items"])):
         ids, times = inputs["items"][row].tolist(), inputs["times"][row].tolist()
         history = [(i, t) for i, t in zip(ids, times, strict=True) if i]
-        found.append(slow.user(int(inputs["user"][row]), int(inputs["request_time"][row]), 2, history))
+        found.append(slow.user(int(inputs["user"][row]), int(inputs["request_time"][row]), slow.layers, history))
     return found
 
 
@@ -108,7 +109,7 @@ def test_served_scores_are_those_of_the_recursive_definition(case: str) -> None:
     slow = Slow(case, model, log)
     inputs = inputs_of(model, histories(LENGTHS), WHO)
     end = int(log.times_ms[-1]) + 1
-    items = np.array([slow.item(item, end, 2) for item in range(1, ITEMS + 1)])
+    items = np.array([slow.item(item, end, slow.layers) for item in range(1, ITEMS + 1)])
     expected = np.array(asked(model, slow, inputs)) @ items.T + slow.w["bias"][1:]
     np.testing.assert_allclose(scores_of(model, inputs).numpy(), expected, rtol=1e-3, atol=1e-4)
 
@@ -127,7 +128,7 @@ def test_training_scores_are_those_of_each_rows_own_time(case: str) -> None:
         found = model.score_lists(model.encode(inputs).state, lists).numpy()
     users = asked(model, slow, inputs)
     expected = [
-        [user @ slow.item(item, int(time), 2) + slow.w["bias"][item] for item in candidates]
+        [user @ slow.item(item, int(time), slow.layers) + slow.w["bias"][item] for item in candidates]
         for user, time, candidates in zip(users, moments, lists.tolist(), strict=True)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -217,3 +218,9 @@ def test_attention_is_spread_over_the_behaviours_there_are() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="heads 3"):
         MODELS["tgsrec"].build({"heads": 3}, facts())
+
+
+@pytest.mark.parametrize("neighbours", [[], [5, 0]])
+def test_a_layer_without_neighbours_is_refused(neighbours: list[int]) -> None:
+    with pytest.raises(ValueError, match="neighbours"):
+        MODELS["tgsrec"].build({"neighbours": neighbours}, facts())
