@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.dot_product import DotProductRecommender
 from models.features import ItemVectors, SideFields
-from models.layers import Dropout, item_bias
+from models.layers import Dropout, item_bias, start_small
 from models.objectives import Objective, objective_loss
 
 
@@ -138,10 +138,7 @@ class FMLP(DotProductRecommender):
         self.positions = nn.Parameter(0.02 * torch.randn(config.length, config.width))
         self.norm, self.dropout = nn.LayerNorm(config.width), Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        for layer in self.blocks.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        start_small(self.blocks)
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Return the last block's output at the newest behaviour; zeros for an empty history."""
