@@ -12,7 +12,7 @@ Symbols: B rows, T length, e width of a behaviour vector, M flat candidates, h h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +33,8 @@ from models.base import (
 from models.features import ItemFeature
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import Objective, objective_loss
+
+_GROUP = 64  # rows of like length
 
 
 class BehaviourVectors(nn.Module):
@@ -116,6 +118,24 @@ class PairAttention(nn.Module):
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Return softmax over the last axis of real positions (mask 1); rows without any are zeros."""
     return (logits + (1 - mask) * MASKED).softmax(dim=-1) * mask
+
+
+def by_length(
+    state: Tensors, lists: Tensor, use: Callable[[Tensors, Tensor], Tensor], whole: frozenset[str] = frozenset()
+) -> Tensor:
+    """Apply `use` to rows and their lists (B, N) in groups of like length, each cut to its longest history.
+
+    What `use` does for a candidate at every position is then done for few positions that hold padding, and in tensors
+    that fit a cache. All of `state`, its `mask` (B, T) too, has positions in its second axis but what `whole` names.
+    """
+    lengths = state["mask"].sum(dim=1)
+    order = lengths.argsort()
+    parts = []
+    for rows in torch.split(order, _GROUP):
+        longest = max(1, int(lengths[rows[-1]]))
+        some = {name: tensor[rows] if name in whole else tensor[rows, -longest:] for name, tensor in state.items()}
+        parts.append(use(some, lists[rows]))
+    return torch.cat(parts)[order.argsort()]
 
 
 @dataclass(frozen=True)

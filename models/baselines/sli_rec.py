@@ -36,7 +36,14 @@ from torch import Tensor, nn
 from contract.tensors import RowInput, SequenceColumn
 from models.base import DatasetFacts, Encoded, Scored, ServingClass, Tensors
 from models.baselines.a2svd import QueryAttention
-from models.baselines.deeprec import FrameConfig, FrameModel, PairAttention, ScoringNetwork, masked_softmax
+from models.baselines.deeprec import (
+    FrameConfig,
+    FrameModel,
+    PairAttention,
+    ScoringNetwork,
+    by_length,
+    masked_softmax,
+)
 
 DAY_MS = 86_400_000
 PAIRS = 1 << 16  # positions times candidates at once: their hidden layers stay within a few megabytes
@@ -136,11 +143,18 @@ class SLiRec(FrameModel):
 
     def score_lists(self, state: Tensors, candidates: Tensor) -> Tensor:
         """Score one list of candidates (B, N) per row, some at a time; no state is copied per candidate."""
-        t = F.embedding(candidates, self.vectors.all())
-        wide = {name: tensor[:, None] for name, tensor in state.items()}
-        some = max(1, PAIRS // state["mask"].numel())
-        u = torch.cat([self._user(wide, part)[0] for part in torch.split(t, some, dim=1)], dim=1)
-        logits: Tensor = self.scoring(self.scoring.user(u.flatten(0, 1)), t.flatten(0, 1))
+        vectors = self.vectors.all()
+
+        def users(state: Tensors, lists: Tensor) -> Tensor:
+            wide = {name: tensor[:, None] for name, tensor in state.items()}
+            some = max(1, PAIRS // state["mask"].numel())
+            parts = torch.split(F.embedding(lists, vectors), some, dim=1)
+            return torch.cat([self._user(wide, part)[0] for part in parts], dim=1)
+
+        u = by_length(state, candidates, users, whole=frozenset(("long", "mix")))
+        logits: Tensor = self.scoring(
+            self.scoring.user(u.flatten(0, 1)), F.embedding(candidates, vectors).flatten(0, 1)
+        )
         return logits.view_as(candidates) + self.bias[candidates]
 
     def score_all(self, state: Tensors) -> Tensor:
