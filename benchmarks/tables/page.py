@@ -50,4 +50,4 @@ def _shown(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return MISSING
     values = cell["by_seed"]
-    return f"{np.mean(values):.4f}".removeprefix("0") + (f" (n={len(values)})" if len(values) == 1 else "")
+    return f"{np.mean(values):.4f}".removeprefix("0") + (f" (n={len(values)})" if len(values) < cell["asked"] else "")

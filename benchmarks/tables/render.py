@@ -33,10 +33,12 @@ class Cell:
 
     Attributes:
         by_seed: mean over queries, one per seed that is there.
+        asked: seeds of the plan; a cell with fewer says how many it has.
         difference: to the reference system, with its interval: mean, low, high; None where it cannot be paired.
     """
 
     by_seed: tuple[float, ...]
+    asked: int
     difference: tuple[float, float, float] | None = None
 
     @property
@@ -46,7 +48,7 @@ class Cell:
 
     def __str__(self) -> str:
         spread = f" ± {np.std(self.by_seed, ddof=1):.4f}" if len(self.by_seed) > 1 else ""
-        return f"{self.mean:.4f}{spread}"
+        return f"{self.mean:.4f}{spread}" + (f" (n={len(self.by_seed)})" if len(self.by_seed) < self.asked else "")
 
 
 Cells = dict[str, Cell]
@@ -130,7 +132,7 @@ def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, referen
         chosen_trial(plan, system, records),
         seconds,
         {
-            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
+            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol], len(plan.seeds))
             for protocol, members in found.items()
         },
     )
@@ -143,13 +145,14 @@ def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ..
     return tuple(next(iter(records.read(job).means("valid").values())) for job in jobs)
 
 
-def _cells(members: list[Record], reference: list[Record]) -> Cells:
+def _cells(members: list[Record], reference: list[Record], asked: int) -> Cells:
     if not members:
         return {}
     paired = set(members[0].by_user) & set(reference[0].by_user) if reference else set()
     return {
         metric: Cell(
             tuple(record.means("test")[metric] for record in members),
+            asked,
             interval(_by_user(members, metric), _by_user(reference, metric)) if metric in paired else None,
         )
         for metric in members[0].means("test")
