@@ -30,13 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.base import (
-    MASKED,
-    DatasetFacts,
-    Encoded,
-    Tensors,
-    TrainingBatch,
-)
+from models.base import MASKED, DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.dot_product import DotProductRecommender
 from models.features import ItemVectors
 from models.layers import AttentionBlock, Dropout, item_bias, start_small

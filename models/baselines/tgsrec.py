@@ -70,7 +70,7 @@ class TGSRecConfig:
         time_width: of phi.
         heads: h, a divisor of d + time_width.
         neighbours: most recent neighbours that each layer attends to, the last layer's first. Two layers are published;
-            one costs a sixth, which pays for the negatives that short trainings need.
+            one costs about a fifth, which pays for the negatives that short trainings need.
         dropout: on attention weights and on what was attended to.
         objective: loss over the target and the negatives.
         popularity_bias: item bias that starts at log popularity.
