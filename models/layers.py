@@ -45,7 +45,7 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self._dropped
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(self._dropped)  # bytes: bools are far slower
         return x * kept.to(x.dtype).mul_(256 / (256 - self._dropped))
 
     def extra_repr(self) -> str:
