@@ -31,23 +31,25 @@ def _table(found: re.Match[str], results: Path) -> str:
     name, protocol, metrics = found[1], found[2], found[3].split()
     path = results / name / "table.json"
     rows: dict[str, Any] | None = None  # a table that was never written has no rows to miss
+    seeds = 0
     if path.exists():
         document = json.loads(path.read_text(encoding="utf-8"))
+        seeds = len(document["seeds"])
         rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
     head, rule, *lines = found[4].splitlines()
-    fresh = [_line(line, rows, metrics) for line in lines]
+    fresh = [_line(line, rows, metrics, seeds) for line in lines]
     return f"<!-- ours: {name} {protocol} {' '.join(metrics)} -->\n" + "\n".join([head, rule, *fresh]) + "\n"
 
 
-def _line(line: str, rows: dict[str, Any] | None, metrics: list[str]) -> str:
+def _line(line: str, rows: dict[str, Any] | None, metrics: list[str], seeds: int) -> str:
     system, *cells = (cell.strip() for cell in line.strip("|").split("|"))
     cells_of = {} if rows is None else rows[system]
-    ours = [_shown(cells_of.get(metric)) for metric in metrics]
+    ours = [_shown(cells_of.get(metric), seeds) for metric in metrics]
     return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
 
 
-def _shown(cell: dict[str, Any] | None) -> str:
+def _shown(cell: dict[str, Any] | None, seeds: int) -> str:
     if cell is None:
         return MISSING
     values = cell["by_seed"]
-    return f"{np.mean(values):.4f}".removeprefix("0") + (f" (n={len(values)})" if len(values) < cell["asked"] else "")
+    return f"{np.mean(values):.4f}".removeprefix("0") + (f" (n={len(values)})" if len(values) < seeds else "")

@@ -33,12 +33,10 @@ class Cell:
 
     Attributes:
         by_seed: mean over queries, one per seed that is there.
-        asked: seeds of the plan; a cell with fewer says how many it has.
         difference: to the reference system, with its interval: mean, low, high; None where it cannot be paired.
     """
 
     by_seed: tuple[float, ...]
-    asked: int
     difference: tuple[float, float, float] | None = None
 
     @property
@@ -46,9 +44,10 @@ class Cell:
         """Mean over seeds."""
         return float(np.mean(self.by_seed))
 
-    def __str__(self) -> str:
+    def shown(self, asked: int) -> str:
+        """Return mean and spread, and the number of seeds where there are fewer than `asked`."""
         spread = f" ± {np.std(self.by_seed, ddof=1):.4f}" if len(self.by_seed) > 1 else ""
-        return f"{self.mean:.4f}{spread}" + (f" (n={len(self.by_seed)})" if len(self.by_seed) < self.asked else "")
+        return f"{self.mean:.4f}{spread}" + (f" (n={len(self.by_seed)})" if len(self.by_seed) < asked else "")
 
 
 Cells = dict[str, Cell]
@@ -132,7 +131,7 @@ def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, referen
         chosen_trial(plan, system, records),
         seconds,
         {
-            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol], len(plan.seeds))
+            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
             for protocol, members in found.items()
         },
     )
@@ -145,14 +144,13 @@ def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ..
     return tuple(next(iter(records.read(job).means("valid").values())) for job in jobs)
 
 
-def _cells(members: list[Record], reference: list[Record], asked: int) -> Cells:
+def _cells(members: list[Record], reference: list[Record]) -> Cells:
     if not members:
         return {}
     paired = set(members[0].by_user) & set(reference[0].by_user) if reference else set()
     return {
         metric: Cell(
             tuple(record.means("test")[metric] for record in members),
-            asked,
             interval(_by_user(members, metric), _by_user(reference, metric)) if metric in paired else None,
         )
         for metric in members[0].means("test")
@@ -203,7 +201,7 @@ def _markdown(plan: Plan, rows: list[Row]) -> str:
         head = ["System", *(metric.upper() for metric in metrics), "CPU s"]
         lines += [f"## {protocol}", "", "| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
         for row in rows:
-            cells = [_marked(row.cells[protocol].get(metric), best[metric]) for metric in metrics]
+            cells = [_marked(row.cells[protocol].get(metric), best[metric], len(plan.seeds)) for metric in metrics]
             seconds = f"{row.seconds[protocol]:.0f}" if protocol in row.seconds else MISSING
             lines.append("| " + " | ".join((row.name, *cells, seconds)) + " |")
         lines += ["", *_differences(plan, rows, protocol, metrics)]
@@ -245,10 +243,10 @@ def _best(rows: list[Row], protocol: str, metric: str) -> float:
     return max((cell.mean for row in rows if (cell := row.cells[protocol].get(metric))), default=0.0)
 
 
-def _marked(cell: Cell | None, best: float) -> str:
+def _marked(cell: Cell | None, best: float, asked: int) -> str:
     if cell is None:
         return MISSING
-    return f"**{cell}**" if cell.mean == best else str(cell)
+    return f"**{cell.shown(asked)}**" if cell.mean == best else cell.shown(asked)
 
 
 def _shown(plan: Plan, rows: list[Row], protocol: str) -> Table:
@@ -257,5 +255,6 @@ def _shown(plan: Plan, rows: list[Row], protocol: str) -> Table:
     for name in ("system", *(metric.upper() for metric in metrics)):
         table.add_column(name)
     for row in rows:
-        table.add_row(row.name, *(str(row.cells[protocol].get(metric, MISSING)) for metric in metrics))
+        cells = (row.cells[protocol].get(metric) for metric in metrics)
+        table.add_row(row.name, *(MISSING if cell is None else cell.shown(len(plan.seeds)) for cell in cells))
     return table

@@ -23,16 +23,16 @@ After | all.
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    cells = {"ndcg@10": {"by_seed": [0.1, 0.2], "asked": 2}, "hr@10": {"by_seed": [0.25, 0.25], "asked": 3}}
+    cells = {"ndcg@10": {"by_seed": [0.1, 0.2]}, "hr@10": {"by_seed": [0.25]}}
     rows = [{"name": "Pop", "cells": {"a": cells}}, {"name": "SASRec", "cells": {"a": {}}}]
     (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "table.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "small" / "table.json").write_text(json.dumps({"seeds": [0, 1], "rows": rows}))
     return tmp_path
 
 
 def test_ours_is_written_and_the_rest_stays(results: Path) -> None:
     fresh = refreshed(PAGE, results)
-    assert "| Pop | .1500 | .2500 (n=2) | .5 |" in fresh
+    assert "| Pop | .1500 | .2500 (n=1) | .5 |" in fresh
     assert "| SASRec | missing | missing | - |" in fresh
     assert fresh.startswith("Before.")
     assert fresh.endswith("After | all.\n")
