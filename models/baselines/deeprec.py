@@ -34,7 +34,7 @@ from models.features import ItemFeature
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import Objective, objective_loss
 
-_GROUP = 64  # rows of like length
+_CANDIDATES = 1344  # that share a group of like length: 64 rows of a positive and 20 negatives, one of 1001
 
 
 class BehaviourVectors(nn.Module):
@@ -126,12 +126,13 @@ def by_length(
     """Apply `use` to rows and their lists (B, N) in groups of like length, each cut to its longest history.
 
     What `use` does for a candidate at every position is then done for few positions that hold padding, and in tensors
-    that fit a cache. All of `state`, its `mask` (B, T) too, has positions in its second axis but what `whole` names.
+    that fit a cache: long lists make small groups. All of `state`, its `mask` (B, T) too, has positions in its second
+    axis but what `whole` names.
     """
     lengths = state["mask"].sum(dim=1)
     order = lengths.argsort()
     parts = []
-    for rows in torch.split(order, _GROUP):
+    for rows in torch.split(order, max(1, _CANDIDATES // lists.shape[1])):
         longest = max(1, int(lengths[rows[-1]]))
         some = {name: tensor[rows] if name in whole else tensor[rows, -longest:] for name, tensor in state.items()}
         parts.append(use(some, lists[rows]))

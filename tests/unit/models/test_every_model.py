@@ -191,14 +191,16 @@ def test_lists_of_candidates_score_as_each_candidate_does(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case, (name, _) in VARIANTS.items() if name in ("sli_rec", "surge")])
-@pytest.mark.parametrize("group", [1, 2])
-def test_rows_in_groups_of_like_length_score_the_same(case: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("candidates", [6, 7, 15])
+def test_rows_in_groups_of_like_length_score_the_same(
+    case: str, candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build(case)
     lists = torch.randint(1, ITEMS + 1, (5, 7))
     with torch.no_grad():
         state = model.encode(inputs_of(model, histories([4, LENGTH, 0, 1, 3]), [1, 2, 0, 3, 1])).state
         whole = model.score_lists(state, lists)
-        monkeypatch.setattr(deeprec, "_GROUP", group)
+        monkeypatch.setattr(deeprec, "_CANDIDATES", candidates)
         close(model.score_lists(state, lists), whole)
 
 
