@@ -100,6 +100,9 @@ class Mixer(nn.Module):
         Padded slots of the output mean nothing.
         """
         u = self.norm(x) if mask is None else self.norm(x) * mask
+        if self.axis == _FIELDS:  # the first axis: a product from the left needs no transposed copies
+            hidden = self.dropout(self.activation(_from_left(self.up, u.flatten(1))))
+            return torch.as_tensor(x + self.dropout(_from_left(self.down, hidden).view_as(x)))
         hidden = self.dropout(self.activation(self.up(u.transpose(self.axis, -1))))
         if newest:
             x = x[..., -1:, :]
@@ -166,3 +169,7 @@ class MLP4Rec(DotProductRecommender):
             own = zip(x, sequence, channels, strict=True)
             x = torch.stack([channel(mix(field, mask, newest=newest)) for field, mix, channel in own])
         return torch.as_tensor(self.features[layer](x)) if len(self.features) else x
+
+
+def _from_left(layer: nn.Linear, x: Tensor) -> Tensor:
+    return torch.addmm(layer.bias[:, None], layer.weight, x)
