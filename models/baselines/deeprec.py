@@ -111,8 +111,9 @@ class PairAttention(nn.Module):
 
     def logits(self, a: Tensor, share: Tensor, query: Tensor) -> Tensor:
         """Return logits (..., T) of positions against one query (..., query) each."""
-        first = share + self.of_query(query)[..., None, :] + self.of_product(a * query[..., None, :])
-        return torch.as_tensor(self.out(F.relu(self.second(F.relu(first)))).squeeze(-1))
+        # In place, since these are the largest tensors of the models that use it.
+        first = self.of_product(a * query[..., None, :]).add_(share).add_(self.of_query(query)[..., None, :]).relu_()
+        return torch.as_tensor(self.out(self.second(first).relu_()).squeeze(-1))
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
