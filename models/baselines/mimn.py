@@ -250,9 +250,11 @@ class MIMN(SequentialRecommender):
 
 def _gru(of_input: Tensor, of_state: Tensor, h: Tensor) -> Tensor:
     """Return the next state of a GRU from its input's and its state's share of the gates (..., 3 d): r, z, n."""
-    d = h.shape[-1]
-    reset, update = torch.sigmoid(of_input[..., : 2 * d] + of_state[..., : 2 * d]).chunk(2, dim=-1)
-    new = torch.tanh(of_input[..., 2 * d :] + reset * of_state[..., 2 * d :])
+    sizes = [2 * h.shape[-1], h.shape[-1]]
+    gates_of_input, new_of_input = torch.split(of_input, sizes, dim=-1)
+    gates_of_state, new_of_state = torch.split(of_state, sizes, dim=-1)
+    reset, update = torch.sigmoid(gates_of_input + gates_of_state).chunk(2, dim=-1)
+    new = torch.tanh(new_of_input + reset * new_of_state)
     return new + update * (h - new)
 
 

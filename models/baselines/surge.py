@@ -206,13 +206,14 @@ class SURGE(SequentialRecommender):
         logits = self.reading.logits(state["reading_keys"][:, None], state["reading_share"][:, None], t)
         open_by = kept * (1 - masked_softmax(logits, kept.expand_as(logits)))
         held = (1 - kept).expand_as(logits)
-        h, width = t.new_zeros(self.config.hidden), self.config.hidden
-        shares = state["of_behaviour"][:, None].unbind(dim=-2)
-        for share, opened, hold in zip(shares, open_by.unbind(dim=-1), held.unbind(dim=-1), strict=True):
-            own = self.of_state(h)
-            gates = torch.sigmoid(share[..., : 2 * width] + own[..., : 2 * width])
-            new = torch.tanh(share[..., 2 * width :] + gates[..., :width] * own[..., 2 * width :])
-            update = hold[..., None] + opened[..., None] * gates[..., width:]  # 1 passes over a behaviour
+        h, sizes = t.new_zeros(self.config.hidden), [2 * self.config.hidden, self.config.hidden]
+        gates_of, new_of = (part.unbind(dim=-2) for part in torch.split(state["of_behaviour"][:, None], sizes, dim=-1))
+        steps = zip(gates_of, new_of, open_by.unbind(dim=-1), held.unbind(dim=-1), strict=True)
+        for gates_of_behaviour, new_of_behaviour, opened, hold in steps:
+            gates_of_state, new_of_state = torch.split(self.of_state(h), sizes, dim=-1)
+            reset, update = torch.sigmoid(gates_of_behaviour + gates_of_state).chunk(2, dim=-1)
+            new = torch.tanh(new_of_behaviour + reset * new_of_state)
+            update = hold[..., None] + opened[..., None] * update  # 1 passes over a behaviour
             h = new + update * (h - new)
         return h
 
