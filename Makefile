@@ -47,7 +47,7 @@ types: setup     ## mypy, strict
 arch: setup      ## import rules between rooms
 	@$(BIN)/lint-imports
 
-table: setup     ## the runs that a table lacks, then the table: TABLE=ml-100k, kuairand-pure or long-view (hours)
+table: setup     ## the runs that a table lacks, then the table: TABLE=a plan of benchmarks/tables (hours)
 	@$(PY) -m benchmarks.tables benchmarks/tables/$(TABLE).toml
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
