@@ -1,4 +1,4 @@
-"""A table as JSON, CSV, Markdown and a picture. A cell that is not there is shown as missing, never left out.
+"""A table as JSON, CSV, Markdown and pictures. A cell that is not there is shown as missing, never left out.
 
 Of each protocol: mean over seeds and their standard deviation; and the difference to the reference system, paired by
 user and averaged over seeds, with a 95% percentile bootstrap interval over users. The interval covers neither seeds nor
@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.tables.picture import draw
+from benchmarks.tables.picture import draw, draw_learning
 from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
 from benchmarks.tables.runner import chosen_trial
@@ -61,6 +61,7 @@ class Row:
     Attributes:
         trials: what chose among them, on validation, in the order of the plan; empty while one is missing.
         chosen: the trial that was trained by every protocol.
+        learning: one tuple per seed, validation by epoch, by the protocol that judged the trials.
         seconds: by protocol, processor time of one run, a mean over seeds; none where there is no run.
         cells: by protocol, then metric; a protocol without runs has none.
     """
@@ -70,12 +71,13 @@ class Row:
     note: str
     trials: tuple[float, ...]
     chosen: int | None
+    learning: tuple[tuple[float, ...], ...]
     seconds: dict[str, float]
     cells: dict[str, Cells]
 
 
 def write_table(plan: Plan, records: Records, folder: Path, console: Console) -> Path:
-    """Write table.json, table.csv, table.md and table.png; returns the folder."""
+    """Write table.json, table.csv, table.md, <protocol>.png and learning.png; returns the folder."""
     rows = read_rows(plan, records)
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -95,6 +97,8 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
             means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
             draw(folder / f"{protocol}.png", f"{plan.title}: {protocol}", metrics[0], means)
         console.print(_shown(plan, rows, protocol))
+    learning = {row.name: row.learning for row in rows}
+    draw_learning(folder / "learning.png", f"{plan.title}: validation by epoch ({plan.tune})", learning, plan.reference)
     return folder
 
 
@@ -129,12 +133,17 @@ def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, referen
         system.note,
         _judged(plan, system, records),
         chosen_trial(plan, system, records),
+        tuple(_learnt(record) for record in found[plan.tune]),
         seconds,
         {
             protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
             for protocol, members in found.items()
         },
     )
+
+
+def _learnt(record: Record) -> tuple[float, ...]:
+    return tuple(epoch["valid_score"] for epoch in record.document["epochs"])
 
 
 def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ...]:

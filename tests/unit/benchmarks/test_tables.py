@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.tables.plan import Job, Plan, PlanError, job_of, load_plan, trial_jobs
+from benchmarks.tables.picture import draw_learning
+from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, job_of, load_plan, trial_jobs
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import MISSING, read_rows, write_table
 from benchmarks.tables.runner import Places, chosen_trial, make, pending, run
@@ -148,7 +149,19 @@ def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places
     assert difference[0] == pytest.approx(pop.cells["a"]["ndcg@10"].mean - sasrec.cells["a"]["ndcg@10"].mean, abs=1e-6)
     assert difference[1] <= difference[0] <= difference[2]
     assert sasrec.cells["a"]["ndcg@10"].difference is None
+    assert [len(values) for values in sasrec.learning] == [1, 1]  # by seed, one epoch
+    best = [values[0] for values in sasrec.learning]
+    jobs = final_jobs(plan, plan.systems[1], sasrec.chosen or 0)
+    assert best == [places.records.read(job).means("valid")["ndcg@10"] for job in jobs if job.protocol == plan.tune]
     assert "pop100.hr@10" in pop.cells["loo2"]
+
+
+def test_learning_is_drawn_of_what_learnt_for_several_epochs(tmp_path: Path) -> None:
+    draw_learning(tmp_path / "none.png", "None", {"Pop": [(0.1,)], "Empty": []}, "Pop")
+    assert not (tmp_path / "none.png").exists()
+    five = {str(place): [(0.1, 0.2), (0.15, 0.1)] for place in range(5)}
+    draw_learning(tmp_path / "some.png", "Some", five | {"Pop": [(0.1,)]}, "0")
+    assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_runs_place_hangs_on_what_the_plan_says_of_it(tmp_path: Path, plan: Plan) -> None:
