@@ -40,11 +40,13 @@ class SystemPlan(_Strict):
         config: the model's, common to all its trials.
         training: of the recipe, common to all its trials.
         trials: what each trial changes: {config = {...}, training = {...}}.
+        against: the row that it is held against, where that is not the plan's reference: one of the same budget.
     """
 
     name: str
     model: str
     note: str = ""
+    against: str = ""
     config: Section = {}
     training: Section = {}
     trials: tuple[dict[str, Section], ...] = ({},)
@@ -58,7 +60,7 @@ class Plan(_Strict):
         dataset: folder of the prepared data.
         seeds: of the final runs; the first one is that of the trials.
         tune: the protocol that judges trials.
-        reference: the system that all others are held against.
+        reference: the system that all others are held against, unless a system says otherwise.
         trials: how many each trained system has.
         training, config: of every recipe, unless a system says otherwise.
         protocols: by name, the split of the recipes; the first one is shown first.
@@ -113,8 +115,9 @@ def load_plan(path: Path) -> Plan:
     except (OSError, ValueError) as error:
         raise PlanError(f"{path}: {error}") from None
     names = [system.name for system in plan.systems]
-    if len(set(names)) < len(names) or plan.reference not in names or plan.tune not in plan.protocols:
-        raise PlanError(f"{path}: names of systems must differ, and reference and tune must be among those given")
+    held_against = {plan.reference, *(system.against for system in plan.systems if system.against)}
+    if len(set(names)) < len(names) or not held_against <= set(names) or plan.tune not in plan.protocols:
+        raise PlanError(f"{path}: names of systems must differ, and reference, against and tune be among those given")
     for system in plan.systems:
         if system.model != "popularity" and len(system.trials) != plan.trials:
             raise PlanError(f"{path}: {system.name}: {len(system.trials)} trials, where every system has {plan.trials}")

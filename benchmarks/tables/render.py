@@ -1,8 +1,8 @@
 """A table as JSON, CSV, Markdown and pictures. A cell that is not there is shown as missing, never left out.
 
-Of each protocol: mean over seeds and their standard deviation; and the difference to the reference system, paired by
-user and averaged over seeds, with a 95% percentile bootstrap interval over users. The interval covers neither seeds nor
-tuning; an interval that holds zero is a tie.
+Of each protocol: mean over seeds and their standard deviation; and the difference to the reference system, or to the
+row that the plan names instead, paired by user and averaged over seeds, with a 95% percentile bootstrap interval over
+users. The interval covers neither seeds nor tuning; an interval that holds zero is a tie.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Cell:
 
     Attributes:
         by_seed: mean over queries, one per seed that is there.
-        difference: to the reference system, with its interval: mean, low, high; None where it cannot be paired.
+        difference: to the row it is held against, with its interval: mean, low, high; None where it cannot be paired.
     """
 
     by_seed: tuple[float, ...]
@@ -59,6 +59,7 @@ class Row:
     """One system.
 
     Attributes:
+        against: the row that it is held against; itself for the reference.
         trials: what chose among them, on validation, in the order of the plan; empty while one is missing.
         chosen: the trial that was trained by every protocol.
         learning: one tuple per seed, validation by epoch, by the protocol that judged the trials.
@@ -69,6 +70,7 @@ class Row:
     name: str
     model: str
     note: str
+    against: str
     trials: tuple[float, ...]
     chosen: int | None
     learning: tuple[tuple[float, ...], ...]
@@ -105,8 +107,10 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
 def read_rows(plan: Plan, records: Records) -> list[Row]:
     """Return every system's row from the runs that are there."""
     found = {system.name: _found(plan, system, records) for system in plan.systems}
-    reference = found[plan.reference]
-    return [_row(plan, system, records, found[system.name], reference) for system in plan.systems]
+    return [
+        _row(plan, system, records, found[system.name], found[system.against or plan.reference])
+        for system in plan.systems
+    ]
 
 
 Found = dict[str, list[Record]]  # by protocol
@@ -131,6 +135,7 @@ def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, referen
         system.name,
         system.model,
         system.note,
+        system.against or plan.reference,
         _judged(plan, system, records),
         chosen_trial(plan, system, records),
         tuple(_learnt(record) for record in found[plan.tune]),
@@ -187,18 +192,19 @@ def _main(row: Row, protocol: str, metric: str) -> Cell | None:
 def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("system", "protocol", "metric", "mean", "sd", "seeds", "difference", "low", "high"))
+        writer.writerow(("system", "protocol", "metric", "mean", "sd", "seeds", "against", "difference", "low", "high"))
         for row in rows:
             for protocol in plan.protocols:
                 for metric in _metrics(rows, protocol):
                     cell = row.cells[protocol].get(metric)
                     if cell is None:
-                        writer.writerow((row.name, protocol, metric, MISSING, "", 0, "", "", ""))
+                        writer.writerow((row.name, protocol, metric, MISSING, "", 0, row.against, "", "", ""))
                         continue
                     spread = f"{np.std(cell.by_seed, ddof=1):.6f}" if len(cell.by_seed) > 1 else ""
                     paired = [f"{value:.6f}" for value in cell.difference] if cell.difference else ["", "", ""]
+                    seeds = len(cell.by_seed)
                     writer.writerow(
-                        (row.name, protocol, metric, f"{cell.mean:.6f}", spread, len(cell.by_seed), *paired)
+                        (row.name, protocol, metric, f"{cell.mean:.6f}", spread, seeds, row.against, *paired)
                     )
 
 
@@ -237,7 +243,8 @@ def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str])
     for row in rows:
         if row.name != plan.reference:
             cells = [_difference(row.cells[protocol].get(metric)) for metric in paired]
-            lines.append("| " + " | ".join((row.name, *cells)) + " |")
+            name = row.name if row.against == plan.reference else f"{row.name} minus {row.against}"
+            lines.append("| " + " | ".join((name, *cells)) + " |")
     return [*lines, ""]
 
 

@@ -156,6 +156,23 @@ def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places
     assert "pop100.hr@10" in pop.cells["loo2"]
 
 
+def test_a_row_may_be_held_against_another_than_the_reference(tmp_path: Path, places: Places) -> None:
+    twin = """[[systems]]
+name = "Pop again"
+model = "popularity"
+training = { epochs = 0 }
+against = "Pop"
+"""
+    plan = _plan(tmp_path, PLAN + twin)
+    for job in pending(plan, places.records, frozenset({"Pop", "Pop again"})):
+        make(job, places)
+    again = next(row for row in read_rows(plan, places.records) if row.name == "Pop again")
+    assert again.against == "Pop"
+    assert again.cells["a"]["ndcg@10"].difference == (0, 0, 0)
+    folder = write_table(plan, places.records, tmp_path / "table", QUIET)
+    assert "| Pop again minus Pop | +0.0000 [+0.0000, +0.0000] (tie)" in (folder / "table.md").read_text()
+
+
 def test_learning_is_drawn_of_what_learnt_for_several_epochs(tmp_path: Path) -> None:
     draw_learning(tmp_path / "none.png", "None", {"Pop": [(0.1,)], "Empty": []}, "Pop")
     assert not (tmp_path / "none.png").exists()
@@ -180,7 +197,8 @@ def test_the_plans_config_is_every_systems_unless_it_says_otherwise(tmp_path: Pa
     ("line", "instead", "message"),
     [
         ("trials = 2", "trials = 3", "2 trials, where every system has 3"),
-        ('reference = "SASRec"', 'reference = "GRU"', "reference and tune"),
+        ('reference = "SASRec"', 'reference = "GRU"', "reference, against and tune"),
+        ('note = "small"', 'against = "GRU"', "reference, against and tune"),
         ("learning_rate = 1e-2", "rate = 1e-2", "rate: unknown key"),
         ('note = "small"', 'remark = "small"', "remark"),
         ('title = "Small"', "title = ", "small.toml"),
