@@ -62,7 +62,7 @@ class Plan(_Strict):
         tune: the protocol that judges trials.
         reference: the system that all others are held against, unless a system says otherwise.
         trials: how many each trained system has.
-        training, config: of every recipe, unless a system says otherwise.
+        training: of every recipe, unless a system says otherwise.
         protocols: by name, the split of the recipes; the first one is shown first.
         systems: the rows.
     """
@@ -74,7 +74,6 @@ class Plan(_Strict):
     reference: str
     trials: Annotated[int, Field(ge=1)]
     training: Section
-    config: Section = {}
     protocols: dict[str, Section]
     systems: tuple[SystemPlan, ...]
 
@@ -136,7 +135,7 @@ def job_of(plan: Plan, system: SystemPlan, trial: int, protocol: str, seed: int)
     document = {
         "dataset": plan.dataset,
         "model": system.model,
-        "config": {**plan.config, **system.config, **changed.get("config", {})},
+        "config": {**system.config, **changed.get("config", {})},
         "training": {**plan.training, **system.training, **changed.get("training", {})},
         "split": plan.protocols[protocol],
     }

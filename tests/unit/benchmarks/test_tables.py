@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.tables.picture import draw_learning
-from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, job_of, load_plan, trial_jobs
+from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import MISSING, read_rows, write_table
 from benchmarks.tables.runner import Places, chosen_trial, make, pending, run
@@ -185,12 +185,6 @@ def test_a_runs_place_hangs_on_what_the_plan_says_of_it(tmp_path: Path, plan: Pl
     other = _plan(tmp_path, PLAN.replace("batch = 64", "batch = 32"))
     names = {job.name for one in (plan, other) for job in trial_jobs(one, one.systems[1])}
     assert len(names) == 4
-
-
-def test_the_plans_config_is_every_systems_unless_it_says_otherwise(tmp_path: Path) -> None:
-    common = _plan(tmp_path, PLAN.replace("[protocols.a]", "[config]\nlength = 7\n[protocols.a]"))
-    lengths = [job_of(common, system, 0, "a", 0).recipe.config["length"] for system in common.systems]
-    assert lengths == [7, 5]
 
 
 @pytest.mark.parametrize(
