@@ -1,7 +1,8 @@
 """Keep the tables of a page in step with the results: what is ours in them is written by this code, the rest by people.
 
 A table of the page that stands under `<!-- ours: TABLE PROTOCOL METRIC ... -->` has a system's name in its first column
-and our metrics in the next ones; what follows (published figures, say) is left as it is.
+and our metrics in the next ones; what follows (published figures, say) is left as it is. A system that the page lacks
+is added at the end, with a dash for what is not ours.
 """
 
 from __future__ import annotations
@@ -37,15 +38,22 @@ def _table(found: re.Match[str], results: Path) -> str:
         seeds = len(document["seeds"])
         rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
     head, rule, *lines = found[4].splitlines()
+    others = head.count("|") - 2 - len(metrics)
+    there = {_cells(line)[0] for line in lines}
+    lines += [f"| {name} |{' |' * len(metrics)}{' - |' * others}" for name in rows or () if name not in there]
     fresh = [_line(line, rows, metrics, seeds) for line in lines]
     return f"<!-- ours: {name} {protocol} {' '.join(metrics)} -->\n" + "\n".join([head, rule, *fresh]) + "\n"
 
 
 def _line(line: str, rows: dict[str, Any] | None, metrics: list[str], seeds: int) -> str:
-    system, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-    cells_of = {} if rows is None else rows[system]
-    ours = [_shown(cells_of.get(metric), seeds) for metric in metrics]
+    system, *cells = _cells(line)
+    found = {} if rows is None else rows[system]
+    ours = [_shown(found.get(metric), seeds) for metric in metrics]
     return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def _shown(cell: dict[str, Any] | None, seeds: int) -> str:

@@ -42,3 +42,8 @@ def test_ours_is_written_and_the_rest_stays(results: Path) -> None:
 def test_a_system_that_the_results_do_not_have_is_an_error(results: Path) -> None:
     with pytest.raises(KeyError, match="GRU"):
         refreshed(PAGE.replace("SASRec", "GRU"), results)
+
+
+def test_a_system_that_the_page_lacks_is_added(results: Path) -> None:
+    fresh = refreshed(PAGE.replace("| SASRec | | | - |\n", ""), results)
+    assert fresh == refreshed(PAGE, results)
