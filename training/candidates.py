@@ -15,6 +15,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
+from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -55,7 +56,7 @@ def stored_negatives(
         return known
     drawn = _draw(prepared, kind, rows, popularity)
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
+    partial = path.with_suffix(f".{uuid4().hex}.partial.npz")  # two trainings may draw at the same time
     np.savez_compressed(partial, negatives=drawn, digest=np.array(digest))
     partial.replace(path)
     return drawn

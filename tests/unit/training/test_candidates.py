@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from training.candidates import Kind, stored_negatives
 from training.prepare import Prepared
@@ -58,6 +59,22 @@ def test_they_are_drawn_once_and_read_afterwards(mine: Prepared, rows: Rows) -> 
     before = file.read_bytes()
     assert np.array_equal(stored_negatives(mine, "test", "uni100", rows, POPULARITY), first)
     assert file.read_bytes() == before
+
+
+def test_two_trainings_may_draw_at_the_same_time(mine: Prepared, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = np.savez_compressed
+    others: list[object] = []
+
+    def interrupted(path: Path, **arrays: NDArray[np.int32]) -> None:
+        save(path, **arrays)
+        if not others:  # the second one begins and ends while the first one is about to put its file in place
+            others.append(path)
+            others.append(stored_negatives(mine, "test", "uni100", rows, POPULARITY))
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    drawn = stored_negatives(mine, "test", "uni100", rows, POPULARITY)
+    assert np.array_equal(drawn, np.asarray(others[1]))
+    assert [file.name for file in (mine.directory / "negatives").iterdir()] == ["test-uni100.npz"]
 
 
 def test_other_queries_get_others_and_a_damaged_file_is_drawn_anew(mine: Prepared, rows: Rows) -> None:
