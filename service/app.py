@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,7 @@ from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.states import StateCache
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
+from service.supervision import supervise
 
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
@@ -83,7 +84,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
         ranker.start()
         stack.push_async_callback(ranker.close)
-        _watch(experiments, settings.experiments.reload_ms / 1000, stack)
+        _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
         runtime.reload = experiments.poke
         override_secret = settings.experiments.override_secret
         runtime.backend = Backend(
@@ -150,10 +151,13 @@ class _Nowhere:
         return False
 
 
-def _client(settings: RedisSettings, timeout_ms: int, max_connections: int) -> Client:
+def _client(settings: RedisSettings, timeout_ms: int, max_connections: int, metrics: Metrics) -> Client:
     try:
         return make_client(
-            settings.url.get_secret_value(), timeout_seconds=timeout_ms / 1000, max_connections=max_connections
+            settings.url.get_secret_value(),
+            timeout_seconds=timeout_ms / 1000,
+            max_connections=max_connections,
+            observer=metrics,
         )
     except RedisUrlError as error:
         raise StartError(f"RANKER_REDIS__URL: {error}") from error
@@ -161,8 +165,8 @@ def _client(settings: RedisSettings, timeout_ms: int, max_connections: int) -> C
 
 def _store(settings: RedisSettings, metrics: Metrics) -> RedisBehaviourStore:
     return RedisBehaviourStore(
-        _client(settings, settings.read_timeout_ms, settings.max_connections),
-        _client(settings, settings.write_timeout_ms, settings.max_connections),
+        _client(settings, settings.read_timeout_ms, settings.max_connections, metrics),
+        _client(settings, settings.write_timeout_ms, settings.max_connections, metrics),
         read_length=settings.read_length,
         max_length=settings.max_length,
         ttl_seconds=settings.ttl_s,
@@ -175,7 +179,7 @@ def _store(settings: RedisSettings, metrics: Metrics) -> RedisBehaviourStore:
 async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Sinks:
     if not settings.streams.enabled:
         return _Sinks(_Nowhere(metrics.exposure_dropped), _Nowhere(metrics.feedback_dropped))
-    client = _client(settings.redis, settings.streams.write_timeout_ms, 2)
+    client = _client(settings.redis, settings.streams.write_timeout_ms, 2, metrics)
     stack.push_async_callback(client.aclose)
 
     def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
@@ -187,6 +191,7 @@ async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
             max_length=settings.streams.max_length,
             max_batch=settings.streams.max_batch,
             interval_seconds=settings.streams.interval_ms / 1000,
+            observer=metrics,
         )
         made.start()
         stack.push_async_callback(made.close, settings.streams.close_timeout_ms / 1000)
@@ -253,15 +258,9 @@ def _rank_limits(settings: Settings) -> RankLimits:
     )
 
 
-def _watch(experiments: Experiments, interval_seconds: float, stack: AsyncExitStack) -> None:
-    task = asyncio.create_task(experiments.watch(interval_seconds), name="watch-experiments")
-
-    async def stop() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(stop)
+def _watch(experiments: Experiments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:
+    watcher = supervise("experiments", lambda: experiments.watch(interval_seconds), metrics)
+    stack.push_async_callback(watcher.cancel)
 
 
 def _page_sources(runtime: Runtime) -> PageSources:

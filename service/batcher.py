@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import structlog
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
+from service.supervision import Supervised, TaskObserver, supervise
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -31,7 +32,7 @@ class Answer(NamedTuple, Generic[Out]):
     queue_seconds: float
 
 
-class BatchObserver(Protocol):
+class BatchObserver(TaskObserver, Protocol):
     """Where a batcher's work is counted (service/metrics.py)."""
 
     def queue_depth(self, name: str, entries: int) -> None:
@@ -82,13 +83,13 @@ class Batcher(Generic[In, Out]):
         self._waiting: OrderedDict[int, _Entry[In, Out]] = OrderedDict()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: list[Supervised] = []
         self._next_key = 0
 
     def start(self) -> None:
         """Start working; needs a running event loop."""
         names = [f"batcher-{self._name}-{place}" for place in range(self._concurrency)]
-        self._workers = [asyncio.create_task(self._work(), name=name) for name in names]
+        self._workers = [supervise("batcher", self._work, self._observer, name=name) for name in names]
 
     async def submit(self, item: In, *, cost: int = 1, deadline: float = math.inf) -> Answer[Out]:
         """Wait for the answer to one item; cancelling the caller takes the item out of the queue.
@@ -129,7 +130,7 @@ class Batcher(Generic[In, Out]):
                     entry.future.set_exception(NotReady("The service is stopping."))
             self._waiting.clear()
         self._arrived.set()
-        await asyncio.gather(*self._workers)
+        await asyncio.gather(*[worker.finish() for worker in self._workers])
 
     def _admit(self, now: float, deadline: float) -> None:
         if self._closing:
@@ -168,29 +169,37 @@ class Batcher(Generic[In, Out]):
             entry.started = began
             batch.append(entry)
             cost += entry.cost
-        if batch:
-            self._note_depth()
-            self._observer.batch(self._name, len(batch), cost)
         return batch
 
     async def _answer(self, batch: list[_Entry[In, Out]]) -> None:
         try:
+            self._note_depth()
+            self._observer.batch(self._name, len(batch), sum(entry.cost for entry in batch))
             values = await self._run([entry.item for entry in batch])
             if len(values) != len(batch):
                 raise RuntimeError(f"{len(values)} answers to {len(batch)} entries")
         except Exception as error:  # the worker must outlive whatever a batch does; every entry gets the error
+            _settle(batch, [error] * len(batch))
             _log.exception("batch_failed", batcher=self._name, rows=len(batch))
-            values = [error] * len(batch)
-        for entry, value in zip(batch, values, strict=True):
-            if entry.future.done():
-                continue
-            if isinstance(value, Exception):
-                entry.future.set_exception(value)
-            else:
-                entry.future.set_result(Answer(value, entry.started - entry.arrived))
+        except BaseException:  # the worker is ending, or a future that the batch awaited was cancelled
+            _settle(batch, [NotReady("The work was cancelled.")] * len(batch))
+            raise
+        else:
+            _settle(batch, values)
 
     def _note_depth(self) -> None:
         self._observer.queue_depth(self._name, len(self._waiting))
+
+
+def _settle(batch: Sequence[_Entry[In, Out]], values: Sequence[Out | Exception]) -> None:
+    """Answer every entry that someone still waits for."""
+    for entry, value in zip(batch, values, strict=True):
+        if entry.future.done():
+            continue
+        if isinstance(value, Exception):
+            entry.future.set_exception(value)
+        else:
+            entry.future.set_result(Answer(value, entry.started - entry.arrived))
 
 
 def _expire(future: asyncio.Future[Answer[Out]]) -> None:

@@ -20,6 +20,7 @@ from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.append_script import APPEND_SCRIPT
 from service.breaker import Breaker
 from service.redis_client import Client, Command
+from service.supervision import Supervised, TaskObserver, supervise_job
 
 Status = Literal["ok", "unavailable", "wrong_type"]
 ErrorKind = Literal["timeout", "auth", "loading", "connection", "wrong_type", "response", "other"]
@@ -79,7 +80,7 @@ class BehaviourStore(Protocol):
         """Finish what is in flight and let go of all connections."""
 
 
-class StoreObserver(Protocol):
+class StoreObserver(TaskObserver, Protocol):
     """Where the store's health is counted (service/metrics.py)."""
 
     def store_error(self, kind: str) -> None:
@@ -124,6 +125,7 @@ class RedisBehaviourStore:
         self._observer = observer
         self._breaker = breaker or Breaker()
         self._in_flight: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
+        self._probing: Supervised | None = None
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return each user's newest behaviours, in the order asked; never raises."""
@@ -171,6 +173,8 @@ class RedisBehaviourStore:
 
     async def close(self) -> None:
         """Give what is in flight a moment to finish, then let go of all connections."""
+        if self._probing is not None:
+            await self._probing.finish(_CLOSE_SECONDS)
         if self._in_flight:
             _, late = await asyncio.wait(self._in_flight, timeout=_CLOSE_SECONDS)
             for task in late:
@@ -264,9 +268,7 @@ class RedisBehaviourStore:
 
     def _is_left_alone(self) -> bool:
         if self._breaker.takes_probe():
-            task = asyncio.ensure_future(self._probe())
-            self._in_flight.add(task)
-            task.add_done_callback(self._forget)
+            self._probing = supervise_job("store_probe", self._probe, self._observer)
         return self._breaker.is_open
 
     async def _probe(self) -> None:

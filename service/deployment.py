@@ -15,6 +15,7 @@ from service.bundles import Bundle
 from service.engine import EngineError, OnnxEngine, ProviderChoice
 from service.inference import Inference, RankRow, ScoredRow
 from service.states import StateCache
+from service.supervision import Supervised, supervise_job
 
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0
@@ -85,7 +86,7 @@ class Deployment:
         self._make_engine, self._rebuild_seconds = make_engine, rebuild_seconds
         self._use(engine)
         self._batch_began: float | None = None
-        self._rebuilding: asyncio.Task[None] | None = None
+        self._rebuilding: Supervised | None = None
         self._batcher: Batcher[RankRow, ScoredRow] = Batcher(
             self._run,
             max_queue=limits.max_queue,
@@ -127,8 +128,7 @@ class Deployment:
         """Answer what waits, then let go of the engine."""
         await self._batcher.close()
         if self._rebuilding is not None:
-            self._rebuilding.cancel()
-            await asyncio.gather(self._rebuilding, return_exceptions=True)
+            await self._rebuilding.cancel()
         self._observer.bundle_dropped(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
         self._engine.close()
 
@@ -148,7 +148,9 @@ class Deployment:
         finally:
             self._batch_began = None
         if not works and self._rebuilding is None:
-            self._rebuilding = asyncio.create_task(self._rebuild(), name=f"rebuild-{self.bundle.name}")
+            self._rebuilding = supervise_job(
+                "engine_rebuild", self._rebuild, self._observer, name=f"rebuild-{self.bundle.name}"
+            )
         return results
 
     def _infer(self, rows: list[RankRow]) -> tuple[list[ScoredRow | Exception], bool]:

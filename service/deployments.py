@@ -18,6 +18,7 @@ from service.deployment import Deployment, DeploymentLimits, DeploymentObserver,
 from service.engine import EngineError, OnnxEngine
 from service.registry import BundleRegistry
 from service.states import StateCache
+from service.supervision import Supervised, supervise_job
 
 __all__ = ["DeploymentLimits", "Deployments", "Model"]
 
@@ -56,7 +57,7 @@ class Deployments:
         self._live: Mapping[Model, Deployment] = {}
         self._wanted: frozenset[Model] = frozenset()
         self._preparing = asyncio.Lock()
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._releasing: set[Supervised] = set()
         self._closing = asyncio.Event()
 
     @property
@@ -87,14 +88,14 @@ class Deployments:
             self._live = {**self._live, **loaded}
             self._wanted = wanted
             if set(self._live) - wanted:
-                task = asyncio.create_task(self._release_later(), name="release-bundles")
-                self._releasing.add(task)
-                task.add_done_callback(self._releasing.discard)
+                job = supervise_job("bundle_release", self._release_later, self._observer)
+                self._releasing.add(job)
+                job.when_done(self._releasing.discard)
 
     async def close(self) -> None:
         """Answer what waits for every bundle, then let go of all of them."""
         self._closing.set()
-        await asyncio.gather(*self._releasing)
+        await asyncio.gather(*[job.finish() for job in self._releasing])
         await asyncio.gather(*(deployment.close() for deployment in self._live.values()))
         self._live = {}
         self._executor.shutdown(wait=False, cancel_futures=True)

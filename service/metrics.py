@@ -29,6 +29,7 @@ from contract.experiments import BUCKETS
 from service.behaviours import ErrorKind
 from service.overrides import RejectReason
 from service.ranking import Reason as Degraded
+from service.supervision import TaskName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
@@ -62,6 +63,7 @@ class Metrics:
         self._declare_store(registry)
         self._declare_experiments(registry)
         self._declare_bundles(registry)
+        self._declare_process(registry)
 
     def _declare_http(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -153,6 +155,17 @@ class Metrics:
         self._engine_failures = Counter(
             "ranker_engine_failures_total", "Runs of a graph that failed.", ("bundle",), registry=registry
         )
+
+    def _declare_process(self, registry: CollectorRegistry) -> None:
+        self._restarts = Counter(
+            "ranker_task_restarts_total", "Background tasks started again after a fault.", ("task",), registry=registry
+        )
+        self._tasks_down = Gauge(
+            "ranker_tasks_down", "Background tasks that wait to be started again.", ("task",), registry=registry
+        )
+        for task in get_args(TaskName):
+            self._restarts.labels(task)
+            self._tasks_down.labels(task)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -305,6 +318,17 @@ class Metrics:
     def engine_failed(self, bundle: str) -> None:
         """Count a run of a graph that failed."""
         self._engine_failures.labels(bundle).inc()
+
+    # --- the process
+
+    def task_failed(self, task: TaskName) -> None:
+        """Note that a background task ended by a fault and waits to be started again."""
+        self._tasks_down.labels(task).inc()
+
+    def task_restarted(self, task: TaskName) -> None:
+        """Count a restart of a background task."""
+        self._tasks_down.labels(task).dec()
+        self._restarts.labels(task).inc()
 
 
 class _ArmShares(Collector):

@@ -21,6 +21,8 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
+from service.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
+
 Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
 
 CLIENT_NAME: Final = "ranker"
@@ -59,6 +61,7 @@ def make_client(
     timeout_seconds: float,
     max_connections: int = 16,
     client_name: str = CLIENT_NAME,
+    observer: TaskObserver = UNOBSERVED,
 ) -> Client:
     """Make a client; nothing connects before its first command.
 
@@ -70,6 +73,7 @@ def make_client(
             primary, get four fifths of it.
         max_connections: of the pool; the next caller waits for half the budget.
         client_name: shown by CLIENT LIST.
+        observer: counts restarts of a cluster's background task.
 
     Raises:
         RedisUrlError: malformed, or of an unknown scheme.
@@ -80,11 +84,14 @@ def make_client(
     options = _options(timeout_seconds, client_name)
     make = _MAKERS[scheme.rpartition("+")[2]]
     try:
-        return make(url, options, max_connections)
+        client = make(url, options, max_connections)
     except RedisUrlError:
         raise
     except ValueError as error:
         raise RedisUrlError("the URL has a malformed part (host, port, database or option)") from error
+    if isinstance(client, _Cluster):
+        client.observer = observer
+    return client
 
 
 def _options(timeout_seconds: float, client_name: str) -> Options:
@@ -158,7 +165,8 @@ class _Cluster:
 
     def __init__(self, redis: RedisCluster) -> None:
         self.redis = redis
-        self._refresh: asyncio.Task[None] | None = None
+        self.observer = UNOBSERVED
+        self._refresh: Supervised | None = None
         self._refreshed = 0.0
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -184,16 +192,15 @@ class _Cluster:
 
     async def aclose(self) -> None:
         if self._refresh is not None:
-            self._refresh.cancel()
-            await asyncio.wait({self._refresh})
+            await self._refresh.cancel()
         await self.redis.aclose()
 
     def _look_again(self, failed_node: str | None) -> None:
         """Ask another node, beside the requests, who serves what by now; redis-py would ask within its retries."""
-        running = self._refresh is not None and not self._refresh.done()
+        running = self._refresh is not None and not self._refresh.is_done
         if not running and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
             self._refreshed = time.monotonic()
-            self._refresh = asyncio.ensure_future(self._map(failed_node))
+            self._refresh = supervise_job("cluster_map", lambda: self._map(failed_node), self.observer)
 
     async def _map(self, failed_node: str | None) -> None:
         try:

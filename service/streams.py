@@ -16,6 +16,7 @@ import structlog
 from redis import exceptions as redis_errors
 
 from service.redis_client import Client, Command
+from service.supervision import UNOBSERVED, Supervised, TaskObserver, supervise
 
 EXPOSURE_STREAM: Final = "ab:exposure:v1"
 FEEDBACK_STREAM: Final = "fb:activity:v1"
@@ -54,6 +55,7 @@ class EventStream:
         max_length: entries kept in the stream, about (whole nodes are trimmed: exact trimming costs more).
         max_batch: events in one round trip.
         interval_seconds: how long an event may wait for company.
+        observer: counts restarts of the flusher.
     """
 
     def __init__(
@@ -66,15 +68,16 @@ class EventStream:
         max_length: int = 5_000_000,
         max_batch: int = 256,
         interval_seconds: float = 0.2,
+        observer: TaskObserver = UNOBSERVED,
     ) -> None:
         self._client, self.name = client, name
         self._on_drop = on_drop
         self._max_queue, self._max_length, self._max_batch = max_queue, max_length, max_batch
-        self._interval = interval_seconds
+        self._interval, self._observer = interval_seconds, observer
         self._queue: deque[Entry] = deque()
         self._full_batch = asyncio.Event()
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
+        self._task: Supervised | None = None
 
     def __len__(self) -> int:
         """Return how many events wait."""
@@ -92,17 +95,14 @@ class EventStream:
 
     def start(self) -> None:
         """Start the flusher on the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"stream {self.name}")
+        self._task = supervise("stream", self._run, self._observer, name=f"stream {self.name}")
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """Take nothing more, write what waits, and drop and count what is left after the timeout."""
         self._closing = True
         self._full_batch.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=timeout_seconds)
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await self._task.finish(timeout_seconds)
         for entry in self._queue:
             self._on_drop(entry.labels)
         self._queue.clear()

@@ -13,6 +13,7 @@ from contract.behaviours import Records, item_keys, records_from_columns
 from service.behaviours import RedisBehaviourStore
 from service.breaker import Breaker
 from service.redis_client import make_client
+from tests.fakes import TaskCounts
 from tests.redis_server import RedisServer
 
 READ_SECONDS = 0.25  # generous, since other tests share the cores; what is asserted is never a duration
@@ -20,10 +21,11 @@ WRITE_SECONDS = 2.0
 MAX_LENGTH = 40
 
 
-class Observer:
+class Observer(TaskCounts):
     """Counts what the store reports."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.errors: Counter[str] = Counter()
         self.up: bool | None = None
         self.breaker_open: bool | None = None

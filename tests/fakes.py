@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,6 +49,30 @@ EXPERIMENTS: dict[str, Any] = {
         }
     ],
 }  # fmt: skip
+
+
+class TaskCounts:
+    """Counts what happens to background tasks, by kind."""
+
+    def __init__(self) -> None:
+        self.failed: Counter[str] = Counter()
+        self.restarted: Counter[str] = Counter()
+
+    def task_failed(self, task: str) -> None:
+        self.failed[task] += 1
+
+    def task_restarted(self, task: str) -> None:
+        self.restarted[task] += 1
+
+
+class BrokenLog:
+    """A logger whose every call fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object, **__: object) -> None:
+            raise BrokenPipeError(f"the log is gone: {name}")
+
+        return fail
 
 
 @dataclass

@@ -66,6 +66,12 @@ class World:
     gone: dict[int, float] = field(default_factory=dict)  # entry to the time it was cancelled, while not done
     deepest: int = 0
 
+    def task_failed(self, task: str) -> None:
+        raise AssertionError("a worker ended by a fault")
+
+    def task_restarted(self, task: str) -> None:
+        raise AssertionError("a worker was started again")
+
     def queue_depth(self, name: str, entries: int) -> None:
         self.deepest = max(self.deepest, entries)
 

@@ -10,16 +10,18 @@ import pytest
 
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from tests.fakes import BrokenLog, TaskCounts
 
 pytestmark = pytest.mark.anyio
 
 Run = Callable[[list[int]], Awaitable[Sequence[int | Exception]]]
 
 
-class Observer:
+class Observer(TaskCounts):
     """Notes what a batcher reports."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.depths: list[int] = []
         self.batches: list[tuple[int, int]] = []
 
@@ -269,3 +271,53 @@ async def test_several_batches_run_at_once_where_that_is_allowed() -> None:
     gate.open.set()
     assert [answer.value for answer in await asyncio.gather(*tasks)] == [2, 4, 6]
     await batcher.close()
+
+
+async def test_a_batch_that_fails_is_answered_even_when_its_log_line_fails_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batcher._log", BrokenLog())
+
+    async def run(items: list[int]) -> list[int | Exception]:
+        if items == [1]:
+            raise ValueError("the whole batch")
+        return [2 * item for item in items]
+
+    batcher, observer = batcher_of(run)
+    with pytest.raises(ValueError, match="the whole batch"):
+        await batcher.submit(1)
+    assert (await batcher.submit(2)).value == 4
+    assert observer.restarted == {"batcher": 1}
+    await batcher.close()
+
+
+async def test_an_entry_is_answered_when_something_that_its_batch_awaited_was_cancelled() -> None:
+    async def run(items: list[int]) -> list[int | Exception]:
+        if items == [1]:
+            raise asyncio.CancelledError
+        return [2 * item for item in items]
+
+    batcher, observer = batcher_of(run)
+    with pytest.raises(NotReady):
+        await batcher.submit(1)
+    assert (await batcher.submit(2)).value == 4
+    assert observer.restarted == {"batcher": 1}
+    await batcher.close()
+
+
+async def test_closing_answers_what_waits_even_after_a_fault_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    batcher, observer = batcher_of(gate, max_rows=1)
+    entries = [spawn(batcher.submit(item)) for item in (1, 2, 3)]
+    await gate.entered.wait()
+    faults, take = [ValueError("unforeseen")], batcher._take
+
+    def faulty(now: float) -> list[Any]:
+        if faults:
+            raise faults.pop()
+        return take(now)
+
+    monkeypatch.setattr(batcher, "_take", faulty)
+    closing = spawn(batcher.close())
+    gate.open.set()
+    await closing
+    assert [(await entry).value for entry in entries] == [2, 4, 6]
+    assert observer.restarted == {"batcher": 1}

@@ -13,6 +13,7 @@ from contract.behaviours import Records, item_keys, pack, records_from_columns
 from service.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
 from service.breaker import Breaker
 from service.redis_client import Command
+from tests.fakes import TaskCounts
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +27,9 @@ class Clock:
         return self.now
 
 
-class Observer:
+class Observer(TaskCounts):
     def __init__(self) -> None:
+        super().__init__()
         self.errors: Counter[str] = Counter()
         self.states: list[tuple[bool, bool]] = []
 
