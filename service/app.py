@@ -70,11 +70,12 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
     """
     settings, metrics = runtime.settings, runtime.metrics
     async with AsyncExitStack() as stack:
-        store = _store(settings.redis, metrics)
-        stack.push_async_callback(store.close)
-        sinks = await _sinks(settings, metrics, stack)
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
+        bundles = ServedBundles(deployments)
+        store = _store(settings.redis, metrics, bundles.served)
+        stack.push_async_callback(store.close)
+        sinks = await _sinks(settings, metrics, stack)
         experiments = await _experiments(settings, metrics, deployments, runtime)
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
@@ -95,7 +96,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             ),
             store=store,
             feedback=FeedbackLog(sinks.feedback, on_feedback=metrics.feedback, pseudonym_key=key),
-            bundles=ServedBundles(deployments),
+            bundles=bundles,
         )
         # The store's gauge tells the truth, and its connections stand, before the first request.
         await asyncio.gather(store.ping(), store.read([""]))
@@ -163,7 +164,7 @@ def _client(settings: RedisSettings, timeout_ms: int, max_connections: int, metr
         raise StartError(f"RANKER_REDIS__URL: {error}") from error
 
 
-def _store(settings: RedisSettings, metrics: Metrics) -> RedisBehaviourStore:
+def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[Bundle]]) -> RedisBehaviourStore:
     return RedisBehaviourStore(
         _client(settings, settings.read_timeout_ms, settings.max_connections, metrics),
         _client(settings, settings.write_timeout_ms, settings.max_connections, metrics),
@@ -173,6 +174,7 @@ def _store(settings: RedisSettings, metrics: Metrics) -> RedisBehaviourStore:
         read_timeout_seconds=settings.read_timeout_ms / 1000,
         write_timeout_seconds=settings.write_timeout_ms / 1000,
         observer=metrics,
+        served=served,
     )
 
 

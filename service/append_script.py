@@ -1,4 +1,9 @@
-"""The script that appends behaviours inside Redis: atomic, one round trip, work bounded by the longest history kept."""
+"""The scripts that write behaviours inside Redis: each is atomic, one round trip, and its work is bounded.
+
+`APPEND_SCRIPT` appends. It says when a user's value wants putting in order, because it is over the length that is kept
+or because many late behaviours came. The service then chooses what to keep (service/retention.py: the script cannot
+know which items a model knows), and `REPLACE_SCRIPT` puts that in the place of what was read.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,27 @@ from typing import Final
 
 from contract.behaviours import ACTIONS, MAX_TIME_MS
 
-APPEND_SCRIPT: Final = """
+SLACK: Final = 1_000  # records: one request's, so that none is lost before the service could choose
+MAX_LATE: Final = 16  # records older than the newest that one append may leave unsorted
+
+_text = """
 -- KEYS[1] the user's behaviours; ARGV: new records, most bytes to keep, time to live in seconds (0 = for ever)
 local key, new, keep, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local sub, byte, find = string.sub, string.byte, string.find
-local most = keep + math.floor(keep / 96) * 24  -- trimmed when 25% over, so that trimming is paid once in many appends
+local over = keep + math.floor(keep / 96) * 24  -- put in order when 25% over, so that it is paid once in many appends
+local most = 2 * keep + 24 * SLACK  -- no value grows beyond this, even where nothing ever puts it in order
+
+local function time(text, at)
+  local ms = 0
+  for place = 15, 8, -1 do ms = ms * 256 + byte(text, at + place) end
+  return ms
+end
 
 -- The same test as contract/behaviours.py: known action, a time that a calendar can follow, right checksum.
 local function valid(text, at)
   local action = byte(text, at + 20)
   if action < 1 or action > ACTIONS then return false end
-  local time = 0
-  for place = 15, 8, -1 do time = time * 256 + byte(text, at + place) end
-  if time >= MAX_TIME_MS then return false end
+  if time(text, at) >= MAX_TIME_MS then return false end
   local sum = 46509
   for word = 0, 10 do
     local low, high = byte(text, at + 2 * word, at + 2 * word + 1)
@@ -70,6 +83,14 @@ for at = 1, #new, 24 do
   end
 end
 
+local late = 0
+if #tail >= 24 then
+  local newest = time(tail, #tail - 23)
+  for place = 1, #fresh do
+    if time(fresh[place], 1) < newest then late = late + 1 end
+  end
+end
+
 local added = table.concat(fresh)
 if #tail + #added > most then
   redis.call('SET', key, sub(tail .. added, -keep))
@@ -79,5 +100,18 @@ elseif #added > 0 then
   redis.call('APPEND', key, added)
 end
 if ttl > 0 then redis.call('EXPIRE', key, ttl) end
-return {#fresh, #new / 24 - #fresh}
-""".replace("ACTIONS", str(len(ACTIONS))).replace("MAX_TIME_MS", str(MAX_TIME_MS))
+local wants_order = #tail + #added > over or late > LATE
+return {#fresh, #new / 24 - #fresh, wants_order and 1 or 0}
+"""
+for _name, _number in (("ACTIONS", len(ACTIONS)), ("MAX_TIME_MS", MAX_TIME_MS), ("SLACK", SLACK), ("LATE", MAX_LATE)):
+    _text = _text.replace(_name, str(_number))
+APPEND_SCRIPT: Final = _text
+
+REPLACE_SCRIPT: Final = """
+-- KEYS[1] the user's behaviours; ARGV: SHA-1 of the bytes that were read, how many they were, what replaces them.
+-- What was appended in the meantime stays behind it; where anything else has changed, nothing happens.
+local value, length = redis.call('GETRANGE', KEYS[1], 0, -1), tonumber(ARGV[2])
+if redis.sha1hex(string.sub(value, 1, length)) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[3] .. string.sub(value, length + 1), 'KEEPTTL')
+return 1
+"""

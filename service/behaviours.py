@@ -7,7 +7,7 @@ else is ever kept for a user can live in the same slot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -19,8 +19,10 @@ from redis import exceptions as redis_errors
 from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.append_script import APPEND_SCRIPT
 from service.breaker import Breaker
+from service.bundles import Bundle
 from service.redis_client import Client, Command
 from service.supervision import Supervised, TaskObserver, supervise_job
+from service.trimming import Trimmer, TrimObserver, longest
 
 Status = Literal["ok", "unavailable", "wrong_type"]
 ErrorKind = Literal["timeout", "auth", "loading", "connection", "wrong_type", "response", "other"]
@@ -64,7 +66,10 @@ class BehaviourStore(Protocol):
     """Where users' behaviours are kept."""
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's behaviours, in the order asked; never raises."""
+        """Return each user's newest behaviours, in the order asked; never raises."""
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return all that is kept of each user, in the order asked; never raises."""
 
     async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
         """Append to each user's behaviours.
@@ -80,7 +85,7 @@ class BehaviourStore(Protocol):
         """Finish what is in flight and let go of all connections."""
 
 
-class StoreObserver(TaskObserver, Protocol):
+class StoreObserver(TaskObserver, TrimObserver, Protocol):
     """Where the store's health is counted (service/metrics.py)."""
 
     def store_error(self, kind: str) -> None:
@@ -100,6 +105,7 @@ class RedisBehaviourStore:
         max_length: how many a user keeps; trimmed when 25% over.
         ttl_seconds: how long a user who does nothing is kept; 0 keeps for ever.
         observer: counts errors.
+        served: the bundles being served, which say what a history is trimmed to.
         breaker: decides when Redis is left alone.
     """
 
@@ -114,28 +120,36 @@ class RedisBehaviourStore:
         read_timeout_seconds: float,
         write_timeout_seconds: float,
         observer: StoreObserver,
+        served: Callable[[], Sequence[Bundle]] = tuple,
         breaker: Breaker | None = None,
     ) -> None:
         self._reads, self._writes = reads, writes
         self._length = read_length
-        # One record more than asked tells whether there are older ones.
-        self._range = -RECORD_BYTES * (read_length + 1)
+        self._whole = longest(max_length)
         self._append_arguments = (max_length * RECORD_BYTES, ttl_seconds)
         self._read_timeout, self._write_timeout = read_timeout_seconds, write_timeout_seconds
         self._observer = observer
         self._breaker = breaker or Breaker()
+        self._trimmer = Trimmer(writes, served, max_length, observer)
         self._in_flight: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
         self._probing: Supervised | None = None
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return each user's newest behaviours, in the order asked; never raises."""
+        return await self._read(user_ids, self._length)
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return all that is kept of each user, in the order asked; never raises."""
+        return await self._read(user_ids, self._whole)
+
+    async def _read(self, user_ids: Sequence[str], length: int) -> list[StoredBehaviours]:
         if self._is_left_alone():
             return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
         try:
-            replies = await self._bounded(self._fetch(user_ids), self._read_timeout)
+            replies = await self._bounded(self._fetch(user_ids, length), self._read_timeout)
             if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
-                return await asyncio.to_thread(self._decode, replies)
-            return self._decode(replies)
+                return await asyncio.to_thread(self._decode, replies, length)
+            return self._decode(replies, length)
         except Exception as error:  # the edge of the store: whatever it is, the ranking goes on without
             self._note_failure(error)
             return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
@@ -158,12 +172,15 @@ class RedisBehaviourStore:
         results = [self._append_result(reply) for reply in replies]
         if all(result.error == "unavailable" for result in results):
             raise StoreUnavailable
+        wants_order = [user_id for user_id, reply in zip(behaviours, replies, strict=True) if _wants_order(reply)]
+        if wants_order:
+            await self._trimmer.trim([_key(user_id) for user_id in wants_order])
         return dict(zip(behaviours, results, strict=True))
 
     async def ping(self) -> bool:
         """Say whether Redis answers a read of ours."""
         try:
-            [reply] = await self._bounded(self._fetch([""], self._writes), self._write_timeout)
+            [reply] = await self._bounded(self._fetch([""], 1, self._writes), self._write_timeout)
             if isinstance(reply, Exception):
                 raise reply
         except Exception as error:
@@ -185,9 +202,10 @@ class RedisBehaviourStore:
             except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
                 _log.warning("store_close_failed", error=type(error).__name__)
 
-    async def _fetch(self, user_ids: Sequence[str], client: Client | None = None) -> list[Any]:
+    async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
+        first = -RECORD_BYTES * (length + 1)  # one record more than asked tells whether there are older ones
         keys = [_key(user_id) for user_id in user_ids]
-        return await (client or self._reads).run([Command(key, ("GETRANGE", key, self._range, -1)) for key in keys])
+        return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
         calls = [(_key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
@@ -224,15 +242,15 @@ class RedisBehaviourStore:
         if not task.cancelled():
             task.exception()  # looked at, so that an error nobody waits for any more is not reported as lost
 
-    def _decode(self, replies: Sequence[object]) -> list[StoredBehaviours]:
+    def _decode(self, replies: Sequence[object], length: int) -> list[StoredBehaviours]:
         unpacked = unpack([reply if isinstance(reply, bytes) else None for reply in replies])
         stops = np.cumsum(unpacked.counts).tolist()
         results = []
         start = 0
         for reply, stop, corrupt in zip(replies, stops, unpacked.corrupt.tolist(), strict=True):
-            records = unpacked.records[max(start, stop - self._length) : stop]
+            records = unpacked.records[max(start, stop - length) : stop]
             status = self._status(reply)
-            results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > self._length))
+            results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > length))
             start = stop
         self._note_replies(any(result.status != "unavailable" for result in results) or not results)
         return results
@@ -280,6 +298,10 @@ class RedisBehaviourStore:
 def _key(user_id: str) -> bytes:
     # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
     return b"bhv:{" + user_id.encode("utf-8", "surrogatepass") + b"}"
+
+
+def _wants_order(reply: object) -> bool:
+    return isinstance(reply, list) and bool(reply[2])
 
 
 def _ordered(records: Records) -> bytes:

@@ -52,6 +52,7 @@ class ScoredRow:
     explanation: Mapping[str, Array]  # the manifest's explanation outputs: this row's, and one entry per candidate
     state_hit: bool
     used: int  # behaviours that were read
+    unread: int  # behaviours passed over, because the model does not read their action
     unknown: int  # behaviours passed over, because the model has never seen their item
     truncated: int  # behaviours passed over, because they are older than the sequence is long
     encode_seconds: float  # of the whole batch
@@ -64,6 +65,7 @@ class _Work:
     inputs: Arrays  # each (B, T) or (B,)
     keys: Sequence[StateKey]
     used: Sequence[int]
+    unread: Sequence[int]
     unknown: Sequence[int]
     truncated: Sequence[int]
 
@@ -131,7 +133,9 @@ class Inference:
         # Joined as bytes: numpy concatenates structured arrays field by field, which costs five times as much.
         flat = np.frombuffer(b"".join([row.records.tobytes() for row in rows]), dtype=RECORD)
         row_of = np.repeat(np.arange(B), [len(row.records) for row in rows])
-        places = np.flatnonzero(self._read[flat["action"]])
+        is_read = self._read[flat["action"]]
+        unread = np.bincount(row_of[~is_read], minlength=B)
+        places = np.flatnonzero(is_read)
         indices = self._bundle.items.indices_of_keys(flat["item"][places])
         known = indices > 0
         unknown = np.bincount(row_of[places[~known]], minlength=B)
@@ -143,7 +147,9 @@ class Inference:
         inputs = {**windows(columns, stops - counts, stops, length), **self._row_inputs(rows)}
         used = np.minimum(counts, length)
         keys = self._keys(inputs, B)
-        return _Work(rows, inputs, keys, used.tolist(), unknown.tolist(), (counts - used).tolist())
+        return _Work(
+            rows, inputs, keys, used.tolist(), unread.tolist(), unknown.tolist(), (counts - used).tolist()
+        )  # fmt: skip
 
     def _columns(self, flat: Records, places: NDArray[np.int64], indices: NDArray[np.int64]) -> Arrays:
         return {
@@ -203,8 +209,8 @@ class Inference:
                 hit = work.keys[place] not in states.new
                 results.append(
                     ScoredRow(
-                        scored["scores"][part], explanation, hit, work.used[place], work.unknown[place],
-                        work.truncated[place], encoded - started, done - encoded,
+                        scored["scores"][part], explanation, hit, work.used[place], work.unread[place],
+                        work.unknown[place], work.truncated[place], encoded - started, done - encoded,
                     )
                 )  # fmt: skip
             else:

@@ -102,6 +102,11 @@ class Metrics:
             "ranker_batch_candidates", "Candidates of a batch (of the store: users).", _BATCH_CANDIDATES, "bundle"
         )
         self._queue_depth = Gauge("ranker_queue_depth", "Requests waiting for a batch.", ("bundle",), registry=registry)
+        unused = Counter(
+            "ranker_history_unused_total", "Rankings of users of whose history the model could use nothing.",
+            ("reason",), registry=registry,
+        )  # fmt: skip
+        self._unused = {reason: unused.labels(reason) for reason in ("items", "actions")}
         unknown = Counter("ranker_unknown_items_total", "Items the model has never seen.", ("kind",), registry=registry)
         self._unknown = {kind: unknown.labels(kind) for kind in ("behaviour", "candidate")}
         cache = Counter("ranker_state_cache_total", "Look-ups of user states.", ("result",), registry=registry)
@@ -117,6 +122,8 @@ class Metrics:
         self._store_errors = Counter("ranker_store_errors_total", "Errors of the store.", ("kind",), registry=registry)
         for kind in get_args(ErrorKind):
             self._store_errors.labels(kind)
+        trimmed = Counter("ranker_behaviours_trimmed_total", "Behaviours dropped.", ("kind",), registry=registry)
+        self._trimmed = {kind: trimmed.labels(kind) for kind in ("usable", "other")}
         self._breaker = Gauge("ranker_store_breaker_open", "1 while the store is left alone.", registry=registry)
         self._stream_depth = Gauge(
             "ranker_stream_queue_depth", "Events waiting to be written.", ("stream",), registry=registry
@@ -234,6 +241,10 @@ class Metrics:
         self._lengths.observe(used)
         self._unknown["behaviour"].inc(unknown)
 
+    def history_unused(self, reason: str) -> None:
+        """Count a ranking of a user with a history of which the model could use nothing: `items` or `actions`."""
+        self._unused[reason].inc()
+
     def state_cache(self, hit: bool) -> None:
         """Count a look-up of a user's state."""
         self._cache[hit].inc()
@@ -261,6 +272,11 @@ class Metrics:
         """Note whether the store answers, and whether it is asked."""
         self._store_up.set(up)
         self._breaker.set(breaker_open)
+
+    def behaviours_trimmed(self, *, usable: int, other: int) -> None:
+        """Count behaviours dropped from histories that were too long, by whether a served model can use them."""
+        self._trimmed["usable"].inc(usable)
+        self._trimmed["other"].inc(other)
 
     def watch_stream(self, name: str, depth: Callable[[], int]) -> None:
         """Ask for a stream's depth at each scrape."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -26,11 +26,13 @@ from service.exposures import Outcome
 from service.inference import RankRow, ScoredRow
 from service.ordering import Candidates, candidates_of
 from service.ranking import Explanation, Ranking, Reason, explanation_of, ranking_of
+from service.retention import usable_count
 
 __all__ = ["Explanation", "RankLimits", "RankQuery", "Ranker", "Ranking", "Reason"]
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
+_WHOLE_ROWS: Final = 16  # histories of some 70 KB at most
 _NOTHING: Final[Records] = np.zeros(0, dtype=RECORD)
 _MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
@@ -53,7 +55,10 @@ class ReadBehaviours(Protocol):
     """What the ranker needs of the store."""
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's behaviours; never raises."""
+        """Return each user's newest behaviours; never raises."""
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return all that is kept of each user; never raises."""
 
 
 class Serving(Protocol):
@@ -103,6 +108,9 @@ class RankObserver(BatchObserver, Protocol):
 
     def sequence(self, used: int, unknown: int) -> None:
         """Observe how many behaviours a model read, and how many it passed over."""
+
+    def history_unused(self, reason: str) -> None:
+        """Count a ranking of a user with a history of which the model could use nothing: `items` or `actions`."""
 
     def state_cache(self, hit: bool) -> None:
         """Count a look-up of a user's state."""
@@ -168,15 +176,8 @@ class Ranker:
         self._deployments, self._experiments, self._exposures = deployments, experiments, exposures
         self._observer, self._limits, self._now_ms = observer, limits, now_ms
         self._inflight = 0
-        self._reads: Batcher[str, StoredBehaviours] = Batcher(
-            store.read,
-            max_queue=limits.max_inflight,
-            max_rows=limits.max_store_users,
-            max_cost=limits.max_store_users,
-            name="store",
-            observer=observer,
-            concurrency=limits.store_reads,
-        )
+        self._reads = _reads(store.read, "store", limits.max_store_users, limits, observer)
+        self._whole_reads = _reads(store.read_whole, "store_whole", _WHOLE_ROWS, limits, observer)
 
     @property
     def is_ready(self) -> bool:
@@ -188,10 +189,11 @@ class Ranker:
     def start(self) -> None:
         """Start reading; needs a running event loop."""
         self._reads.start()
+        self._whole_reads.start()
 
     async def close(self) -> None:
         """Answer the reads that wait, and take no more."""
-        await self._reads.close()
+        await asyncio.gather(self._reads.close(), self._whole_reads.close())
 
     async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
         """Rank, and write the exposure of the attempt, whatever comes of it.
@@ -222,10 +224,11 @@ class Ranker:
         serving = self._choose(attempt, decision)
         candidates = candidates_of(query.candidates, serving.bundle.items)
         self._observer.candidates(candidates.count, len(candidates.unknown))
-        stored = await self._read(attempt)
+        stored = await self._read(attempt, serving.bundle)
         fresh = _not_stored(query.recent, stored.records)
         records = np.concatenate([stored.records, fresh]) if len(fresh) else stored.records
         scored = await self._score(attempt, serving, candidates, records)
+        self._note_unused(attempt, scored)
         if query.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
         explanation = explanation_of(stored, len(fresh), len(candidates.unknown), scored) if query.explain else None
@@ -260,20 +263,32 @@ class Ranker:
         parameters = next((layer.parameters for layer in decision.layers if "model" in layer.parameters), None)
         return self._deployments.find(*_model_of(parameters)) if parameters is not None else None
 
-    async def _read(self, attempt: _Attempt) -> StoredBehaviours:
-        """Return what the user did, or nothing if the store does not say it in time; the same path as a new user's."""
+    async def _read(self, attempt: _Attempt, bundle: Bundle) -> StoredBehaviours:
+        """Return what the user did, or nothing if the store does not say it in time; the same path as a new user's.
+
+        The newest behaviours are enough for most users. Where they do not fill the model's sequence and there are
+        older ones, all that is kept is read: what no model can use must not hide what it can.
+        """
         now = asyncio.get_running_loop().time()
         deadline = min(now + self._limits.store_seconds, attempt.cutoff)
         with attempt.stage("store"):
-            try:
-                stored = (await self._reads.submit(attempt.query.user_id, deadline=deadline)).value
-            except DeadlineExceeded:
-                stored = StoredBehaviours(_NOTHING, status="unavailable")
+            stored = await _read_by(self._reads, attempt.query.user_id, deadline)
+            if stored.truncated and usable_count(bundle, stored.records) < bundle.manifest.sequence.length:
+                whole = await _read_by(self._whole_reads, attempt.query.user_id, deadline)
+                stored = whole if whole.status == "ok" else replace(stored, status=whole.status)
         if stored.status == "unavailable":
             attempt.degraded.append("store_unavailable")
         elif stored.status == "wrong_type" or stored.corrupt:
             attempt.degraded.append("behaviours_corrupt")
         return stored
+
+    def _note_unused(self, attempt: _Attempt, scored: ScoredRow | None) -> None:
+        """Say where a user has a history and the model could use none of it."""
+        if scored is None or scored.used or not (scored.unknown or scored.unread):
+            return
+        if scored.unknown:
+            attempt.degraded.append("history_unknown")
+        self._observer.history_unused("items" if scored.unknown else "actions")
 
     async def _score(
         self, attempt: _Attempt, serving: Serving, candidates: Candidates, records: Records
@@ -318,6 +333,31 @@ class Ranker:
             answered=len(ranking.item_ids) if ranking is not None else 0,
             candidates=len(attempt.query.candidates),
         )
+
+
+def _reads(
+    read: Callable[[list[str]], Awaitable[list[StoredBehaviours]]],
+    name: str,
+    rows: int,
+    limits: RankLimits,
+    observer: BatchObserver,
+) -> Batcher[str, StoredBehaviours]:
+    return Batcher(
+        read,
+        max_queue=limits.max_inflight,
+        max_rows=rows,
+        max_cost=rows,
+        name=name,
+        observer=observer,
+        concurrency=limits.store_reads,
+    )
+
+
+async def _read_by(reads: Batcher[str, StoredBehaviours], user_id: str, deadline: float) -> StoredBehaviours:
+    try:
+        return (await reads.submit(user_id, deadline=deadline)).value
+    except DeadlineExceeded:
+        return StoredBehaviours(_NOTHING, status="unavailable")
 
 
 def _cutoff(now: float, deadline: float) -> float:

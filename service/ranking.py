@@ -14,7 +14,7 @@ from service.bundles import Bundle
 from service.inference import ScoredRow
 from service.ordering import Candidates, best
 
-Reason = Literal["store_unavailable", "behaviours_corrupt", "bundle_unavailable", "popularity"]
+Reason = Literal["store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "popularity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Explanation:
     corrupt: int  # stored records that were dropped
     used: int  # behaviours that the model read
     truncated: int  # left out as too old for the model
+    unread_behaviours: int  # left out because the model does not read their action
     unknown_behaviours: int  # left out because the model has never seen their item
     unknown_candidates: int
     state_cached: bool
@@ -86,6 +87,7 @@ def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: 
         corrupt=stored.corrupt,
         used=scored.used if scored else 0,
         truncated=scored.truncated if scored else 0,
+        unread_behaviours=scored.unread if scored else 0,
         unknown_behaviours=scored.unknown if scored else 0,
         unknown_candidates=unknown,
         state_cached=scored.state_hit if scored else False,

@@ -138,6 +138,8 @@ class Explanation(Answer):
     """Behaviours that the model read."""
     truncated: int
     """Left out as too old for the model."""
+    unread_behaviours: int
+    """Left out because the model does not read their action."""
     unknown_behaviours: int
     """Left out because the model has never seen their item."""
     unknown_candidates: int
@@ -155,7 +157,9 @@ class RankResponse(Answer):
     request_id: str
     model: str
     version: str
-    degraded: list[Literal["store_unavailable", "behaviours_corrupt", "bundle_unavailable", "popularity"]]
+    degraded: list[
+        Literal["store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "popularity"]
+    ]
     """What the answer had to go without; empty when all is well."""
     items: list[RankedItem]
     explanation: Explanation | None = None

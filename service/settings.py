@@ -116,9 +116,9 @@ class RedisSettings(Group):
     max_connections: Count = 16
     """Connections for reads, and as many for writes."""
     read_length: Annotated[int, Field(ge=1, le=4_096)] = 200
-    """Newest behaviours that a read returns, all actions counted; at least the longest sequence of a bundle."""
+    """Newest behaviours of the first read; if they do not fill a model's sequence, all that is kept is read."""
     max_length: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Behaviours that a user keeps; trimmed when a quarter over."""
+    """Behaviours that a user keeps; when a quarter over, those that no served model can use are dropped first."""
     ttl_s: Annotated[int, Field(ge=0, le=3_153_600_000)] = 15_552_000
     """How long (s) a user who does nothing is kept; 0 keeps for ever."""
 

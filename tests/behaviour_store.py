@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from contract.behaviours import Records, item_keys, records_from_columns
 from service.behaviours import RedisBehaviourStore
 from service.breaker import Breaker
+from service.bundles import Bundle
 from service.redis_client import make_client
 from tests.fakes import TaskCounts
 from tests.redis_server import RedisServer
@@ -29,9 +30,13 @@ class Observer(TaskCounts):
         self.errors: Counter[str] = Counter()
         self.up: bool | None = None
         self.breaker_open: bool | None = None
+        self.trimmed: Counter[str] = Counter()
 
     def store_error(self, kind: str) -> None:
         self.errors[kind] += 1
+
+    def behaviours_trimmed(self, *, usable: int, other: int) -> None:
+        self.trimmed.update(usable=usable, other=other)
 
     def store_state(self, *, up: bool, breaker_open: bool) -> None:
         self.up, self.breaker_open = up, breaker_open
@@ -39,7 +44,12 @@ class Observer(TaskCounts):
 
 @asynccontextmanager
 async def open_store(
-    server: RedisServer, *, read_length: int = 20, ttl_seconds: int = 0, cool_down_seconds: float = 0.01
+    server: RedisServer,
+    *,
+    read_length: int = 20,
+    ttl_seconds: int = 0,
+    cool_down_seconds: float = 0.01,
+    served: Callable[[], Sequence[Bundle]] = tuple,
 ) -> AsyncIterator[tuple[RedisBehaviourStore, Observer]]:
     observer = Observer()
     store = RedisBehaviourStore(
@@ -51,6 +61,7 @@ async def open_store(
         read_timeout_seconds=READ_SECONDS,
         write_timeout_seconds=WRITE_SECONDS,
         observer=observer,
+        served=served,
         breaker=Breaker(failures=2, cool_down_seconds=cool_down_seconds, max_cool_down_seconds=0.05),
     )
     try:

@@ -94,7 +94,7 @@ class FakeRanker:
         items = [*known, *unknown][: query.limit]
         count = min(len(known), len(items))
         explanation = Explanation(
-            read=0, recent=len(query.recent), corrupt=0, used=0, truncated=0, unknown_behaviours=0,
+            read=0, recent=len(query.recent), corrupt=0, used=0, truncated=0, unread_behaviours=0, unknown_behaviours=0,
             unknown_candidates=len(unknown), state_cached=False, user={"period_weights": [0.2, 0.3, 0.5]},
             items={"level": [1] * count + [None] * (len(items) - count)},
         )  # fmt: skip

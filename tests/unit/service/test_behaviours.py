@@ -188,7 +188,7 @@ async def test_probe_that_fails_leaves_the_breaker_open() -> None:
 
 
 async def test_append_says_what_became_of_each_user() -> None:
-    rig = Rig(written=[[2, 1], WRONG_TYPE, errors.OutOfMemoryError()])
+    rig = Rig(written=[[2, 1, 0], WRONG_TYPE, errors.OutOfMemoryError()])
     results = await rig.store.append({user: records(3) for user in "abc"})
     assert results == {
         "a": AppendResult(stored=2, repeated=1),

@@ -65,8 +65,9 @@ class FakeRanker:
             raise InferenceFailed
         count = len(query.candidates)
         explanation = Explanation(
-            read=1, recent=0, corrupt=0, used=1, truncated=0, unknown_behaviours=0, unknown_candidates=1,
-            state_cached=True, user={"period_weights": [0.5, 0.3, 0.2]}, items={"level": [*range(count - 1), None]},
+            read=1, recent=0, corrupt=0, used=1, truncated=0, unread_behaviours=0, unknown_behaviours=0,
+            unknown_candidates=1, state_cached=True, user={"period_weights": [0.5, 0.3, 0.2]},
+            items={"level": [*range(count - 1), None]},
         )  # fmt: skip
         return Ranking(
             item_ids=list(query.candidates),

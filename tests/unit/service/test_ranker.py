@@ -36,7 +36,9 @@ class Store:
 
     def __init__(self) -> None:
         self.users: dict[str, StoredBehaviours] = {}
+        self.wholes: dict[str, StoredBehaviours] = {}
         self.reads: list[list[str]] = []
+        self.whole_reads: list[list[str]] = []
         self.open = asyncio.Event()
         self.open.set()
 
@@ -44,6 +46,10 @@ class Store:
         self.reads.append(list(user_ids))
         await self.open.wait()
         return [self.users.get(user_id, StoredBehaviours(NO_RECORDS)) for user_id in user_ids]
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        self.whole_reads.append(list(user_ids))
+        return [self.wholes[user_id] for user_id in user_ids]
 
 
 class Served:
@@ -246,6 +252,74 @@ async def test_requests_that_wait_together_share_one_read(bundles: Mapping[str, 
         await asyncio.gather(*tasks)
         assert sum(len(read) for read in world.store.reads) == 6
         assert len(world.store.reads) <= 2
+
+
+async def test_what_a_model_cannot_use_does_not_hide_what_it_can(bundles: Mapping[str, Bundle]) -> None:
+    """The newest behaviours are impressions and items that the model has never seen; older ones are read then."""
+    useless = np.concatenate([behaviours(["i9"] * 7, action="impression", start_ms=50), behaviours(["new"] * 7)])
+    async with world_of(bundles) as world:
+        world.store.users["u1"] = StoredBehaviours(useless, truncated=True)
+        world.store.wholes["u1"] = StoredBehaviours(np.concatenate([behaviours(["i1", "i2"], start_ms=1), useless]))
+        ranking = await world.rank(["i3", "i4", "i5"], explain=True)
+        assert ranking.item_ids == ordered(TREATMENT, [1, 2], [3, 4, 5])
+        assert ranking.degraded == ()
+        assert ranking.explanation is not None
+        assert (ranking.explanation.used, ranking.explanation.unread_behaviours) == (2, 7)
+        assert ranking.explanation.unknown_behaviours == 7
+
+
+@pytest.mark.parametrize(
+    ("stored", "truncated"),
+    [(behaviours(["i1"] * 5), True), (behaviours(["i1"] * 4), False), (NO_RECORDS, False)],
+    ids=["full sequence", "nothing older", "new user"],
+)
+async def test_all_that_is_kept_is_read_only_where_it_can_help(
+    bundles: Mapping[str, Bundle], stored: Any, truncated: bool
+) -> None:
+    async with world_of(bundles) as world:
+        world.store.users["u1"] = StoredBehaviours(stored, truncated=truncated)
+        await world.rank(["i3"])
+        assert world.store.whole_reads == []
+
+
+async def test_older_behaviours_that_cannot_be_read_degrade_the_answer(bundles: Mapping[str, Bundle]) -> None:
+    async with world_of(bundles) as world:
+        world.store.users["u1"] = StoredBehaviours(behaviours(["i1", "new"]), truncated=True)
+        world.store.wholes["u1"] = StoredBehaviours(NO_RECORDS, status="unavailable")
+        ranking = await world.rank(["i3", "i4", "i5"])
+        assert ranking.degraded == ("store_unavailable",)
+        assert ranking.item_ids == ordered(TREATMENT, [1], [3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("stored", "degraded", "reason"),
+    [
+        (behaviours(["new", "newer"]), ("history_unknown",), "items"),
+        (behaviours(["i1", "i2"], action="impression"), (), "actions"),
+        (np.concatenate([behaviours(["i1"], action="impression"), behaviours(["new"])]), ("history_unknown",), "items"),
+    ],
+    ids=["unknown items", "impressions only", "both"],
+)
+async def test_a_history_of_which_nothing_could_be_used_is_said_and_counted(
+    bundles: Mapping[str, Bundle], stored: Any, degraded: tuple[str, ...], reason: str
+) -> None:
+    async with world_of(bundles) as world:
+        world.store.users["u1"] = StoredBehaviours(stored)
+        ranking = await world.rank(["i3", "i4"], explain=True)
+        assert ranking.degraded == degraded
+        assert ranking.explanation is not None
+        assert ranking.explanation.used == 0
+        assert ranking.explanation.unread_behaviours + ranking.explanation.unknown_behaviours == len(stored)
+        assert world.shown(f'ranker_history_unused_total{{reason="{reason}"}} 1.0')
+
+
+async def test_a_new_user_and_a_used_history_are_not_counted_as_unused(bundles: Mapping[str, Bundle]) -> None:
+    async with world_of(bundles) as world:
+        world.store.users["u1"] = StoredBehaviours(behaviours(["new", "i1"]))
+        assert (await world.rank(["i3"])).degraded == ()
+        assert (await world.rank(["i3"], user_id="stranger")).degraded == ()
+        assert world.shown('ranker_history_unused_total{reason="items"} 0.0')
+        assert world.shown('ranker_history_unused_total{reason="actions"} 0.0')
 
 
 @pytest.mark.parametrize(
