@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from contract.assignment import Decision
+from contract.grammar import is_id
 from contract.manifest import CONTRACT_VERSION
 from service import __version__, schemas, wire
 from service.behaviours import StoreUnavailable
@@ -145,7 +146,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
         @router.get("/behaviours/{user_id:path}", **documented(None, schemas.StoredBehavioursResponse, 422))
         async def stored(user_id: str) -> Response:
             """Show what is stored of a user, newest first: for people."""
-            if not wire.is_id(user_id):
+            if not is_id(user_id):
                 raise InvalidRequest(wire.ID_RULE, field="user_id")
             backend = runtime.needed()
             [found] = await backend.store.read((user_id,))

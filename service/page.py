@@ -14,11 +14,11 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from contract.grammar import MAX_ID_BYTES, is_id
 from service.comparison import Comparison, PageSources, history_of, known_users
 from service.errors import InvalidRequest, Malformed
 from service.middleware import read_body
-from service.schemas import MAX_ID_BYTES
-from service.wire import check_media, is_id
+from service.wire import ID_RULE, check_media
 
 MAX_COUNT: Final = 500
 MAX_BODY_BYTES: Final = 4_096
@@ -48,7 +48,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def _id(user_id: str) -> str:
     if not is_id(user_id):
-        raise ValueError(f"must be 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters")
+        raise ValueError(ID_RULE)
     return user_id
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.assignment import Decision
-from contract.behaviours import RECORD, Records
+from contract.behaviours import RECORD, Records, identities
 from service.batcher import Answer, Batcher, BatchObserver
 from service.behaviours import StoredBehaviours
 from service.bundles import Bundle
@@ -372,12 +372,17 @@ def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _not_stored(recent: Records, stored: Records) -> Records:
-    """Return the recent behaviours that the store does not have yet: a caller may well write and send the same one."""
-    if not len(recent) or not len(stored):
+    """Return each recent behaviour once, without those already stored: callers write and send the same ones."""
+    if not len(recent):
         return recent
-    return recent[~np.isin(_identities(recent), _identities(stored))]
+    words = _mixed(recent)
+    firsts = np.unique(words, return_index=True)[1]
+    if len(firsts) < len(recent):
+        firsts.sort()
+        recent, words = recent[firsts], words[firsts]
+    return recent[~np.isin(words, _mixed(stored))] if len(stored) else recent
 
 
-def _identities(records: Records) -> NDArray[np.uint64]:
-    words = np.ascontiguousarray(records).view(np.uint64).reshape(-1, len(_MIX))
-    return np.asarray((words * _MIX).sum(axis=1), dtype=np.uint64)  # wraps around
+def _mixed(records: Records) -> NDArray[np.uint64]:
+    """Return each record's identity mixed into one word; sums wrap around."""
+    return np.asarray((identities(records) * _MIX).sum(axis=1), dtype=np.uint64)

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, Strict, with_config
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from contract.behaviours import DEFAULT_ACTION, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
+from contract.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.tensors import Action
 
-MAX_ID_BYTES: Final = 128
 MAX_ATTRIBUTES: Final = 32
 MAX_LIMIT: Final = 2**31 - 1
 NOW: Final = -1  # a request time that was not given; no caller can send it
@@ -26,11 +26,16 @@ Id = Annotated[
     Field(
         min_length=1,
         max_length=MAX_ID_BYTES,
-        description="1 to 128 bytes of UTF-8 without control characters; compared byte for byte.",
+        description=f"{ID_RULE}; compared byte for byte.",
         examples=["42"],
     ),
 ]
-TimeMs = Annotated[int, Field(ge=0, lt=MAX_TIME_MS, description="Milliseconds since the epoch.")]
+TimeMs = Annotated[
+    int,
+    Field(
+        ge=MIN_TIME_MS, lt=MAX_TIME_MS, description="Milliseconds since the epoch; seconds are refused (before 1971)."
+    ),
+]
 PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
 Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; kept in tenths.")]
 ActionName = Annotated[Action, Field(description=f"What was done; default {DEFAULT_ACTION}.")]

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contract.grammar import MAX_FUTURE_MS
+
 PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"
 
@@ -100,7 +102,7 @@ class LimitsSettings(Group):
     """How long (ms) a ranking may take where the caller names no X-Deadline-Ms."""
     max_deadline_ms: Milliseconds = 2_000
     """The longest X-Deadline-Ms (ms); a longer one is cut to it."""
-    max_future_ms: Milliseconds = 300_000
+    max_future_ms: Milliseconds = MAX_FUTURE_MS
     """How far (ms) ahead of our clock a behaviour may be; POST /behaviours refuses one further ahead."""
 
 

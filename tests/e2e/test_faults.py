@@ -47,7 +47,7 @@ def test_without_redis_rankings_are_degraded_and_recover_with_it(
             assert (answer.status_code, answer.json()["degraded"]) == (200, ["store_unavailable"])
             assert answer.headers["x-ab-bucket"].endswith("r=split")
         assert client.get("/health/ready").status_code == 200
-        body = {"behaviours": [{"user_id": "u1", "item_id": "i1", "ts": 1}]}
+        body = {"behaviours": [{"user_id": "u1", "item_id": "i1", "ts": 1_700_000_000_000}]}
         refused = client.post("/behaviours", json=body)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert service.metric("ranker_store_up") == 0

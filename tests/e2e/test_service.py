@@ -85,7 +85,11 @@ def test_every_users_arm_is_what_the_file_says_and_the_arms_model_answers(
 
 def test_the_next_ranking_sees_what_was_written(client: httpx.Client) -> None:
     history = ["i3", "i4", "i5"]
-    body = {"behaviours": [{"user_id": "writer", "item_id": item, "ts": 1_000 + n} for n, item in enumerate(history)]}
+    body = {
+        "behaviours": [
+            {"user_id": "writer", "item_id": item, "ts": 1_700_000_000_000 + n} for n, item in enumerate(history)
+        ]
+    }
     assert client.post("/behaviours", json=body).json()["stored"] == 3
     assert client.post("/behaviours", json=body).json()["repeated"] == 3
     answer = rank(client, "writer", explain=True)
@@ -99,7 +103,7 @@ def test_the_next_ranking_sees_what_was_written(client: httpx.Client) -> None:
 
 
 def test_recent_behaviours_rank_as_stored_ones_do_and_are_not_stored(client: httpx.Client) -> None:
-    behaviours = [{"item_id": item, "ts": 1_000 + n} for n, item in enumerate(["i3", "i4", "i5"])]
+    behaviours = [{"item_id": item, "ts": 1_700_000_000_000 + n} for n, item in enumerate(["i3", "i4", "i5"])]
     with_recent = rank(client, "reader", recent=behaviours).json()["items"]
     assert client.get("/behaviours/reader").json()["behaviours"] == []
     assert rank(client, "reader").json()["items"] != with_recent
@@ -117,7 +121,7 @@ def test_corrupt_values_and_keys_of_the_wrong_type_degrade_one_user(
         answer = rank(client, user)
         assert (answer.status_code, answer.json()["degraded"]) == (200, ["behaviours_corrupt"])
     assert rank(client, "u1").json()["degraded"] == []
-    body = {"behaviours": [{"user_id": "wrong", "item_id": "i1", "ts": 1}]}
+    body = {"behaviours": [{"user_id": "wrong", "item_id": "i1", "ts": 1_700_000_000_000}]}
     assert client.post("/behaviours", json=body).json()["refusals"] == [{"index": 0, "reason": "wrong_type"}]
 
 
@@ -144,7 +148,7 @@ def test_what_the_caller_counts_is_what_the_service_counts(client: httpx.Client,
         rank(client, "u1", colour="blue")
     client.get("/rank")
     client.post("/rank", content=b"{}")
-    rank(client, "u1", recent=[{"item_id": "i", "ts": 1}] * 501)
+    rank(client, "u1", recent=[{"item_id": "i", "ts": 1_700_000_000_000}] * 501)
     after = {status: counted(status) - before[status] for status in before}
     assert after == {200: 7, 422: 7, 405: 1, 415: 1, 413: 1}
 

@@ -64,16 +64,22 @@ async def test_limit_and_explain_are_passed_on(edge: Edge) -> None:
 
 
 async def test_recent_behaviours_become_records(edge: Edge) -> None:
-    await rank(edge, recent=[{"item_id": "i7", "ts": 5}, {"item_id": "i8", "ts": 6, "action": "rate", "value": 4.5}])
+    await rank(
+        edge,
+        recent=[
+            {"item_id": "i7", "ts": NOW_MS - 5},
+            {"item_id": "i8", "ts": NOW_MS - 4, "action": "rate", "value": 4.5},
+        ],
+    )
     [(query, _)] = edge.ranker.asked
-    assert query.recent.tolist()[0] == behaviours(["i7"], start_ms=5).tolist()[0]
+    assert query.recent.tolist()[0] == behaviours(["i7"], start_ms=NOW_MS - 5).tolist()[0]
     assert query.recent["value"].tolist() == [0, 45]
 
 
 async def test_request_time_is_now_unless_it_is_given(edge: Edge) -> None:
     await rank(edge)
-    await rank(edge, request_time=0)
-    assert [query.request_time_ms for query, _ in edge.ranker.asked] == [NOW_MS, 0]
+    await rank(edge, request_time=NOW_MS - 7)
+    assert [query.request_time_ms for query, _ in edge.ranker.asked] == [NOW_MS, NOW_MS - 7]
 
 
 async def test_attributes_reach_the_decision_and_nothing_else(edge: Edge) -> None:
@@ -183,7 +189,7 @@ async def test_a_behaviour_too_far_ahead_is_refused_alone(edge: Edge) -> None:
 
 async def test_a_key_of_the_wrong_type_refuses_its_user_alone(edge: Edge) -> None:
     edge.store.wrong = frozenset({"u2"})
-    body = {"behaviours": [{**BEHAVIOUR, "user_id": "u2"}, BEHAVIOUR, {**BEHAVIOUR, "user_id": "u2", "ts": 3}]}
+    body = {"behaviours": [{**BEHAVIOUR, "user_id": "u2"}, BEHAVIOUR, {**BEHAVIOUR, "user_id": "u2", "ts": NOW_MS - 3}]}
     async with edge.client() as client:
         answer = await client.post("/behaviours", json=body)
     assert answer.json()["stored"] == 1
@@ -305,6 +311,6 @@ async def test_limits_are_settings() -> None:
     async with edge.client() as client:
         assert (await rank(edge, candidates=["a", "b"])).status_code == 200
         assert (await rank(edge, candidates=["a", "b", "c"])).status_code == 413
-        assert (await rank(edge, candidates=["a"], recent=[{"item_id": "i", "ts": 1}] * 2)).status_code == 413
+        assert (await rank(edge, candidates=["a"], recent=[{"item_id": "i", "ts": NOW_MS}] * 2)).status_code == 413
         assert (await client.post("/behaviours", json=too_many)).status_code == 413
         assert (await rank(edge, candidates=["a" * 500])).status_code == 413

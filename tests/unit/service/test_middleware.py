@@ -39,7 +39,7 @@ REQUESTS: list[tuple[str, str, Any, int]] = [
     ("GET", "/metrics", None, 200),
     ("GET", "/docs", None, 200),
     ("GET", "/openapi.json", None, 200),
-    ("POST", "/behaviours", {"behaviours": [{"user_id": "u", "item_id": "i", "ts": 1}]}, 200),
+    ("POST", "/behaviours", {"behaviours": [{"user_id": "u", "item_id": "i", "ts": 1_700_000_000_000}]}, 200),
     ("POST", "/behaviours", {}, 422),
     ("POST", "/feedback", {"feedback": [{"user_id": "u", "item_id": "i", "action": "play"}]}, 202),
 ]

@@ -211,6 +211,17 @@ async def test_recent_behaviours_count_for_this_request(bundles: Mapping[str, Bu
         assert (ranking.explanation.read, ranking.explanation.recent, ranking.explanation.used) == (1, 1, 2)
 
 
+async def test_a_recent_behaviour_sent_twice_counts_once(bundles: Mapping[str, Bundle]) -> None:
+    async with world_of(bundles) as world:
+        twice = np.concatenate([behaviours(["i2", "i5"], start_ms=2)] * 2)
+        alone = await world.rank(["i3"], recent=twice, explain=True)
+        world.store.users["u1"] = StoredBehaviours(behaviours(["i1", "i2"], start_ms=1))
+        beside_stored = await world.rank(["i3"], recent=twice, explain=True)
+        assert alone.explanation is not None
+        assert beside_stored.explanation is not None
+        assert (alone.explanation.used, beside_stored.explanation.used) == (2, 3)
+
+
 async def test_a_recent_behaviour_that_is_stored_already_counts_once(bundles: Mapping[str, Bundle]) -> None:
     async with world_of(bundles) as world:
         world.store.users["u1"] = StoredBehaviours(behaviours(["i1", "i2"], start_ms=1))

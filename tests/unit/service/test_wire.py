@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.behaviours import ACTION_CODES, item_key, unpack
+from contract.grammar import is_id
 from contract.vocabulary import Vocabulary
 from service import schemas, wire
 from service.behaviours import StoredBehaviours
@@ -60,15 +61,15 @@ def test_any_json_is_a_request_or_a_small_refusal(document: dict[str, object]) -
 
 @given(st.text(alphabet=st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40))
 def test_every_text_of_the_grammar_is_an_id(text: str) -> None:
-    assert wire.is_id(text) == (len(text.encode()) <= 128)
-    if wire.is_id(text):
+    assert is_id(text) == (len(text.encode()) <= 128 and text == text.strip())
+    if is_id(text):
         body = orjson.dumps({"user_id": text, "candidates": [text]})
         assert wire.parse_rank(body, LIMITS).user_id == text
 
 
 @given(st.text(min_size=1, max_size=5), st.sampled_from([*map(chr, range(32)), *map(chr, range(127, 160))]))
 def test_no_text_with_a_control_character_is_an_id(text: str, control: str) -> None:
-    assert not wire.is_id(text + control)
+    assert not is_id(text + control)
     with pytest.raises(InvalidRequest):
         wire.check_ids(["fine", control + text], "candidates.{}")
 
