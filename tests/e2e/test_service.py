@@ -67,6 +67,33 @@ def test_a_caller_gets_a_ranking(client: httpx.Client) -> None:
     assert "date" not in answer.headers
 
 
+def test_a_users_clicks_are_read_however_much_else_comes_after_them(client: httpx.Client) -> None:
+    """Whole histories over HTTP: 1,500 impressions, then 1,500 clicks on items that no model knows."""
+    start_ms = 1_700_000_000_000
+
+    def send(action: str, item: str, count: int, first: int) -> None:
+        for begin in range(first, first + count, 500):
+            behaviours = [
+                {"user_id": "looker", "item_id": item, "ts": start_ms + place, "action": action}
+                for place in range(begin, begin + 500)
+            ]
+            assert client.post("/behaviours", json={"behaviours": behaviours}).json()["stored"] == 500
+
+    clicks = [{"user_id": "looker", "item_id": f"i{place}", "ts": start_ms + place} for place in range(1, 10)]
+    assert client.post("/behaviours", json={"behaviours": clicks}).json()["stored"] == 9
+    expected = rank(client, "looker").json()["items"]
+    send("impression", "i1", 1_500, 1_000)
+    send("click", "not-in-the-bundle", 1_500, 10_000)
+    answer = rank(client, "looker", explain=True).json()
+    assert answer["items"] == expected
+    assert answer["degraded"] == []
+    assert answer["explanation"]["used"] == 5  # as long as the model's sequence
+
+    fresh = [{"user_id": "fresh", "item_id": "not-in-the-bundle", "ts": start_ms}]
+    assert client.post("/behaviours", json={"behaviours": fresh}).json()["stored"] == 1
+    assert rank(client, "fresh").json()["degraded"] == ["history_unknown"]
+
+
 def test_every_users_arm_is_what_the_file_says_and_the_arms_model_answers(
     client: httpx.Client, service: ServiceProcess
 ) -> None:
