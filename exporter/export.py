@@ -9,7 +9,7 @@ from exporter.bundle import Release, check_target, golden_rows, write_bundle
 from exporter.rows import RowMaker
 from exporter.run import Run, read_run
 from exporter.trace import Traced, trace
-from exporter.verify import Parity, golden_scores, verify
+from exporter.verify import Parity, check_weights, golden_scores, verify
 
 _SAMPLE_COUNTS: Final = (3, 2, 2)  # candidates of the traced rows: B and M differ, and neither is 1
 
@@ -27,10 +27,12 @@ def export_run(directory: Path, out: Path, version: str | None = None) -> Export
     """Read a run, trace its model, compare both, and write the bundle below `out`.
 
     Raises:
-        ExportError: the run is incomplete, the model cannot be exported or differs, or the version exists.
+        ExportError: the run is incomplete, the model cannot be exported, differs or has weights that are not finite, or
+            the version exists.
     """
     run = read_run(directory)
     check_target(out, run.name, version)
+    check_weights(run.model)
     length = run.sequence.length
     maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
     traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS))

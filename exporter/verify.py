@@ -96,6 +96,19 @@ def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length
     return report
 
 
+def check_weights(model: SequentialRecommender) -> None:
+    """See that every weight is a finite number: one NaN row passes all parity checks that do not draw its item.
+
+    Raises:
+        ExportError: one is not; the message names the parameter and its first bad row.
+    """
+    for name, weight in model.named_parameters():
+        bad = ~torch.isfinite(weight.detach())
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0][0]) if bad.dim() else 0
+            raise ExportError(f"{name}: {int(bad.sum())} weights are not finite, the first in row {row}")
+
+
 def golden_scores(model: SequentialRecommender, traced: Traced, golden: Rows) -> tuple[NDArray[np.float32], Parity]:
     """Return the model's scores (M,) of the golden rows, and how far ONNX Runtime is from them.
 

@@ -1,17 +1,14 @@
 """Bundles from disk: every file is read once, and only what has passed every check leaves this module.
 
 A bundle may come from anywhere. Nothing in it is executed here: no pickle, no ONNX session, no path that it names.
-Each file's bytes are hashed, compared with the manifest, and those same bytes are what is parsed and later run, so a
-file that is rewritten after the check changes nothing.
+Each file's bytes are hashed, compared with the manifest, and those same bytes are what is parsed and later run
+(service/bundle_files.py), so a file that is rewritten after the check changes nothing.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
-import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,16 +22,15 @@ from numpy.typing import NDArray
 from contract import manifest as names
 from contract.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
 from contract.vocabulary import Vocabulary
+from service.bundle_arrays import Array, read_npy, read_npz
+from service.bundle_files import BundleError, open_directory, read_files, read_small
 from service.graphs import UnsafeGraph, refuse_unsafe
 
 _MAX_MANIFEST_BYTES: Final = 1_048_576
-_NPY_TYPES: Final = {np.dtype(np.int64), np.dtype(np.float32)}
+_NOT_HELD: Final = frozenset({names.MODEL_CARD})  # for people; checked like the rest
+_MAX_ID_BYTES: Final = 800  # of an id in a vocabulary's JSON: 128 bytes, each escaped, and punctuation
 
-Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
-
-
-class BundleError(ValueError):
-    """The bundle cannot be served; the message says which file and why."""
+__all__ = ["Bundle", "BundleError", "load_bundle"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +64,11 @@ def load_bundle(directory: Path, *, max_bytes: int) -> Bundle:
         BundleError: missing, incomplete, altered, of a newer contract, or anything else that must not be served.
     """
     with _reading(directory):
-        listing = _open_directory(directory)
-        try:
-            content = _read(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
+        with open_directory(directory) as listing:
+            content = read_small(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
             manifest = _manifest(content, directory)
             files = _files(listing, manifest, max_bytes - len(content))
-        finally:
-            os.close(listing)
-        return _bundle(manifest, digest_of(content), files, max_bytes)
+        return _bundle(manifest, digest_of(content), files)
 
 
 @contextmanager
@@ -90,27 +83,6 @@ def _reading(directory: Path) -> Iterator[None]:
         raise BundleError(f"bundle {place}: cannot be read ({error.strerror or type(error).__name__})") from error
     except (ValueError, TypeError, KeyError, MemoryError, RecursionError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"bundle {place}: {str(error)[:200] or type(error).__name__}") from error
-
-
-def _open_directory(directory: Path) -> int:
-    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _read(listing: int, name: str, limit: int) -> bytes:
-    """Read one regular file of the open directory; a link, a pipe or a device is not one."""
-    try:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=listing)
-    except FileNotFoundError as error:
-        raise BundleError(f"{name} is missing") from error
-    except OSError as error:
-        raise BundleError(f"{name} is a link or cannot be opened ({error.strerror})") from error
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BundleError(f"{name} is not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise BundleError(f"{name} takes the bundle over its size limit")
-    return content
 
 
 def _manifest(content: bytes, directory: Path) -> Manifest:
@@ -134,32 +106,27 @@ def _files(listing: int, manifest: Manifest, room: int) -> dict[str, bytes]:
         raise BundleError(f"manifest: names an unknown file {min(unknown)[:64]!r}")
     if extra := set(os.listdir(listing)) - expected - {names.MANIFEST}:
         raise BundleError(f"{min(extra)[:64]!r} is not in the manifest")
-    files: dict[str, bytes] = {}
-    for name in sorted(expected):
-        files[name] = _read(listing, name, room)
-        room -= len(files[name])
-        if digest_of(files[name]) != manifest.files[name]:
-            raise BundleError(f"{name} is not the file that the manifest describes (digest differs)")
-    return files
+    return read_files(listing, manifest.files, room, _NOT_HELD)
 
 
-def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], max_bytes: int) -> Bundle:
+def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes]) -> Bundle:
     _check_signature(manifest)
     for name in (names.ENCODE, names.SCORE):
         try:
             refuse_unsafe(files[name])
         except UnsafeGraph as error:
             raise BundleError(f"{name}: {error}") from error
+    popularity = _popularity(files[names.POPULARITY], manifest)  # first: its size bounds the number of items
     return Bundle(
         manifest=manifest,
         digest=digest,
         items=_vocabulary(files[names.ITEMS], names.ITEMS, manifest.item_count),
         users=_users(files, manifest),
-        popularity=_popularity(files[names.POPULARITY], manifest),
+        popularity=popularity,
         catalogue=_catalogue(files.get(names.CATALOGUE)),
         encode_model=files[names.ENCODE],
         score_model=files[names.SCORE],
-        golden=_golden(files[names.GOLDEN], manifest, max_bytes),
+        golden=_golden(files[names.GOLDEN], manifest),
     )
 
 
@@ -201,6 +168,8 @@ def _check_specs(place: str, found: tuple[TensorSpec, ...], expected: tuple[Tens
 
 
 def _vocabulary(content: bytes, name: str, count: int) -> Vocabulary:
+    if len(content) > _MAX_ID_BYTES * (count + 1):
+        raise BundleError(f"{name} is larger than {count} ids can be")
     vocabulary = Vocabulary.parse(content)
     if len(vocabulary) != count:
         raise BundleError(f"{name} holds {len(vocabulary)} ids, the manifest says {count}")
@@ -216,7 +185,7 @@ def _users(files: Mapping[str, bytes], manifest: Manifest) -> Vocabulary | None:
 
 
 def _popularity(content: bytes, manifest: Manifest) -> NDArray[np.float32]:
-    counts = _array(content)
+    counts = read_npy(content)
     if counts.dtype != np.float32 or counts.shape != (manifest.item_count + 1,):
         raise BundleError(f"{names.POPULARITY} is not float32 ({manifest.item_count + 1},)")
     if not np.isfinite(counts).all() or (counts < 0).any():
@@ -232,15 +201,10 @@ def _catalogue(content: bytes | None) -> Mapping[str, Mapping[str, Any]]:
     return items
 
 
-def _golden(content: bytes, manifest: Manifest, max_bytes: int) -> Mapping[str, Array]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > max_bytes:
-            raise BundleError(f"{names.GOLDEN} unpacks to more than the size limit")
-        arrays = {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in archive.infolist()}
+def _golden(content: bytes, manifest: Manifest) -> Mapping[str, Array]:
     expected = {f"encode.{spec.name}": spec for spec in manifest.encode.inputs}
     expected |= _by_name((*manifest.score.inputs[-2:], manifest.score.outputs[0]))
-    if set(arrays) != set(expected):
-        raise BundleError(f"{names.GOLDEN} holds {sorted(arrays)}, expected {sorted(expected)}"[:300])
+    arrays = read_npz(content, expected)
     _check_golden(arrays, expected, len(arrays[f"encode.{manifest.encode.inputs[0].name}"]))
     return arrays
 
@@ -254,20 +218,3 @@ def _check_golden(arrays: Mapping[str, Array], expected: Mapping[str, TensorSpec
         raise BundleError(f"{names.GOLDEN}: an expected score is not finite")
     if not bool(((arrays["rows"] >= 0) & (arrays["rows"] < rows)).all()):
         raise BundleError(f"{names.GOLDEN}: a candidate belongs to no row")
-
-
-def _array(content: bytes) -> Array:
-    """Read a .npy file whose size is what its header says; `numpy.load` would allocate whatever the header claims."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if reader is None:
-        raise BundleError("an array file has an unknown version")
-    shape, fortran, dtype = reader(file)
-    if (
-        dtype not in _NPY_TYPES
-        or (fortran and len(shape) > 1)
-        or len(content) - file.tell() != (math.prod(shape) * dtype.itemsize)
-    ):
-        raise BundleError("an array file has a wrong type or size")
-    return np.frombuffer(content, dtype=dtype, offset=file.tell()).reshape(shape)

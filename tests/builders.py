@@ -53,7 +53,10 @@ class TinyModel:
     reads_time: bool = False  # adds request_time / 1000 to every score
     poison_candidate: int | None = None  # `score` fails as a whole when this index is a candidate
     poison_item: int | None = None  # `encode` fails as a whole when this index is in a history
-    nan_candidate: int | None = None  # the score of this index is not a number
+    nan_candidate: int | None = None  # the score of this index is not a number, though all weights are
+    nan_weight: int | None = None  # the weight of this index is not a number
+    nan_item: int | None = None  # with this index in a history, no score is a number
+    trips: int = 0  # of a loop in `score` that changes nothing and takes time
     spoilt: frozenset[str] = field(default_factory=frozenset)  # "golden": expected scores are wrong
 
     @property
@@ -72,8 +75,8 @@ class TinyModel:
     def bias(self) -> NDArray[np.float32]:
         """Return what each item's score starts from, (items + 1,)."""
         bias = np.float32(self.offset) + np.linspace(0, 1, self.items + 1, dtype=np.float32)
-        if self.nan_candidate is not None:
-            bias[self.nan_candidate] = np.nan
+        if self.nan_weight is not None:
+            bias[self.nan_weight] = np.nan
         return bias
 
     @property
@@ -168,7 +171,8 @@ class TinyModel:
             *_poisoned("items", "safe_items", self.poison_item),
             helper.make_node("Gather", ["vectors", "safe_items"], ["read"]),
             helper.make_node("ReduceSum", ["read", "last"], ["sum"], keepdims=0),
-            helper.make_node("Div", ["sum", "divisor"], ["mean"]),
+            helper.make_node("Div", ["sum", "divisor"], ["clean" if self.nan_item else "mean"]),
+            *_spoilt("clean", "items", "mean", self.nan_item),
             helper.make_node("Concat", ["count", "divisor", "count"], ["thirds"], axis=1),
             helper.make_node("Softmax", ["thirds"], ["period_weights"], axis=1),
             *self._shift(),
@@ -179,6 +183,8 @@ class TinyModel:
             "thousand": np.float32(1000),
             "thousandth": np.float32(0.001),
             "poison": np.int64(self.poison_item or 0),
+            "spoilt": np.int64(self.nan_item or 0),
+            "none": np.float32(0),
         }
         outputs = [("mean", ["B", WIDTH]), ("shift", ["B", 1]), ("period_weights", ["B", 3])]
         return _model(
@@ -199,7 +205,9 @@ class TinyModel:
             helper.make_node("Concat", ["product", "shifts"], ["terms"], axis=1),
             helper.make_node("ReduceSum", ["terms", "last"], ["dot"], keepdims=0),
             helper.make_node("Gather", ["bias", "candidates"], ["start"]),
-            helper.make_node("Add", ["dot", "start"], ["scores"]),
+            helper.make_node("Add", ["dot", "start"], ["plain"]),
+            *_spoilt("plain", "candidates", "numbers", self.nan_candidate),
+            *_looped("numbers", "scores", self.trips),
             helper.make_node("Mod", ["candidates", "three"], ["level"]),
         ]
         constants = {"vectors": self.vectors, "bias": self.bias, "last": np.array([1]), "three": np.int64(3)}
@@ -208,7 +216,15 @@ class TinyModel:
             nodes,
             [*state, *(_value(name, TensorProto.INT64, ["M"]) for name in ("candidates", "rows"))],
             [_value("scores", TensorProto.FLOAT, ["M"]), _value("level", TensorProto.INT64, ["M"])],
-            {**constants, "poison": np.int64(self.poison_candidate or 0)},
+            {
+                **constants,
+                "poison": np.int64(self.poison_candidate or 0),
+                "spoilt": np.int64(self.nan_candidate or 0),
+                "one": np.float32(1),
+                "none": np.float32(0),
+                "trips": np.int64(self.trips),
+                "go_on": np.array(True),
+            },
         )
 
     def _shift(self) -> list[NodeProto]:
@@ -238,6 +254,41 @@ def _poisoned(source: str, target: str, poison: int | None) -> list[NodeProto]:
         helper.make_node("Constant", [], [f"{target}_far"], value_int=_FAR),
         helper.make_node("Mul", [f"{target}_one", f"{target}_far"], [f"{target}_add"]),
         helper.make_node("Add", [source, f"{target}_add"], [target]),
+    ]
+
+
+def _spoilt(source: str, indices: str, target: str, index: int | None) -> list[NodeProto]:
+    """Return nodes that add 0 to each row, or 0/0 where the row's indices have the spoilt one."""
+    if index is None:
+        return [helper.make_node("Identity", [source], [target])] if source != "clean" else []
+    per_row = [helper.make_node("ReduceMax", ["hit", "last"], ["hits"], keepdims=1)] if indices == "items" else []
+    return [
+        helper.make_node("Equal", [indices, "spoilt"], ["is_spoilt"]),
+        helper.make_node("Cast", ["is_spoilt"], ["hit"], to=TensorProto.FLOAT),
+        *per_row,
+        helper.make_node("Sub", ["one", "hits" if per_row else "hit"], ["sound"]),
+        helper.make_node("Div", ["none", "sound"], ["nothing"]),
+        helper.make_node("Add", [source, "nothing"], [target]),
+    ]
+
+
+def _looped(source: str, target: str, trips: int) -> list[NodeProto]:
+    """Return nodes that pass scores on, after so many rounds of multiplying 0 by 1."""
+    if not trips:
+        return [helper.make_node("Identity", [source], [target])]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_in"], ["go_out"]), helper.make_node("Mul", ["in", "by"], ["out"])],
+        "body",
+        [_value("round", TensorProto.INT64, []), _value("go_in", TensorProto.BOOL, []),
+         _value("in", TensorProto.FLOAT, [])],
+        [_value("go_out", TensorProto.BOOL, []), _value("out", TensorProto.FLOAT, [])],
+        [numpy_helper.from_array(np.float32(1), "by")],
+    )  # fmt: skip
+    return [
+        helper.make_node("ReduceSum", [source], ["summed"], keepdims=0),
+        helper.make_node("Mul", ["summed", "none"], ["first"]),
+        helper.make_node("Loop", ["trips", "go_on", "first"], ["rest"], body=body),
+        helper.make_node("Add", [source, "rest"], [target]),
     ]
 
 

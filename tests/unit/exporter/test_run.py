@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from contract.vocabulary import Vocabulary
 from exporter.errors import ExportError
 from exporter.run import read_run
+from exporter.verify import check_weights
 from tests.unit.exporter.fake_runs import ITEMS, USERS, write_run
 
 
@@ -106,3 +108,14 @@ def test_pickled_popularity_is_never_unpickled(directory: Path) -> None:
     np.save(directory / "popularity.npy", np.array([print], dtype=object), allow_pickle=True)
     with pytest.raises(ExportError, match=r"popularity\.npy"):
         read_run(directory)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_run_with_a_weight_that_is_not_finite_is_refused_and_the_row_named(directory: Path, bad: float) -> None:
+    model = read_run(directory).model
+    check_weights(model)
+    name, table = next((name, weight) for name, weight in model.named_parameters() if weight.dim() == 2)
+    with torch.no_grad():
+        table[3, 1] = bad
+    with pytest.raises(ExportError, match=rf"{name}: 1 weights are not finite, the first in row 3"):
+        check_weights(model)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from contract import manifest as names
+from service.bundle_arrays import MAX_GOLDEN_BYTES
 from service.bundles import Bundle, BundleError, load_bundle
 from service.graphs import UnsafeGraph, refuse_unsafe
 from tests.builders import TinyModel
@@ -214,6 +215,11 @@ def test_a_signature_that_does_not_fit_is_refused(directory: Path, change: Calla
 
 def test_counts_that_differ_from_the_vocabularies_are_refused(directory: Path, tmp_path: Path) -> None:
     edit_manifest(directory, lambda document: document.update(item_count=21))
+    with pytest.raises(BundleError, match=r"popularity.npy is not float32 \(22,\)"):
+        load(directory)
+    np.save(directory / names.POPULARITY, np.zeros(22, np.float32))
+    TINY.seal(directory)
+    edit_manifest(directory, lambda document: document.update(item_count=21))
     with pytest.raises(BundleError, match=r"items.json holds 20 ids"):
         load(directory)
     with_users = TinyModel(model="readers", users=3).write(tmp_path)
@@ -264,7 +270,7 @@ def test_an_array_that_claims_to_be_huge_costs_nothing(directory: Path) -> None:
 
 def test_golden_rows_that_unpack_to_more_than_the_limit_are_refused(directory: Path) -> None:
     with zipfile.ZipFile(directory / names.GOLDEN, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("scores.npy", bytes(MAX_BYTES + 1))
+        archive.writestr("scores.npy", bytes(MAX_GOLDEN_BYTES + 1))
     TINY.seal(directory)
     with pytest.raises(BundleError, match="unpacks to more"):
         load(directory)

@@ -1,0 +1,130 @@
+"""A bundle's files: checked by size and digest while they stream past, and only then held in memory.
+
+Each file is opened once. The first pass over all of them holds one chunk at a time, so a bundle that is too large or
+altered costs time and no memory. The second pass reads the same open files and hashes what it keeps: the bytes that
+are parsed and run are the bytes that were checked, whatever happens to the files meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+CHUNK_BYTES: Final = 1_048_576
+
+Identity = tuple[tuple[str, int, int, int, int], ...]  # of each file: name, size, times of last change, inode
+
+
+class BundleError(ValueError):
+    """The bundle cannot be served; the message says which file and why."""
+
+
+@contextmanager
+def open_directory(directory: Path) -> Iterator[int]:
+    """Open a directory; all files are then opened relative to it."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def read_small(listing: int, name: str, limit: int) -> bytes:
+    """Return a file of the open directory that has no promised digest.
+
+    Raises:
+        BundleError: missing, not a regular file, or larger than the limit.
+    """
+    with _open(listing, name) as file:
+        if _size(file) > limit:
+            raise BundleError(f"{name} takes the bundle over its size limit")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise BundleError(f"{name} takes the bundle over its size limit")
+    return content
+
+
+def read_files(listing: int, digests: Mapping[str, str], room: int, not_held: frozenset[str]) -> dict[str, bytes]:
+    """Check all files, then return the content of each that is held.
+
+    Args:
+        listing: the open directory.
+        digests: SHA-256 in hexadecimal by file name.
+        room: bytes that all files together may have.
+        not_held: files that are only checked.
+
+    Raises:
+        BundleError: one is missing, not a regular file, altered, or all together are too large.
+    """
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(_open(listing, name)) for name in sorted(digests)}
+        sizes: dict[str, int] = {}
+        for name, file in files.items():
+            sizes[name] = _size(file)
+            room -= sizes[name]
+            if room < 0:
+                raise BundleError(f"{name} takes the bundle over its size limit")
+        for name, file in files.items():
+            if _streamed_digest(file, sizes[name]) != digests[name]:
+                raise BundleError(f"{name} is not the file that the manifest describes (digest differs)")
+        return {
+            name: _held(name, file, sizes[name], digests[name]) for name, file in files.items() if name not in not_held
+        }
+
+
+def identity_of(directory: Path) -> Identity:
+    """Return what changes when a file of a directory changes, without reading any; empty where there is none."""
+    try:
+        with os.scandir(directory) as entries:
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return ()
+    return tuple(sorted((name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for name, one in found))
+
+
+def _open(listing: int, name: str) -> BinaryIO:
+    """Open a regular file of the directory for reading; a link, a pipe or a device is refused, and never waited for."""
+    try:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=listing)
+    except FileNotFoundError as error:
+        raise BundleError(f"{name} is missing") from error
+    except OSError as error:
+        raise BundleError(f"{name} is a link or cannot be opened ({error.strerror})") from error
+    file = os.fdopen(handle, "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise BundleError(f"{name} is not a regular file")
+    return file
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _streamed_digest(file: BinaryIO, size: int) -> str:
+    """Return the digest of a file's first `size` bytes, and of one more if it has grown."""
+    found, chunk = hashlib.sha256(), memoryview(bytearray(CHUNK_BYTES))
+    left = size + 1
+    while left > 0 and (count := file.readinto(chunk[: min(left, CHUNK_BYTES)])):  # type: ignore[attr-defined]
+        found.update(chunk[:count])
+        left -= count
+    return found.hexdigest()
+
+
+def _held(name: str, file: BinaryIO, size: int, digest: str) -> bytes:
+    """Return a checked file's content: the same bytes, read again from the same open file."""
+    file.seek(0)
+    parts: list[bytes] = []
+    left = size
+    while left > 0 and (part := file.read(left)):
+        parts.append(part)
+        left -= len(part)
+    content = parts[0] if len(parts) == 1 else b"".join(parts)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise BundleError(f"{name} changed while it was read")
+    return content
