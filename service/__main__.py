@@ -10,7 +10,7 @@ from service.api import openapi_json
 from service.app import StartError, create_app
 from service.log import configure_logging
 from service.server import serve
-from service.settings import SettingsError, effective, env_example, load_settings
+from service.settings import Settings, SettingsError, effective, env_example, load_settings, warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"service: {problem}", file=sys.stderr)
         return 2
     if options.check_settings:
-        for name, value in effective(settings).items():
-            print(f"{name}={value}")
+        _show(settings)
         return 0
     configure_logging(settings.logging)
     try:
@@ -48,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"service: cannot listen on {address} ({error.strerror})", file=sys.stderr)
         return 1
     return 0
+
+
+def _show(settings: Settings) -> None:
+    for name, value in effective(settings).items():
+        print(f"{name}={value}")
+    for warning in warnings(settings):
+        print(f"service: warning: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ from service.metrics import Metrics
 from service.overrides import Overrides
 from service.page import page_router
 from service.ranker import Ranker, RankLimits
-from service.redis_client import Client, RedisUrlError, make_client
+from service.redis_client import Client, make_client
+from service.redis_url import RedisUrlError
 from service.registry import BundleRegistry
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
+from service.settings import warnings as settings_warnings
 from service.states import StateCache
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
 from service.supervision import supervise
@@ -69,6 +71,8 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         StartError: there is nothing to serve.
     """
     settings, metrics = runtime.settings, runtime.metrics
+    for warning in settings_warnings(settings):
+        _log.warning("unsafe_setting", warning=warning)
     async with AsyncExitStack() as stack:
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
@@ -155,7 +159,7 @@ class _Nowhere:
 def _client(settings: RedisSettings, timeout_ms: int, max_connections: int, metrics: Metrics) -> Client:
     try:
         return make_client(
-            settings.url.get_secret_value(),
+            settings.address,
             timeout_seconds=timeout_ms / 1000,
             max_connections=max_connections,
             observer=metrics,
@@ -175,6 +179,7 @@ def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[
         write_timeout_seconds=settings.write_timeout_ms / 1000,
         observer=metrics,
         served=served,
+        prefix=settings.prefix,
     )
 
 
@@ -187,7 +192,7 @@ async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
         made = EventStream(
             client,
-            name,
+            settings.redis.prefix + name,
             on_drop=on_drop,
             max_queue=settings.streams.max_queue,
             max_length=settings.streams.max_length,

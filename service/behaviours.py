@@ -1,7 +1,7 @@
 """Stored behaviours: read for a batch of users in one round trip, appended atomically per user.
 
-The format is contract.behaviours: one string per user under `bhv:{<user>}`. The braces are a Cluster hash tag: whatever
-else is ever kept for a user can live in the same slot.
+The format is contract.behaviours: one string per user under `<prefix>bhv:{<user>}`. The braces are a Cluster hash tag:
+whatever else is ever kept for a user can live in the same slot.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class RedisBehaviourStore:
         observer: counts errors.
         served: the bundles being served, which say what a history is trimmed to.
         breaker: decides when Redis is left alone.
+        prefix: what every key begins with (RANKER_REDIS__PREFIX).
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class RedisBehaviourStore:
         observer: StoreObserver,
         served: Callable[[], Sequence[Bundle]] = tuple,
         breaker: Breaker | None = None,
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix.encode() + b"bhv:{"
         self._reads, self._writes = reads, writes
         self._length = read_length
         self._whole = longest(max_length)
@@ -174,7 +177,7 @@ class RedisBehaviourStore:
             raise StoreUnavailable
         wants_order = [user_id for user_id, reply in zip(behaviours, replies, strict=True) if _wants_order(reply)]
         if wants_order:
-            await self._trimmer.trim([_key(user_id) for user_id in wants_order])
+            await self._trimmer.trim([self._key(user_id) for user_id in wants_order])
         return dict(zip(behaviours, results, strict=True))
 
     async def ping(self) -> bool:
@@ -204,11 +207,11 @@ class RedisBehaviourStore:
 
     async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
         first = -RECORD_BYTES * (length + 1)  # one record more than asked tells whether there are older ones
-        keys = [_key(user_id) for user_id in user_ids]
+        keys = [self._key(user_id) for user_id in user_ids]
         return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
-        calls = [(_key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
+        calls = [(self._key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
         replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
         missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
         if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL both runs it and keeps it
@@ -216,6 +219,10 @@ class RedisBehaviourStore:
             for place, reply in zip(missing, again, strict=True):
                 replies[place] = reply
         return replies
+
+    def _key(self, user_id: str) -> bytes:
+        # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
+        return self._prefix + user_id.encode("utf-8", "surrogatepass") + b"}"
 
     async def _run_script(self, command: str, script: str, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
         commands = [Command(key, (command, script, 1, key, records, *self._append_arguments)) for key, records in calls]
@@ -293,11 +300,6 @@ class RedisBehaviourStore:
         if await self.ping():
             self._note_replies(True)
             _log.info("store_breaker_closed")
-
-
-def _key(user_id: str) -> bytes:
-    # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
-    return b"bhv:{" + user_id.encode("utf-8", "surrogatepass") + b"}"
 
 
 def _wants_order(reply: object) -> bool:

@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, RedisCluster, SSLConnection
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 from service.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
 
 Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
 
 CLIENT_NAME: Final = "ranker"
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-_SENTINEL_PORT: Final = 26379
-_REDIS_PORT: Final = 6379
 _REPLY_SHARE: Final = 0.8  # of a budget, for one reply: a node that is silent leaves time to use what others answered
 _SILENCE_SECONDS: Final = 0.25  # after which a connection to a single server is given up
 _REFRESH_SECONDS: Final = 1.0  # between two looks at the map of a cluster with a node that does not answer
-
-
-class RedisUrlError(ValueError):
-    """The Redis URL cannot be used; the message names what is wrong and never the URL, which may hold a password."""
 
 
 class Command(NamedTuple):
@@ -56,7 +50,7 @@ class Client(Protocol):
 
 
 def make_client(
-    url: str,
+    address: RedisAddress | str,
     *,
     timeout_seconds: float,
     max_connections: int = 16,
@@ -66,32 +60,32 @@ def make_client(
     """Make a client; nothing connects before its first command.
 
     Args:
-        url: `redis://`, `rediss://` (TLS) and `unix://` as redis-py has them;
-            `redis+sentinel://[user:password@]host:port,host:port/service[/database]`;
-            `redis+cluster://[user:password@]host:port,host:port`. The last two also as `rediss+...`.
+        address: a parsed URL, or one for `parse_redis_url`.
         timeout_seconds: the caller's budget for a call; connecting, and each reply of a cluster's node or a Sentinel's
             primary, get four fifths of it.
         max_connections: of the pool; the next caller waits for half the budget.
-        client_name: shown by CLIENT LIST.
+        client_name: shown by CLIENT LIST, where the user's ACL allows CLIENT SETNAME.
         observer: counts restarts of a cluster's background task.
 
     Raises:
-        RedisUrlError: malformed, or of an unknown scheme.
+        RedisUrlError: the URL is malformed, or its TLS files cannot be used.
     """
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise RedisUrlError(f"the scheme must be one of {', '.join(SCHEMES)}")
-    options = _options(timeout_seconds, client_name)
-    make = _MAKERS[scheme.rpartition("+")[2]]
-    try:
-        client = make(url, options, max_connections)
-    except RedisUrlError:
-        raise
-    except ValueError as error:
-        raise RedisUrlError("the URL has a malformed part (host, port, database or option)") from error
+    if isinstance(address, str):
+        address = parse_redis_url(address)
+    if address.tls_options:
+        _check_tls(address.tls_options)
+    client = _MAKERS[address.kind](address, _options(timeout_seconds, client_name), max_connections)
     if isinstance(client, _Cluster):
         client.observer = observer
     return client
+
+
+def _check_tls(options: Options) -> None:
+    """Load the certificates now, so that a wrong path is told at start and not at each connection."""
+    try:
+        SSLConnection(**options).ssl_context.get()
+    except (OSError, ValueError) as error:
+        raise RedisUrlError(f"the TLS files or ciphers cannot be used ({type(error).__name__})") from error
 
 
 def _options(timeout_seconds: float, client_name: str) -> Options:
@@ -108,13 +102,32 @@ def _options(timeout_seconds: float, client_name: str) -> Options:
         # RESP 2 has all that we ask for and connects without a HELLO; no CLIENT SETINFO either.
         "protocol": 2,
         "driver_info": None,
-        "client_name": client_name,
+        "redis_connect_func": _naming(client_name),
     }
 
 
-def _plain(url: str, options: Options, max_connections: int) -> Client:
-    # Ours last: an option in the URL may add (a CA file, a database) but not take the budget away.
-    return _blocking({**parse_url(url), **options}, max_connections)
+def _naming(name: str) -> Callable[[AbstractConnection], Awaitable[None]]:
+    """Return what logs in and then names the connection; redis-py's own `client_name` fails without the right to."""
+
+    async def connect(connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+        with suppress(ResponseError):  # NOPERM: the name only helps people
+            await connection.read_response()
+
+    return connect
+
+
+def _plain(address: RedisAddress, options: Options, max_connections: int) -> Client:
+    [(host, port)] = address.hosts
+    kind = SSLConnection if address.is_encrypted else Connection
+    where = {"connection_class": kind, "host": host, "port": port, "db": address.database}
+    return _blocking({**where, **address.options, **options}, max_connections)
+
+
+def _socket(address: RedisAddress, options: Options, max_connections: int) -> Client:
+    where = {"connection_class": UnixDomainSocketConnection, "path": address.path, "db": address.database}
+    return _blocking({**where, **address.options, **options}, max_connections)
 
 
 def _blocking(options: Options, max_connections: int) -> Client:
@@ -125,24 +138,23 @@ def _blocking(options: Options, max_connections: int) -> Client:
     return _Single(Redis.from_pool(BlockingConnectionPool(max_connections=max_connections, timeout=wait, **options)))
 
 
-def _sentinel(url: str, options: Options, max_connections: int) -> Client:
-    parts = urlsplit(url)
-    service, _, database = parts.path.strip("/").partition("/")
-    if not service:
-        raise RedisUrlError("a Sentinel URL ends in the name of the service: redis+sentinel://host:port/service")
-    credentials, hosts = _authority(parts.netloc, _SENTINEL_PORT)
-    timeouts = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry", "protocol")}
-    manager = Sentinel(  # type: ignore[no-untyped-call]
-        hosts, sentinel_kwargs={**timeouts, "driver_info": None}, **options
-    )
+def _sentinel(address: RedisAddress, options: Options, max_connections: int) -> Client:
+    asked = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "retry", "protocol")}
+    asked |= {"driver_info": None, **address.sentinel_options}
+    if asked.get("ssl"):
+        asked |= address.tls_options
+    manager = Sentinel(address.hosts, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
+    of_servers = {
+        name: value for name, value in address.options.items() if address.is_encrypted or not name.startswith("ssl_")
+    }
     # The pool itself and not `master_for`, which makes a new pool at each call. Sentinel's pool cannot wait for
     # a free connection: give it room for every caller that the read batcher lets through.
     pool = _SentinelPool(  # type: ignore[no-untyped-call]
-        unquote(service),
+        address.service,
         manager,
-        ssl=parts.scheme.startswith("rediss"),
+        ssl=address.is_encrypted,
         max_connections=max_connections,
-        **{**credentials, **dict(parse_qsl(parts.query)), "db": int(database or 0), **options},
+        **{**of_servers, "db": address.database, **options},
     )
     return _Single(Redis.from_pool(pool))
 
@@ -225,44 +237,27 @@ class _SentinelPool(SentinelConnectionPool):
             await sentinel.aclose()
 
 
-def _cluster(url: str, options: Options, max_connections: int) -> Client:
-    parts = urlsplit(url)
-    credentials, hosts = _authority(parts.netloc, _REDIS_PORT)
+def _cluster(address: RedisAddress, options: Options, max_connections: int) -> Client:
+    given = {name: value for name, value in options.items() if name != "redis_connect_func"}
     cluster = RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in hosts],
-        ssl=parts.scheme.startswith("rediss"),
+        startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+        ssl=address.is_encrypted,
         max_connections=max_connections,
         # One shard down must not take the others' users with it.
         require_full_coverage=False,
-        **{**credentials, **dict(parse_qsl(parts.query)), **options},
+        **given,
     )
+    # Straight to the connections: redis-py's cluster has no parameter for some of these.
+    more = {**address.options, "redis_connect_func": options["redis_connect_func"]}
+    cluster.connection_kwargs.update(more)
+    for node in cluster.startup_nodes:
+        node.connection_kwargs.update(more)
     return _Cluster(cluster)
 
 
-def _authority(netloc: str, default_port: int) -> tuple[Options, list[tuple[str, int]]]:
-    """Split `user:password@host:port,host:port` into credentials and hosts."""
-    login, _, addresses = netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    credentials: Options = {"username": unquote(user)} if user else {}
-    if password:
-        credentials["password"] = unquote(password)
-    hosts = [_address(address, default_port) for address in addresses.split(",") if address]
-    if not hosts:
-        raise RedisUrlError("the URL names no host")
-    return credentials, hosts
-
-
-def _address(address: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{address}")
-    if not parts.hostname:
-        raise ValueError(address)
-    return parts.hostname, parts.port or default_port
-
-
-_MAKERS: Final[dict[str, Callable[[str, Options, int], Client]]] = {
+_MAKERS: Final[dict[str, Callable[[RedisAddress, Options, int], Client]]] = {
     "redis": _plain,
-    "rediss": _plain,
-    "unix": _plain,
+    "unix": _socket,
     "sentinel": _sentinel,
     "cluster": _cluster,
 }

@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.grammar import MAX_FUTURE_MS
+from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 
 PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"
@@ -34,6 +34,16 @@ _DISCOVERED: Final = ("tcp://", "udp://", "sctp://")
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 Pause = Annotated[int, Field(ge=0, le=600_000)]  # milliseconds; 0 = none
+# No braces, which would move a key to another slot of a Cluster, and nothing that a pattern of an ACL reads.
+KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")]
+
+
+def _parsed(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_parsed)]
 
 
 class SettingsError(ValueError):
@@ -109,8 +119,10 @@ class LimitsSettings(Group):
 class RedisSettings(Group):
     """Where behaviours are kept."""
 
-    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; while it is away, answers are degraded."""
+    prefix: KeyPrefix = ""
+    """What every key begins with, say `staging:`, so that two environments can share one Redis or Cluster."""
     read_timeout_ms: Milliseconds = 20
     """How long (ms) a read may take before the ranking goes on without it."""
     write_timeout_ms: Milliseconds = 250
@@ -123,6 +135,11 @@ class RedisSettings(Group):
     """Behaviours that a user keeps; when a quarter over, those that no served model can use are dropped first."""
     ttl_s: Annotated[int, Field(ge=0, le=3_153_600_000)] = 15_552_000
     """How long (s) a user who does nothing is kept; 0 keeps for ever."""
+
+    @property
+    def address(self) -> RedisAddress:
+        """Return where behaviours are kept."""
+        return parse_redis_url(self.url.get_secret_value())
 
 
 class BatchingSettings(Group):
@@ -266,7 +283,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise SettingsError([f"{_variable(detail['loc'])}: {detail['msg']}" for detail in details]) from error
+        problems = [f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}" for detail in details]
+        raise SettingsError(problems) from error
     except ValueError as error:  # pydantic-settings' own, which does not say which variable of the group it was
         raise SettingsError([f"{str(error).splitlines()[0][:200]}: a list is written as JSON, say [1,8]"]) from error
 
@@ -308,8 +326,13 @@ def effective(settings: Settings) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, _ in variables():
         group, _, field = name.removeprefix(PREFIX).lower().partition(DELIMITER)
-        values[name] = _shown(getattr(getattr(settings, group), field))
+        values[name] = _shown(field, getattr(getattr(settings, group), field))
     return values
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return what is allowed but unsafe, each with its variable."""
+    return [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
 
 
 def _is_foreign(name: str, value: str) -> bool:
@@ -318,9 +341,9 @@ def _is_foreign(name: str, value: str) -> bool:
     return name in FOREIGN or bool(_DISCOVERY.fullmatch(name)) or value.startswith(_DISCOVERED)
 
 
-def _shown(value: object) -> str:
+def _shown(field: str, value: object) -> str:
     if isinstance(value, SecretStr):
-        return _redacted(value.get_secret_value())
+        return _redacted(value.get_secret_value()) if field == "url" else "***"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -328,13 +351,12 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _redacted(secret: str) -> str:
-    """Return a URL without its credentials and options, and of any other secret nothing."""
-    if "://" not in secret:
+def _redacted(url: str) -> str:
+    """Return a Redis URL without its credentials and options, and nothing of one that does not parse."""
+    try:
+        return str(parse_redis_url(url))
+    except RedisUrlError:
         return "***"
-    parts = urlsplit(secret)
-    login, at, address = parts.netloc.rpartition("@")
-    return f"{parts.scheme}://{'***' if login else ''}{at}{address}{parts.path}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

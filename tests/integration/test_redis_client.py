@@ -13,7 +13,8 @@ import pytest
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
 from service.behaviours import AppendResult, RedisBehaviourStore
-from service.redis_client import Command, RedisUrlError, make_client
+from service.redis_client import Command, make_client
+from service.redis_url import RedisUrlError
 from tests.redis_server import RedisServer, executable, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
@@ -98,12 +99,13 @@ async def test_password_in_the_url_is_used_and_a_wrong_one_degrades(port_redis: 
         await store.close()
 
 
-async def test_options_in_the_url_cannot_take_the_budget_away() -> None:
-    client = make_client("redis://127.0.0.1:1?socket_timeout=60&decode_responses=true", timeout_seconds=0.02)
+async def test_options_of_the_connections_are_ours() -> None:
+    client = make_client("redis://127.0.0.1:1?socket_keepalive=no", timeout_seconds=0.02)
     options = client.redis.connection_pool.connection_kwargs
     assert options["socket_timeout"] == pytest.approx(0.25)
     assert options["socket_connect_timeout"] == pytest.approx(0.016)
     assert options["decode_responses"] is False
+    assert options["socket_keepalive"] is False
     assert options["retry"].get_retries() == 0
     await client.aclose()
 

@@ -15,6 +15,7 @@ from service.settings import (
     effective,
     load_settings,
     variables,
+    warnings,
 )
 
 
@@ -134,6 +135,40 @@ def test_secrets_are_shown_nowhere() -> None:
     assert "hunter2" not in repr(settings) + str(settings) + str(shown) + settings.model_dump_json()
     assert shown["RANKER_REDIS__URL"] == "rediss://***@cache.example:6380/1"
     assert shown["RANKER_EXPERIMENTS__OVERRIDE_SECRET"] == "***"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hunter2@host", "redis+sentinel://hunter2", "hunter2", "redis://:hunter2/"]
+)
+def test_a_redis_url_that_does_not_parse_is_refused_and_never_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("RANKER_REDIS__URL", url)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    [problem] = caught.value.problems
+    assert problem.startswith("RANKER_REDIS__URL: ")
+    assert "hunter2" not in problem
+    monkeypatch.delenv("RANKER_REDIS__URL")
+    unchecked = Settings().model_copy(update={"redis": RedisSettings.model_construct(url=SecretStr(url))})
+    assert effective(unchecked)["RANKER_REDIS__URL"] == "***"
+
+
+def test_a_secret_that_looks_like_a_url_is_not_shown_as_one() -> None:
+    settings = Settings(experiments=ExperimentsSettings(override_secret=SecretStr("redis://hunter2/0")))
+    assert effective(settings)["RANKER_EXPERIMENTS__OVERRIDE_SECRET"] == "***"
+
+
+def test_tls_without_verification_is_a_warning() -> None:
+    url = SecretStr("rediss://:hunter2@h/0?ssl_cert_reqs=none")
+    [warning] = warnings(Settings(redis=RedisSettings(url=url)))
+    assert warning.startswith("RANKER_REDIS__URL: ssl_cert_reqs=none")
+    assert warnings(Settings()) == []
+
+
+@pytest.mark.parametrize("prefix", ["a{b}", "blank here", "star*", "[x]", "a" * 65, "new\nline", "ü:"])
+def test_a_prefix_that_could_move_keys_or_match_others_is_refused(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    monkeypatch.setenv("RANKER_REDIS__PREFIX", prefix)
+    with pytest.raises(SettingsError, match="RANKER_REDIS__PREFIX"):
+        load_settings()
 
 
 def test_every_setting_is_described() -> None:
