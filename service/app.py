@@ -21,11 +21,11 @@ from service.deployments import DeploymentLimits, Deployments
 from service.experiments import Experiments
 from service.exposures import Exposures
 from service.feedback import FeedbackLog
-from service.metrics import Metrics
+from service.metrics import Metrics, StoreKind
 from service.overrides import Overrides
 from service.page import page_router
 from service.ranker import Ranker, RankLimits
-from service.redis_client import Client, make_client
+from service.redis_client import Client, Confirmation, make_client
 from service.redis_url import RedisUrlError
 from service.registry import BundleRegistry
 from service.runtime import Backend, Runtime
@@ -156,27 +156,30 @@ class _Nowhere:
         return False
 
 
-def _client(settings: RedisSettings, timeout_ms: int, max_connections: int, metrics: Metrics) -> Client:
+def _client(
+    kind: StoreKind, settings: RedisSettings, timeout_ms: int, max_connections: int, metrics: Metrics
+) -> Client:
     try:
-        return make_client(
+        client = make_client(
             settings.address,
             timeout_seconds=timeout_ms / 1000,
             max_connections=max_connections,
+            confirmation=None if kind == "reads" else Confirmation(metrics.store_unconfirmed),
             observer=metrics,
         )
     except RedisUrlError as error:
         raise StartError(f"RANKER_REDIS__URL: {error}") from error
+    metrics.watch_store(kind, client.state)
+    return client
 
 
 def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[Bundle]]) -> RedisBehaviourStore:
     return RedisBehaviourStore(
-        _client(settings, settings.read_timeout_ms, settings.max_connections, metrics),
-        _client(settings, settings.write_timeout_ms, settings.max_connections, metrics),
+        _client("reads", settings, settings.read_timeout_ms, settings.max_connections, metrics),
+        _client("writes", settings, settings.write_timeout_ms, settings.max_connections, metrics),
         read_length=settings.read_length,
         max_length=settings.max_length,
         ttl_seconds=settings.ttl_s,
-        read_timeout_seconds=settings.read_timeout_ms / 1000,
-        write_timeout_seconds=settings.write_timeout_ms / 1000,
         observer=metrics,
         served=served,
         prefix=settings.prefix,
@@ -186,7 +189,7 @@ def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[
 async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Sinks:
     if not settings.streams.enabled:
         return _Sinks(_Nowhere(metrics.exposure_dropped), _Nowhere(metrics.feedback_dropped))
-    client = _client(settings.redis, settings.streams.write_timeout_ms, 2, metrics)
+    client = _client("events", settings.redis, settings.streams.write_timeout_ms, 2, metrics)
     stack.push_async_callback(client.aclose)
 
     def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:

@@ -7,10 +7,10 @@ whatever else is ever kept for a user can live in the same slot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import structlog
@@ -18,23 +18,17 @@ from redis import exceptions as redis_errors
 
 from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.append_script import APPEND_SCRIPT
-from service.breaker import Breaker
 from service.bundles import Bundle
 from service.redis_client import Client, Command
-from service.supervision import Supervised, TaskObserver, supervise_job
+from service.redis_errors import LeftAlone, kind_of
+from service.supervision import TaskObserver
 from service.trimming import Trimmer, TrimObserver, longest
 
 Status = Literal["ok", "unavailable", "wrong_type"]
-ErrorKind = Literal["timeout", "auth", "loading", "connection", "wrong_type", "response", "other"]
-T = TypeVar("T")
 
 _EMPTY: Final[Records] = np.zeros(0, dtype=RECORD)
 _SCRIPT_SHA: Final = sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _INLINE_BYTES: Final = 65_536  # decoding less than this costs the event loop less than a hop to a thread would
-_CLOSE_SECONDS: Final = 1.0
-# A busy event loop sees that a timer has run out before it sees the reply that came long ago. As many looks at the
-# sockets find it; else a rush of requests would be taken for a dead Redis, and the breaker make all answers degraded.
-_PASSES: Final = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -91,22 +85,19 @@ class StoreObserver(TaskObserver, TrimObserver, Protocol):
     def store_error(self, kind: str) -> None:
         """Count an error of a closed list of kinds."""
 
-    def store_state(self, *, up: bool, breaker_open: bool) -> None:
-        """Note whether the store answers, and whether it is asked."""
-
 
 class RedisBehaviourStore:
-    """Behaviours in Redis; one that is gone costs a request at most one timeout, and soon nothing.
+    """Behaviours in Redis; a server that is gone costs a request at most its client's timeout, and soon nothing.
 
     Args:
-        reads: client for the ranking path, its timeout equal to `read_timeout_seconds`.
-        writes: client for appends and probes, its timeout equal to `write_timeout_seconds`.
+        reads: client for the ranking path. It has its own connections and breakers, so that no flood of appends
+            takes a ranking's.
+        writes: client for appends.
         read_length: how many of the newest behaviours a read returns.
         max_length: how many a user keeps; trimmed when 25% over.
         ttl_seconds: how long a user who does nothing is kept; 0 keeps for ever.
         observer: counts errors.
         served: the bundles being served, which say what a history is trimmed to.
-        breaker: decides when Redis is left alone.
         prefix: what every key begins with (RANKER_REDIS__PREFIX).
     """
 
@@ -118,11 +109,8 @@ class RedisBehaviourStore:
         read_length: int,
         max_length: int,
         ttl_seconds: int,
-        read_timeout_seconds: float,
-        write_timeout_seconds: float,
         observer: StoreObserver,
         served: Callable[[], Sequence[Bundle]] = tuple,
-        breaker: Breaker | None = None,
         prefix: str = "",
     ) -> None:
         self._prefix = prefix.encode() + b"bhv:{"
@@ -130,12 +118,8 @@ class RedisBehaviourStore:
         self._length = read_length
         self._whole = longest(max_length)
         self._append_arguments = (max_length * RECORD_BYTES, ttl_seconds)
-        self._read_timeout, self._write_timeout = read_timeout_seconds, write_timeout_seconds
         self._observer = observer
-        self._breaker = breaker or Breaker()
         self._trimmer = Trimmer(writes, served, max_length, observer)
-        self._in_flight: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
-        self._probing: Supervised | None = None
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return each user's newest behaviours, in the order asked; never raises."""
@@ -146,15 +130,14 @@ class RedisBehaviourStore:
         return await self._read(user_ids, self._whole)
 
     async def _read(self, user_ids: Sequence[str], length: int) -> list[StoredBehaviours]:
-        if self._is_left_alone():
-            return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
         try:
-            replies = await self._bounded(self._fetch(user_ids, length), self._read_timeout)
+            replies = await self._fetch(user_ids, length)
+            self._count_errors(replies)
             if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
                 return await asyncio.to_thread(self._decode, replies, length)
             return self._decode(replies, length)
         except Exception as error:  # the edge of the store: whatever it is, the ranking goes on without
-            self._note_failure(error)
+            self._observer.store_error(kind_of(error))
             return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
 
     async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
@@ -165,13 +148,8 @@ class RedisBehaviourStore:
         """
         if not behaviours:
             return {}
-        if self._is_left_alone():
-            raise StoreUnavailable
-        try:
-            replies = await self._bounded(self._store(behaviours), self._write_timeout)
-        except Exception as error:
-            self._note_failure(error)
-            raise StoreUnavailable from error
+        replies = await self._store(behaviours)
+        self._count_errors(replies)
         results = [self._append_result(reply) for reply in replies]
         if all(result.error == "unavailable" for result in results):
             raise StoreUnavailable
@@ -182,27 +160,16 @@ class RedisBehaviourStore:
 
     async def ping(self) -> bool:
         """Say whether Redis answers a read of ours."""
-        try:
-            [reply] = await self._bounded(self._fetch([""], 1, self._writes), self._write_timeout)
-            if isinstance(reply, Exception):
-                raise reply
-        except Exception as error:
-            self._note_failure(error)
-            return False
-        return True
+        [reply] = await self._fetch([""], 1, self._writes)
+        self._count_errors([reply])
+        return not isinstance(reply, Exception)
 
     async def close(self) -> None:
         """Give what is in flight a moment to finish, then let go of all connections."""
-        if self._probing is not None:
-            await self._probing.finish(_CLOSE_SECONDS)
-        if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight, timeout=_CLOSE_SECONDS)
-            for task in late:
-                task.cancel()
         for client in (self._reads, self._writes):
             try:
                 await client.aclose()
-            except (redis_errors.RedisError, redis_errors.RedisClusterException, OSError) as error:
+            except (redis_errors.RedisError, OSError) as error:
                 _log.warning("store_close_failed", error=type(error).__name__)
 
     async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
@@ -228,27 +195,6 @@ class RedisBehaviourStore:
         commands = [Command(key, (command, script, 1, key, records, *self._append_arguments)) for key, records in calls]
         return await self._writes.run(commands)
 
-    async def _bounded(self, command: Coroutine[Any, Any, list[T]], timeout_seconds: float) -> list[T]:
-        """Await replies for at most the timeout, but never cancel the command.
-
-        A cancelled command drops its connection, so that cancelling by deadline would turn a slow Redis into a
-        storm of reconnects. The client's own timeouts end it; this one bounds connecting and replying together.
-        """
-        task = asyncio.ensure_future(command)
-        self._in_flight.add(task)
-        task.add_done_callback(self._forget)
-        await asyncio.wait({task}, timeout=timeout_seconds)
-        for _ in range(_PASSES):
-            if task.done():
-                return task.result()
-            await asyncio.sleep(0)
-        raise TimeoutError
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._in_flight.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, so that an error nobody waits for any more is not reported as lost
-
     def _decode(self, replies: Sequence[object], length: int) -> list[StoredBehaviours]:
         unpacked = unpack([reply if isinstance(reply, bytes) else None for reply in replies])
         stops = np.cumsum(unpacked.counts).tolist()
@@ -256,50 +202,26 @@ class RedisBehaviourStore:
         start = 0
         for reply, stop, corrupt in zip(replies, stops, unpacked.corrupt.tolist(), strict=True):
             records = unpacked.records[max(start, stop - length) : stop]
-            status = self._status(reply)
+            status: Status = _failed(reply) if isinstance(reply, Exception) else "ok"
             results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > length))
             start = stop
-        self._note_replies(any(result.status != "unavailable" for result in results) or not results)
         return results
-
-    def _status(self, reply: object) -> Status:
-        if not isinstance(reply, Exception):
-            return "ok"
-        kind = _kind(reply)
-        self._observer.store_error(kind)
-        return "wrong_type" if kind == "wrong_type" else "unavailable"
 
     def _append_result(self, reply: Any) -> AppendResult:
         if isinstance(reply, Exception):
-            kind = _kind(reply)
-            self._observer.store_error(kind)
-            return AppendResult(error="wrong_type" if kind == "wrong_type" else "unavailable")
-        self._note_replies(True)
+            return AppendResult(error=_failed(reply))
         return AppendResult(stored=int(reply[0]), repeated=int(reply[1]))
 
-    def _note_replies(self, well: bool) -> None:
-        if well:
-            self._breaker.success()
-        else:
-            self._breaker.failure()
-        self._observer.store_state(up=well, breaker_open=self._breaker.is_open)
+    def _count_errors(self, replies: Sequence[object]) -> None:
+        """Count each error once, however many commands it stands for; a server that is left alone met none."""
+        errors = {id(reply): reply for reply in replies if isinstance(reply, Exception)}
+        for error in errors.values():
+            if not isinstance(error, LeftAlone):
+                self._observer.store_error(kind_of(error))
 
-    def _note_failure(self, error: Exception) -> None:
-        self._observer.store_error(_kind(error))
-        opened = not self._breaker.is_open
-        self._note_replies(False)
-        if opened and self._breaker.is_open:
-            _log.warning("store_breaker_opened", kind=_kind(error), error=type(error).__name__)
 
-    def _is_left_alone(self) -> bool:
-        if self._breaker.takes_probe():
-            self._probing = supervise_job("store_probe", self._probe, self._observer)
-        return self._breaker.is_open
-
-    async def _probe(self) -> None:
-        if await self.ping():
-            self._note_replies(True)
-            _log.info("store_breaker_closed")
+def _failed(error: Exception) -> Literal["unavailable", "wrong_type"]:
+    return "wrong_type" if kind_of(error) == "wrong_type" else "unavailable"
 
 
 def _wants_order(reply: object) -> bool:
@@ -309,20 +231,3 @@ def _wants_order(reply: object) -> bool:
 def _ordered(records: Records) -> bytes:
     """Return the bytes of one request's behaviours, oldest first: what is trimmed goes by place."""
     return pack(records[np.argsort(records["time_ms"], kind="stable")])
-
-
-def _kind(error: Exception) -> ErrorKind:
-    for types, kind in _KINDS:
-        if isinstance(error, types):
-            return kind
-    if isinstance(error, redis_errors.ResponseError):
-        return "wrong_type" if str(error).startswith("WRONGTYPE") else "response"
-    return "other"
-
-
-_KINDS: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind], ...]] = (
-    ((TimeoutError, redis_errors.TimeoutError), "timeout"),
-    ((redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.NoPermissionError), "auth"),
-    ((redis_errors.BusyLoadingError,), "loading"),
-    ((redis_errors.ConnectionError, redis_errors.RedisClusterException, OSError), "connection"),
-)

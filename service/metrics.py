@@ -8,7 +8,7 @@ start, at 0: a rate over a series that begins with its first event does not see 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,9 +26,10 @@ from prometheus_client.registry import Collector
 from contract.assignment import Decision, ExperimentsSnapshot
 from contract.behaviours import ACTION_CODES
 from contract.experiments import BUCKETS
-from service.behaviours import ErrorKind
 from service.overrides import RejectReason
 from service.ranking import Reason as Degraded
+from service.redis_client import State
+from service.redis_errors import ErrorKind
 from service.supervision import TaskName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,6 +44,10 @@ _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _CANDIDATES: Final = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _BATCH_CANDIDATES: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 _LENGTHS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+# Which of the service's clients: of rankings, of appends, or of streams.
+StoreKind = Literal["reads", "writes", "events"]
 
 
 class Metrics:
@@ -118,13 +123,20 @@ class Metrics:
             self._degraded.labels(reason)
 
     def _declare_store(self, registry: CollectorRegistry) -> None:
-        self._store_up = Gauge("ranker_store_up", "1 while the store answers.", registry=registry)
+        self._store_up = Gauge(
+            "ranker_store_up", "1 while at least one server does what it is asked.", ("kind",), registry=registry
+        )
         self._store_errors = Counter("ranker_store_errors_total", "Errors of the store.", ("kind",), registry=registry)
         for kind in get_args(ErrorKind):
             self._store_errors.labels(kind)
         trimmed = Counter("ranker_behaviours_trimmed_total", "Behaviours dropped.", ("kind",), registry=registry)
         self._trimmed = {kind: trimmed.labels(kind) for kind in ("usable", "other")}
-        self._breaker = Gauge("ranker_store_breaker_open", "1 while the store is left alone.", registry=registry)
+        self._breakers = Gauge(
+            "ranker_store_breaker_open", "Servers of the store that are left alone.", ("kind",), registry=registry
+        )
+        self._unconfirmed = Counter(
+            "ranker_store_unconfirmed_total", "Round trips of writes that no replica confirmed.", registry=registry
+        )
         self._stream_depth = Gauge(
             "ranker_stream_queue_depth", "Events waiting to be written.", ("stream",), registry=registry
         )
@@ -268,10 +280,14 @@ class Metrics:
         """Count an error of a closed list of kinds."""
         self._store_errors.labels(kind).inc()
 
-    def store_state(self, *, up: bool, breaker_open: bool) -> None:
-        """Note whether the store answers, and whether it is asked."""
-        self._store_up.set(up)
-        self._breaker.set(breaker_open)
+    def store_unconfirmed(self) -> None:
+        """Count a round trip of writes that only a primary has confirmed."""
+        self._unconfirmed.inc()
+
+    def watch_store(self, kind: StoreKind, state: Callable[[], State]) -> None:
+        """Ask for a client's state at each scrape."""
+        self._store_up.labels(kind).set_function(lambda: state().is_up)
+        self._breakers.labels(kind).set_function(lambda: state().open_breakers)
 
     def behaviours_trimmed(self, *, usable: int, other: int) -> None:
         """Count behaviours dropped from histories that were too long, by whether a served model can use them."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from contract.behaviours import Records, item_keys, records_from_columns
 from service.behaviours import RedisBehaviourStore
 from service.breaker import Breaker
 from service.bundles import Bundle
-from service.redis_client import make_client
+from service.redis_client import Client, Confirmation, make_client
 from tests.fakes import TaskCounts
 from tests.redis_server import RedisServer
 
@@ -28,18 +29,70 @@ class Observer(TaskCounts):
     def __init__(self) -> None:
         super().__init__()
         self.errors: Counter[str] = Counter()
-        self.up: bool | None = None
-        self.breaker_open: bool | None = None
         self.trimmed: Counter[str] = Counter()
+        self.unconfirmed = 0
+        self.clients: tuple[Client, ...] = ()  # for reads and for writes
+
+    @property
+    def up(self) -> bool:
+        return self.clients[0].state().is_up
+
+    @property
+    def breaker_open(self) -> bool:
+        return any(client.state().open_breakers for client in self.clients)
 
     def store_error(self, kind: str) -> None:
         self.errors[kind] += 1
 
+    def store_unconfirmed(self) -> None:
+        self.unconfirmed += 1
+
     def behaviours_trimmed(self, *, usable: int, other: int) -> None:
         self.trimmed.update(usable=usable, other=other)
 
-    def store_state(self, *, up: bool, breaker_open: bool) -> None:
-        self.up, self.breaker_open = up, breaker_open
+
+def quick_breaker(cool_down_seconds: float = 0.01) -> Breaker:
+    """Make a breaker that opens at the second failure, however soon it comes."""
+    return Breaker(
+        failures=2, lasting_seconds=0, cool_down_seconds=cool_down_seconds, max_cool_down_seconds=cool_down_seconds
+    )
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """A store, and what to watch it by."""
+
+    store: RedisBehaviourStore
+    observer: Observer
+    reads: Client
+    writes: Client
+
+
+@asynccontextmanager
+async def open_rig(
+    url: str,
+    *,
+    read_seconds: float = READ_SECONDS,
+    write_seconds: float = WRITE_SECONDS,
+    breaker: Callable[[], Breaker] = Breaker,
+    read_length: int = 20,
+    ttl_seconds: int = 0,
+    served: Callable[[], Sequence[Bundle]] = tuple,
+) -> AsyncIterator[OpenStore]:
+    observer = Observer()
+    reads = make_client(url, timeout_seconds=read_seconds, breaker=breaker)
+    writes = make_client(
+        url, timeout_seconds=write_seconds, breaker=breaker, confirmation=Confirmation(observer.store_unconfirmed)
+    )
+    observer.clients = (reads, writes)
+    store = RedisBehaviourStore(
+        reads, writes, read_length=read_length, max_length=MAX_LENGTH, ttl_seconds=ttl_seconds, observer=observer,
+        served=served,
+    )  # fmt: skip
+    try:
+        yield OpenStore(store, observer, reads, writes)
+    finally:
+        await store.close()
 
 
 @asynccontextmanager
@@ -48,26 +101,12 @@ async def open_store(
     *,
     read_length: int = 20,
     ttl_seconds: int = 0,
-    cool_down_seconds: float = 0.01,
     served: Callable[[], Sequence[Bundle]] = tuple,
 ) -> AsyncIterator[tuple[RedisBehaviourStore, Observer]]:
-    observer = Observer()
-    store = RedisBehaviourStore(
-        make_client(server.url, timeout_seconds=READ_SECONDS),
-        make_client(server.url, timeout_seconds=WRITE_SECONDS),
-        read_length=read_length,
-        max_length=MAX_LENGTH,
-        ttl_seconds=ttl_seconds,
-        read_timeout_seconds=READ_SECONDS,
-        write_timeout_seconds=WRITE_SECONDS,
-        observer=observer,
-        served=served,
-        breaker=Breaker(failures=2, cool_down_seconds=cool_down_seconds, max_cool_down_seconds=0.05),
-    )
-    try:
-        yield store, observer
-    finally:
-        await store.close()
+    async with open_rig(
+        server.url, breaker=quick_breaker, read_length=read_length, ttl_seconds=ttl_seconds, served=served
+    ) as rig:
+        yield rig.store, rig.observer
 
 
 def records(count: int, *, first: int = 0) -> Records:

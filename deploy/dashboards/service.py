@@ -50,7 +50,7 @@ SERVICE = Board(
                     "percentunit",
                     "stat",
                 ),
-                Panel("Redis", "1 while every process reaches it.", one("min (ranker_store_up)", "up"), kind="stat"),
+                Panel("Redis", "1 while it serves every process.", one("min (ranker_store_up)", "up"), kind="stat"),
             ),
         ),
         Row(
@@ -106,12 +106,11 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Redis reached",
-                    "1 = reached; the breaker is open (1) while Redis is left in peace after failures.",
+                    "0 = every read, write or event fails; servers that are left alone after failures.",
                     (
-                        Query("min by (instance) (ranker_store_up)", "up {{instance}}"),
-                        Query("max by (instance) (ranker_store_breaker_open)", "breaker open {{instance}}"),
+                        Query("min by (kind) (ranker_store_up)", "{{kind}} up"),
+                        Query("max by (kind) (ranker_store_breaker_open)", "{{kind}}: servers left alone"),
                     ),
-                    top=1,
                 ),
                 Panel(
                     "Redis errors",

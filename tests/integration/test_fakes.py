@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 async def real(redis_server: RedisServer) -> AsyncIterator[RedisBehaviourStore]:
     clients = [make_client(redis_server.url, timeout_seconds=5) for _ in range(2)]
     store = RedisBehaviourStore(
-        clients[0], clients[1], read_length=100, max_length=1_000, ttl_seconds=0, read_timeout_seconds=5,
-        write_timeout_seconds=5, observer=Metrics(),
+        clients[0], clients[1], read_length=100, max_length=1_000, ttl_seconds=0,
+        observer=Metrics(),
     )  # fmt: skip
     yield store
     await store.close()

@@ -53,8 +53,6 @@ async def open_store(url: str, prefix: str = PREFIX) -> AsyncIterator[RedisBehav
         read_length=40,
         max_length=8,
         ttl_seconds=100,
-        read_timeout_seconds=SECONDS,
-        write_timeout_seconds=SECONDS,
         observer=Observer(),
         prefix=prefix,
     )

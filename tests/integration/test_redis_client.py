@@ -7,13 +7,15 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from redis.asyncio import Connection, SSLConnection
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
 from service.behaviours import AppendResult, RedisBehaviourStore
-from service.redis_client import Command, make_client
+from service.redis_client import Client, Command, make_client
 from service.redis_url import RedisUrlError
 from tests.redis_server import RedisServer, executable, free_port
 
@@ -29,9 +31,6 @@ class Observer:
     def store_error(self, kind: str) -> None:
         self.errors[kind] += 1
 
-    def store_state(self, *, up: bool, breaker_open: bool) -> None:
-        self.up = up
-
 
 def open_store(url: str, observer: Observer | None = None) -> RedisBehaviourStore:
     return RedisBehaviourStore(
@@ -40,8 +39,6 @@ def open_store(url: str, observer: Observer | None = None) -> RedisBehaviourStor
         read_length=40,
         max_length=40,
         ttl_seconds=100,
-        read_timeout_seconds=SECONDS,
-        write_timeout_seconds=SECONDS,
         observer=observer or Observer(),
     )
 
@@ -99,9 +96,17 @@ async def test_password_in_the_url_is_used_and_a_wrong_one_degrades(port_redis: 
         await store.close()
 
 
+def connection_options(client: Client) -> list[dict[str, Any]]:
+    return [node._pool.connection_kwargs for node in client.topology.nodes()]  # type: ignore[attr-defined]
+
+
+def connections_to(server: RedisServer) -> int:
+    return server.call("CLIENT", "LIST").count(b"name=ranker")
+
+
 async def test_options_of_the_connections_are_ours() -> None:
     client = make_client("redis://127.0.0.1:1?socket_keepalive=no", timeout_seconds=0.02)
-    options = client.redis.connection_pool.connection_kwargs
+    [options] = connection_options(client)
     assert options["socket_timeout"] == pytest.approx(0.25)
     assert options["socket_connect_timeout"] == pytest.approx(0.016)
     assert options["decode_responses"] is False
@@ -114,8 +119,8 @@ async def test_more_callers_than_connections_wait_their_turn(redis_server: Redis
     client = make_client(redis_server.url, timeout_seconds=5, max_connections=2)
     try:
         ping = [Command(b"", ("PING",))]
-        assert await asyncio.gather(*[client.run(ping) for _ in range(100)]) == [[True]] * 100
-        assert len(client.redis.connection_pool._available_connections) <= 2
+        assert await asyncio.gather(*[client.run(ping) for _ in range(100)]) == [[b"PONG"]] * 100
+        assert connections_to(redis_server) == 2
     finally:
         await client.aclose()
 
@@ -212,11 +217,18 @@ def test_unusable_url_is_refused_without_being_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["rediss://u:p@h:6380/1", "rediss+sentinel://h/main/2", "rediss+cluster://u:p@h1,h2:7000"]
+    "url", ["rediss://u:p@h:6380/1", "rediss+sentinel://h/main/2?sentinel_ssl=true", "rediss+cluster://u:p@h1,h2:7000"]
 )
-def test_encrypted_urls_make_clients_that_connect_with_tls(url: str) -> None:
+async def test_encrypted_urls_make_connections_with_tls(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[type] = []
+    monkeypatch.setattr(SSLConnection, "_connect", lambda self: made.append(type(self)) or refuse())
+    monkeypatch.setattr(Connection, "_connect", lambda self: made.append(type(self)) or refuse())
     client = make_client(url, timeout_seconds=1)
-    if hasattr(client.redis, "connection_pool"):
-        assert "SSL" in client.redis.connection_pool.connection_class.__name__
-    else:
-        assert "SSL" in client.redis.connection_kwargs["connection_class"].__name__
+    [reply] = await client.run([Command(b"key", ("PING",))])
+    await client.aclose()
+    assert isinstance(reply, Exception)
+    assert set(made) == {SSLConnection}
+
+
+async def refuse() -> None:
+    raise ConnectionRefusedError

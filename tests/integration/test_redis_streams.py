@@ -34,7 +34,7 @@ async def open_client(server: RedisServer, timeout_seconds: float = 1.0) -> Asyn
 
 async def events_in(client: Client) -> list[bytes]:
     [entries] = await client.run([Command(STREAM.encode(), ("XRANGE", STREAM, "-", "+"))])
-    return [fields[FIELD] for _, fields in entries]
+    return [event for _, (name, event) in entries if name == FIELD]
 
 
 async def until(condition: Callable[[], bool]) -> None:

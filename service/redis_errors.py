@@ -1,0 +1,113 @@
+"""Errors of Redis: the kind each is counted as, and whether another server or another try would help."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from redis import exceptions as redis_errors
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+
+ErrorKind = Literal[
+    "timeout",
+    "auth",
+    "loading",
+    "connection",
+    "wrong_server",
+    "unconfirmed",
+    "busy",
+    "wrong_type",
+    "response",
+    "other",
+]
+
+# Replies that say: this server is not, or not yet, the one to ask. UNBLOCKED comes when a primary becomes a replica;
+# NOREPLICAS from a primary that has lost its replicas (min-replicas-to-write), as one does that is being replaced.
+_WRONG_SERVER: Final = ("UNBLOCKED", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "MOVED", "ASK", "TRYAGAIN")
+_CUT: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
+
+
+class LeftAlone(RedisError):  # noqa: N818 - reads as a state
+    """The node failed so often that it is not asked for a while."""
+
+
+class NoServer(RedisError):  # noqa: N818 - as above
+    """No server is known for this key."""
+
+
+class Busy(RedisError):  # noqa: N818 - as above
+    """All our connections to the node were in use for too long. This is our load and not the node's fault."""
+
+
+class Unconfirmed(RedisError):  # noqa: N818 - as above
+    """The primary took the commands and no replica did; a failover may be under way and lose them."""
+
+
+def kind_of(error: Exception) -> ErrorKind:
+    """Return the kind that an error is counted as."""
+    for types, kind in _KINDS:
+        if isinstance(error, types):
+            return kind
+    if not isinstance(error, ResponseError):
+        return "other"
+    if is_wrong_server(error):
+        return "wrong_server"
+    return "wrong_type" if _code(error) == "WRONGTYPE" else "response"
+
+
+def is_wrong_server(error: Exception) -> bool:
+    """Say whether another server should be asked instead."""
+    redirects = (ReadOnlyError, AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError, BusyLoadingError)
+    return isinstance(error, (*redirects, Unconfirmed)) or (
+        isinstance(error, ResponseError) and _code(error) in _WRONG_SERVER
+    )
+
+
+def is_redirect(error: object) -> bool:
+    """Say whether the error names the node of a Cluster to ask instead."""
+    return isinstance(error, (MovedError, AskError))
+
+
+def is_cut(error: Exception) -> bool:
+    """Say whether an open connection ended; another one to the same address may work."""
+    return _is_of_connection(error) and (error.__context__ is None or isinstance(error.__context__, _CUT))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Say whether no connection could be made to the address: refused, no route, or no such name."""
+    return _is_of_connection(error) and isinstance(error.__context__, OSError) and not is_cut(error)
+
+
+def is_of_no_use(reply: object) -> bool:
+    """Say whether a reply means that the server does nothing for anyone, unlike a wrong type or an unknown script."""
+    return isinstance(reply, Exception) and not isinstance(reply, NoScriptError) and kind_of(reply) != "wrong_type"
+
+
+def _is_of_connection(error: Exception) -> bool:
+    others = (AuthenticationError, AuthorizationError, BusyLoadingError, TimeoutError)
+    return isinstance(error, (redis_errors.ConnectionError, OSError)) and not isinstance(error, others)
+
+
+def _code(error: Exception) -> str:
+    return str(error).partition(" ")[0]
+
+
+_KINDS: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind], ...]] = (
+    ((Busy,), "busy"),
+    ((Unconfirmed,), "unconfirmed"),
+    ((TimeoutError, redis_errors.TimeoutError), "timeout"),
+    ((AuthenticationError, AuthorizationError, NoPermissionError), "auth"),
+    ((BusyLoadingError,), "loading"),
+    ((redis_errors.ConnectionError, RedisClusterException, NoServer, OSError), "connection"),
+)
