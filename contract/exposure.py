@@ -37,6 +37,6 @@ class Exposure(BaseModel):
     ver: str
     served_model: str | None
     served_ver: str | None
-    outcome: Literal["ok", "degraded", "error"]
+    outcome: Literal["ok", "degraded", "error", "gone"]  # gone: the caller hung up before the answer
     k: int  # length of the answered list
     n_cand: int

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -12,10 +11,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from contract.assignment import Decision
+from contract.behaviours import Records
 from contract.grammar import is_id
 from contract.manifest import CONTRACT_VERSION
 from service import __version__, schemas, wire
-from service.behaviours import StoreUnavailable
+from service.behaviours import AppendResult, StoreUnavailable
 from service.errors import (
     MAX_DETAILS,
     InternalError,
@@ -27,29 +27,33 @@ from service.errors import (
     RankerError,
     StoreDown,
 )
+from service.exchange import EXCHANGE, Exchange
 from service.metrics import CONTENT_TYPE, Metrics
-from service.middleware import EXCHANGE, Exchange, FrontMiddleware, read_body
-from service.openapi import describe, documented
+from service.middleware import FrontMiddleware, read_body
+from service.openapi import add_docs, describe, documented
 from service.overrides import OVERRIDE_HEADER
 from service.ranker import RankQuery
 from service.runtime import Backend, Runtime, StoresBehaviours
 from service.settings import HttpSettings, Settings
+from service.shared import Shared
+from service.turns import Turns
 
 JSON: Final = "application/json"
+T = TypeVar("T")
+
+_PIECE: Final = 64  # users, or pieces of feedback, that are worked on in one turn
 _OVERRIDE: Final = OVERRIDE_HEADER.encode()
 
 
 def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own, as its lifespan
     """Return the application around a runtime; its backend may come later."""
-    docs = runtime.settings.http.docs_enabled
     app = FastAPI(
         title="Ranker",
         version=runtime.version,
         summary="An online ranking microservice for feeds.",
-        docs_url="/docs" if docs else None,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
-        openapi_url="/openapi.json" if docs else None,
+        openapi_url=None,
         redirect_slashes=False,
         **options,
     )
@@ -59,6 +63,8 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
     describe(app)
+    if runtime.settings.http.docs_enabled:
+        add_docs(app)
     return app
 
 
@@ -126,18 +132,21 @@ def rank_routes(runtime: Runtime) -> APIRouter:
 def behaviour_routes(runtime: Runtime) -> APIRouter:
     """Return the routes by which behaviours and activity come in."""
     router = APIRouter(tags=["behaviours"])
-    limits = runtime.settings.limits
+    limits, turns = runtime.settings.limits, runtime.admission.turns
 
     @router.post(
-        "/behaviours", **documented(schemas.BehavioursRequest, schemas.BehavioursResponse, 400, 413, 415, 422, 503)
+        "/behaviours", **documented(schemas.BehavioursRequest, schemas.BehavioursResponse, 400, 413, 415, 422, 429, 503)
     )
     async def append(request: Request) -> Response:
         """Store behaviours. Sending them again is safe, and the next ranking sees them."""
         store = runtime.needed().store
-        behaviours = wire.parse_behaviours(await _json_body(request, limits.max_body_bytes), limits)
+        body = await _json_body(request, limits.max_body_bytes)
+        await turns.take()
+        with turns.charged():
+            behaviours = wire.parse_behaviours(body, limits)
         latest_ms = runtime.now_ms() + limits.max_future_ms
         future = [place for place, behaviour in enumerate(behaviours) if behaviour["ts"] > latest_ms]
-        answer = await _append(store, behaviours, set(future))
+        answer = await _append(store, behaviours, set(future), turns)
         runtime.metrics.behaviours_written(stored=answer.stored, repeated=answer.repeated, refused=answer.refused)
         return _json(answer)
 
@@ -162,8 +171,15 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
     async def feedback(request: Request) -> Response:
         """Take activity for the analysis of experiments: play, finish, like, ..."""
         log = runtime.needed().feedback
-        events = wire.parse_feedback(await _json_body(request, limits.max_body_bytes), limits)
-        accepted = log.take(events, runtime.now_ms())
+        body = await _json_body(request, limits.max_body_bytes)
+        await turns.take()
+        with turns.charged():
+            events = wire.parse_feedback(body, limits)
+        accepted = 0
+        for piece in _pieces(events):
+            await turns.take()
+            with turns.charged():
+                accepted += log.take(piece, runtime.now_ms())
         if not accepted:
             raise Overloaded("No activity can be taken now; sending it again is safe.")
         return _json(schemas.FeedbackResponse(accepted=accepted, dropped=len(events) - accepted), 202)
@@ -174,6 +190,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
 def people_routes(runtime: Runtime) -> APIRouter:
     """Return the routes for people and probes."""
     router = APIRouter(tags=["operations"])
+    rendered = Shared(runtime.metrics.render)
 
     @router.get("/info", **documented(None, schemas.InfoResponse))
     async def info() -> Response:
@@ -208,24 +225,20 @@ def people_routes(runtime: Runtime) -> APIRouter:
     async def metrics() -> Response:
         """Metrics for Prometheus."""
         runtime.metrics.ready(runtime.status == "ready")
-        # Rendering takes milliseconds, which no ranking should wait for.
-        return Response(await asyncio.to_thread(runtime.metrics.render), headers={"content-type": CONTENT_TYPE})
+        return Response(await rendered.get(), headers={"content-type": CONTENT_TYPE})
 
     return router
 
 
 async def _append(
-    store: StoresBehaviours, behaviours: Sequence[schemas.UserBehaviour], future: set[int]
+    store: StoresBehaviours, behaviours: Sequence[schemas.UserBehaviour], future: set[int], turns: Turns
 ) -> schemas.BehavioursResponse:
     """Append all that are not too far ahead, and say what became of each."""
     kept = [place for place in range(len(behaviours)) if place not in future]
-    users = wire.records_by_user([behaviours[place] for place in kept])
-    try:
-        results = await store.append({user_id: records for user_id, (_, records) in users.items()})
-    except StoreUnavailable as error:
-        raise StoreDown from error
-    if any(result.error == "unavailable" for result in results.values()):
-        raise StoreDown
+    await turns.take()
+    with turns.charged():
+        users = wire.records_by_user([behaviours[place] for place in kept])
+    results = await _append_in_pieces(store, {user_id: records for user_id, (_, records) in users.items()}, turns)
     refused = dict.fromkeys(future, "future")
     for user_id, (places, _) in users.items():
         if results[user_id].error is not None:
@@ -239,6 +252,28 @@ async def _append(
             for place in sorted(refused)[:MAX_DETAILS]
         ],
     )
+
+
+async def _append_in_pieces(
+    store: StoresBehaviours, users: Mapping[str, Records], turns: Turns
+) -> dict[str, AppendResult]:
+    """Append the behaviours of some users at a time: neither the event loop nor Redis is held up by a large request."""
+    results: dict[str, AppendResult] = {}
+    for names in _pieces(list(users)):
+        await turns.take()
+        try:
+            with turns.charged():
+                results |= await store.append({name: users[name] for name in names})
+        except StoreUnavailable as error:
+            raise StoreDown from error
+        if any(results[name].error == "unavailable" for name in names):
+            raise StoreDown
+    return results
+
+
+def _pieces(whole: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(whole), _PIECE):
+        yield whole[start : start + _PIECE]
 
 
 async def _json_body(request: Request, limit: int) -> bytes:
@@ -255,5 +290,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     known: dict[int, type[RankerError]] = {404: NotFound, 405: MethodNotAllowed}
     if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
-        request.scope[EXCHANGE].headers.append((b"allow", error.headers["Allow"].encode()))
+        methods = [method.strip() for method in error.headers["Allow"].split(",")]
+        allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods and "HEAD" not in methods else [])])
+        request.scope[EXCHANGE].headers.append((b"allow", allowed.encode()))
     raise known.get(status, InternalError) from error

@@ -8,6 +8,7 @@
     │   └── ReceiveTimeout  408                      a request that does not arrive
     ├── NotFound            404 not_found
     ├── MethodNotAllowed    405 method_not_allowed
+    ├── NotImplementedHere  501 not_implemented      a part of HTTP that this service does not have
     ├── TooLarge            413 too_large            body or list over its limit
     ├── Overloaded          429 overloaded           no permit, or queue full; Retry-After
     ├── InternalError       500 internal_error       a fault of ours that no other class describes
@@ -30,6 +31,7 @@ import orjson
 MAX_SHOWN: Final = 64
 MAX_DETAILS: Final = 8
 MAX_BODY_BYTES: Final = 2_048
+CALLER_GONE: Final = "the caller has hung up"  # why a request's task is cancelled
 
 
 class Detail(NamedTuple):
@@ -129,6 +131,13 @@ class MethodNotAllowed(RankerError):
 
     code, status = "method_not_allowed", 405
     default_message = "The route does not know this method."
+
+
+class NotImplementedHere(RankerError):
+    """A part of HTTP that this service does not have."""
+
+    code, status = "not_implemented", 501
+    default_message = "The service does not have this part of HTTP."
 
 
 class TooLarge(RankerError):

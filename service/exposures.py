@@ -33,7 +33,7 @@ class Outcome:
 
     request_id: str
     time_ms: int
-    status: Literal["ok", "degraded", "error"]
+    status: Literal["ok", "degraded", "error", "gone"]  # gone: the caller hung up before the answer
     served_model: str | None
     served_version: str | None
     answered: int  # length of the answered list

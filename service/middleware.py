@@ -1,39 +1,39 @@
 """The outermost layer, plain ASGI: every answer of every route leaves through here, whatever made it.
 
-It gives each request its id and its exchange (what is known of the request so far), refuses bodies that announce
-themselves as too large, renders errors, sets the headers that every answer has, counts, and writes the access line.
+It gives each request its id and its exchange (what is known of the request so far), admits or refuses it, renders
+errors, sets the headers that every answer has, counts, and writes the access line.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final, Literal, Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.assignment import Decision
-from service.errors import InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
-from service.gate import Gate
+from service.admission import Admission
+from service.cors import Cors
+from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, RankerError, TooLarge
+from service.exchange import EXCHANGE, Exchange, Headers, find_header
+from service.gate import Gate, Place
 from service.metrics import Metrics
 from service.settings import Settings
 
-EXCHANGE: Final = "ranker.exchange"
-REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has already answered
-CLIENT_GONE: Final = 499  # in metrics and logs alone: nobody was there to be answered
+REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
+WAITED: Final = "ranker.waited"  # in the scope: seconds that the request lay in the kernel before it was read
+CLIENT_GONE: Final = 499  # in metrics and logs only: the caller hung up before the answer
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
-_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
-_QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
-_TARGET: Final = 1 / 3  # of the usual deadline: what a ranking may take here, before the next one costs it its own
+_PROBES: Final = frozenset({"/health/live", "/health/ready"})
+_QUIET: Final = _PROBES | {"/metrics"}
+_LARGE_BODY_BYTES: Final = 65_536  # more than a ranking of 2,000 candidates usually has
+_SECONDS_PER_BYTE: Final = 1e-8  # of a body, to parse it
+_REFUSAL_SECONDS: Final = 0.0002  # what a refusal costs
 _PERSONAL: Final = (b"cache-control", b"private, no-store")
-
-Headers = list[tuple[bytes, bytes]]
+_SERVER_OPTIONS: Final = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 _log = structlog.get_logger(__name__)
 
@@ -49,54 +49,12 @@ class Front(Protocol):
     def is_draining(self) -> bool:
         """Return whether the service is about to stop."""
 
+    @property
+    def admission(self) -> Admission:
+        """Return the gates and turns."""
+
     def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
         """Return the decision of an answer that did not rank."""
-
-
-class Exchange:
-    """What is known of one request so far."""
-
-    __slots__ = (
-        "arrived",
-        "began",
-        "decision",
-        "headers",
-        "is_ranking",
-        "is_shed",
-        "notes",
-        "request_headers",
-        "request_id",
-        "traceparent",
-    )
-
-    def __init__(self, request_headers: Headers, arrived: float) -> None:
-        self.request_headers = request_headers
-        self.arrived = arrived  # event loop time, for deadlines
-        self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
-        self.request_id = _request_id(request_headers)
-        self.traceparent = _traceparent(request_headers)
-        self.decision: Decision | None = None
-        self.is_ranking = False
-        self.is_shed = False  # refused at the gate: counted but not logged, since that costs more than refusing does
-        self.headers: Headers = []  # of the answer, beside those that every answer has
-        self.notes: dict[str, object] = {}  # for the access line
-
-    def header(self, name: bytes) -> str | None:
-        """Return the first value of a request header, or None."""
-        value = find_header(self.request_headers, name)
-        return value.decode("latin-1") if value is not None else None
-
-    def deadline(self, default_ms: int, longest_ms: int) -> float:
-        """Return the event loop time after which nobody needs the answer.
-
-        Raises:
-            InvalidRequest: X-Deadline-Ms is no whole number.
-        """
-        value = find_header(self.request_headers, b"x-deadline-ms")
-        if value is not None and not _DEADLINE.fullmatch(value):
-            raise InvalidRequest("must be a whole number of milliseconds", field="X-Deadline-Ms")
-        wanted_ms = default_ms if value is None else int(value)
-        return self.arrived + min(max(wanted_ms, 1), longest_ms) / 1000
 
 
 class FrontMiddleware:
@@ -111,89 +69,122 @@ class FrontMiddleware:
 
     def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
         self._app, self._front, self._metrics = app, front, metrics
-        self._max_body = settings.limits.max_body_bytes
+        self._limits = settings.limits
         self._access = settings.logging.access
         self._show_bucket = settings.experiments.show_bucket
-        self._gate = Gate(settings.limits.max_inflight, _TARGET * settings.limits.deadline_ms / 1000)
+        self._cors = Cors(settings.http.cors_origins)
+        self._admission = front.admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request; one that asks for the head of an answer only is routed as GET."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope["headers"], asyncio.get_running_loop().time())
+        exchange = Exchange(scope["headers"], asyncio.get_running_loop().time() - scope.get(WAITED, 0.0))
         exchange.is_ranking = scope["path"] == "/rank"
         scope[EXCHANGE] = exchange
-        status = CLIENT_GONE
-        has_started = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status, has_started
-            if message["type"] == "http.response.start":
-                status, has_started = message["status"], True
-                message["headers"] = [*message["headers"], *self._headers(exchange)]
-            await send(message)
-
+        is_head = scope["method"] == "HEAD"
+        routed = {**scope, "method": "GET"} if is_head else scope
+        answer = _Answer(send, exchange, self._headers, is_head)
         self._metrics.request_started()
         try:
-            error = await self._answer(scope, receive, send_with_headers)
-            if error is not None and not has_started:
-                await self._refuse(error, exchange, send_with_headers)
+            error = await self._answer(routed, receive, answer)
+            await self._refuse(error, exchange, answer)
         except ClientGone:
-            status = scope.get(REFUSED, CLIENT_GONE)
-        finally:
-            self._finish(scope, exchange, status)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
-        """Let the application answer; return what it could not answer with.
-
-        A ranking too many is refused before anything has been done for it: under overload, refusals are the load. It
-        stands at the gate only once it is all there, so that nobody who sends slowly can hold a place.
-        """
-        exchange: Exchange = scope[EXCHANGE]
-        try:
-            self._check_length(exchange)
-            if not exchange.is_ranking:
-                return await self._run(scope, receive, send)
-            body = await read_body(receive, self._max_body)
-        except RankerError as error:
-            return error
-        except asyncio.CancelledError:
-            return NotReady("The service is stopping.")
-        if not self._gate.enter():
-            exchange.is_shed = True
-            return Overloaded()
-        entered = time.perf_counter()
-        try:
-            return await self._run(scope, _again(body, receive), send)
-        finally:
-            self._gate.leave(time.perf_counter() - entered)
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
-        exchange: Exchange = scope[EXCHANGE]
-        try:
-            with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-                await self._app(scope, receive, send)
-        except RankerError as error:
-            return error
-        except ClientGone:
-            raise
+            answer.status = scope.get(REFUSED, CLIENT_GONE)
         except asyncio.CancelledError:
             # The protocol cancels when the caller has hung up, the server when the last requests take too long. This
             # is the outermost frame of the request's own task, so nothing above waits to see the cancellation.
-            return NotReady("The service is stopping.")
+            if REFUSED in scope:
+                answer.status = scope[REFUSED]
+            else:
+                await self._refuse(NotReady("The service is stopping."), exchange, answer)
+        finally:
+            exchange.leave()
+            self._finish(scope["method"], routed, exchange, answer.status)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        """Let the application answer; return what it could not answer with."""
+        exchange: Exchange = scope[EXCHANGE]
+        path: str = scope["path"]
+        try:
+            self._check_length(exchange)
+            if exchange.is_ranking:
+                return await self._admitted(self._admission.rankings, scope, receive, send)
+            if scope["method"] == "POST" and path in self._admission.writes:
+                return await self._admitted(self._admission.writes[path], scope, receive, send)
+            if path in _PROBES:
+                return await self._run(scope, receive, send)
+            await self._admission.turns.take()
+            with self._admission.turns.charged():
+                return await self._run(scope, receive, send)
+        except RankerError as error:
+            await self._admission.turns.take()
+            self._admission.turns.charge(_REFUSAL_SECONDS)
+            return error
+
+    async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        """Answer behind a gate.
+
+        What is too much is refused before anything has been done for it: under overload, refusals are the load. A
+        request enters only once it is all there, so that a caller who sends slowly cannot hold a place.
+        """
+        exchange: Exchange = scope[EXCHANGE]
+        if gate is not self._admission.rankings and gate.is_full:
+            exchange.is_shed = True
+            raise Overloaded  # with its body unread
+        body = await read_body(receive, self._limits.max_body_bytes)
+        if len(body) > _LARGE_BODY_BYTES and exchange.is_ranking:
+            await self._admission.turns.take()
+            self._admission.turns.charge(len(body) * _SECONDS_PER_BYTE)
+        if scope.get(WAITED) and exchange.is_ranking:
+            self._check_deadline(exchange)
+        if not gate.enter():
+            exchange.is_shed = True
+            return Overloaded()
+        exchange.place = Place(gate)
+        return await self._run(scope, _again(body, receive), send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        exchange: Exchange = scope[EXCHANGE]
+        if scope["method"] == "OPTIONS" and await self._options(scope, send):
+            return None
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+                await self._app(scope, receive, send)
+        except (RankerError, ClientGone):
+            raise
         except Exception:
             _log.exception("request_failed", request_id=exchange.request_id)
             return InternalError()
         return None
 
+    async def _options(self, scope: Scope, send: Send) -> bool:
+        """Answer what is asked of the server as a whole, and browsers that ask whether a page may send a request."""
+        preflight = self._cors.preflight(scope["method"], scope["headers"])
+        headers = [_SERVER_OPTIONS] if scope["path"] == "*" else preflight
+        if headers is None:
+            return False
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return True
+
     def _check_length(self, exchange: Exchange) -> None:
         declared = find_header(exchange.request_headers, b"content-length")
-        if declared is not None and (not declared.isdigit() or int(declared[:20]) > self._max_body):
+        most = self._limits.max_body_bytes
+        if declared is not None and (not declared.isdigit() or int(declared[:20]) > most):
             self._metrics.rejected("too_large")
-            raise TooLarge(f"The body must be at most {self._max_body} bytes.")
+            raise TooLarge(f"The body must be at most {most} bytes.")
 
-    async def _refuse(self, error: RankerError, exchange: Exchange, send: Send) -> None:
+    def _check_deadline(self, exchange: Exchange) -> None:
+        """Refuse a ranking that became useless while it lay in the kernel: the process was stopped or held up."""
+        deadline = exchange.deadline(self._limits.deadline_ms, self._limits.max_deadline_ms)
+        if deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded("The deadline passed before the work began.")
+
+    async def _refuse(self, error: RankerError | None, exchange: Exchange, send: _Answer) -> None:
+        if error is None or send.has_started:
+            return
         body = error.body(exchange.request_id)
         if exchange.is_ranking and error.code in {"overloaded", "deadline_exceeded", "not_ready"}:
             self._metrics.rejected(error.code)
@@ -214,6 +205,7 @@ class FrontMiddleware:
             *bucket_headers(decision, self._show_bucket),
             (b"x-content-type-options", b"nosniff"),
             *exchange.headers,
+            *self._cors.headers(exchange.request_headers),
         ]
         if exchange.is_ranking:
             headers.append(_PERSONAL)
@@ -223,16 +215,16 @@ class FrontMiddleware:
             headers.append((b"connection", b"close"))
         return headers
 
-    def _finish(self, scope: Scope, exchange: Exchange, status: int) -> None:
+    def _finish(self, method: str, scope: Scope, exchange: Exchange, status: int) -> None:
         seconds = time.perf_counter() - exchange.began
-        route = getattr(scope.get("route"), "path_format", "/rank" if exchange.is_ranking else "none")
+        route = getattr(scope.get("route"), "path_format", self._gated(scope["path"]))
         variant = exchange.decision.variant if exchange.decision is not None else "none"
         self._metrics.request_finished(route, status, variant, seconds)
         if self._access and not exchange.is_shed and (status >= 400 or route not in _QUIET):
             _log.info(
                 "request",
                 request_id=exchange.request_id,
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 duration_ms=round(seconds * 1000, 3),
@@ -241,6 +233,29 @@ class FrontMiddleware:
                 **exchange.notes,
             )
 
+    def _gated(self, path: str) -> str:
+        """Return the route of a request that no router has seen."""
+        return path if path == "/rank" or path in self._admission.writes else "none"
+
+
+class _Answer:
+    """The way out of one answer, by which every message of it goes."""
+
+    __slots__ = ("_exchange", "_headers", "_is_head", "_send", "has_started", "status")
+
+    def __init__(self, send: Send, exchange: Exchange, headers: Callable[[Exchange], Headers], is_head: bool) -> None:
+        self._send, self._exchange, self._headers, self._is_head = send, exchange, headers, is_head
+        self.status, self.has_started = CLIENT_GONE, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.has_started = message["status"], True
+            message["headers"] = [*message["headers"], *self._headers(self._exchange)]
+            self._exchange.leave()  # the answer is made: a caller who is slow to read it holds no place
+        elif self._is_head:
+            message = {**message, "body": b""}
+        await self._send(message)
+
 
 def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
     """Return X-AB-Bucket, and X-AB-Config where a file is in force."""
@@ -248,14 +263,6 @@ def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
     if decision.digest:
         headers.append((b"x-ab-config", f'"{decision.digest}"'.encode()))
     return headers
-
-
-def find_header(headers: Headers, name: bytes) -> bytes | None:
-    """Return the first value of a header, its name in lower case, or None."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -287,21 +294,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
 
     return receive_again
-
-
-def new_request_id() -> str:
-    """Return 128 random bits in hexadecimal."""
-    return secrets.token_hex(16)
-
-
-def _request_id(headers: Headers) -> str:
-    """Return the first X-Request-Id that is fit to be repeated in headers and logs, or a new one."""
-    for key, value in headers:
-        if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode()
-    return new_request_id()
-
-
-def _traceparent(headers: Headers) -> bytes | None:
-    value = find_header(headers, b"traceparent")
-    return value if value is not None and _TRACEPARENT.fullmatch(value) else None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
+from service.shared import Prepared
 
 JSON: Final = "application/json"
 _REFERENCES: Final = "#/components/schemas/{model}"
@@ -58,6 +61,20 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def add_docs(app: FastAPI) -> None:
+    """Serve the document at /openapi.json and its page at /docs, as bytes that are made once."""
+    made = Prepared(lambda: orjson.dumps(app.openapi()))
+    page = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title=f"{app.title} - Swagger UI").body)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(await made.get(), media_type=JSON)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return Response(page, media_type="text/html")
 
 
 def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON

@@ -9,35 +9,23 @@ X-AB-Bucket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from service.answering import FIRST_LOOK_SECONDS, AnsweringProtocol, Guard
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
-from service.metrics import Metrics
-from service.middleware import REFUSED, Headers, new_request_id
-from service.settings import HttpSettings, LimitsSettings
+from service.exchange import new_request_id
+from service.head import NOT_HTTP, refusal, target_of, with_host
+from service.middleware import CLIENT_GONE, REFUSED, WAITED
+
+__all__ = ["Guard", "GuardedProtocol"]
 
 _LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
-_VERSIONS_AND_HOSTS: Final = frozenset({("1.1", 1), ("1.0", 1), ("1.0", 0)})
-_NO_HTTP: Final = "The bytes are not an HTTP/1.1 request that this service takes."
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What all connections share."""
-
-    http: HttpSettings
-    limits: LimitsSettings
-    metrics: Metrics
-    headers: Callable[[], Headers]  # of an answer to something that never became a request
-
-
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(AnsweringProtocol):
     """See the module.
 
     Args:
@@ -46,8 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
-        super().__init__(**parts)
-        self._guard = guard
+        super().__init__(guard, **parts)
         self._head_bytes = 0  # of a request whose headers are not all there yet
         self._head_size = 0  # of the same, as parsed
         self._in_head = self._in_body = False
@@ -55,16 +42,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer_for = ""
         self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
         self._lingering = 0  # bytes that may still be thrown away
-        self._task: asyncio.Task[None] | None = None
-        self._running: RequestResponseCycle | None = None
         self._is_upgrading = False
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._is_head = False  # the request that is being read: its answer has no body, whatever it is
+        self._waited = 0.0  # seconds that the beginning of this request lay in the kernel
 
     # --- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse one too many."""
-        super().connection_made(cast(asyncio.Transport, _Closing(transport, self)))
+        super().connection_made(transport)
         self._guard.metrics.connections(len(self.connections))
         if len(self.connections) <= self._guard.http.max_connections:
             self._await("head")
@@ -74,15 +60,28 @@ class GuardedProtocol(HttpToolsProtocol):
         transport.close()  # and no lingering: it would hold the very thing that there is too much of
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop working for a caller who has gone."""
+        """Wait for nothing any more."""
         self._await("")
-        self._cancel_write_timer()
         super().connection_lost(exc)
-        self._guard.metrics.connections(len(self.connections))
-        if self._task is not None and self._running is not None:
-            self._running.disconnected = True
-            self._task.cancel()  # no-op where it has answered
-        self.pipeline.clear()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on for a caller who has finished sending and waits for answers; close for everyone else."""
+        self._await("")
+        unanswered = self._unanswered()
+        if self._in_body and unanswered and unanswered[-1] is self.cycle:
+            unanswered.pop()  # the rest of it will never come
+            if unanswered:
+                self.pipeline.popleft()
+                self._guard.metrics.refused_by_protocol(CLIENT_GONE)
+        if not unanswered or self._wire.is_closing():
+            return False
+        self._in_body = False
+        if self._refusal is None:
+            unanswered[-1].keep_alive = False
+        if not unanswered[0].response_started:
+            self._wire.begin_answer()
+            self._look(FIRST_LOOK_SECONDS)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, within the limits."""
@@ -91,20 +90,12 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if not self._in_body:
+            if not self._in_head:
+                self._waited = self._wire.waited_seconds()
             self._head_bytes += len(data)
         self._feed(data)
         if self._refusal is None and not self._lingering:
             self._bound_what_follows()
-
-    def pause_writing(self) -> None:
-        """Give a caller who does not read only so long."""
-        super().pause_writing()
-        self._write_timer = self.loop.call_later(self._guard.http.write_timeout_ms / 1000, self._write_too_slow)
-
-    def resume_writing(self) -> None:
-        """Go on writing."""
-        self._cancel_write_timer()
-        super().resume_writing()
 
     def on_response_complete(self) -> None:
         """Send a refusal that had to wait for the answer before it, or go on with the next request."""
@@ -134,16 +125,16 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the headers are too many, too long, or not HTTP/1.1."""
         self._head_bytes, self._in_head, self._in_body = 0, False, True
-        error = self._head_error()
-        if error is not None:
-            raise _Refused(error)
+        self._is_head = self.parser.get_method() == b"HEAD"
+        self._check_head()
+        cast(dict[str, Any], self.scope)[WAITED] = self._waited
         self._is_upgrading = self.parser.should_upgrade()
         if not self._is_upgrading:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that the request is there."""
-        self._in_body = False
+        self._in_body = self._is_head = False
         if not self._is_upgrading:
             super().on_message_complete()
 
@@ -171,7 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 cause = error.__context__
-                self._refuse_rest(cause.error if isinstance(cause, _Refused) else Malformed(_NO_HTTP))
+                self._refuse_rest(cause.error if isinstance(cause, _Refused) else Malformed(NOT_HTTP))
                 return
 
     def _head_without_upgrade(self) -> bytes:
@@ -190,21 +181,18 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._give_up(self.cycle, error)
 
-    def _head_error(self) -> RankerError | None:
-        limits = self._guard.limits
-        is_long = len(self.url) > limits.max_url_bytes or self._head_size > limits.max_header_bytes
-        if is_long or len(self.headers) > limits.max_header_lines:
-            return HeadersTooLarge()
-        if self.parser.get_method() == b"CONNECT" or not self.url.startswith(b"/"):
-            return Malformed("The request's target must be a path.")
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        return None if (self.parser.get_http_version(), hosts) in _VERSIONS_AND_HOSTS else Malformed(_NO_HTTP)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        self._task = self.loop.create_task(cycle.run_asgi(app))
-        self._task.add_done_callback(self.tasks.discard)
-        self.tasks.add(self._task)
+    def _check_head(self) -> None:
+        """Refuse a head that is too large or not HTTP/1.1; leave of the target what it means."""
+        sizes = {"size": self._head_size, "target_size": len(self.url)}
+        error = refusal(self.headers, self.parser.get_http_version(), self._guard.limits, **sizes)
+        if error is not None:
+            raise _Refused(error)
+        try:
+            self.url, authority = target_of(self.parser.get_method(), self.url)
+        except Malformed as malformed:
+            raise _Refused(malformed) from malformed
+        if authority is not None:
+            self.headers[:] = with_host(self.headers, authority)
 
     def _await(self, what: str) -> None:
         """Give the head or the body of a request only so long; once begun, the time goes on with every part."""
@@ -238,15 +226,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal = error
         self._write_refusal(error, counted=False)
 
-    def _write_too_slow(self) -> None:
-        self._guard.metrics.connection_refused("slow_reader")
-        self.transport.abort()
-
-    def _cancel_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
     def _refuse(self, error: RankerError) -> None:
         """Answer what never became a request, after the answers that are still under way."""
         self._refusal = error
@@ -260,6 +239,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._guard.metrics.refused_by_protocol(error.status)
         request_id = new_request_id()
         body = error.body(request_id)
+        is_head = self._is_head
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -268,7 +248,7 @@ class GuardedProtocol(HttpToolsProtocol):
             *self._guard.headers(),
         ]
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + (b"" if is_head else body))
         self._in_body = True  # whatever follows is thrown away
         self.transport.close()
 
@@ -305,22 +285,3 @@ class _Refused(Exception):  # noqa: N818 - passes through the parser, which wrap
     def __init__(self, error: RankerError) -> None:
         super().__init__(error.message)
         self.error = error
-
-
-class _Closing:
-    """A transport whose `close` is the protocol's own; everything else is the transport's."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: GuardedProtocol) -> None:
-        self._transport, self._protocol = transport, protocol
-        self.write = transport.write
-
-    def __getattr__(self, name: str) -> Any:  # Any: whatever a transport has
-        return getattr(self._transport, name)
-
-    def close(self) -> None:
-        """Close as the protocol sees fit."""
-        self._protocol.close_when_read(self._transport)
-
-    def is_closing(self) -> bool:
-        """Say whether nothing more will be answered."""
-        return self._protocol.is_lingering or self._transport.is_closing()

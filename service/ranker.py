@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from contract.behaviours import RECORD, Records, identities
 from service.batcher import Answer, Batcher, BatchObserver
 from service.behaviours import StoredBehaviours
 from service.bundles import Bundle
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.exposures import Outcome
 from service.inference import RankRow, ScoredRow
 from service.ordering import Candidates, candidates_of
@@ -140,6 +140,7 @@ class _Attempt:
     degraded: list[Reason] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     served: Bundle | None = None
+    is_gone: bool = False  # the caller has hung up
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -215,6 +216,9 @@ class Ranker:
             finally:
                 self._inflight -= 1
             return ranking
+        except asyncio.CancelledError as cancelled:
+            attempt.is_gone = cancelled.args == (CALLER_GONE,)
+            raise
         finally:
             self._exposures.record(decision, self._outcome(attempt, ranking))
 
@@ -327,12 +331,18 @@ class Ranker:
         return Outcome(
             request_id=attempt.query.request_id,
             time_ms=self._now_ms(),
-            status="error" if ranking is None else "degraded" if ranking.degraded else "ok",
+            status=_status(attempt, ranking),
             served_model=served.model if served else None,
             served_version=served.version if served else None,
             answered=len(ranking.item_ids) if ranking is not None else 0,
             candidates=len(attempt.query.candidates),
         )
+
+
+def _status(attempt: _Attempt, ranking: Ranking | None) -> Literal["ok", "degraded", "error", "gone"]:
+    if ranking is None:
+        return "gone" if attempt.is_gone else "error"
+    return "degraded" if ranking.degraded else "ok"
 
 
 def _reads(

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
 from contract.behaviours import Records
 from service import schemas
+from service.admission import Admission
 from service.behaviours import AppendResult, StoredBehaviours
 from service.bundles import Bundle
 from service.errors import NotReady
@@ -112,6 +113,7 @@ class Runtime:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.settings, self.metrics, self.version, self.now_ms = settings, metrics, version, now_ms
+        self.admission = Admission(settings.limits)
         self.backend: Backend | None = None
         self.is_draining = False
         self.reload: Callable[[], None] = lambda: None  # look at the experiment file now

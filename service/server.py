@@ -19,7 +19,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.middleware import Headers, bucket_headers
+from service.exchange import Headers
+from service.middleware import bucket_headers
 from service.protocol import Guard, GuardedProtocol
 from service.runtime import Runtime
 from service.settings import Settings

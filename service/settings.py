@@ -32,7 +32,11 @@ _DISCOVERY: Final = re.compile(
 _DISCOVERED: Final = ("tcp://", "udp://", "sctp://")
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Field(ge=1, le=2**40)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
+Origin = Annotated[
+    str, Field(pattern=r"^(\*|https?://[a-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?)$")
+]
 Pause = Annotated[int, Field(ge=0, le=600_000)]  # milliseconds; 0 = none
 # No braces, which would move a key to another slot of a Cluster, and nothing that a pattern of an ACL reads.
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")]
@@ -79,10 +83,14 @@ class HttpSettings(Group):
     """How long (ms) a request's body may take to arrive."""
     write_timeout_ms: Milliseconds = 10_000
     """How long (ms) a caller may take to read an answer."""
+    max_unsent_bytes: Bytes = 67_108_864
+    """Bytes of answers that callers have not read yet, of all connections together; above it the slowest are closed."""
     drain_delay_ms: Pause = 3_000
     """How long (ms) after SIGTERM the service goes on accepting, not ready, until balancers have noticed."""
     drain_timeout_ms: Milliseconds = 15_000
     """How long (ms) accepted requests may take after that before they are abandoned."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins whose pages may call the service from a browser, say ["https://feed.example"]; ["*"] allows all."""
     docs_enabled: bool = True
     """Whether /docs and /openapi.json answer."""
     behaviours_enabled: bool = False
@@ -106,6 +114,8 @@ class LimitsSettings(Group):
     """Behaviours that a ranking may bring along."""
     max_behaviours: Count = 1_000
     """Behaviours, or pieces of feedback, that may be sent at once."""
+    max_writes: Count = 8
+    """Maximum concurrent POST /behaviours requests, and as many POST /feedback; above it requests get 429."""
     max_inflight: Count = 64
     """Rankings in progress; one more is refused with 429. Fewer where they come to take a third of `deadline_ms`."""
     deadline_ms: Milliseconds = 250

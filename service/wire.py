@@ -6,7 +6,6 @@ are names is not looked at any further, and nothing that a client sent is sent b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -21,13 +20,13 @@ from contract.vocabulary import Vocabulary
 from service import schemas
 from service.behaviours import StoredBehaviours
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
+from service.media import is_json
 from service.ranking import Ranking
 from service.settings import LimitsSettings
 
 Document = dict[str, Any]  # Any: JSON
 Model = TypeVar("Model", bound=schemas.Request)
 
-_JSON_TYPE: Final = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*', re.IGNORECASE)
 _DEFAULT_CODE: Final = ACTION_CODES[DEFAULT_ACTION]
 ID_RULE: Final = f"must be {grammar.ID_RULE}"
 _TEXT_RULE: Final = f"must be 1 to {grammar.MAX_ID_BYTES} bytes of UTF-8 without control characters"
@@ -59,7 +58,7 @@ def check_media(content_type: str | None, content_encoding: str | None) -> None:
     Raises:
         UnsupportedMedia: it is not.
     """
-    if content_type is None or not _JSON_TYPE.fullmatch(content_type.strip()):
+    if content_type is None or not is_json(content_type):
         raise UnsupportedMedia(field="Content-Type")
     if content_encoding is not None and content_encoding.strip().lower() != "identity":
         raise UnsupportedMedia(field="Content-Encoding")

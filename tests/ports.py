@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +48,12 @@ class Port:
     async def connect(self) -> RawConnection:
         return await RawConnection.open(self.number)
 
+    async def connect_unread(self) -> RawConnection:
+        """Connect a caller who does not read, and for whom the kernel keeps next to nothing."""
+        connection = await RawConnection.open(self.number, receive_buffer=4_096)
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        return connection
+
     async def until(self, is_so: Any) -> None:
         async with asyncio.timeout(10):
             while not is_so():  # noqa: ASYNC110
@@ -57,7 +64,7 @@ class Port:
 
 
 @asynccontextmanager
-async def serving(edge: Edge, **http: int) -> AsyncIterator[Port]:
+async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> AsyncIterator[Port]:
     """Serve on a free port; waits are 30 s unless given in ms."""
     waits = {"header_timeout_ms": 30_000, "body_timeout_ms": 30_000, "write_timeout_ms": 30_000}
     settings = Settings(http=HttpSettings(**{**waits, **http}), limits=edge.settings.limits)
@@ -74,8 +81,10 @@ async def serving(edge: Edge, **http: int) -> AsyncIterator[Port]:
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server = await loop.create_server(
-        lambda: GuardedProtocol(guard, config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        lambda: GuardedProtocol(guard, config=config, server_state=state, app_state={}), sock=listener
     )
     try:
         yield Port(edge, server.sockets[0].getsockname()[1], state)

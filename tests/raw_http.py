@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from typing import NamedTuple
 
 
@@ -26,14 +27,20 @@ class RawConnection:
         self._reader, self.writer = reader, writer
 
     @classmethod
-    async def open(cls, port: int) -> RawConnection:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24))
+    async def open(cls, port: int, *, receive_buffer: int | None = None) -> RawConnection:
+        """Connect; with a receive buffer of so many bytes, the kernel takes little more on the reader's behalf."""
+        sock = socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(*await asyncio.open_connection(sock=sock, limit=2**24))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def answer(self) -> RawAnswer | None:
-        """Return the next answer; None where the connection ended instead."""
+    async def answer(self, *, has_body: bool = True) -> RawAnswer | None:
+        """Return the next answer; None if the connection ended instead. The answer to HEAD has no body."""
         try:
             head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -42,7 +49,7 @@ class RawConnection:
         headers = [(line.partition(b": ")[0], line.partition(b": ")[2]) for line in lines]
         match = re.fullmatch(rb"HTTP/1\.1 (\d{3}) .*", first)
         assert match is not None, first
-        length = next((int(value) for key, value in headers if key == b"content-length"), 0)
+        length = next((int(value) for key, value in headers if key == b"content-length"), 0) if has_body else 0
         body = await asyncio.wait_for(self._reader.readexactly(length), 10)
         return RawAnswer(int(match[1]), headers, body)
 

@@ -25,10 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, MAX_PLAY_MS, MAX_TIME_MS
-from contract.grammar import shown
 from training.datasets.interactions import Impressions, Interactions, ItemFacts
 from training.datasets.table import Table, read_table
-from training.datasets.text import digest_of, read_bytes
+from training.datasets.text import digest_of, read_bytes, shown
 
 NAME: Final = "kuairand-pure"
 LOG: Final = "log_standard_0425_0508.csv.gz"
