@@ -58,7 +58,7 @@ def id_problem(text: str) -> str:
     """Return what is wrong with an id, "" if nothing."""
     if not text:
         return "is empty"
-    return "" if is_id(text) else f"{shown(text)} is not {ID_RULE}"
+    return "" if is_id(text) else f"{shown(text)} is not an id: {ID_RULE}"
 
 
 def time_problem(time_ms: int, latest_ms: int) -> TimeProblem | None:

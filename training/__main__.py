@@ -56,6 +56,9 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, help="folder that holds the raw data set (default: $RANKER_DATA, ...)")
     command.add_argument("--out", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     command.add_argument("--core", type=int, help="least interactions of every user and item (default: the data set's)")
+    command.add_argument(
+        "--skip-bad-lines", action="store_true", help="of a .csv file: skip, count and list them (default: an error)"
+    )
     command.set_defaults(run=_prepare)
 
 
@@ -89,10 +92,14 @@ def _add_machine(command: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from contract.behaviour_file import SkippedLines
     from training.prepare import prepare
     from training.sources import counts_table, read_source
 
-    source = read_source(options.dataset, options.data, options.out)
+    skipped = SkippedLines(Path(options.dataset))
+    source = read_source(options.dataset, options.data, options.out, skipped if options.skip_bad_lines else None)
+    for line in skipped.told():
+        print(line, file=sys.stderr)
     if source.notice:
         print(f"NOTICE: {source.notice}")
     core = source.core if options.core is None else options.core

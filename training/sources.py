@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from rich.table import Column, Table
 
+from contract.behaviour_file import Problem
 from training.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
 from training.datasets.interactions import DataError, Interactions
 from training.datasets.locate import ARCHIVES, data_folder, locate
@@ -90,19 +91,27 @@ DATA_SETS: Final = {
 }
 
 
-def read_source(dataset: str, given: Path | None, out: Path) -> Source:
+def read_source(
+    dataset: str, given: Path | None, out: Path, on_skip: Callable[[Problem], None] | None = None
+) -> Source:
     """Read a data set by name (a key of DATA_SETS, or `generated`) or a CSV file by path.
 
     Where ml-100k is nowhere, a generated catalogue takes its place, and the notice says so. Where a folder was
     named that does not hold it, that is an error, as it is for the data sets that have no official archive.
+
+    Args:
+        dataset: name or path.
+        given: the folder that holds the data set, if one was named.
+        out: folder of prepared data sets; downloads go below it.
+        on_skip: called with each bad line of a CSV file, which is then skipped; None stops at the first one.
 
     Raises:
         DataError: the data are malformed, or not where they were said to be.
     """
     if dataset == generated.NAME:
         return Source(dataset, generated.load(), "this is a generated catalogue: no real users or items")
-    if dataset.endswith((".csv", ".csv.gz")):
-        interactions = csv_file.load(Path(dataset))
+    if csv_file.is_csv(dataset):
+        interactions = csv_file.load(Path(dataset), on_skip)
         if not re.fullmatch(NAME_PATTERN, interactions.name):
             raise DataError(f"{dataset}: its name becomes the data set's: letters, digits, '.', '_', '-'; rename it")
         return Source(interactions.name, interactions, "")

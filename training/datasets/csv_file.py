@@ -1,148 +1,125 @@
-"""A CSV file with a header: user, item and a time; optionally action, value and play_ms.
+"""Your own CSV file (contract.behaviour_file has the format), as interactions.
 
-| Column | Also called | Meaning |
-| --- | --- | --- |
-| user | user_id | public id |
-| item | item_id | public id |
-| timestamp | - | seconds since the epoch, fractions allowed |
-| ts | - | milliseconds since the epoch, instead of timestamp |
-| action | - | a name of contract.behaviours; default click |
-| value | rating | 0 to 25.5 |
-| play_ms | - | milliseconds played |
-| title, year, genres | - | of the item; genres separated by `|`; the first row that has one counts |
-
-So the `behaviours.csv` of a prepared data set is such a file too. Other columns are passed over.
+The `behaviours.csv` of a prepared data set is such a file too. Of an item's title, year and genres the first that the
+file has counts.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from io import StringIO
+from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
-from contract.behaviours import ACTION_CODES, DEFAULT_ACTION, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
+from contract.behaviour_file import BadLineError, BehaviourFile, Chunk, FileError, Problem, ReadCounts
+from contract.grammar import MAX_FUTURE_MS
 from training.datasets.interactions import DataError, Interactions, ItemFacts
-from training.datasets.text import decode, digest_of, fail, identifier, read_bytes, shown, whole
+from training.datasets.text import digest_of_digests
 
-_ALIASES: Final = {"user_id": "user", "item_id": "item", "rating": "value"}
-_REQUIRED: Final = ("user", "item")
-_TIMES: Final = ("timestamp", "ts")
-
-
-class _Row(NamedTuple):
-    user: str
-    item: str
-    time_ms: int
-    action: int
-    value: int
-    play_ms: int
-    facts: ItemFacts
+_NO_FACTS: Final = ItemFacts()
+_ENDING: Final = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
 
 
-def load(path: Path) -> Interactions:
-    """Read the file; gzip where its name ends in .gz.
+def is_csv(name: str) -> bool:
+    """Return whether a name is that of a CSV file: .csv or .csv.gz, in any case."""
+    return _ENDING.search(name) is not None
+
+
+def load(path: Path, on_skip: Callable[[Problem], None] | None = None) -> Interactions:
+    """Read the file in chunks; what is kept of a row is its numbers and two references.
+
+    Args:
+        path: the file; unpacked if its name ends in .gz.
+        on_skip: called with each bad line, which is skipped; None stops at the first one.
 
     Raises:
-        DataError: a column is missing or a line is bad.
+        DataError: a column is missing, a line is bad and must not be skipped, or no line is good.
     """
-    content = read_bytes(path)
-    rows = list(_rows(path, decode(path, content, "utf-8-sig")))
-    if not rows:
-        raise DataError(f"{path}: no interactions in it")
-    catalogue: dict[str, ItemFacts] = {}
-    for row in rows:
-        catalogue[row.item] = _merged(catalogue.get(row.item), row.facts)
-    return Interactions(
-        name=path.name.removesuffix(".gz").removesuffix(".csv"),
-        source=f"CSV file {path.name}",
-        digest=digest_of({"interactions": content}),
-        users=[row.user for row in rows],
-        items=[row.item for row in rows],
-        times_ms=np.array([row.time_ms for row in rows], dtype=np.int64),
-        actions=np.array([row.action for row in rows], dtype=np.int64),
-        values=np.array([row.value for row in rows], dtype=np.int64),
-        plays_ms=np.array([row.play_ms for row in rows], dtype=np.int64),
-        catalogue=catalogue,
-    )
-
-
-def _rows(path: Path, text: str) -> Iterator[_Row]:
-    reader = csv.reader(StringIO(text), strict=True)
+    file = BehaviourFile(path, latest_ms=time.time_ns() // 1_000_000 + MAX_FUTURE_MS, on_skip=on_skip, keep_ids=True)
+    columns = _Columns()
+    content = sha256()
     try:
-        columns = _columns(path, next(reader, []))
-        for values in reader:
-            if values:
-                yield _row(path, reader.line_num, columns, values)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+        for chunk in file.chunks(on_bytes=content.update):
+            columns.add(chunk)
+    except FileError as error:
+        raise DataError(str(error)) from None
+    except BadLineError as error:
+        raise DataError(f"{error} (--skip-bad-lines skips, counts and lists such lines)") from None
+    if not columns.users:
+        skipped = f": all {file.counts.skipped.total():,} were skipped" if file.counts.skipped else ""
+        raise DataError(f"{path}: no interactions in it{skipped}")
+    digests = {"interactions": content.hexdigest()}
+    if file.counts.skipped:  # the clock decides what is in the future, so the bytes do not tell all
+        digests["skipped"] = str(file.counts.skipped.total())
+    return columns.interactions(path, digest_of_digests(digests), file.counts)
 
 
-def _columns(path: Path, header: list[str]) -> list[str]:
-    columns = [_ALIASES.get(name.strip(), name.strip()) for name in header]
-    for name in _REQUIRED:
-        if name not in columns:
-            raise DataError(
-                f"{path}, line 1: column {name} is missing; the header has: {', '.join(columns) or 'nothing'}"
-            )
-    if not any(name in columns for name in _TIMES):
-        raise DataError(
-            f"{path}, line 1: column timestamp (seconds) or ts (milliseconds) is missing; "
-            f"the header has: {', '.join(columns)}"
+class _Columns:
+    """The rows of all chunks so far."""
+
+    def __init__(self) -> None:
+        self.users: list[str] = []
+        self.items: list[str] = []
+        self._numbers: list[Chunk] = []
+        self._catalogue: dict[str, ItemFacts] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk."""
+        self.users += chunk.users
+        self.items += chunk.items
+        if chunk.titles is None and chunk.genres is None and chunk.years is None:
+            self._catalogue.update(dict.fromkeys(chunk.items, _NO_FACTS))
+        else:
+            self._describe(chunk)
+        self._numbers.append(replace(chunk, lines=chunk.lines[:0], users=[], items=[], titles=None, genres=None))
+
+    def interactions(self, path: Path, digest: str, counts: ReadCounts) -> Interactions:
+        """Return all rows."""
+        return Interactions(
+            name=_ENDING.sub("", path.name),
+            source=f"CSV file {path.name}",
+            digest=digest,
+            users=self.users,
+            items=self.items,
+            times_ms=np.concatenate([chunk.times_ms for chunk in self._numbers]),
+            actions=np.concatenate([chunk.actions for chunk in self._numbers]).astype(np.int64),
+            values=np.concatenate([chunk.values for chunk in self._numbers]).astype(np.int64),
+            plays_ms=np.concatenate([chunk.plays_ms for chunk in self._numbers]).astype(np.int64),
+            catalogue=self._catalogue,
+            read=_read(counts),
         )
-    repeated = {name for name in columns if columns.count(name) > 1}
-    if repeated:
-        raise DataError(f"{path}, line 1: column {min(repeated)} stands there twice")
-    return columns
+
+    def _describe(self, chunk: Chunk) -> None:
+        nothing = [""] * len(chunk.items)
+        years = chunk.years.tolist() if chunk.years is not None else [0] * len(chunk.items)
+        for item, *facts in zip(chunk.items, chunk.titles or nothing, chunk.genres or nothing, years, strict=True):
+            known = self._catalogue.setdefault(item, _NO_FACTS)
+            if any(facts) and not (known.title and known.genres and known.year is not None):
+                self._catalogue[item] = _merged(known, *facts)
 
 
-def _row(path: Path, line: int, columns: list[str], values: list[str]) -> _Row:
-    if len(values) < len(columns):
-        fail(path, line, columns[len(values)], f"missing: the line has {len(values)} of {len(columns)} columns")
-    if len(values) > len(columns):
-        raise DataError(f"{path}, line {line}: {len(values)} columns, expected {len(columns)}")
-    cell = dict(zip(columns, values, strict=True))
-    number = _numbers(path, line, cell)
-    action = cell.get("action") or DEFAULT_ACTION
-    if action not in ACTION_CODES:
-        fail(path, line, "action", f"{shown(action)} is not one of {', '.join(ACTION_CODES)}")
-    time_ms = number("ts", MAX_TIME_MS - 1) if "ts" in cell else number("timestamp", MAX_TIME_MS // 1000 - 1) * 1000
-    year = whole(path, line, "year", cell["year"], 0, 9999) if cell.get("year") else None
-    return _Row(
-        identifier(path, line, "user", cell["user"]),
-        identifier(path, line, "item", cell["item"]),
-        round(time_ms),
-        ACTION_CODES[action],
-        round(number("value", MAX_VALUE) * 10) if cell.get("value") else 0,
-        round(number("play_ms", MAX_PLAY_MS)) if cell.get("play_ms") else 0,
-        ItemFacts(cell.get("title", ""), tuple(filter(None, cell.get("genres", "").split("|"))), year),
-    )
-
-
-def _numbers(path: Path, line: int, cell: dict[str, str]) -> Callable[[str, float], float]:
-    def number(column: str, high: float) -> float:
-        try:
-            value = float(cell[column])
-        except ValueError:
-            value = -1.0
-        if not 0 <= value <= high:  # nan is in no range
-            hint = "; milliseconds belong in a column ts" if column == "timestamp" and value > high else ""
-            fail(path, line, column, f"{shown(cell[column])} is not a number from 0 to {high:g}{hint}")
-        return value
-
-    return number
-
-
-def _merged(known: ItemFacts | None, new: ItemFacts) -> ItemFacts:
-    if known is None:
-        return new
+def _merged(known: ItemFacts, title: str, genres: str, year: int) -> ItemFacts:
+    names = tuple(filter(None, (name.strip() for name in genres.split("|"))))
     return replace(
         known,
-        title=known.title or new.title,
-        genres=known.genres or new.genres,
-        year=known.year if known.year is not None else new.year,
+        title=known.title or title,
+        genres=known.genres or names,
+        year=known.year if known.year is not None else year or None,
     )
+
+
+def _read(counts: ReadCounts) -> dict[str, int]:
+    """Return what the reader saw, by name, for the report and the provenance."""
+    return {
+        "lines": counts.lines,
+        "rows": counts.rows,
+        "blank_lines": counts.blank,
+        "lines_inside_quoted_cells": counts.spanned,
+        "ids_with_outer_blanks": counts.padded,
+        **{f"skipped_{kind}": count for kind, count in sorted(counts.skipped.items())},
+    }

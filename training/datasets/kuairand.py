@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, MAX_PLAY_MS, MAX_TIME_MS
+from contract.grammar import shown
 from training.datasets.interactions import Impressions, Interactions, ItemFacts
 from training.datasets.table import Table, read_table
-from training.datasets.text import digest_of, read_bytes, shown
+from training.datasets.text import digest_of, read_bytes
 
 NAME: Final = "kuairand-pure"
 LOG: Final = "log_standard_0425_0508.csv.gz"

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from contract.grammar import shown
 from training.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
-from training.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, shown, whole
+from training.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, whole
 
 NAME: Final = "ml-100k"
 FILES: Final = ("u.data", "u.item", "u.genre")

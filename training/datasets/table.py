@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Container, Iterator, Sequence
-from io import StringIO
+from array import array
+from collections.abc import Container, Iterable, Iterator, Sequence
+from io import BytesIO
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.csv_rows import CsvRows, FileError, Problem, Row
+from contract.grammar import are_plain_ids, is_id, shown
 from training.datasets.interactions import DataError
-from training.datasets.text import decode, fail, identifier, shown, whole
+from training.datasets.text import fail, identifier, whole
 
 MAX_SECONDS: Final = 4_102_444_800  # the year 2100
 _CHUNK: Final = 65_536  # rows held as tuples at once
-_SHORT: Final = 32  # an id of so many characters is never too long in bytes
 
 
 class Table:
@@ -42,9 +42,11 @@ class Table:
             DataError: one of them is none.
         """
         cells = self._columns[column]
-        for text in dict.fromkeys(cells):
-            if not text or len(text) > _SHORT:
-                identifier(self.path, self._lines[cells.index(text)], column, text)
+        distinct = list(dict.fromkeys(cells))
+        if not are_plain_ids(distinct):
+            for text in distinct:
+                if not is_id(text):
+                    identifier(self.path, self._lines[cells.index(text)], column, text)
         return cells
 
     def whole(self, column: str, low: int, high: int, blank: int | None = None) -> NDArray[np.int64]:
@@ -104,34 +106,28 @@ def read_table(path: Path, content: bytes, columns: tuple[str, ...]) -> Table:
     Raises:
         DataError: a column is missing, a line has too few or too many cells, or there are no rows.
     """
-    reader = csv.reader(StringIO(decode(path, content, "utf-8-sig")), strict=True)
-    found: dict[str, list[str]] = {name: [] for name in columns}
-    lines: list[int] = []
     try:
-        header = next(reader, [])
-        for name in columns:
-            if name not in header:
-                raise DataError(f"{path}, line 1: column {name} is missing; the header has: {', '.join(header)}")
-        rows = _rows(path, reader, header, lines)
-        places = [header.index(name) for name in columns]
-        while chunk := list(islice(rows, _CHUNK)):
-            for name, place in zip(columns, places, strict=True):
-                found[name].extend(map(itemgetter(place), chunk))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+        rows = CsvRows(path, BytesIO(content))
+    except FileError as error:
+        raise DataError(str(error)) from None
+    for name in columns:
+        if name not in rows.header:
+            raise DataError(f"{path}, line 1: column {name} is missing; the header has: {', '.join(rows.header)}")
+    found: dict[str, list[str]] = {name: [] for name in columns}
+    lines = array("q")
+    places = [rows.header.index(name) for name in columns]
+    good = _good(path, rows)
+    while chunk := list(islice(good, _CHUNK)):
+        lines.extend(row.line for row in chunk)
+        for name, place in zip(columns, places, strict=True):
+            found[name].extend([row.cells[place] for row in chunk])
     if not lines:
         raise DataError(f"{path}: no rows in it")
     return Table(path, found, lines)
 
 
-def _rows(path: Path, reader: Iterator[list[str]], header: list[str], lines: list[int]) -> Iterator[list[str]]:
-    for cells in reader:
-        line: int = reader.line_num  # type: ignore[attr-defined]
-        if not cells:
-            continue
-        if len(cells) < len(header):
-            fail(path, line, header[len(cells)], f"missing: the line has {len(cells)} of {len(header)} columns")
-        if len(cells) > len(header):
-            raise DataError(f"{path}, line {line}: {len(cells)} columns, expected {len(header)}")
-        lines.append(line)
-        yield cells
+def _good(path: Path, rows: Iterable[Row | Problem]) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, Problem):
+            raise DataError(row.told(path))
+        yield row

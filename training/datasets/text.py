@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
+from contract.csv_rows import FileError, open_lines
+from contract.grammar import id_problem, shown
 from training.datasets.interactions import DataError
-
-_MAX_SHOWN = 40  # of a bad value, in an error
 
 
 def fail(path: Path, line: int, column: str, problem: str) -> NoReturn:
@@ -22,11 +21,6 @@ def fail(path: Path, line: int, column: str, problem: str) -> NoReturn:
     raise DataError(f"{path}, line {line}, column {column}: {problem}")
 
 
-def shown(value: str) -> str:
-    """Return a value as an error may show it."""
-    return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "...")
-
-
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of a file, unpacked where its name ends in .gz.
 
@@ -34,11 +28,10 @@ def read_bytes(path: Path) -> bytes:
         DataError: it is missing, unreadable, or no gzip.
     """
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        with open_lines(path) as file:
+            return file.read()
+    except FileError as error:
+        raise DataError(str(error)) from None
 
 
 def decode(path: Path, content: bytes, encoding: str) -> str:
@@ -87,20 +80,26 @@ def whole(path: Path, line: int, column: str, text: str, low: int, high: int) ->
     return value
 
 
-def identifier(path: Path, line: int, column: str, text: str, longest: int = 128) -> str:
+def identifier(path: Path, line: int, column: str, text: str) -> str:
     """Return an id.
 
     Raises:
-        DataError: it is empty or longer than `longest` bytes.
+        DataError: it is not one (contract.grammar).
     """
-    if not text or len(text.encode()) > longest:
-        fail(path, line, column, f"{shown(text)} is not an id of 1 to {longest} bytes")
+    problem = id_problem(text)
+    if problem:
+        fail(path, line, column, problem)
     return text
 
 
 def digest_of(contents: dict[str, bytes]) -> str:
     """Return one digest of several files by name."""
+    return digest_of_digests({name: sha256(content).hexdigest() for name, content in contents.items()})
+
+
+def digest_of_digests(digests: dict[str, str]) -> str:
+    """Return one digest of the digests of several files by name."""
     digest = sha256()
-    for name in sorted(contents):
-        digest.update(f"{name}\n{sha256(contents[name]).hexdigest()}\n".encode())
+    for name in sorted(digests):
+        digest.update(f"{name}\n{digests[name]}\n".encode())
     return digest.hexdigest()

@@ -188,7 +188,7 @@ def test_a_csv_file_whose_name_no_recipe_could_hold_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "my clips.csv"
-    file.write_text("user,item,timestamp\na,b,1\n")
+    file.write_text("user,item,timestamp\na,b,1700000000\n")
     assert main(["prepare", str(file), "--out", str(tmp_path / "data")]) == 1
     assert "rename it" in capsys.readouterr().err
 
@@ -200,3 +200,23 @@ def test_milliseconds_in_the_column_of_seconds_are_told_where_they_belong(
     file.write_text("user,item,timestamp\na,b,1700000000000\n")
     assert main(["prepare", str(file), "--out", str(tmp_path / "data")]) == 1
     assert "milliseconds belong in a column ts" in capsys.readouterr().err
+
+
+def test_bad_lines_are_an_error_that_names_the_option_or_skipped_counted_and_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "clips.CSV"
+    rows = [f"u{row % 3},i{row % 4},{1_700_000_000 + row}" for row in range(24)]
+    bad = [f"u,i{row},{row}" for row in range(150)]
+    file.write_text("\n".join(["user,item,timestamp", *bad, *rows]))
+    prepare = ["prepare", str(file), "--core", "1", "--out", str(tmp_path / "data")]
+    assert main(prepare) == 1
+    error = capsys.readouterr().err
+    assert "line 2, column timestamp: '0' is before 1971 in seconds" in error
+    assert "--skip-bad-lines" in error
+    assert not (tmp_path / "data" / "clips").exists()
+    assert main([*prepare, "--skip-bad-lines"]) == 0
+    listed = capsys.readouterr().err.splitlines()
+    assert listed[0].startswith(f"skipped: {file}, line 2, column timestamp")
+    assert (len(listed), listed[-1]) == (101, "skipped: 50 more lines")
+    assert (tmp_path / "data" / "clips" / "behaviours.csv").read_text().count("\n") == 25

@@ -42,9 +42,9 @@ def test_more_rows_than_a_chunk_are_all_read(tmp_path: Path, monkeypatch: pytest
         ("user,time\nu,\n", "line 2, column time: '' is not a whole number"),
         ("user,time\nu,1\nu,10\n", "line 3, column time: '10' is not a whole number"),
         (f"user,time\nu,1\nu,{'9' * 30}\n", "line 3, column time: '9+' is not a whole number"),
-        ("user,time\nu,1\n,2\n", "line 3, column user: '' is not an id"),
+        ("user,time\nu,1\n,2\n", "line 3, column user: is empty"),
         (f"user,time\nu,1\n{'x' * 129},2\n", "line 3, column user: 'x+...' is not an id"),
-        ('user,time\n"u\nx",1\nu,bad\n', "line 4, column time"),
+        ('user,time\n"u\nx",1\nu,2\n', r"line 2, column user: 'u\\nx' is not an id"),
         ('user,time\nu,1\nu,"2\n', "line 3"),
     ],
 )
