@@ -18,6 +18,7 @@ from service.behaviours import RedisBehaviourStore
 from service.bundles import Bundle
 from service.comparison import PageSources
 from service.deployments import DeploymentLimits, Deployments
+from service.errors import StartError
 from service.experiments import Experiments
 from service.exposures import Exposures
 from service.feedback import FeedbackLog
@@ -38,10 +39,6 @@ from service.supervision import supervise
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
 _log = structlog.get_logger(__name__)
-
-
-class StartError(RuntimeError):
-    """The service cannot start; the message says what to do."""
 
 
 def create_app(settings: Settings) -> FastAPI:

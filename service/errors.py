@@ -41,6 +41,10 @@ class Detail(NamedTuple):
     message: str
 
 
+class StartError(RuntimeError):  # no answer to a caller: it ends the process
+    """The service cannot start; the message says what to do."""
+
+
 class RankerError(Exception):
     """What a caller may be told.
 

@@ -3,6 +3,9 @@
 Event names are snake_case and never formatted; what varies stands in fields. A value that a caller could choose is cut,
 and a line break in it stays inside its JSON string, so that nobody can forge a line. User ids are logged nowhere.
 
+Logging never waits and never raises: a line that cannot be made is replaced by one that says so, and a thread of its
+own writes them (service/line_writer.py).
+
 Our own lines go straight to bytes: by way of the standard library's logging, the access line alone cost 110 us a
 request, and costs 45 us so.
 """
@@ -12,20 +15,41 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from service.line_writer import LineWriter
 from service.settings import LoggingSettings
+from service.standard_streams import captured_streams
 
 MAX_VALUE_LENGTH: Final = 2_000
+MAX_TRACEBACK_LENGTH: Final = 16_000
 _LIBRARIES: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+_STDOUT: Final = 1
 
 
-def configure_logging(settings: LoggingSettings) -> None:
-    """Set up structlog and the standard library's logging; called once, by the entry point."""
+@contextmanager
+def logging_to(settings: LoggingSettings, descriptor: int = _STDOUT) -> Iterator[LineWriter]:
+    """Log to a descriptor, with everything that Python would write to standard output or standard error.
+
+    At the end the last lines are written, within a second, and both streams are as before.
+    """
+    writer = LineWriter(descriptor, max_bytes=settings.buffer_bytes)
+    try:
+        configure_logging(settings, writer)
+        with captured_streams():
+            yield writer
+    finally:
+        writer.close()
+
+
+def configure_logging(settings: LoggingSettings, writer: LineWriter) -> None:
+    """Set up structlog and the standard library's logging."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -34,29 +58,64 @@ def configure_logging(settings: LoggingSettings) -> None:
         structlog.processors.format_exc_info,
         _cut,
     ]
-    console = structlog.dev.ConsoleRenderer(
-        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    as_json = settings.format == "json"
+    render = _as_bytes if settings.format == "json" else _as_text()
     structlog.configure(
-        processors=[*shared, _as_bytes if as_json else console],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer) if as_json else structlog.PrintLoggerFactory(),
+        processors=[*shared, render],
+        wrapper_class=_never_raising(structlog.make_filtering_bound_logger(level), writer),
+        logger_factory=lambda *_: _Lines(writer),
         cache_logger_on_first_use=True,
     )
-    _configure_libraries(shared, structlog.processors.JSONRenderer() if as_json else console, level)
+    writer.notice = lambda count: _notice(shared, render, count)
+    _configure_libraries(shared, render, level, writer)
 
 
-def _configure_libraries(shared: list[Processor], renderer: Processor, level: int) -> None:
+class _Lines:
+    """What structlog writes a rendered line to: one method for each level."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = writer.put
+
+
+def _never_raising(bound_logger: type[Any], writer: LineWriter) -> type[Any]:  # Any: structlog types them so
+    """Return a logger whose calls cannot fail: a request must not die of its log line."""
+
+    def proxy(self: Any, /, *arguments: Any, **fields: Any) -> Any:
+        try:
+            return bound_logger._proxy_to_logger(self, *arguments, **fields)
+        except Exception as error:  # whatever a field's own code raises
+            writer.put(orjson.dumps({"event": "log_line_failed", "level": "error", "error": type(error).__name__}))
+
+    return type("NeverRaisingLogger", (bound_logger,), {"_proxy_to_logger": proxy})
+
+
+class _WriterHandler(logging.Handler):
+    """Puts the libraries' lines among our own."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; one that cannot be rendered is left out."""
+        try:
+            self._writer.put(self.format(record).encode("utf-8", "backslashreplace"))
+        except Exception:
+            self.handleError(record)
+
+
+def _configure_libraries(shared: list[Processor], render: Callable[..., bytes], level: int, writer: LineWriter) -> None:
     """Have the libraries' own lines written in the same form, warnings and worse."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _WriterHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                lambda *arguments: render(*arguments).decode(),
+            ],
         )
     )
-    logging.raiseExceptions = False  # a full disk or a closed pipe must not add a traceback a line
+    logging.raiseExceptions = False  # a record that cannot be rendered must not print a traceback
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
@@ -68,10 +127,13 @@ def _configure_libraries(shared: list[Processor], renderer: Processor, level: in
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Cut long texts, so that no line grows with what somebody sent."""
+    """Cut long texts, so that no line grows with what somebody sent; of a traceback, keep the end."""
     for name, value in event.items():
-        if isinstance(value, str) and len(value) > MAX_VALUE_LENGTH and name != "exception":
-            event[name] = value[:MAX_VALUE_LENGTH] + "…"
+        if isinstance(value, str) and len(value) > MAX_VALUE_LENGTH:
+            if name != "exception":
+                event[name] = value[:MAX_VALUE_LENGTH] + "…"
+            elif len(value) > MAX_TRACEBACK_LENGTH:
+                event[name] = "…" + value[-MAX_TRACEBACK_LENGTH:]
     return event
 
 
@@ -82,3 +144,18 @@ def _as_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     except TypeError:  # a lone surrogate
         line = b"\xff"
     return line if line.isascii() else json.dumps(event, default=repr).encode()
+
+
+def _as_text() -> Callable[[WrappedLogger, str, EventDict], bytes]:
+    """Return a renderer of lines for people."""
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return lambda logger, method, event: str(console(logger, method, event)).encode("utf-8", "backslashreplace")
+
+
+def _notice(shared: list[Processor], render: Callable[..., bytes], count: int) -> bytes:
+    event: Any = {"event": "log_lines_dropped", "count": count}  # Any: what a processor takes and returns
+    for processor in shared:
+        event = processor(None, "warning", event)
+    return render(None, "warning", event)

@@ -8,6 +8,7 @@ start, at 0: a rate over a series that begins with its first event does not see 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
 from typing import Final, Literal, get_args
 
 from prometheus_client import (
@@ -182,12 +183,22 @@ class Metrics:
         self._tasks_down = Gauge(
             "ranker_tasks_down", "Background tasks that wait to be started again.", ("task",), registry=registry
         )
+        self._log_dropped = Counter(
+            "ranker_log_lines_dropped_total", "Log lines that nobody read in time.", registry=registry
+        )
+        self._count_log_drops: Callable[[], int] = lambda: 0
+        self._log_drops_counted = 0
+        self._scraping = Lock()
         for task in get_args(TaskName):
             self._restarts.labels(task)
             self._tasks_down.labels(task)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        with self._scraping:
+            dropped = self._count_log_drops()
+            self._log_dropped.inc(dropped - self._log_drops_counted)
+            self._log_drops_counted = dropped
         return generate_latest(self.registry)
 
     # --- HTTP
@@ -361,6 +372,10 @@ class Metrics:
         """Count a restart of a background task."""
         self._tasks_down.labels(task).dec()
         self._restarts.labels(task).inc()
+
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """Ask at each scrape how many log lines were dropped: counting while a line is written could deadlock."""
+        self._count_log_drops = dropped
 
 
 class _ArmShares(Collector):

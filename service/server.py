@@ -13,35 +13,53 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, Final
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.early import SIGNALS
+from service.ending import LatestEnd
+from service.errors import StartError
 from service.exchange import Headers
 from service.middleware import bucket_headers
 from service.protocol import Guard, GuardedProtocol
 from service.runtime import Runtime
 from service.settings import Settings
 
+_END_SECONDS: Final = 5.0  # for closing what is left, after everything has been answered
+_START_SECONDS: Final = 2.0  # for closing what had been made when a signal ended the start
 LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
 _ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end
 _TICK_SECONDS: Final = 0.01
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger(__name__)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
+def serve(app: FastAPI, settings: Settings, flush_log: Callable[[], None] = lambda: None) -> None:
     """Serve until a signal says otherwise.
 
+    Args:
+        app: made by create_app.
+        settings: all of them.
+        flush_log: writes the last log lines; called where the process has to be ended by force.
+
     Raises:
-        OSError: the port cannot be had.
-        StartError: there is nothing to serve.
+        StartError: the port cannot be had, or there is nothing to serve.
     """
-    with listen(settings.http.host, settings.http.port) as listener:
-        Server(app, settings).run([listener])
+    try:
+        listener = listen(settings.http.host, settings.http.port)
+    except OSError as error:
+        raise cannot_listen(settings, error) from error
+    with listener:
+        Server(app, settings, flush_log).run([listener])
+
+
+def cannot_listen(settings: Settings, error: OSError) -> StartError:
+    """Return the error that says which address cannot be had, and why."""
+    return StartError(f"cannot listen on {settings.http.host}:{settings.http.port} ({error.strerror})")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,10 +88,15 @@ class Server(uvicorn.Server):
     Args:
         app: made by create_app; its lifespan is entered before the port answers.
         settings: of the port.
+        flush_log: writes the last log lines.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._app, self._http = app, settings.http
+    def __init__(self, app: FastAPI, settings: Settings, flush_log: Callable[[], None]) -> None:
+        self._app, self._settings, self._http = app, settings, settings.http
+        self._latest_end = LatestEnd(flush_log)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[Any] | None = None
+        self._has_started = self._is_cut_short = False
         self._runtime: Runtime = app.state.runtime
         guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers)
         super().__init__(
@@ -95,34 +118,50 @@ class Server(uvicorn.Server):
         self._stopping: list[signal.Signals] = []
         self._told = asyncio.Event()
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop.
 
         Raises:
-            StartError: there is nothing to serve.
+            StartError: the port cannot be had, or there is nothing to serve.
         """
         with self.capture_signals():
-            async with self._app.router.lifespan_context(self._app):
-                if not self._stopping:
+            super().run(sockets)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop; a signal ends the start too, since nothing has been accepted yet."""
+        self._loop, self._starting = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            if not self._stopping:
+                async with self._app.router.lifespan_context(self._app):
+                    self._has_started = True
                     await self._serve(sockets)
+        except asyncio.CancelledError:
+            if self._starting is None or not self._is_cut_short:
+                raise
+            self._starting.uncancel()
         _log.info("stopped")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._runtime.reload())
+        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure.
+
+        The handlers are never taken away before others are there: without one, a second SIGTERM would end the process
+        with another status, and that of process 1 be lost.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (*SIGNALS, signal.SIGHUP)}
         try:
             yield
         finally:
-            for number in (*_SIGNALS, signal.SIGHUP):
-                loop.remove_signal_handler(number)
+            self._latest_end.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another process listens by now
+            raise cannot_listen(self._settings, error) from error
         self._listeners = sockets or []
         for listener in self._listeners:
             _log.info("listening", address=_address(listener))
@@ -148,10 +187,30 @@ class Server(uvicorn.Server):
         await self._until(lambda: not self.server_state.connections and not self.server_state.tasks, deadline)
         await self._abandon()
 
-    def _stop(self, number: signal.Signals | int) -> None:
-        self._stopping.append(signal.Signals(number))
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Hand a signal to the event loop; one that comes before or after the loop is only noted."""
+        if number != signal.SIGHUP:
+            self._stopping.append(signal.Signals(number))
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._reload if number == signal.SIGHUP else self._stop)
+
+    def _reload(self) -> None:
+        self._runtime.reload()
+
+    def _stop(self) -> None:
         self._runtime.drain()
         self._told.set()
+        if self._has_started or self._starting is None:
+            self._latest_end.within(self._longest_end())
+            return
+        self._latest_end.within(_START_SECONDS)
+        self._is_cut_short = True
+        self._starting.cancel()
+
+    def _longest_end(self) -> float:
+        waits_ms = self._http.drain_delay_ms + self._http.drain_timeout_ms + self._settings.streams.close_timeout_ms
+        return waits_ms / 1000 + LINGER_SECONDS + _ABANDON_SECONDS + _END_SECONDS
 
     async def _close_port(self, listeners: list[socket.socket]) -> None:
         """Close the port and lose nobody: closing a listener resets whoever waits in the kernel to be accepted.

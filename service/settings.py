@@ -243,6 +243,8 @@ class LoggingSettings(Group):
     """One JSON object a line, or lines for people."""
     access: bool = True
     """Whether each request is logged, in one line; never successful probes and scrapes, and rankings too many."""
+    buffer_bytes: int = Field(8 * 1024 * 1024, ge=16_384)
+    """Bytes of log lines that wait for a slow reader; when it is full, new lines are dropped and counted."""
 
 
 class Settings(BaseSettings):

@@ -51,17 +51,19 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._client = httpx.Client(base_url=self.url, verify=False)  # loading certificates takes a tenth of a second
 
-    def start(self) -> ServiceProcess:
+    def start(self, output: int | None = None) -> ServiceProcess:
         """Start, and wait until it is ready."""
-        self.spawn()
+        self.spawn(output)
         self.until(lambda: _is_ready(self._client), "ready")
         return self
 
-    def spawn(self) -> None:
+    def spawn(self, output: int | None = None, *command: str) -> None:
+        """Start; `output` is a descriptor for standard output and error instead of the log file."""
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "service"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
-            )
+                [*command, sys.executable, "-m", "service"], cwd=ROOT, env=self._environment,
+                stdout=log if output is None else output, stderr=log if output is None else output,
+            )  # fmt: skip
 
     def refusal(self) -> tuple[int, str]:
         """Start what must not start; return its exit status and all it said."""

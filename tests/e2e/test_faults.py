@@ -205,7 +205,7 @@ def test_an_unknown_setting_refuses_to_start_and_is_named(tmp_path: Path) -> Non
 
 def test_a_redis_url_that_is_none_refuses_to_start_without_showing_it(tmp_path: Path) -> None:
     status, said = refused(ServiceProcess(tmp_path, "http://user:hunter2@nowhere"))
-    assert status == 1
+    assert status == 2
     assert "RANKER_REDIS__URL" in said
     assert "hunter2" not in said
 

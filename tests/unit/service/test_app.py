@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from contract.manifest import MANIFEST, SCORE
-from service.app import StartError, create_app
+from service.app import create_app
+from service.errors import StartError
 from service.settings import (
     BundlesSettings,
     ExperimentsSettings,

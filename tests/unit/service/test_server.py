@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
-from service.__main__ import main
+from service.command_line import main
 from service.server import listen
 
 
@@ -69,6 +71,7 @@ def test_no_bundle_is_one_line_and_status_1(
 ) -> None:
     monkeypatch.setenv("RANKER_BUNDLES__ROOT", str(tmp_path))
     monkeypatch.setenv("RANKER_HTTP__PORT", "0")
-    monkeypatch.setattr("service.__main__.configure_logging", lambda _: None)
+    log = SimpleNamespace(dropped=0, close=lambda: None)  # the real one would set up logging for all later tests
+    monkeypatch.setattr("service.command_line.logging_to", lambda _: nullcontext(log))
     assert main([]) == 1
     assert capsys.readouterr().err.startswith(f"service: {tmp_path} holds no bundle")
