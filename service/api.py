@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -17,7 +18,6 @@ from contract.manifest import CONTRACT_VERSION
 from service import __version__, schemas, wire
 from service.behaviours import AppendResult, StoreUnavailable
 from service.errors import (
-    MAX_DETAILS,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -147,7 +147,8 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
         latest_ms = runtime.now_ms() + limits.max_future_ms
         future = [place for place, behaviour in enumerate(behaviours) if behaviour["ts"] > latest_ms]
         answer = await _append(store, behaviours, set(future), turns)
-        runtime.metrics.behaviours_written(stored=answer.stored, repeated=answer.repeated, refused=answer.refused)
+        reasons = Counter(refusal.reason for refusal in answer.refusals)
+        runtime.metrics.behaviours_written(stored=answer.stored, repeated=answer.repeated, refused=reasons)
         return _json(answer)
 
     if runtime.settings.http.behaviours_enabled:
@@ -248,8 +249,7 @@ async def _append(
         repeated=sum(result.repeated for result in results.values()),
         refused=len(refused),
         refusals=[
-            schemas.Refusal.model_validate({"index": place, "reason": refused[place]})
-            for place in sorted(refused)[:MAX_DETAILS]
+            schemas.Refusal.model_validate({"index": place, "reason": refused[place]}) for place in sorted(refused)
         ],
     )
 

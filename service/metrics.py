@@ -31,6 +31,7 @@ from service.overrides import RejectReason
 from service.ranking import Reason as Degraded
 from service.redis_client import State
 from service.redis_errors import ErrorKind
+from service.schemas import RefusalReason
 from service.supervision import TaskName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -90,6 +91,9 @@ class Metrics:
         self._written = counter("ranker_behaviours_written_total", "Behaviours sent to be stored.", "result")
         for result in ("stored", "repeated", "refused"):
             self._written.labels(result)
+        self._refused = counter("ranker_behaviours_refused_total", "Behaviours refused, by reason.", "reason")
+        for reason in get_args(RefusalReason):
+            self._refused.labels(reason)
         self._feedback = counter("ranker_feedback_total", "Activity taken for the analysis.", "action")
         for action in ACTION_CODES:
             self._feedback.labels(action)
@@ -234,10 +238,12 @@ class Metrics:
         """Note whether rankings are taken."""
         self._ready.set(is_ready)
 
-    def behaviours_written(self, *, stored: int, repeated: int, refused: int) -> None:
-        """Count behaviours that were sent to be stored."""
-        for result, count in (("stored", stored), ("repeated", repeated), ("refused", refused)):
+    def behaviours_written(self, *, stored: int, repeated: int, refused: Mapping[RefusalReason, int]) -> None:
+        """Count behaviours that were sent to be stored; `refused` by reason."""
+        for result, count in (("stored", stored), ("repeated", repeated), ("refused", sum(refused.values()))):
             self._written.labels(result).inc(count)
+        for reason, count in refused.items():
+            self._refused.labels(reason).inc(count)
 
     def feedback(self, action: str) -> None:
         """Count activity that was taken."""

@@ -38,6 +38,7 @@ TimeMs = Annotated[
 ]
 PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
 Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; kept in tenths.")]
+RefusalReason = Literal["future", "wrong_type"]
 ActionName = Annotated[Action, Field(description=f"What was done; default {DEFAULT_ACTION}.")]
 Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
 
@@ -176,7 +177,7 @@ class Refusal(Answer):
 
     index: int
     """Its place in the request."""
-    reason: Literal["future", "wrong_type"]
+    reason: RefusalReason
     """`future`: too far ahead of our clock. `wrong_type`: the user's key holds something else."""
 
 
@@ -188,7 +189,7 @@ class BehavioursResponse(Answer):
     """Stored before, or twice in the request."""
     refused: int
     refusals: list[Refusal]
-    """The first eight of them."""
+    """All of them, in the order of the request."""
 
 
 class FeedbackResponse(Answer):

@@ -2,17 +2,17 @@
 
     python -m service.seed data/ml-100k/behaviours.csv --url http://127.0.0.1:8000
 
-The file is CSV with a header: user_id, item_id and ts (ms since epoch), and where known action, play_ms and value.
-Lines that cannot be sent are named and skipped. Appending is idempotent, so that a load can be run again.
+The file is read as `training prepare` reads it (contract.behaviour_file, docs/data.md). A file with a bad line is not
+sent at all, unless bad lines are to be skipped. Appending is idempotent, so that a load can be run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import http.client
 import json
 import queue
+import re
 import sys
 import threading
 import time
@@ -24,17 +24,21 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 from zlib import crc32
 
-from contract.behaviours import ACTION_CODES, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
+from contract.behaviour_file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
+from contract.behaviours import ACTIONS
+from contract.grammar import MAX_FUTURE_MS
 
 BATCH: Final = 1_000  # what POST /behaviours takes at once
 CONNECTIONS: Final = 4
-MAX_ID_BYTES: Final = 128
-MAX_SHOWN: Final = 10
 
 _TRIES: Final = 5
 _TIMEOUT_SECONDS: Final = 30
-_REQUIRED: Final = ("user_id", "item_id", "ts")
 _RETRIED: Final = frozenset({429, 503, 504})
+_PLACE: Final = re.compile(r"behaviours\.(\d+)")
+_REASONS: Final = {
+    "future": "the time is too far ahead of the service's clock",
+    "wrong_type": "the user's key in Redis holds something else",
+}
 
 Behaviour = dict[str, str | int | float]
 
@@ -43,112 +47,158 @@ class SeedError(Exception):
     """The load cannot go on; the message says why."""
 
 
+class _TooLargeError(Exception):
+    """The service takes fewer behaviours at once."""
+
+
 class Line(NamedTuple):
-    """One line of the file: a behaviour, or what is wrong with it."""
+    """A behaviour and the line where it begins."""
 
     number: int
-    behaviour: Behaviour | None
-    problem: str
+    behaviour: Behaviour
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Read a behaviours file line by line.
+class Loaded(NamedTuple):
+    """What became of a file.
+
+    Attributes:
+        counts: lines read, skipped; behaviours stored, repeated, refused.
+        refused: of the first refused ones, file, line and reason, for people.
+    """
+
+    counts: Counter[str]
+    refused: list[str]
+
+
+def read_lines(path: Path, on_skip: Callable[[Problem], None] | None = None) -> Iterator[Line]:
+    """Read a behaviours file.
+
+    Args:
+        path: the file; unpacked if its name ends in .gz.
+        on_skip: called with each bad line, which is skipped; None stops at the first one.
 
     Raises:
-        SeedError: it cannot be read, or lacks a column.
+        SeedError: it cannot be read, lacks a column, or a line is bad.
     """
+    file = BehaviourFile(path, time.time_ns() // 1_000_000 + MAX_FUTURE_MS, on_skip)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in _REQUIRED if name not in (rows.fieldnames or ())]
-            if missing:
-                raise SeedError(f"{path}: line 1: no column {', '.join(missing)}")
-            for row in rows:
-                yield _line(rows.line_num, row)
-    except OSError as error:
-        raise SeedError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SeedError(f"{path}: not CSV in UTF-8 ({error})") from error
+        for chunk in file.chunks():
+            yield from _lines(chunk)
+    except FileError as error:
+        raise SeedError(str(error)) from error
+    except BadLineError as error:
+        told = f"{error} (nothing was sent; --skip-bad-lines skips, counts and lists such lines)"
+        raise SeedError(told) from error
 
 
-def load(path: Path, url: str, *, connections: int = CONNECTIONS, batch: int = BATCH) -> tuple[Counter[str], list[str]]:
+def load(
+    path: Path, url: str, *, connections: int = CONNECTIONS, batch: int = BATCH, skipped: SkippedLines | None = None
+) -> Loaded:
     """Send a file to a service.
 
-    Returns:
-        How many behaviours were read, stored, repeated, refused and invalid; what is wrong with the first of these.
+    Args:
+        path: the file.
+        url: where the service listens.
+        connections: requests at once.
+        batch: behaviours of one request.
+        skipped: takes the bad lines; None refuses a file that has one before anything is sent.
 
     Raises:
         SeedError: the file cannot be read, or the service does not take it.
     """
+    senders = [_Sender(path, url, batch) for _ in range(connections)]
     counts: Counter[str] = Counter()
-    problems: list[str] = []
-    senders = [_Sender(url, batch) for _ in range(connections)]
     try:
-        for line in read_lines(path):
+        if skipped is None:
+            for _ in read_lines(path):
+                pass
+        for line in read_lines(path, skipped):
             counts["read"] += 1
-            if line.behaviour is not None:
-                # One user's behaviours go through one connection, so that they arrive in the order of the file.
-                senders[crc32(str(line.behaviour["user_id"]).encode()) % connections].add(line.behaviour)
-                continue
-            counts["invalid"] += 1
-            if len(problems) < MAX_SHOWN:
-                problems.append(f"{path}:{line.number}: {line.problem}")
+            # One user's behaviours go through one connection, so that they arrive in the order of the file.
+            senders[crc32(str(line.behaviour["user_id"]).encode()) % connections].add(line)
     finally:
         for sender in senders:
             sender.finish()
+    if skipped is not None:
+        counts["skipped"] = skipped.count
+        counts["read"] += skipped.count
     for sender in senders:
         sender.check()
         counts += sender.counts
-    return counts, problems
+    refused = sorted(refusal for sender in senders for refusal in sender.refused)
+    return Loaded(counts, [f"refused: {path}, line {number}: {reason}" for number, reason in refused[:MAX_LISTED]])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status: 1 where something was left out."""
+    """Run the command line; return its exit status: 1 if the service refused something, or nothing could be read."""
+    options = _parser().parse_args(arguments)
+    began = time.monotonic()
+    skipped = SkippedLines(options.file) if options.skip_bad_lines else None
+    try:
+        counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped)
+    except SeedError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for told in [*(skipped.told() if skipped is not None else []), *refused]:
+        sys.stderr.write(f"{told}\n")
+    if counts["refused"] > len(refused):
+        sys.stderr.write(f"refused: {counts['refused'] - len(refused):,} more\n")
+    seconds = time.monotonic() - began
+    told = ", ".join(f"{counts[name]:,} {name}" for name in ("read", "stored", "repeated", "refused", "skipped"))
+    sys.stdout.write(f"{told} in {seconds:.1f} s\n")
+    return 1 if counts["refused"] or not counts["read"] > counts["skipped"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service.seed", description="Load behaviours into a running service."
     )
-    parser.add_argument("file", type=Path, help="CSV: user_id,item_id,ts[,action,play_ms,value]")
+    parser.add_argument("file", type=Path, help="CSV, also .gz: user_id,item_id,ts[,action,play_ms,value]")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="requests at once")
-    options = parser.parse_args(arguments)
-    began = time.monotonic()
-    try:
-        counts, problems = load(options.file, options.url, connections=max(1, options.connections))
-    except SeedError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    for problem in problems:
-        sys.stderr.write(f"{problem}\n")
-    seconds = time.monotonic() - began
-    told = ", ".join(f"{counts[name]:,} {name}" for name in ("read", "stored", "repeated", "refused", "invalid"))
-    sys.stdout.write(f"{told} in {seconds:.1f} s\n")
-    return 1 if counts["invalid"] or counts["refused"] else 0
+    parser.add_argument(
+        "--skip-bad-lines", action="store_true", help="skip, count and list them (default: send nothing)"
+    )
+    return parser
+
+
+def _lines(chunk: Chunk) -> Iterator[Line]:
+    columns = (chunk.lines, chunk.times_ms, chunk.actions, chunk.plays_ms, chunk.values)
+    numbers = zip(*(column.tolist() for column in columns), strict=True)
+    for user, item, (line, ts, action, play_ms, value) in zip(chunk.users, chunk.items, numbers, strict=True):
+        behaviour: Behaviour = {"user_id": user, "item_id": item, "ts": ts, "action": ACTIONS[action - 1]}
+        if play_ms:
+            behaviour["play_ms"] = play_ms
+        if value:
+            behaviour["value"] = value / 10
+        yield Line(line, behaviour)
 
 
 class _Sender:
     """One connection and the thread that feeds it; after an error it takes batches and drops them, until finished."""
 
-    def __init__(self, url: str, batch: int) -> None:
+    def __init__(self, file: Path, url: str, batch: int) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SeedError(f"not an http address: {url}")
         self.counts: Counter[str] = Counter()
-        self._size = batch
-        self._next: list[Behaviour] = []
+        self.refused: list[tuple[int, str]] = []
+        self._file, self._size = file, batch
+        self._next: list[Line] = []
         self._error: SeedError | None = None
         self._path = parts.path.rstrip("/") + "/behaviours"
         self._connection = _connection(parts)
-        self._batches: queue.Queue[list[Behaviour] | None] = queue.Queue(maxsize=2)
+        self._batches: queue.Queue[list[Line] | None] = queue.Queue(maxsize=2)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def add(self, behaviour: Behaviour) -> None:
+    def add(self, line: Line) -> None:
         """Add to the next batch; waits while two are ahead of it.
 
         Raises:
             SeedError: an earlier batch was not taken.
         """
-        self._next.append(behaviour)
+        self._next.append(line)
         if len(self._next) >= self._size:
             self.check()
             self._batches.put(self._next)
@@ -175,13 +225,23 @@ class _Sender:
                 except SeedError as error:
                     self._error = error
 
-    def _send(self, batch: list[Behaviour]) -> None:
-        answer = self._post(json.dumps({"behaviours": batch}).encode())
+    def _send(self, batch: list[Line]) -> None:
+        body = json.dumps({"behaviours": [line.behaviour for line in batch]}, ensure_ascii=False).encode()
+        try:
+            answer = self._post(body, batch)
+        except _TooLargeError:
+            half = len(batch) // 2
+            self._send(batch[:half])
+            self._send(batch[half:])
+            return
         for name in ("stored", "repeated", "refused"):
-            value = answer.get(name, 0)
-            self.counts[name] += len(value) if isinstance(value, list) else int(value)
+            self.counts[name] += int(answer.get(name, 0))
+        for refusal in answer.get("refusals", ()):
+            if len(self.refused) < MAX_LISTED:
+                reason = str(refusal["reason"])
+                self.refused.append((batch[refusal["index"]].number, _REASONS.get(reason, reason)))
 
-    def _post(self, body: bytes) -> dict[str, Any]:  # Any: JSON
+    def _post(self, body: bytes, batch: list[Line]) -> dict[str, Any]:  # Any: JSON
         for attempt in range(_TRIES):
             try:
                 self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
@@ -193,12 +253,25 @@ class _Sender:
             else:
                 if response.status == 200:
                     return _object(content)
-                problem, wait = f"{response.status} {_message(content)}", _seconds(response.headers.get("Retry-After"))
+                if response.status == 413 and len(batch) > 1:
+                    raise _TooLargeError
+                problem = f"{response.status} {self._message(content, batch)}"
+                wait = _seconds(response.headers.get("Retry-After"))
                 if response.status not in _RETRIED:
                     break
             if attempt < _TRIES - 1:
                 time.sleep(wait)
         raise SeedError(f"POST {self._path}: {problem}")
+
+    def _message(self, content: bytes, batch: list[Line]) -> str:
+        """Return the service's own words, and the line of the file that they name by its place."""
+        with suppress(ValueError, KeyError, TypeError, IndexError):
+            error = json.loads(content)["error"]
+            field = str(error.get("field") or "")
+            place = _PLACE.match(field)
+            where = f"{self._file}, line {batch[int(place[1])].number}: " if place else ""
+            return f"{where}{field} {str(error['message'])[:200]}".replace("  ", " ")
+        return ""
 
 
 def _connection(parts: SplitResult) -> http.client.HTTPConnection:
@@ -214,65 +287,9 @@ def _object(content: bytes) -> dict[str, Any]:
     raise SeedError("POST /behaviours answered no JSON object: is this the service?")
 
 
-def _message(content: bytes) -> str:
-    with suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(content)["error"]["message"])[:200]
-    return ""
-
-
 def _seconds(retry_after: str | None) -> float:
     return min(float(retry_after), 5.0) if retry_after and retry_after.isdigit() else 0.2
 
-
-def _line(number: int, row: dict[str, Any]) -> Line:  # Any: text, or a list of surplus fields under the key None
-    try:
-        if row.get(None) or None in row.values():  # type: ignore[call-overload]
-            raise ValueError("as many fields as the header has are needed")
-        behaviour: Behaviour = {name: parse(name, row[name]) for name, parse in _FIELDS if row.get(name)}
-        absent = [name for name in _REQUIRED if name not in behaviour]
-        if absent:
-            raise ValueError(f"{absent[0]} is empty")
-    except ValueError as error:
-        return Line(number, None, str(error))
-    return Line(number, behaviour, "")
-
-
-def _identifier(name: str, text: str) -> str:
-    if len(text.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"{name} is longer than {MAX_ID_BYTES} bytes")
-    return text
-
-
-def _action(name: str, text: str) -> str:
-    if text not in ACTION_CODES:
-        raise ValueError(f"{name} is unknown: {text[:64]}")
-    return text
-
-
-def _whole(most: int) -> Callable[[str, str], int]:
-    def parse(name: str, text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or int(text) > most:
-            raise ValueError(f"{name} is no whole number of 0-{most}")
-        return int(text)
-
-    return parse
-
-
-def _value(name: str, text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(text) <= MAX_VALUE:
-            return float(text)
-    raise ValueError(f"{name} is no number of 0-{MAX_VALUE}")
-
-
-_FIELDS: Final[tuple[tuple[str, Callable[[str, str], str | int | float]], ...]] = (
-    ("user_id", _identifier),
-    ("item_id", _identifier),
-    ("ts", _whole(MAX_TIME_MS - 1)),
-    ("action", _action),
-    ("play_ms", _whole(MAX_PLAY_MS)),
-    ("value", _value),
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -196,11 +196,17 @@ async def test_a_key_of_the_wrong_type_refuses_its_user_alone(edge: Edge) -> Non
     assert answer.json()["refusals"] == [{"index": 0, "reason": "wrong_type"}, {"index": 2, "reason": "wrong_type"}]
 
 
-async def test_at_most_eight_refusals_are_listed(edge: Edge) -> None:
+async def test_every_refusal_is_listed_and_counted_by_reason(edge: Edge) -> None:
+    edge.store.wrong = frozenset({"u2"})
+    body = {"behaviours": [{**BEHAVIOUR, "ts": NOW_MS * 2}] * 20 + [{**BEHAVIOUR, "user_id": "u2"}]}
+    before = edge.samples("ranker_behaviours_refused_total")
     async with edge.client() as client:
-        answer = await client.post("/behaviours", json={"behaviours": [{**BEHAVIOUR, "ts": NOW_MS * 2}] * 20})
-    assert answer.json()["refused"] == 20
-    assert len(answer.json()["refusals"]) == 8
+        answer = await client.post("/behaviours", json=body)
+    assert answer.json()["refused"] == 21
+    assert [refusal["index"] for refusal in answer.json()["refusals"]] == list(range(21))
+    counted = edge.samples("ranker_behaviours_refused_total")
+    reasons = ('{reason="future"}', '{reason="wrong_type"}')
+    assert [counted[reason] - before[reason] for reason in reasons] == [20, 1]
 
 
 async def test_a_store_that_is_down_takes_nothing_and_says_when_to_come_again(edge: Edge) -> None:
