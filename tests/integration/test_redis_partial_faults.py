@@ -1,0 +1,73 @@
+"""Faults that hit some replies and spare others: what is answered, refused and stored, behind a real bad network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from service.behaviours import StoreUnavailable
+from tests.behaviour_store import key, open_rig, records
+from tests.fault_proxy import fault_proxy
+from tests.redis_server import RedisServer, free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.anyio]
+
+USERS = [f"user-{place}" for place in range(20)]
+CUT = 0.3
+TIMES = 400
+
+
+@pytest.fixture
+def port_redis() -> Iterator[RedisServer]:
+    server = RedisServer(port=free_port()).start()
+    yield server
+    server.close()
+
+
+async def test_link_that_cuts_some_replies_degrades_fewer_answers_than_it_cuts(port_redis: RedisServer) -> None:
+    async with fault_proxy(port_redis.port) as proxy, open_rig(f"redis://127.0.0.1:{proxy.port}") as rig:
+        await rig.store.append({user: records(1) for user in USERS})
+        proxy.cut_share = CUT
+
+        async def caller(place: int) -> int:
+            degraded = 0
+            for turn in range(TIMES // 4):
+                found = await rig.store.read(USERS[: 1 + (turn + place) % len(USERS)])
+                degraded += found[0].status != "ok"
+                assert all(len(one.records) == (one.status == "ok") for one in found)  # nobody gets another's
+                await asyncio.sleep(0.005)
+            return degraded
+
+        degraded = sum(await asyncio.gather(*[caller(place) for place in range(4)]))
+        assert proxy.cuts > TIMES * CUT / 2
+        assert degraded < TIMES * CUT
+        assert not rig.observer.breaker_open
+
+
+async def test_link_that_cuts_some_replies_refuses_few_appends_and_loses_none(port_redis: RedisServer) -> None:
+    async with fault_proxy(port_redis.port) as proxy, open_rig(f"redis://127.0.0.1:{proxy.port}") as rig:
+        proxy.cut_share = CUT
+        stored = []
+        for place in range(TIMES):
+            user = f"new-{place}"
+            try:
+                [result] = (await rig.store.append({user: records(1)})).values()
+            except StoreUnavailable:
+                continue
+            assert result.stored + result.repeated == 1
+            stored.append(user)
+        assert TIMES - len(stored) < TIMES * CUT
+        assert [user for user in stored if port_redis.call("STRLEN", key(user)) != b":24\r\n"] == []
+
+
+async def test_link_that_cuts_every_reply_is_soon_left_alone(port_redis: RedisServer) -> None:
+    async with fault_proxy(port_redis.port) as proxy, open_rig(f"redis://127.0.0.1:{proxy.port}") as rig:
+        proxy.cut_share = 1.0
+        while not rig.observer.breaker_open:
+            assert [one.status for one in await rig.store.read(USERS[:1])] == ["unavailable"]
+        cuts = proxy.cuts
+        for _ in range(1000):
+            await rig.store.read(USERS)
+        assert proxy.cuts <= cuts + 2  # probes
