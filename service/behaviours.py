@@ -7,7 +7,7 @@ whatever else is ever kept for a user can live in the same slot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final, Literal, Protocol
@@ -178,7 +178,7 @@ class RedisBehaviourStore:
         return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
-        calls = [(self._key(user_id), _ordered(records)) for user_id, records in behaviours.items()]
+        calls = list(zip(map(self._key, behaviours), _ordered(behaviours.values()), strict=True))
         replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
         missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
         if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL both runs it and keeps it
@@ -228,6 +228,12 @@ def _wants_order(reply: object) -> bool:
     return isinstance(reply, list) and bool(reply[2])
 
 
-def _ordered(records: Records) -> bytes:
-    """Return the bytes of one request's behaviours, oldest first: what is trimmed goes by place."""
-    return pack(records[np.argsort(records["time_ms"], kind="stable")])
+def _ordered(behaviours: Iterable[Records]) -> list[bytes]:
+    """Return the bytes of each user's behaviours, oldest first: what is trimmed goes by place."""
+    users = list(behaviours)
+    counts = [len(records) for records in users]
+    together = np.frombuffer(b"".join([records.tobytes() for records in users]), dtype=RECORD)
+    order = np.lexsort((together["time_ms"], np.repeat(np.arange(len(users)), counts)))  # stable, and one for all
+    content = pack(together[order])
+    stops = (RECORD_BYTES * np.cumsum(counts)).tolist()
+    return [content[stop - RECORD_BYTES * count : stop] for count, stop in zip(counts, stops, strict=True)]

@@ -38,7 +38,9 @@ _CONNECT_SHARE: Final = 0.8  # of a budget: what connecting leaves is for the re
 # The caller has its own eye on the clock, and one that allows for a busy event loop. This timeout only closes a
 # connection on which nothing comes any more: were it as short, each slow moment would cost all connections.
 _SILENCE_SECONDS: Final = 0.25
-_ASK_CONNECTIONS: Final = 2  # to each Sentinel
+# Appends that a server has before it at once. A read waits for what came before it: more would only make it wait for
+# longer, as the server does one thing after another.
+_WRITES_AT_ONCE: Final = 2
 _WAIT_SHARE: Final = 0.4  # of a budget, for a replica's confirmation: enough is left for a second try
 # How long a primary without its replicas is not believed. Sentinels need a second or two to name the new primary; the
 # nodes of a Cluster tell one another within milliseconds.
@@ -109,6 +111,7 @@ class _Maker:
             lambda: ConnectionPool(**options),
             host=host,
             max_connections=self.max_connections,
+            max_pieces=None if self.confirmation is None else _WRITES_AT_ONCE,
             timeout_seconds=self.timeout_seconds,
             breaker=self.breaker(),
             replication=replication,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.breaker import Breaker
 from service.redis_errors import Busy, LeftAlone, is_of_no_use, kind_of
-from service.redis_replication import Replication
+from service.redis_replication import Replication, Words
 from service.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class Command(NamedTuple):
     """One command on one key."""
 
     key: bytes
-    words: tuple[bytes | str | int, ...]
+    words: Words
 
 
 class Node:
@@ -45,7 +46,8 @@ class Node:
     Args:
         make_pool: makes the pool of connections; called again when the connections are to be dropped.
         host: of its address; a Cluster's node may name another one by its port only.
-        max_connections: commands in progress at once.
+        max_connections: calls in progress at once.
+        max_pieces: pieces of calls that the server has before it at once; None for no limit but the connections.
         timeout_seconds: for a probe.
         breaker: decides when the server is left alone.
         replication: confirms writes; None for reads.
@@ -59,6 +61,7 @@ class Node:
         host: str = "",
         max_connections: int,
         timeout_seconds: float,
+        max_pieces: int | None = None,
         breaker: Breaker | None = None,
         replication: Replication | None = None,
         observer: TaskObserver = UNOBSERVED,
@@ -68,6 +71,7 @@ class Node:
         self._made_at = time.monotonic()
         self.host = host
         self._turns = asyncio.Semaphore(max_connections)
+        self._pieces = asyncio.Semaphore(max_pieces or max_connections)
         self._timeout = timeout_seconds
         self.breaker = breaker or Breaker()
         self._replication, self._observer = replication, observer
@@ -122,31 +126,27 @@ class Node:
         await self._pool.aclose()
 
     async def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
-        await self._turn(deadline)
-        try:
+        async with _turn(self._turns, deadline):
             pool = self._pool
             connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
             try:
-                return await self._converse(connection, commands)
+                return await self._converse(connection, commands, deadline)
+            except Busy:
+                raise  # between two pieces: no reply is due
             except BaseException:
                 await connection.disconnect(nowait=True)  # a late reply must never answer the next command
                 raise
             finally:
                 await pool.release(connection)
-        finally:
-            self._turns.release()
 
-    async def _turn(self, deadline: float) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Busy from None
-
-    async def _converse(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    async def _converse(
+        self, connection: AbstractConnection, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(commands), _PIECE):
-            replies += await _ask(connection, [command.words for command in commands[start : start + _PIECE]])
+            piece = [command.words for command in commands[start : start + _PIECE]]
+            async with _turn(self._pieces, deadline):
+                replies += await _ask(connection, piece)
         if self._replication is None:
             return replies
         error = await self._replication.confirm(lambda words: _ask_one(connection, words))
@@ -193,20 +193,40 @@ class Node:
             _log.info("store_breaker_closed")
 
 
-async def _ask(connection: AbstractConnection, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
-    await connection.send_packed_command(connection.pack_commands(commands))
-    return [await _reply(connection) for _ in commands]
+@asynccontextmanager
+async def _turn(turns: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await turns.acquire()
+    except TimeoutError:
+        raise Busy from None
+    try:
+        yield
+    finally:
+        turns.release()
 
 
-async def _ask_one(connection: AbstractConnection, words: tuple[bytes | str | int, ...]) -> Any:
+async def _ask(connection: AbstractConnection, commands: Sequence[Words]) -> list[Any]:
+    """Send commands in one piece and read their replies, under one timeout for all: one for each costs more."""
+    await connection.send_packed_command([b"".join(map(_packed, commands))])
+    async with asyncio.timeout(connection.socket_timeout):
+        return [await _reply(connection) for _ in commands]
+
+
+async def _ask_one(connection: AbstractConnection, words: Words) -> Any:
     return (await _ask(connection, [words]))[0]
 
 
 async def _reply(connection: AbstractConnection) -> Any:
     try:
-        return await connection.read_response()
+        return await connection.read_response(timeout=math.inf)
     except ResponseError as error:
         return error
+
+
+def _packed(words: Words) -> bytes:
+    texts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
 
 
 async def _close(pool: ConnectionPool, under_way: set[asyncio.Task[Any]]) -> None:

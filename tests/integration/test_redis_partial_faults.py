@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
+from service import redis_node
 from service.behaviours import StoreUnavailable
+from service.redis_replication import Words
 from tests.behaviour_store import key, open_rig, records
 from tests.fault_proxy import fault_proxy
 from tests.redis_server import RedisServer, free_port
@@ -71,3 +75,36 @@ async def test_link_that_cuts_every_reply_is_soon_left_alone(port_redis: RedisSe
         for _ in range(1000):
             await rig.store.read(USERS)
         assert proxy.cuts <= cuts + 2  # probes
+
+
+async def test_flood_of_appends_leaves_redis_and_the_loop_to_the_reads(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = redis_node._ask
+    under_way, most, sizes = 0, 0, set()
+
+    async def counted(connection: AbstractConnection, commands: Sequence[Words]) -> list[Any]:
+        nonlocal under_way, most
+        if commands[0][0] != "EVALSHA":
+            return await ask(connection, commands)
+        under_way += 1
+        most = max(most, under_way)
+        sizes.add(len(commands))
+        try:
+            return await ask(connection, commands)
+        finally:
+            under_way -= 1
+
+    async with open_rig(redis_server.url, write_seconds=30) as rig:
+        await rig.store.append({"reader": records(3)})
+        monkeypatch.setattr(redis_node, "_ask", counted)
+        flood = [
+            asyncio.create_task(rig.store.append({f"user-{caller}-{place}": records(2) for place in range(200)}))
+            for caller in range(32)
+        ]
+        while not all(task.done() for task in flood):
+            assert [one.status for one in await rig.store.read(["reader"])] == ["ok"]
+        assert all(result.stored == 2 for task in flood for result in task.result().values())
+        assert not rig.observer.breaker_open
+    assert most <= 2
+    assert max(sizes) <= 64
