@@ -16,6 +16,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from contract.command_line import CommandError
+
 EXPERIMENTS_SCHEMA: Final = 1
 BUCKETS: Final = 10_000
 MAX_FILE_BYTES: Final = 1_048_576
@@ -32,7 +34,7 @@ Parameters = dict[str, Scalar]
 T = TypeVar("T")
 
 
-class ExperimentsError(ValueError):
+class ExperimentsError(CommandError, ValueError):
     """The experiment file cannot be used; `problems` says where and why, the first few at most."""
 
     def __init__(self, problems: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contract.command_line import CommandError
 from contract.tensors import SequenceSpec
 
 CONTRACT_VERSION: Final = 1
@@ -29,7 +30,7 @@ ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 
 
-class ManifestError(ValueError):
+class ManifestError(CommandError, ValueError):
     """The manifest is missing, malformed, or of a contract this code does not know; the message says which."""
 
 

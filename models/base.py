@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contract.command_line import CommandError
 from contract.tensors import RowInput, SequenceColumn
 
 Tensors = dict[str, Tensor]
@@ -21,7 +22,7 @@ ServingClass = Literal["A", "B", "C", "D", "E"]
 MASKED = -1e9  # not -inf: a row of nothing but padding must stay finite
 
 
-class NegativesError(ValueError):
+class NegativesError(CommandError, ValueError):
     """The loss needs negatives, and the recipe draws none."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -31,6 +31,11 @@ from models.baselines.tgsrec import TGSRec, TGSRecConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
+_LARGEST: Final = 65_536  # of any number in a config
+_SIZES: Final = frozenset(
+    ("blocks", "heads", "hidden", "horizontal", "inner", "interests", "length", "rnn_gradient_every", "scales", "width")
+)  # what is never 0, in every model that has it
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -49,6 +54,8 @@ class ModelEntry:
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"model config: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        for key, value in config.items():
+            _check_numbers(key, value)
         return TypeAdapter(self.config).validate_python(config)
 
     def build(self, config: dict[str, Any], facts: DatasetFacts) -> SequentialRecommender:
@@ -58,6 +65,17 @@ class ModelEntry:
             ValueError: as `configure`.
         """
         return self.module(self.configure(config), facts)
+
+
+def _check_numbers(key: str, value: object) -> None:
+    """Refuse numbers that no size, count or share can be, before a constructor loops or allocates by them."""
+    if key in _SIZES and value == 0:
+        raise ValueError(f"model config: {key}: must be at least 1")
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, int | float) and not -_LARGEST <= number <= _LARGEST:  # nan is in no range
+            raise ValueError(f"model config: {key}: {number} is not a number from -{_LARGEST} to {_LARGEST}")
+        if isinstance(number, int) and number < 0:
+            raise ValueError(f"model config: {key}: {number} is fewer than 0")
 
 
 MODELS: dict[str, ModelEntry] = {

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import io
 from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 
+from contract.command_line import CommandError, explained, one_line
+from contract.files import read_arrays, read_object, write_arrays, write_json, write_whole
 from models.base import DatasetFacts, InteractionLog, SequentialRecommender
 from models.catalog import MODELS
 
 WEIGHTS, CONFIG, FACTS = "weights.pt", "model.json", "facts.npz"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(CommandError, ValueError):
     """A checkpoint is incomplete or not of this code; the message says which part."""
 
 
@@ -27,11 +26,11 @@ def save_checkpoint(
 ) -> None:
     """Write a model's weights, its name and config, and the facts it was built from; the log only where it reads it."""
     directory.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), directory / WEIGHTS)
+    write_tensors(directory / WEIGHTS, model.state_dict())
     arrays: dict[str, Any] = {f"feature.{field}": values for field, values in facts.item_features.items()}
     if model.reads_log:
         arrays |= {f"log.{column}": values for column, values in facts.log._asdict().items()}
-    np.savez_compressed(directory / FACTS, item_popularity=facts.item_popularity, **arrays)
+    write_arrays(directory / FACTS, {"item_popularity": facts.item_popularity, **arrays})
     document = {
         "model": name,
         "config": asdict(MODELS[name].configure(config)),
@@ -39,7 +38,7 @@ def save_checkpoint(
         "user_count": facts.user_count,
         "cardinalities": facts.cardinalities,
     }
-    (directory / CONFIG).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / CONFIG, document)
 
 
 def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
@@ -49,17 +48,42 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
         CheckpointError: a part is missing, malformed, or does not fit the model.
     """
     try:
-        document = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        with np.load(directory / FACTS, allow_pickle=False) as arrays:
-            popularity = arrays["item_popularity"]
-            features = {key.removeprefix("feature."): arrays[key] for key in arrays.files if key.startswith("feature.")}
-            columns = [arrays[f"log.{column}"] for column in InteractionLog._fields if f"log.{column}" in arrays]
+        document, arrays = read_object(directory / CONFIG), read_arrays(directory / FACTS)
+        popularity = arrays["item_popularity"]
+        features = {key.removeprefix("feature."): arrays[key] for key in arrays if key.startswith("feature.")}
+        columns = [arrays[f"log.{column}"] for column in InteractionLog._fields if f"log.{column}" in arrays]
         log = InteractionLog(*columns) if columns else InteractionLog.empty()
         facts = DatasetFacts(
             document["item_count"], document["user_count"], popularity, features, document["cardinalities"], log
         )
         model = MODELS[document["model"]].build(document["config"], facts)
-        model.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True, map_location="cpu"))
-    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError, BadZipFile) as error:
-        raise CheckpointError(f"checkpoint {directory}: {error}") from error
+        model.load_state_dict(read_tensors(directory / WEIGHTS, torch.device("cpu")))
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {directory}: {one_line(str(error))}") from error
     return str(document["model"]), model.eval()
+
+
+def write_tensors(path: Path, document: dict[str, Any]) -> None:
+    """Write tensors and plain values, whole. torch itself ends in an error without a cause where a disk is full."""
+    content = io.BytesIO()
+    torch.save(document, content)
+    write_whole(path, content.getvalue())
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what `write_tensors` wrote; no pickled object is loaded.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        content = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(explained(error)) from None
+    try:
+        document = torch.load(content, weights_only=True, map_location=device)
+    except Exception as error:  # pickle, zipfile and torch have a dozen words for bytes that are no tensors
+        raise CheckpointError(f"{path}: damaged: {one_line(str(error))[:200]}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: damaged: it holds no tensors by name")
+    return document

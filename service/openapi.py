@@ -33,6 +33,20 @@ _RANK_HEADERS: Final = {
     "Server-Timing": "W3C: the stages of the ranking, in milliseconds.",
 }
 
+_PHRASES: Final = {
+    200: "Successful Response",
+    202: "Successful Response",
+    400: "Bad Request",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+"""Descriptions of statuses, in the words of RFC 9110: those of Python's own library differ between its versions."""
+
 
 def documented(
     request: type[BaseModel] | None, response: type[BaseModel], *statuses: int, success: int = 200
@@ -45,8 +59,8 @@ def documented(
     return {
         "response_class": Response,
         "responses": {
-            success: {"model": response},
-            **{status: {"model": schemas.ErrorResponse} for status in statuses},
+            success: {"model": response, "description": _PHRASES[success]},
+            **{status: {"model": schemas.ErrorResponse, "description": _PHRASES[status]} for status in statuses},
         },
         "openapi_extra": extra,
     }

@@ -10,33 +10,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from training.datasets.interactions import DataError
+from contract.command_line import STOPPED, run
 
-_STOPPED = 130  # as a shell has it for Ctrl-C
+if TYPE_CHECKING:  # torch takes a second to import, which --help need not wait for
+    from training.recipe import Recipe
+    from training.runs import RunDirectory
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    from models.checkpoint import CheckpointError
-    from training.fit import TrainingFailedError
-    from training.metrics import MetricsError
-    from training.recipe import RecipeError
-    from training.runs import RunError
-    from training.split import SplitError
-
-    try:
-        return int(options.run(options))
-    except (DataError, RecipeError, RunError, SplitError, CheckpointError, MetricsError, TrainingFailedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return _STOPPED
+    return run("error", lambda: int(options.run(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +56,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", type=Path, nargs="?", help="a recipe: training/recipes/<data set>/<model>.toml")
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     command.add_argument("--seed", type=int, help="instead of the recipe's own")
+    command.add_argument("--dataset", metavar="NAME", help="a prepared data set, instead of the recipe's own")
     command.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
     _add_machine(command)
@@ -116,44 +107,55 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from models.base import NegativesError
-    from training.recipe import RecipeError, load_recipe
-    from training.runs import RunDirectory, RunError
+    from training.recipe import RecipeError
+    from training.runs import RunDirectory
     from training.train import Machine, StoppedError, train
 
     if options.resume is not None:
-        run = RunDirectory(options.resume)
-        recipe = run.recipe()
-        if (run.path / "run.json").exists():
-            raise RunError(f"{run.path} is complete; there is nothing to resume")
-    elif options.recipe is not None:
-        recipe = load_recipe(options.recipe, options.seed)
-        run = RunDirectory.create(options.out, recipe)
+        directory, recipe = _stopped(options.resume)
+        cleaning: AbstractContextManager[None] = nullcontext()  # what was there before the command stays
     else:
-        raise RecipeError("name a recipe, or a run with --resume")
-    console = Console(highlight=False)
+        recipe = _recipe(options)
+        directory = RunDirectory.create(options.out, recipe)
+        cleaning = directory.discarded_unless_learnt()
+    machine = Machine(options.device, options.threads)
     try:
-        machine = Machine(options.device, options.threads)
-        metrics = train(run, recipe, options.data, machine, console, reporting=options.report)
+        with cleaning:
+            metrics = train(
+                directory, recipe, options.data, machine, Console(highlight=False), reporting=options.report
+            )
     except StoppedError:
-        print(f"\nstopped; go on with: python -m training train --resume {run.path}")
-        return _STOPPED
-    except DataError:
-        run.discard()
-        raise
-    except NegativesError as error:
-        run.discard()
-        raise RecipeError(f"{options.recipe or run.path}: {error}") from None
+        print(f"\nstopped; go on with: python -m training train --resume {directory.path}")
+        return STOPPED
+    except (NegativesError, RecipeError) as error:
+        raise RecipeError(f"{options.recipe or directory.path}: {error}") from error
     print(f"test: {_shown(metrics)}")
-    print(f"run: {run.path}")
+    print(f"run: {directory.path}")
     return 0
+
+
+def _stopped(path: Path) -> tuple[RunDirectory, Recipe]:
+    from training.runs import RunDirectory, RunError
+
+    directory = RunDirectory(path)
+    if directory.is_complete:
+        raise RunError(f"{path} is complete; there is nothing to resume")
+    return directory, directory.recipe()
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from training.recipe import RecipeError, load_recipe
+
+    if options.recipe is None:
+        raise RecipeError("name a recipe, or a run with --resume")
+    return load_recipe(options.recipe, seed=options.seed, dataset=options.dataset)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from training.runs import RunDirectory
     from training.train import Machine, evaluate_run
 
-    run = RunDirectory(options.directory)
-    metrics = evaluate_run(run, options.data, Machine(options.device, options.threads))
+    metrics = evaluate_run(RunDirectory(options.directory), options.data, Machine(options.device, options.threads))
     print(f"test: {_shown(metrics)}")
     return 0
 

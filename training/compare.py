@@ -48,9 +48,9 @@ def compare(paths: list[Path], part: str, console: Console, view: str = "") -> l
         view: of training.evaluate; the main one by default.
 
     Raises:
-        RunError: a run is incomplete, or the runs were not judged on the same queries.
+        RunError: one of them is no run, none is complete, or they were not judged on the same queries.
     """
-    systems = read_systems([RunDirectory(path) for path in paths], part)
+    systems = read_systems(_complete([RunDirectory(path) for path in paths], console), part)
     metrics = [name for name in systems[0].by_seed if name.rpartition(".")[0] == view]
     if not metrics:
         raise RunError(f"these runs have no view {view!r}")
@@ -58,6 +58,19 @@ def compare(paths: list[Path], part: str, console: Console, view: str = "") -> l
     if len(systems) > 1:
         console.print(_differences(systems, metrics))
     return systems
+
+
+def _complete(runs: list[RunDirectory], console: Console) -> list[RunDirectory]:
+    """Return the runs that have ended; names those that go on or were stopped."""
+    for run in runs:
+        if not run.is_begun:
+            raise RunError(f"{run.path} is no run directory: it has no recipe.json")
+        if not run.is_complete:
+            console.print(f"left out, not complete: {run.path}", soft_wrap=True)
+    complete = [run for run in runs if run.is_complete]
+    if not complete:
+        raise RunError("none of these runs is complete; go on with: python -m training train --resume RUN")
+    return complete
 
 
 def read_systems(runs: list[RunDirectory], part: str) -> list[System]:

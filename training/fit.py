@@ -14,12 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from contract.command_line import CommandError
 from models.base import SequentialRecommender, TrainingBatch
+from models.checkpoint import CheckpointError, read_tensors, write_tensors
 from training.loader import Loader
 from training.recipe import TrainingRecipe
 
 
-class TrainingFailedError(ValueError):
+class TrainingFailedError(CommandError, ValueError):
     """The loss is no finite number any more; the message says what to change."""
 
 
@@ -71,6 +73,7 @@ class Fit:
         keep: is called when the model is the best so far.
         log: is called with all epochs after each.
         resume: file that holds the state after the last epoch; read if it exists.
+        data: digest of the prepared data; a run that began with other data does not go on.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class Fit:
         keep: Callable[[], None],
         log: Callable[[list[Epoch]], None],
         resume: Path,
+        data: str = "",
     ) -> None:
         self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed
-        self._validate, self._keep, self._log, self._resume = validate, keep, log, resume
+        self._validate, self._keep, self._log, self._resume, self._data = validate, keep, log, resume, data
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self._rows = recipe.rows_per_epoch or len(loader)
         self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
@@ -103,6 +107,7 @@ class Fit:
 
         Raises:
             TrainingFailedError: the loss became NaN or infinite.
+            CheckpointError: the file of a stopped run is damaged, or of other data.
         """
         if self._resume.exists():
             self._load()
@@ -177,18 +182,28 @@ class Fit:
         return self._recipe.learning_rate * left
 
     def _save(self) -> None:
-        partial = self._resume.with_suffix(".partial")
         optimiser = self._optimiser.state_dict() if self._optimiser is not None else {}
-        document = {"model": self._model.state_dict(), "optimiser": optimiser, "progress": asdict(self.progress)}
-        torch.save(document, partial)
-        partial.replace(self._resume)
+        state = {"model": self._model.state_dict(), "optimiser": optimiser, "progress": asdict(self.progress)}
+        write_tensors(self._resume, state | {"data": self._data})
 
     def _load(self) -> None:
-        document: dict[str, Any] = torch.load(self._resume, weights_only=True, map_location=self._device)
-        self._model.load_state_dict(document["model"])
+        begin_again = "remove the file, and the run begins again"
+        try:
+            state = read_tensors(self._resume, self._device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {begin_again}") from None
+        if state.get("data", self._data) != self._data:
+            raise CheckpointError(f"{self._resume}: the run began with other data than are prepared now; {begin_again}")
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self._resume}: not of this run: {error}; {begin_again}") from None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._model.load_state_dict(state["model"])
         if self._optimiser is not None:
-            self._optimiser.load_state_dict(document["optimiser"])
-        progress = document["progress"]
+            self._optimiser.load_state_dict(state["optimiser"])
+        progress = state["progress"]
         self.progress = Progress(
             [Epoch(**epoch) for epoch in progress["epochs"]], progress["best_epoch"], progress["best_score"]
         )

@@ -12,11 +12,13 @@ from math import comb, log2
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.command_line import CommandError
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-class MetricsError(ValueError):
+class MetricsError(CommandError, ValueError):
     """The scores cannot be ranked."""
 
 

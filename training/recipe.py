@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contract.command_line import CommandError, explained
 from models.catalog import MODELS
 from training.split import Protocol
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
 
 
-class RecipeError(ValueError):
+class RecipeError(CommandError, ValueError):
     """A recipe cannot be used; the message names the file and the key."""
 
 
@@ -95,8 +96,8 @@ class Recipe(_Section):
         return sha256(self.model_dump_json(exclude={"seed"}).encode()).hexdigest()[:12]
 
 
-def load_recipe(path: Path, seed: int | None = None) -> Recipe:
-    """Read a recipe; `seed` replaces its own.
+def load_recipe(path: Path, seed: int | None = None, dataset: str | None = None) -> Recipe:
+    """Read a recipe; `seed` and `dataset` replace its own.
 
     Raises:
         RecipeError: it is missing, malformed, or has an unknown key.
@@ -105,9 +106,12 @@ def load_recipe(path: Path, seed: int | None = None) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RecipeError(explained(error)) from None
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: {error}") from None
-    return parse_recipe(document if seed is None else {**document, "seed": seed}, str(path))
+    replaced = {name: value for name, value in (("seed", seed), ("dataset", dataset)) if value is not None}
+    return parse_recipe(document | replaced, str(path))
 
 
 def parse_recipe(document: dict[str, Any], place: str) -> Recipe:

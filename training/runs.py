@@ -17,7 +17,8 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contract.command_line import CommandError
+from contract.files import (
+    Fields,
+    FileError,
+    read_arrays,
+    read_object,
+    write_array,
+    write_arrays,
+    write_json,
+    write_whole,
+)
 from contract.tensors import SequenceSpec
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
@@ -43,8 +55,10 @@ _PROTOCOLS: Final[dict[Protocol, str]] = {
     "impressions": "time split 70/10/20 over impressions; what was shown, and whether it was viewed long",
 }
 
+_EVALUATE: Final = "evaluate the run again: python -m training evaluate"
 
-class RunError(ValueError):
+
+class RunError(CommandError, ValueError):
     """A run directory cannot be used; the message says why."""
 
 
@@ -67,14 +81,37 @@ class RunDirectory:
                 path.mkdir(parents=True)
             except FileExistsError:  # another run of the same second
                 continue
-            (path / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            return cls(path)
+            run = cls(path)
+            with run.discarded_unless_learnt():
+                write_whole(path / "recipe.json", (recipe.model_dump_json(indent=2) + "\n").encode())
+            return run
         raise RunError(f"{parent / name}: too many runs of one name")
 
-    def discard(self) -> None:
-        """Remove the directory of a run that could not begin; one that has learnt something stays."""
-        if not self.checkpoint.exists() and not self.resume.exists():
-            shutil.rmtree(self.path)
+    @property
+    def is_begun(self) -> bool:
+        """Whether this is a run at all: one that ended, goes on, or was stopped."""
+        return (self.path / "recipe.json").exists()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended: run.json is written last."""
+        return (self.path / "run.json").exists()
+
+    @contextmanager
+    def discarded_unless_learnt(self) -> Iterator[None]:
+        """Remove the directory where the block fails before anything is learnt; one that has learnt something stays."""
+        try:
+            yield
+        except BaseException:
+            if not self.checkpoint.exists() and not self.resume.exists():
+                self._discard()
+            raise
+
+    def _discard(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # the folders of the model and of the data set, where no other run is in them
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
     def recipe(self) -> Recipe:
         """Return the recipe.
@@ -83,9 +120,9 @@ class RunDirectory:
             RunError: the directory is no run.
         """
         try:
-            document = json.loads((self.path / "recipe.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise RunError(f"{self.path} is no run directory: it has no readable recipe.json") from None
+            document = read_object(self.path / "recipe.json")
+        except FileError as error:
+            raise RunError(f"{self.path} is no run directory: {error}") from None
         return parse_recipe(document, str(self.path / "recipe.json"))
 
     def keep(self, recipe: Recipe, facts: DatasetFacts, model: SequentialRecommender) -> None:
@@ -103,13 +140,13 @@ class RunDirectory:
         """Write what serving needs to know of the data."""
         prepared.items.write(self.path / "items.json")
         prepared.users.write(self.path / "users.json")
-        np.save(self.path / "popularity.npy", facts.item_popularity)
+        write_array(self.path / "popularity.npy", facts.item_popularity)
         shutil.copyfile(prepared.directory / "catalogue.json", self.path / "catalogue.json")
 
     def write_log(self, epochs: list[Epoch]) -> None:
         """Write one line per epoch."""
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-        (self.path / "log.jsonl").write_text(lines, encoding="utf-8")
+        write_whole(self.path / "log.jsonl", lines.encode())
 
     def write_metrics(self, recipe: Recipe, parts: Mapping[Part, Views]) -> None:
         """Write means, and per query the metrics and the user (from 0); see training.evaluate."""
@@ -123,8 +160,8 @@ class RunDirectory:
                 arrays[f"{prefix}user"] = view.users
                 arrays |= {f"{prefix}{metric}": values for metric, values in view.values.items()}
                 arrays |= {f"{prefix}weight.{metric}": values for metric, values in view.weights.items()}
-        np.savez_compressed(self.path / "per_query.npz", **arrays)  # type: ignore[arg-type]
-        _write_json(self.path / "metrics.json", document)
+        write_arrays(self.path / "per_query.npz", arrays)
+        write_json(self.path / "metrics.json", document)
 
     def finish(self, recipe: Recipe, prepared: Prepared, spec: SequenceSpec, facts: dict[str, Any]) -> None:
         """Write run.json, and drop what only a resumed run would need.
@@ -149,24 +186,33 @@ class RunDirectory:
             "environment": environment(),
             **facts,
         }
-        _write_json(self.path / "run.json", document)
+        write_json(self.path / "run.json", document)
         self.resume.unlink(missing_ok=True)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Fields:
         """Return run.json.
 
         Raises:
             RunError: the run is not complete.
+            FileError: the file is damaged.
         """
-        return self._read("run.json", "it is not complete; go on with: python -m training train --resume")
+        if not self.is_complete:
+            raise RunError(
+                f"{self.path} has no run.json: it is not complete; go on with: python -m training train --resume "
+                f"{self.path}"
+            )
+        return read_object(self.path / "run.json")
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Fields:
         """Return metrics.json.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or it is damaged.
         """
-        return self._read("metrics.json", "evaluate it first: python -m training evaluate")
+        try:
+            return read_object(self.path / "metrics.json")
+        except FileError as error:
+            raise RunError(f"{error}; {_EVALUATE} {self.path}") from None
 
     def per_query(self, part: str) -> dict[str, Floats]:
         """Return the metrics of every query of `valid` or `test`, and `user`.
@@ -175,17 +221,10 @@ class RunDirectory:
             RunError: there are none.
         """
         try:
-            with np.load(self.path / "per_query.npz", allow_pickle=False) as arrays:
-                return {name.removeprefix(f"{part}."): arrays[name] for name in arrays.files if name.startswith(part)}
-        except (OSError, ValueError):
-            raise RunError(f"{self.path}: no per_query.npz; evaluate it first") from None
-
-    def _read(self, name: str, advice: str) -> dict[str, Any]:
-        try:
-            document = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise RunError(f"{self.path} has no {name}: {advice} {self.path}") from None
-        return dict(document)
+            arrays = read_arrays(self.path / "per_query.npz")
+        except FileError as error:
+            raise RunError(f"{error}; {_EVALUATE} {self.path}") from None
+        return {name.removeprefix(f"{part}."): column for name, column in arrays.items() if name.startswith(part)}
 
 
 def protocol(recipe: Recipe) -> str:
@@ -226,9 +265,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)

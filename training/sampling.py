@@ -5,6 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.command_line import CommandError
+
+
+class SamplingError(CommandError, ValueError):
+    """There are too few items to draw negatives from; the message says how many."""
+
 
 def uniform_negatives(
     rng: np.random.Generator, excluded: NDArray[np.int64], item_count: int, count: int
@@ -21,7 +27,7 @@ def uniform_negatives(
         count: draws per row, with replacement.
 
     Raises:
-        ValueError: a row excludes every item.
+        SamplingError: a row excludes every item.
     """
     beyond = item_count + 1
     ordered = np.sort(excluded, axis=1)
@@ -30,7 +36,10 @@ def uniform_negatives(
     real = ordered < item_count
     allowed = item_count - real.sum(axis=1, keepdims=True)
     if int(allowed.min(initial=1)) < 1:
-        raise ValueError("a row excludes every item: the catalogue is too small for this length")
+        raise SamplingError(
+            f"no negatives to draw: a history and its target hold all {item_count:,} items; "
+            "use a shorter config.length, or a model that draws no negatives (training.negatives = 0)"
+        )
     # The j-th excluded item has ordered[j] - j allowed items below it.
     below = np.where(real, ordered - np.arange(ordered.shape[1]), item_count)
     drawn = (rng.random((len(excluded), count)) * allowed).astype(np.int64)

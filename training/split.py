@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.command_line import CommandError
 from models.base import InteractionLog
 from training.prepare import Prepared
 
@@ -27,7 +28,7 @@ TEST_SHARE: Final = 0.2
 Places = NDArray[np.int64]
 
 
-class SplitError(ValueError):
+class SplitError(CommandError, ValueError):
     """The data cannot be split this way; the message says why."""
 
 
@@ -63,8 +64,19 @@ def split(prepared: Prepared, protocol: Protocol, held: int = 1) -> Split:
     """Split prepared data.
 
     Raises:
-        SplitError: the data have no times, or no impressions, that the protocol needs.
+        SplitError: the data have no times, or no impressions, that the protocol needs; or too few interactions.
     """
+    parts = _split(prepared, protocol, held)
+    empty = [name for name, rows in parts._asdict().items() if not len(rows.users)]
+    if empty:
+        needed = "users with 3 or more interactions" if protocol == "leave_last_out" else "10 or more queries"
+        raise SplitError(
+            f"{prepared.directory.name}: no queries for {' and '.join(empty)}: protocol {protocol!r} needs {needed}"
+        )
+    return parts
+
+
+def _split(prepared: Prepared, protocol: Protocol, held: int) -> Split:
     if protocol == "leave_last_out":
         return leave_last_out(prepared, held)
     if not prepared.has_times:

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import torch
 from rich.console import Console
 
-from models.base import DatasetFacts
+from contract.command_line import CommandError, one_line
+from models.base import DatasetFacts, SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
 from training.allocator import keep_freed_memory
@@ -17,7 +18,7 @@ from training.evaluate import METRICS, Judge, means
 from training.fit import Fit
 from training.loader import Loader, dataset_facts, sequence_spec
 from training.prepare import Prepared, load_prepared
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.runs import RunDirectory, RunError
 from training.split import Part, split
 from training.watch import ConsoleWatcher, ReportingWatcher
@@ -29,6 +30,10 @@ class StoppedError(Exception):
     """Training was interrupted; the run can go on."""
 
 
+class MachineError(CommandError, ValueError):
+    """This machine has no such device; the message names it."""
+
+
 class Machine(NamedTuple):
     """What to run on: a device of torch, and threads (0 = as torch chooses)."""
 
@@ -36,12 +41,24 @@ class Machine(NamedTuple):
     threads: int = 0
 
     def torch_device(self) -> torch.device:
-        """Apply the threads and return the device."""
+        """Apply the threads and return the device.
+
+        Raises:
+            MachineError: torch knows no such device, this machine has none, or the threads are fewer than 0.
+        """
+        if self.threads < 0:
+            raise MachineError(f"threads: {self.threads} is fewer than 0")
         if self.threads:
             torch.set_num_threads(self.threads)
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise MachineError(f"device: no {self.device!r} on this machine: {first}; try cpu or auto") from None
+        return device
 
 
 def train(
@@ -67,6 +84,9 @@ def train(
 
     Raises:
         DataError: the data are not prepared.
+        RecipeError: the model cannot be built for these data.
+        MachineError: there is no such device.
+        SplitError: the data have too few interactions for the recipe's split.
         TrainingFailedError: the loss became NaN or infinite.
         StoppedError: Ctrl-C; the best weights so far are in the checkpoint.
     """
@@ -76,13 +96,15 @@ def train(
     device = machine.torch_device()
     facts = dataset_facts(prepared, recipe)
     torch.manual_seed(recipe.seed)
-    model = MODELS[recipe.model].build(recipe.config, facts).to(device)
+    model = build(recipe, facts).to(device)
     if device.type == "cpu":
         keep_freed_memory()
     spec = sequence_spec(model)
     run.write_data(prepared, facts)
     metric = METRICS[recipe.split.protocol][0]
     judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
+    for part in parts:  # what cannot be judged at the end is refused before anything is learnt
+        Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
     fit = Fit(
         model,
         Loader(prepared, spec, split(prepared, recipe.split.protocol, recipe.split.held).train),
@@ -92,6 +114,7 @@ def train(
         keep=lambda: run.keep(recipe, facts, model),
         log=run.write_log,
         resume=run.resume,
+        data=prepared.digest,
     )
     try:
         with (ReportingWatcher if reporting else ConsoleWatcher)(console, recipe.model, metric) as watcher:
@@ -107,6 +130,22 @@ def train(
     }
     run.finish(recipe, prepared, spec, {**spent, "epochs": len(progress.epochs), "best_epoch": progress.best_epoch})
     return metrics
+
+
+def build(recipe: Recipe, facts: DatasetFacts) -> SequentialRecommender:
+    """Return a fresh model of a recipe for a data set.
+
+    Raises:
+        RecipeError: its config names a feature that the data lack, or sizes that do not fit together or in memory.
+    """
+    try:
+        return MODELS[recipe.model].build(recipe.config, facts)
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise RecipeError(f"{recipe.model}: config: the model does not fit in memory; make it smaller") from None
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{recipe.model}: config: {one_line(str(error))[:300]}") from error
 
 
 def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, float]:

@@ -16,13 +16,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contract.command_line import CommandError
 from training.recipe import Recipe, parse_recipe
 from training.split import Part
 
 Section = dict[str, Any]  # a part of a recipe as TOML has it
 
 
-class PlanError(ValueError):
+class PlanError(CommandError, ValueError):
     """A plan cannot be used; the message names the file and the key."""
 
 

@@ -66,6 +66,8 @@ class BERT4RecConfig:
     def __post_init__(self) -> None:
         if not (0 < self.mask_share <= 1 and 0 <= self.last_share <= 1):
             raise ValueError("bert4rec: mask_share must be in (0, 1], last_share in [0, 1]")
+        if self.length < 2:
+            raise ValueError(f"bert4rec: length {self.length}: must be at least 2, one of them for what is asked")
 
 
 class Cloze(NamedTuple):

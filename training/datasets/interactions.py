@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, DEFAULT_ACTION
+from contract.command_line import CommandError
 
 
-class DataError(ValueError):
+class DataError(CommandError, ValueError):
     """The data are missing or malformed; the message says in one line where and what to do."""
 
 

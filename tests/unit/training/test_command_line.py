@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from contract.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint
 from training import train as training_module
 from training.__main__ import main
+from training.datasets import generated
 from training.fit import Fit
+from training.prepare import prepare
 
 POPULARITY = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
 SASREC = """dataset = "small"
@@ -149,7 +152,7 @@ def test_runs_are_compared_by_system_with_seeds_and_intervals(
         (["train", "nowhere.toml"], "nowhere.toml: no such recipe"),
         (["train"], "name a recipe"),
         (["evaluate", "nowhere"], "nowhere is no run directory"),
-        (["compare", "nowhere"], "nowhere has no run.json"),
+        (["compare", "nowhere"], "nowhere is no run directory"),
     ],
 )
 def test_an_error_is_one_line_and_a_status(
@@ -182,6 +185,142 @@ def test_a_training_that_cannot_begin_leaves_no_run(
     assert _train(tmp_path, data, 'dataset = "small"\nmodel = "mgnm"\n[config]\nlength = 8\n') == 1
     assert "recipe.toml: mgnm: the recipe must draw negatives" in capsys.readouterr().err
     assert list((tmp_path / "runs").rglob("recipe.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("[config]", '[config]\nside = ["category"]'), "no item feature named 'category'"),
+        (("width = 8", "width = 7\nheads = 2"), "heads 2: must divide width = 7"),
+        (("epochs = 2", "epochs = 2\nnegatives = 0.5"), "training.negatives"),
+        (("learning_rate = 0.01", "learning_rate = nan"), "training.learning_rate"),
+        (("learning_rate = 0.01", "weight_decay = nan"), "training.weight_decay"),
+        (("length = 8", "length = -1"), "length: -1 is fewer than 0"),
+        (("length = 8", "length = 100_000_000_000"), "length: 100000000000 is not a number from"),
+        (("width = 8", "width = 8\ndropout = nan"), "dropout: nan is not a number from"),
+        (("width = 8", 'width = "wide"'), "width"),
+        (("[config]", '[split]\nprotocol = "impressions"\n[config]'), "no impressions"),
+        (("[config]", "[split]\nheld = 50\n[config]"), "no queries for train"),
+    ],
+)
+def test_a_refused_training_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, data: Path, change: tuple[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(tmp_path, data, SASREC.replace(*change)) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert list((tmp_path / "runs").rglob("*")) == []
+
+
+@pytest.mark.parametrize(("option", "words"), [("--device=abacus", "abacus"), ("--threads=-3", "-3 is fewer than 0")])
+def test_a_machine_that_is_not_there_is_one_line(
+    tmp_path: Path, data: Path, option: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(POPULARITY)
+    assert main(["train", str(recipe), "--data", str(data), "--out", str(tmp_path / "runs"), option]) == 1
+    assert words in capsys.readouterr().err
+    assert list((tmp_path / "runs").rglob("*")) == []
+
+
+def test_a_run_that_is_not_complete_does_not_stand_in_the_way_of_a_comparison(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(tmp_path, data, POPULARITY)
+    (complete,) = _runs(tmp_path)
+    killed = complete.with_name("killed")
+    killed.mkdir()
+    shutil.copy(complete / "recipe.json", killed)
+    assert main(["compare", str(killed), str(complete)]) == 0
+    assert f"left out, not complete: {killed}" in capsys.readouterr().out
+    assert main(["compare", str(killed)]) == 1
+    assert "none of these runs is complete" in capsys.readouterr().err
+
+
+def _stopped_run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    learn = Fit._learn
+
+    def stopped(self: Fit, number: int, watcher: object) -> float:
+        if number == 2:
+            raise KeyboardInterrupt
+        return learn(self, number, watcher)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_module.Fit, "_learn", stopped)
+        assert _train(tmp_path, data, SASREC) == 130
+    (run,) = _runs(tmp_path)
+    return run
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", None], ids=["empty", "foreign", "truncated"])
+def test_a_damaged_resume_file_says_what_to_do_and_the_run_stays(
+    tmp_path: Path,
+    data: Path,
+    content: bytes | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = _stopped_run(tmp_path, data, monkeypatch)
+    resume = run / "resume.pt"
+    resume.write_bytes(resume.read_bytes()[:-500] if content is None else content)
+    capsys.readouterr()
+    arguments = ["train", "--resume", str(run), "--data", str(data), "--device", "cpu"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "resume.pt: damaged" in said
+    assert "remove the file, and the run begins again" in said
+    assert said.count("\n") == 1
+    resume.unlink()
+    assert main(arguments) == 0
+    assert (run / "run.json").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _stopped_run(tmp_path, data, monkeypatch)
+    other = tmp_path / "other"
+    prepare(generated.load(users=40, items=60, events=20, seed=2), other / "small", core=3)
+    assert main(["train", "--resume", str(run), "--data", str(other), "--device", "cpu"]) == 1
+    assert "the run began with other data" in capsys.readouterr().err
+
+
+def test_a_recipe_learns_from_another_data_set_where_the_command_names_one(tmp_path: Path, data: Path) -> None:
+    assert _train(tmp_path, data, POPULARITY.replace("small", "ml-100k"), "--dataset", "small") == 0
+    (run,) = _runs(tmp_path)
+    assert run.parts[-3] == "small"
+    assert json.loads((run / "recipe.json").read_text())["dataset"] == "small"
+
+
+ONE_LINE = "user,item,ts\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "recipe", "words"),
+    [
+        ([f"u{k},i{k % 3},{k}" for k in range(9)], POPULARITY, "users with 3 or more interactions"),
+        ([f"u{k % 3},only,{k}" for k in range(15)], POPULARITY, "two items"),
+        ([f"u{k % 3},i{k % 2},{k}" for k in range(30)], SASREC.replace("epochs = 2", "epochs = 2\nnegatives = 4"),
+         "all 2 items"),
+        ([f"u{k % 3},i{k % 5},{k}" for k in range(30)],
+         'dataset = "tiny"\nmodel = "popularity"\n[split]\nprotocol = "time"\n[training]\nepochs = 0\n', "all 5 items"),
+    ],
+    ids=["one event each", "one item", "a history that holds the catalogue", "time split of a tiny catalogue"],
+)  # fmt: skip
+def test_data_that_are_too_small_are_refused_in_one_line(
+    tmp_path: Path, rows: list[str], recipe: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.csv"
+    file.write_text(ONE_LINE + "\n".join(row.rsplit(",", 1)[0] + f",{1_700_000_000_000 + k * 60_000}"
+                                         for k, row in enumerate(rows)) + "\n")  # fmt: skip
+    assert main(["prepare", str(file), "--out", str(tmp_path / "data"), "--core", "1"]) == 0
+    capsys.readouterr()
+    assert _train(tmp_path, tmp_path / "data", recipe, "--dataset", "tiny") == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert list((tmp_path / "runs").rglob("*")) == []
 
 
 def test_a_csv_file_whose_name_no_recipe_could_hold_is_refused(

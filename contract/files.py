@@ -1,0 +1,103 @@
+"""Files that one room writes and another reads: written whole or not at all, and read without trust.
+
+A file takes its name when it is complete, so that a full disk or a kill leaves the old one or none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.command_line import CommandError, explained, one_line
+
+Arrays = Mapping[str, NDArray[Any]]  # Any: the file says which types it holds
+
+
+class FileError(CommandError, ValueError):
+    """A file is missing, unreadable or damaged; the message names it."""
+
+
+class Fields(dict[str, Any]):  # Any: JSON
+    """A JSON object of a file; a field that it lacks is an error of the file."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise FileError(f"{self._path}: damaged: it has no field {name!r}")
+
+
+def read_object(path: Path) -> Fields:
+    """Return the object of a JSON file.
+
+    Raises:
+        FileError: it is missing, damaged, or holds something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(explained(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: damaged: {one_line(str(error))}") from None
+    if not isinstance(document, dict):
+        raise FileError(f"{path}: damaged: it holds no JSON object")
+    return Fields(path, document)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file by name; nothing pickled is ever loaded.
+
+    Raises:
+        FileError: it is missing or damaged.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError as error:
+        raise FileError(explained(error)) from None
+    except Exception as error:  # numpy, zipfile, zlib and tokenize have a dozen words for bytes that are no archive
+        raise FileError(f"{path}: damaged: {one_line(str(error)) or type(error).__name__}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name and give it its own when it is complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # two processes may write the same file
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_json(path: Path, document: object, indent: int | None = 2) -> None:
+    """Write a JSON file, whole."""
+    write_whole(path, (json.dumps(document, ensure_ascii=False, indent=indent) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write a compressed npz file, whole."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_whole(path, content.getvalue())
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an npy file, whole."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_whole(path, content.getvalue())
