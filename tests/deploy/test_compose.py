@@ -47,6 +47,13 @@ def test_published_ports_are_local_unless_asked_otherwise() -> None:
     assert all(port.startswith("${RANKER_BIND:-127.0.0.1}:") for port in ports)
 
 
+def test_our_programs_are_not_process_1() -> None:
+    """The kernel drops a signal to process 1 that comes before its handler."""
+    ours = [service for service in SERVICES.values() if service["image"].startswith(("ranker-serve", "ranker-offline"))]
+    assert len(ours) == 3
+    assert all(service["init"] is True for service in ours)
+
+
 def test_service_cannot_write_bundles() -> None:
     assert SERVICES["rank"]["volumes"] == ["releases:/srv/releases:ro"]
 
