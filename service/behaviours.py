@@ -7,6 +7,7 @@ whatever else is ever kept for a user can live in the same slot.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -29,6 +30,9 @@ Status = Literal["ok", "unavailable", "wrong_type"]
 _EMPTY: Final[Records] = np.zeros(0, dtype=RECORD)
 _SCRIPT_SHA: Final = sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _INLINE_BYTES: Final = 65_536  # decoding less than this costs the event loop less than a hop to a thread would
+
+_SCANS: Final = 20  # round trips of a list of users
+_GLOB: Final = re.compile(rb"([*?\[\]\\^-])")  # what a pattern of Redis would not take as itself
 
 _log = structlog.get_logger(__name__)
 
@@ -157,6 +161,28 @@ class RedisBehaviourStore:
         if wants_order:
             await self._trimmer.trim([self._key(user_id) for user_id in wants_order])
         return dict(zip(behaviours, results, strict=True))
+
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        """Return some users with behaviours whose ids begin with a prefix: for people, never for a ranking.
+
+        Some thousand keys are looked through, in a Cluster those of one server.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or the user's ACL forbids SCAN.
+        """
+        pattern = _GLOB.sub(rb"\\\1", self._prefix + prefix.encode("utf-8", "surrogatepass")) + b"*}"
+        found: dict[str, None] = {}
+        cursor: bytes | int = 0
+        for _ in range(_SCANS):
+            [reply] = await self._writes.run([Command(b"", ("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))])
+            if isinstance(reply, Exception):
+                self._count_errors([reply])
+                raise StoreUnavailable from reply
+            cursor, keys = reply
+            found |= dict.fromkeys(key[len(self._prefix) : -1].decode(errors="replace") for key in keys)
+            if len(found) >= limit or int(cursor) == 0:
+                break
+        return sorted(found)[:limit]
 
     async def ping(self) -> bool:
         """Say whether Redis answers a read of ours."""

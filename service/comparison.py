@@ -18,7 +18,7 @@ import numpy as np
 
 from contract.assignment import Decision, ExperimentsSnapshot, LayerDecision
 from contract.behaviours import ACTIONS, RECORD, Records
-from service.behaviours import StoredBehaviours
+from service.behaviours import StoredBehaviours, StoreUnavailable
 from service.bundles import Bundle
 from service.errors import NotReady, RankerError
 from service.ranker import RankQuery
@@ -42,6 +42,9 @@ class ReadsBehaviours(Protocol):
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return each user's behaviours; never raises."""
 
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        """Return some users with behaviours; raises StoreUnavailable."""
+
 
 class Ranks(Protocol):
     """What the page needs of the ranker."""
@@ -61,11 +64,20 @@ class PageSources:
     show_bucket: bool = True
 
 
-def known_users(bundles: Sequence[Bundle], prefix: str) -> list[str]:
-    """Return some users that a model was trained with; a model that reads no user brings none."""
-    vocabulary = next((bundle.users for bundle in bundles if bundle.users is not None), None)
-    searched = islice(vocabulary.ids, _USERS_SEARCHED) if vocabulary is not None else ()
-    return list(islice((user_id for user_id in searched if user_id.startswith(prefix)), MAX_USERS))
+async def known_users(sources: PageSources, prefix: str) -> Json:
+    """Return some users to choose from, and where they come from: `model`, `store`, or `unavailable`.
+
+    They are users that a model was trained with. Most models read no user, and bring none: then the store is asked.
+    """
+    vocabulary = next((bundle.users for bundle in sources.bundles() if bundle.users is not None), None)
+    if vocabulary is not None:
+        searched = islice(vocabulary.ids, _USERS_SEARCHED)
+        found = list(islice((user_id for user_id in searched if user_id.startswith(prefix)), MAX_USERS))
+        return {"users": found, "source": "model"}
+    try:
+        return {"users": await sources.store.some_users(prefix, MAX_USERS), "source": "store"}
+    except StoreUnavailable:
+        return {"users": [], "source": "unavailable"}
 
 
 async def history_of(sources: PageSources, user_id: str) -> Json:

@@ -86,7 +86,7 @@ def page_router(sources: Callable[[Request], PageSources]) -> APIRouter:
     @router.get("/page/users")
     async def users(request: Request) -> Response:
         prefix = request.query_params.get("prefix", "")[:MAX_ID_BYTES]
-        return _answer({"users": known_users(sources(request).bundles(), prefix)})
+        return _answer(await known_users(sources(request), prefix))
 
     @router.post("/page/history")
     async def history(request: Request) -> Response:

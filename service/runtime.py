@@ -62,6 +62,9 @@ class StoresBehaviours(Protocol):
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return each user's behaviours; never raises."""
 
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        """Return some users with behaviours; raises StoreUnavailable."""
+
     async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
         """Append; raises StoreUnavailable."""
 

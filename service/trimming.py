@@ -71,7 +71,9 @@ class Trimmer:
                 dropped.append((usable, other))
         replies = await self._client.run(commands)
         for (usable, other), reply in zip(dropped, replies, strict=True):
-            if reply == 1:
+            if isinstance(reply, Exception):
+                raise reply
+            if reply == 1:  # 0: another service was faster
                 self._observer.behaviours_trimmed(usable=usable, other=other)
 
     def _chosen(self, records: Records) -> tuple[Records, int, int]:

@@ -78,6 +78,7 @@ async def open_rig(
     read_length: int = 20,
     ttl_seconds: int = 0,
     served: Callable[[], Sequence[Bundle]] = tuple,
+    prefix: str = "",
 ) -> AsyncIterator[OpenStore]:
     observer = Observer()
     reads = make_client(url, timeout_seconds=read_seconds, breaker=breaker)
@@ -88,6 +89,7 @@ async def open_rig(
     store = RedisBehaviourStore(
         reads, writes, read_length=read_length, max_length=MAX_LENGTH, ttl_seconds=ttl_seconds, observer=observer,
         served=served,
+        prefix=prefix,
     )  # fmt: skip
     try:
         yield OpenStore(store, observer, reads, writes)
@@ -102,9 +104,15 @@ async def open_store(
     read_length: int = 20,
     ttl_seconds: int = 0,
     served: Callable[[], Sequence[Bundle]] = tuple,
+    prefix: str = "",
 ) -> AsyncIterator[tuple[RedisBehaviourStore, Observer]]:
     async with open_rig(
-        server.url, breaker=quick_breaker, read_length=read_length, ttl_seconds=ttl_seconds, served=served
+        server.url,
+        breaker=quick_breaker,
+        read_length=read_length,
+        ttl_seconds=ttl_seconds,
+        served=served,
+        prefix=prefix,
     ) as rig:
         yield rig.store, rig.observer
 

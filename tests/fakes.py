@@ -148,6 +148,11 @@ class FakeStore:
             for user_id in user_ids
         ]
 
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        if self.is_down:
+            raise StoreUnavailable
+        return [user_id for user_id in self.users if user_id.startswith(prefix)][:limit]
+
     async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
         if self.is_down:
             raise StoreUnavailable

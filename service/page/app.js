@@ -24,6 +24,7 @@ const REASONS = {
 const DEGRADED = {
   store_unavailable: "the store did not answer: ranked without history",
   behaviours_corrupt: "damaged behaviours were left out",
+  history_unknown: "the model knows none of the user's items",
   bundle_unavailable: "another bundle answered",
   popularity: "ranked by popularity",
 };
@@ -60,10 +61,12 @@ async function ask(path, body, signal) {
 
 let running = null;
 let known = [];
+let source = "";
 
 async function suggest(prefix) {
   const answer = await ask(`page/users?prefix=${encodeURIComponent(prefix)}`);
   known = answer.users;
+  source = answer.source;
   $("users").replaceChildren(...known.map((user) => make("option", { value: user })));
 }
 
@@ -101,6 +104,15 @@ async function rank() {
     showProblem(error.message);
   }
   $("models").setAttribute("aria-busy", "false");
+}
+
+/** Say why there is no user to begin with, and what to do. */
+function showNobody() {
+  const away = source === "unavailable";
+  $("status").textContent = away
+    ? "The store did not answer, so no users can be listed. Type any user id and press Rank."
+    : "The store holds no users yet. Load behaviours (POST /behaviours), or type any user id and press Rank.";
+  $("user").focus();
 }
 
 function showProblem(message) {
@@ -339,7 +351,7 @@ $("ask").addEventListener("submit", (event) => {
 
 $("another").addEventListener("click", async () => {
   if (!known.length || $("user").value) await suggest("").catch((error) => showProblem(error.message));
-  if (!known.length) return $("user").focus();
+  if (!known.length) return showNobody();
   $("user").value = known[Math.floor(Math.random() * known.length)];
   return rank();
 });
@@ -376,6 +388,7 @@ try {
   await suggest("");
   if (!$("user").value && known.length) $("user").value = known[0];
   if ($("user").value) await rank();
+  else showNobody();
 } catch (error) {
   showProblem(error.message);
 }

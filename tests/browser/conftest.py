@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +71,23 @@ def store(_redis_server: RedisServer) -> RedisServer:
 def page_url(store: RedisServer, bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service with the page on; yields its URL."""
     folder = tmp_path_factory.mktemp("service")
-    experiments = folder / "experiments.yaml"
-    write_current(experiments)
+    write_current(folder / "experiments.yaml")
+    settings = {"RANKER_EXPERIMENTS__FILE": str(folder / "experiments.yaml")}
+    with running(folder, store, bundles, settings) as url:
+        yield url
+
+
+@pytest.fixture
+def userless_url(own_redis: RedisServer, tmp_path: Path) -> Iterator[str]:
+    """A running service whose only model reads no user, before a store of its own."""
+    FilmModel(model="pyramid_mixer", items=60).write(tmp_path / "bundles")
+    with running(tmp_path, own_redis, tmp_path / "bundles", {}) as url:
+        yield url
+
+
+@contextmanager
+def running(folder: Path, store: RedisServer, bundles: Path, settings: dict[str, str]) -> Iterator[str]:
+    """Run a service with the page on; yield its URL."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
@@ -80,11 +96,11 @@ def page_url(store: RedisServer, bundles: Path, tmp_path_factory: pytest.TempPat
         "RANKER_LIMITS__DEADLINE_MS": "20000",
         "RANKER_LIMITS__MAX_DEADLINE_MS": "20000",
         "RANKER_BUNDLES__ROOT": str(bundles),
-        "RANKER_EXPERIMENTS__FILE": str(experiments),
         "RANKER_HTTP__PORT": str(port),
         "RANKER_HTTP__DRAIN_DELAY_MS": "0",
         "RANKER_PAGE__ENABLED": "true",
         "OMP_NUM_THREADS": "1",
+        **settings,
     }
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from selenium import webdriver
@@ -68,17 +68,41 @@ def page(browser: webdriver.Chrome, page_url: str, behaviours: None) -> Iterator
     assert [entry for entry in said if entry["level"] != "INFO"] == []  # no error, and nothing that the policy stopped
 
 
+def load(url: str, rows: Sequence[tuple[str, str, int]]) -> None:
+    """Store behaviours of (user, item, time in ms)."""
+    document = {"behaviours": [{"user_id": user, "item_id": item, "ts": ts} for user, item, ts in rows]}
+    request = urllib.request.Request(
+        f"{url}/behaviours", json.dumps(document).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert json.load(answer)["stored"] == len(rows)
+
+
 @pytest.fixture(scope="session")
 def behaviours(page_url: str) -> None:
     """Two users with a past, one of them with markup for an id."""
     watched = [("u1", item, 1_700_000_000_000 + place) for place, item in enumerate(["i5", "i2", HOSTILE_ITEM])]
     rows = [*watched, (HOSTILE_USER, "i7", 1_700_000_000_000)]
-    document = {"behaviours": [{"user_id": user, "item_id": item, "ts": ts} for user, item, ts in rows]}
-    request = urllib.request.Request(
-        f"{page_url}/behaviours", json.dumps(document).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        assert json.load(answer)["stored"] == len(rows)
+    load(page_url, rows)
+
+
+def test_without_a_model_that_reads_users_the_page_says_so_or_lists_the_stores(
+    browser: webdriver.Chrome, userless_url: str, own_redis: RedisServer
+) -> None:
+    page = Page(browser, userless_url)
+    page.window.get(userless_url)
+    page.until(lambda: "holds no users yet" in page.text("#status"))
+    page.rank("anyone")
+    assert "Ranked" in page.text("#status")
+    load(userless_url, [("stored-1", "i5", 1_700_000_000_000), ("stored-2", "i6", 1_700_000_000_000)])
+    page.open()
+    assert page.one("#user").get_attribute("value") == "stored-1"
+    assert page.texts("#behaviours .title") == ["Film i5"]
+    own_redis.kill()
+    page.window.get("about:blank")
+    page.window.get(userless_url)
+    page.until(lambda: "did not answer" in page.text("#status"))
+    page.window.get_log("browser")
 
 
 def test_opening_the_page_ranks_the_first_known_user_with_both_models(page: Page) -> None:

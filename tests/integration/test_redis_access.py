@@ -130,6 +130,16 @@ async def test_each_right_for_streams_is_needed(own_redis: RedisServer, right: s
     assert not await keeps_events(address(own_redis))
 
 
+async def test_the_list_of_users_needs_one_more_right(own_redis: RedisServer) -> None:
+    allow(own_redis, *BEHAVIOURS)
+    async with open_store(address(own_redis)) as store:
+        await store.append({"u1": records(1)})
+        with pytest.raises(StoreUnavailable):
+            await store.some_users("", 10)
+        allow(own_redis, *BEHAVIOURS, *rights()["the page's list of users"])
+        assert await store.some_users("", 10) == ["u1"]
+
+
 async def test_another_database_needs_one_more_right(own_redis: RedisServer) -> None:
     allow(own_redis, *BEHAVIOURS)
     assert not await keeps_behaviours(address(own_redis, "?db=2"))

@@ -10,6 +10,7 @@ import pytest
 
 from contract.behaviours import Records, pack, unpack
 from service.append_script import MAX_LATE, SLACK
+from service.behaviours import StoreUnavailable
 from service.bundles import Bundle, load_bundle
 from service.retention import usable_count
 from service.trimming import longest
@@ -106,6 +107,28 @@ async def test_value_that_is_never_trimmed_stays_bounded(redis_server: RedisServ
         [whole] = await store.read_whole(["a"])
     assert len(whole.records) <= longest(MAX_LENGTH) == 2 * MAX_LENGTH + SLACK
     assert whole.records[-1].tobytes() == pack(records(1, first=4_999))
+
+
+@pytest.mark.parametrize("prefix", ["", "ranker-staging:"])
+async def test_users_are_listed_by_the_beginning_of_their_ids(redis_server: RedisServer, prefix: str) -> None:
+    names = ["a*", "ab", "a[b]", "a\\", "b", "用户7", "}"]
+    async with open_store(redis_server, prefix=prefix) as (store, _):
+        await store.append({name: records(1) for name in names})
+        redis_server.call("SET", "another-program's", "1")
+        redis_server.call("SET", "other:bhv:{x}", "1")
+        assert await store.some_users("", 100) == sorted(names)
+        assert await store.some_users("a", 100) == sorted(name for name in names if name[0] == "a")
+        assert [await store.some_users(start, 9) for start in ("a*", "a[", "a\\", "?", "用")] == [
+            ["a*"], ["a[b]"], ["a\\"], [], ["用户7"]
+        ]  # fmt: skip
+        assert len(await store.some_users("", 3)) == 3
+
+
+async def test_listing_users_of_a_store_that_is_away_says_so(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, _):
+        own_redis.kill()
+        with pytest.raises(StoreUnavailable):
+            await store.some_users("", 10)
 
 
 async def _never(_keys: Sequence[bytes]) -> None:

@@ -21,7 +21,7 @@ from contract.assignment import Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD
 from deploy.experiments import write_current
 from service.app import create_app
-from service.behaviours import StoredBehaviours
+from service.behaviours import StoredBehaviours, StoreUnavailable
 from service.bundles import Bundle, load_bundle
 from service.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
 from service.errors import InferenceFailed, RankerError
@@ -44,10 +44,16 @@ class FakeStore:
     """Behaviours by user."""
 
     users: dict[str, StoredBehaviours] = field(default_factory=dict)
+    is_away: bool = False
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         nothing = StoredBehaviours(np.zeros(0, dtype=RECORD))
         return [self.users.get(user_id, nothing) for user_id in user_ids]
+
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        if self.is_away:
+            raise StoreUnavailable
+        return [user for user in self.users if user.startswith(prefix)][:limit]
 
 
 @dataclass
@@ -195,9 +201,18 @@ async def test_users_come_from_the_vocabulary_bounded_and_by_prefix(served: Serv
     assert (await served.get("/page/users", prefix="u29"))["users"] == ["u29", *(f"u29{digit}" for digit in range(10))]
 
 
-async def test_without_a_model_that_reads_users_the_list_is_empty(served: Served) -> None:
+async def test_without_a_model_that_reads_users_they_come_from_the_store(served: Served) -> None:
     served.bundles = served.bundles[1:]
-    assert await served.get("/page/users") == {"users": []}
+    assert await served.get("/page/users") == {"users": [], "source": "store"}
+    served.store.users = dict.fromkeys([f"s{place}" for place in range(300)], StoredBehaviours(behaviours(["i1"])))
+    found = await served.get("/page/users")
+    assert (found["source"], len(found["users"])) == ("store", MAX_USERS)
+    assert (await served.get("/page/users", prefix="s299"))["users"] == ["s299"]
+
+
+async def test_a_store_that_is_away_is_told_apart_from_one_without_users(served: Served) -> None:
+    served.bundles, served.store.is_away = served.bundles[1:], True
+    assert await served.get("/page/users") == {"users": [], "source": "unavailable"}
 
 
 async def test_history_is_newest_first_with_titles_as_plain_text(served: Served) -> None:
