@@ -25,6 +25,7 @@ from service.feedback import FeedbackLog
 from service.metrics import Metrics, StoreKind
 from service.overrides import Overrides
 from service.page import page_router
+from service.prover import prove_in_process
 from service.ranker import Ranker, RankLimits
 from service.redis_client import Client, Confirmation, make_client
 from service.redis_url import RedisUrlError
@@ -36,6 +37,7 @@ from service.states import StateCache
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
 from service.supervision import supervise
 
+_LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +89,13 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         ranker.start()
         stack.push_async_callback(ranker.close)
         _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
-        runtime.reload = experiments.poke
+        _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
+
+        def reload() -> None:
+            deployments.try_again()
+            experiments.poke()
+
+        runtime.reload = reload
         override_secret = settings.experiments.override_secret
         runtime.backend = Backend(
             ranker=ranker,
@@ -218,9 +226,16 @@ def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
         max_batch_candidates=settings.batching.max_batch_candidates,
         warm_up_rows=settings.inference.warm_up_rows,
         max_candidates=settings.limits.max_candidates,
+        deadline_seconds=settings.limits.deadline_ms / 1000,
+        run_seconds=max(_LEAST_RUN_SECONDS, settings.limits.max_deadline_ms / 1000),
+        budget_seconds=settings.bundles.deadline_share * settings.limits.deadline_ms / 1000,
+        load_seconds=settings.bundles.load_timeout_ms / 1000,
+        memory_bytes=settings.bundles.max_memory_bytes,
     )
     registry = BundleRegistry(settings.bundles.root)
-    return Deployments(registry, StateCache(settings.inference.state_cache_entries), limits, metrics)
+    return Deployments(
+        registry, StateCache(settings.inference.state_cache_entries), limits, metrics, prover=prove_in_process
+    )
 
 
 async def _experiments(settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime) -> Experiments:
@@ -267,6 +282,11 @@ def _rank_limits(settings: Settings) -> RankLimits:
 
 def _watch(experiments: Experiments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:
     watcher = supervise("experiments", lambda: experiments.watch(interval_seconds), metrics)
+    stack.push_async_callback(watcher.cancel)
+
+
+def _watch_bundles(deployments: Deployments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:
+    watcher = supervise("bundles", lambda: deployments.watch(interval_seconds), metrics)
     stack.push_async_callback(watcher.cancel)
 
 

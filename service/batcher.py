@@ -129,8 +129,9 @@ class Batcher(Generic[In, Out]):
                 if not entry.future.done():
                     entry.future.set_exception(NotReady("The service is stopping."))
             self._waiting.clear()
+        finished = asyncio.gather(*[worker.finish() for worker in self._workers])  # before the workers wake and return
         self._arrived.set()
-        await asyncio.gather(*[worker.finish() for worker in self._workers])
+        await finished
 
     def _admit(self, now: float, deadline: float) -> None:
         if self._closing:

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import structlog
 
 from contract.experiments import ExperimentsError
-from service.bundles import Bundle, BundleError, load_bundle
-from service.deployment import Deployment, DeploymentLimits, DeploymentObserver, EngineMaker, prove
-from service.engine import EngineError, OnnxEngine
+from service.deployment import Deployment, DeploymentLimits, DeploymentObserver, EngineMaker
+from service.engine import OnnxEngine
+from service.loading import Loader, NotServable, Prover
+from service.refusals import Model
 from service.registry import BundleRegistry
 from service.states import StateCache
 from service.supervision import Supervised, supervise_job
+from service.threads import DaemonThreads
 
 __all__ = ["DeploymentLimits", "Deployments", "Model"]
-
-Model = tuple[str, str]  # name, version
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +37,7 @@ class Deployments:
         inference_threads: batches that may run at once, of all bundles.
         release_seconds: how long a bundle that no experiment names is kept, for requests that were assigned before.
         make_engine: makes engines.
+        prover: tries a bundle in a process of its own before it is loaded here; None loads it without.
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class Deployments:
         inference_threads: int = 2,
         release_seconds: float = 5.0,
         make_engine: EngineMaker = OnnxEngine,
+        prover: Prover | None = None,
     ) -> None:
-        self._registry, self._states, self._limits, self._observer = registry, states, limits, observer
+        self._states, self._observer = states, observer
+        self._loader = Loader(registry, limits, make_engine, prover)
         self._make_engine, self._release_seconds = make_engine, release_seconds
-        self._executor = ThreadPoolExecutor(inference_threads, thread_name_prefix="inference")
+        self._executor = DaemonThreads(inference_threads, "inference")
         self._live: Mapping[Model, Deployment] = {}
         self._wanted: frozenset[Model] = frozenset()
         self._preparing = asyncio.Lock()
@@ -82,8 +84,7 @@ class Deployments:
             loaded, problems = await self._load(sorted(wanted - set(self._live)))
             first = not self._live
             if problems and not (first and loaded):
-                for deployment in loaded.values():
-                    await deployment.close()
+                await _close(loaded)
                 raise ExperimentsError(problems)
             self._live = {**self._live, **loaded}
             self._wanted = wanted
@@ -92,42 +93,53 @@ class Deployments:
                 self._releasing.add(job)
                 job.when_done(self._releasing.discard)
 
+    async def watch(self, interval_seconds: float) -> None:
+        """Load bundles that were left out at the start, once their files change; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            async with self._preparing:
+                missing = sorted(self._wanted - set(self._live))
+                loaded, _ = await self._load(missing)
+                self._live = {**self._live, **loaded}
+
+    def try_again(self) -> None:
+        """Forget what was refused (SIGHUP): the next look tries every bundle."""
+        self._loader.refusals.forget()
+
     async def close(self) -> None:
         """Answer what waits for every bundle, then let go of all of them."""
         self._closing.set()
         await asyncio.gather(*[job.finish() for job in self._releasing])
         await asyncio.gather(*(deployment.close() for deployment in self._live.values()))
         self._live = {}
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
+        self._executor.shutdown()
 
     async def _load(self, models: Sequence[Model]) -> tuple[dict[Model, Deployment], list[str]]:
         loaded: dict[Model, Deployment] = {}
         problems: list[str] = []
-        for model in models:
-            try:
-                bundle, engine = await asyncio.to_thread(self._load_one, *model)
-            except (BundleError, EngineError) as error:
-                _log.error("bundle_refused", model=model[0], version=model[1], error=str(error))
-                self._observer.bundle_loaded("failed")
-                problems.append(f"{model[0]}@{model[1]} cannot be served: {error}")
-                continue
-            loaded[model] = Deployment(
-                bundle, engine, self._states, self._executor, self._limits, self._observer, self._make_engine
-            )
-            loaded[model].start()
-            self._observer.bundle_loaded("ok")
-            _log.info("bundle_loaded", bundle=bundle.name, digest=bundle.digest, provider=engine.provider)
+        try:
+            for model in models:
+                try:
+                    loaded[model] = await self._load_one(model)
+                except NotServable as error:
+                    if error.was_tried:
+                        self._observer.bundle_loaded("failed")
+                    problems.append(f"{model[0]}@{model[1]} cannot be served: {error}")
+        except BaseException:  # cancelled: the process ends, or another file is to be loaded
+            await _close(loaded)
+            raise
         return loaded, problems
 
-    def _load_one(self, model: str, version: str) -> tuple[Bundle, OnnxEngine]:
-        directory = self._registry.directory(model, version)
-        if directory is None:
-            raise BundleError("this is no name of a bundle")
-        bundle = load_bundle(directory, max_bytes=self._limits.max_bundle_bytes)
-        promised = bundle.manifest.max_candidates
-        if promised < self._limits.max_candidates:
-            raise BundleError(f"made for {promised} candidates, a request may hold {self._limits.max_candidates}")
-        return bundle, prove(bundle, self._limits, self._make_engine)
+    async def _load_one(self, model: Model) -> Deployment:
+        made = await self._loader.load(model)
+        deployment = Deployment(
+            made.bundle, made.engine, self._states, self._executor, made.limits, self._observer, self._make_engine
+        )
+        deployment.start()
+        self._observer.bundle_loaded("ok")
+        _log.info("bundle_loaded", bundle=made.bundle.name, digest=made.bundle.digest, provider=made.engine.provider)
+        return deployment
 
     async def _release_later(self) -> None:
         with suppress(TimeoutError):
@@ -138,3 +150,8 @@ class Deployments:
         for deployment in released:
             await deployment.close()
             _log.info("bundle_released", bundle=deployment.bundle.name)
+
+
+async def _close(deployments: Mapping[Model, Deployment]) -> None:
+    for deployment in deployments.values():
+        await deployment.close()

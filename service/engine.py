@@ -46,11 +46,12 @@ class EngineError(RuntimeError):
 
     Attributes:
         fatal: no later run of this process can succeed on this provider.
+        was_ended: the run took too long and `OnnxEngine.end_runs` ended it.
     """
 
-    def __init__(self, message: str, *, fatal: bool = False) -> None:
+    def __init__(self, message: str, *, fatal: bool = False, was_ended: bool = False) -> None:
         super().__init__(message)
-        self.fatal = fatal
+        self.fatal, self.was_ended = fatal, was_ended
 
 
 class Engine(Protocol):
@@ -86,6 +87,7 @@ class OnnxEngine:
         onnxruntime.disable_telemetry_events()
         onnxruntime.set_default_logger_severity(_SILENT)
         self._bundle = bundle
+        self._running: set[Any] = set()  # Any: onnxruntime.RunOptions of runs under way; the package has no types
         self.threads = threads or available_cpus()
         wants_cuda, hint = _cuda_wanted(provider)
         options = _session_options(self.threads)
@@ -158,6 +160,11 @@ class OnnxEngine:
             rows = np.repeat(np.arange(size, dtype=np.int64), candidates)
             self.score(state, np.ones(len(rows), dtype=np.int64), rows)
 
+    def end_runs(self) -> None:
+        """End the runs under way, from any thread: each stops before its next node and raises EngineError."""
+        for options in tuple(self._running):
+            options.terminate = True
+
     def close(self) -> None:
         """Let go of the sessions; a run that is under way keeps its own until it ends."""
         self._sessions = {}
@@ -166,14 +173,19 @@ class OnnxEngine:
         session = self._sessions.get(graph)
         if session is None:
             raise EngineError("the engine is closed")
-        names = self._outputs[graph]
+        names, options = self._outputs[graph], onnxruntime.RunOptions()
+        self._running.add(options)
         try:
-            return dict(zip(names, session.run(names, inputs), strict=True))
+            return dict(zip(names, session.run(names, inputs, options), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            if options.terminate:
+                raise EngineError(f"{graph}: ended, because it took too long", was_ended=True) from error
             message = str(error)
             raise EngineError(
                 f"{graph}: {message[:300]}", fatal=any(sign in message for sign in _FATAL_CUDA)
             ) from error
+        finally:
+            self._running.discard(options)
 
 
 def _session_options(threads: int) -> Any:  # Any: the package has no types

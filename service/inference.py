@@ -48,7 +48,8 @@ class RankRow:
 class ScoredRow:
     """What the model says of one request."""
 
-    scores: NDArray[np.float32]  # (N,), all finite
+    scores: NDArray[np.float32]  # (N,) or fewer: the finite ones
+    finite: NDArray[np.bool_] | None  # (N,) which candidates have a score; None where all have
     explanation: Mapping[str, Array]  # the manifest's explanation outputs: this row's, and one entry per candidate
     state_hit: bool
     used: int  # behaviours that were read
@@ -57,6 +58,10 @@ class ScoredRow:
     truncated: int  # behaviours passed over, because they are older than the sequence is long
     encode_seconds: float  # of the whole batch
     score_seconds: float
+
+
+class NothingScored(InferenceFailed):
+    """The model ran and gave no finite score for any candidate of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ class Inference:
         engine: runs its graphs.
         states: cache, shared between bundles.
         on_failure: called with the bundle's name at each run of a graph that fails; from the inference thread.
+        on_not_finite: called with the bundle's name and a number of candidates whose score is not finite.
     """
 
     def __init__(
@@ -93,9 +99,11 @@ class Inference:
         engine: Engine,
         states: StateCache,
         on_failure: Callable[[str], None] = lambda _: None,
+        on_not_finite: Callable[[str, int], None] = lambda _name, _count: None,
     ) -> None:
         self._bundle, self._engine, self._states = bundle, engine, states
-        self._on_failure = on_failure
+        self._on_failure, self._on_not_finite = on_failure, on_not_finite
+        self._has_warned = False
         manifest = bundle.manifest
         self._sequence = manifest.sequence
         self._read = np.zeros(256, dtype=np.bool_)  # by action code
@@ -183,7 +191,7 @@ class Inference:
         except EngineError as error:
             _log.warning("engine_failed", bundle=self._bundle.name, rows=len(places), error=str(error))
             self._on_failure(self._bundle.name)
-            if len(places) == 1 or error.fatal:
+            if len(places) == 1 or error.fatal or error.was_ended:
                 return [_failure(error) for _ in places]
         half = len(places) // 2
         return [
@@ -201,25 +209,36 @@ class Inference:
         stops = np.cumsum(counts)
         finite = np.isfinite(scored["scores"])
         all_finite = bool(finite.all())
+        if not all_finite:
+            self._note_not_finite(len(finite) - int(finite.sum()))
         results: list[ScoredRow | Exception] = []
         for place, stop, count, slot in zip(places, stops.tolist(), counts, slots, strict=True):
             part = slice(stop - count, stop)
-            if all_finite or bool(finite[part].all()):
-                explanation = self._explanation(states, slot, scored, part) if work.rows[place].explain else {}
-                hit = work.keys[place] not in states.new
-                results.append(
-                    ScoredRow(
-                        scored["scores"][part], explanation, hit, work.used[place], work.unread[place],
-                        work.unknown[place], work.truncated[place], encoded - started, done - encoded,
-                    )
-                )  # fmt: skip
-            else:
-                results.append(InferenceFailed("The model gave a score that is not a number."))
+            kept = None if all_finite or bool(finite[part].all()) else finite[part]
+            if kept is not None and not kept.any():
+                results.append(NothingScored("The model gave no score that is a number."))
+                continue
+            scores = scored["scores"][part]
+            results.append(
+                ScoredRow(
+                    scores if kept is None else scores[kept], kept,
+                    self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
+                    work.keys[place] not in states.new, work.used[place], work.unread[place], work.unknown[place],
+                    work.truncated[place], encoded - started, done - encoded,
+                )
+            )  # fmt: skip
         failed = {
             work.keys[place] for place, result in zip(places, results, strict=True) if isinstance(result, Exception)
         }
         self._keep(states, failed)
         return results
+
+    def _note_not_finite(self, candidates: int) -> None:
+        """Count candidates without a finite score; log the first time only, or a bad item would fill the log."""
+        if not self._has_warned:
+            _log.warning("scores_not_finite", bundle=self._bundle.name, candidates=candidates)
+        self._has_warned = True
+        self._on_not_finite(self._bundle.name, candidates)
 
     def _encode(self, work: _Work, places: list[int]) -> _States:
         """Return the states of these rows: cached ones as they are, the others encoded, identical rows once."""
@@ -256,10 +275,14 @@ class Inference:
             raise EngineError("score: not one score for each candidate")
         return scored
 
-    def _explanation(self, states: _States, slot: int, scored: Mapping[str, Array], part: slice) -> dict[str, Array]:
+    def _explanation(
+        self, states: _States, slot: int, scored: Mapping[str, Array], part: slice, kept: NDArray[np.bool_] | None
+    ) -> dict[str, Array]:
         encoded = dict(zip(self._encoded_names, states.outputs, strict=True))
         explanation = {name: encoded[name][slot] for name in self._encoded_explanation}
-        explanation |= {name: scored[name][part] for name in self._scored_explanation}
+        explanation |= {
+            name: scored[name][part] if kept is None else scored[name][part][kept] for name in self._scored_explanation
+        }
         return explanation
 
     def _keep(self, states: _States, failed: set[StateKey]) -> None:

@@ -179,6 +179,15 @@ class Metrics:
         self._engine_failures = Counter(
             "ranker_engine_failures_total", "Runs of a graph that failed.", ("bundle",), registry=registry
         )
+        self._unscored = Counter(
+            "ranker_unscored_items_total", "Candidates without a finite score.", ("bundle",), registry=registry
+        )
+        self._slow = Gauge(
+            "ranker_bundle_slow", "1 while requests avoid a slow bundle.", ("bundle",), registry=registry
+        )
+        self._runs_ended = Counter(
+            "ranker_runs_ended_total", "Batches ended because they took too long.", ("bundle",), registry=registry
+        )
 
     def _declare_process(self, registry: CollectorRegistry) -> None:
         self._restarts = Counter(
@@ -359,14 +368,30 @@ class Metrics:
         """Note a bundle that is loaded, and where it truly runs."""
         self._bundles.labels(f"{model}@{version}", model, version, provider).set(1)
         self._engine_failures.labels(f"{model}@{version}")
+        self._unscored.labels(f"{model}@{version}")
+        self._runs_ended.labels(f"{model}@{version}")
+        self._slow.labels(f"{model}@{version}").set(0)
 
     def bundle_dropped(self, model: str, version: str, provider: str) -> None:
         """Note a bundle that is not loaded any more."""
         self._bundles.remove(f"{model}@{version}", model, version, provider)
+        self._slow.remove(f"{model}@{version}")
 
     def engine_failed(self, bundle: str) -> None:
         """Count a run of a graph that failed."""
         self._engine_failures.labels(bundle).inc()
+
+    def scores_not_finite(self, bundle: str, candidates: int) -> None:
+        """Count candidates for which a model gave no finite score."""
+        self._unscored.labels(bundle).inc(candidates)
+
+    def bundle_slow(self, bundle: str, is_slow: bool) -> None:
+        """Note whether requests avoid a bundle because it is slow."""
+        self._slow.labels(bundle).set(is_slow)
+
+    def run_ended(self, bundle: str) -> None:
+        """Count a batch that was ended because it took too long."""
+        self._runs_ended.labels(bundle).inc()
 
     # --- the process
 

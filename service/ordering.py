@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,17 @@ class Candidates:
     def count(self) -> int:
         """Return how many there are, known or not."""
         return len(self.item_ids)
+
+
+def without_scores(candidates: Candidates, finite: NDArray[np.bool_]) -> Candidates:
+    """Move the candidates without a finite score to the unknown ones; both keep the order of the request."""
+    left_out: list[int] = candidates.known[~finite].tolist()
+    return replace(
+        candidates,
+        known=candidates.known[finite],
+        unknown=sorted([*candidates.unknown, *left_out]),
+        indices=candidates.indices[finite],
+    )
 
 
 def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates:

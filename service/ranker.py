@@ -23,8 +23,8 @@ from service.behaviours import StoredBehaviours
 from service.bundles import Bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.exposures import Outcome
-from service.inference import RankRow, ScoredRow
-from service.ordering import Candidates, candidates_of
+from service.inference import NothingScored, RankRow, ScoredRow
+from service.ordering import Candidates, candidates_of, without_scores
 from service.ranking import Explanation, Ranking, Reason, explanation_of, ranking_of
 from service.retention import usable_count
 
@@ -71,6 +71,10 @@ class Serving(Protocol):
     @property
     def is_healthy(self) -> bool:
         """Return whether the engine answers."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether it keeps taking longer than a request may."""
 
     async def score(self, row: RankRow, deadline: float) -> Answer[ScoredRow]:
         """Score one request."""
@@ -233,9 +237,13 @@ class Ranker:
         records = np.concatenate([stored.records, fresh]) if len(fresh) else stored.records
         scored = await self._score(attempt, serving, candidates, records)
         self._note_unused(attempt, scored)
+        unknown = len(candidates.unknown)
+        if scored is not None and scored.finite is not None:
+            attempt.degraded.append("unscored_items")
+            candidates = without_scores(candidates, scored.finite)
         if query.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
-        explanation = explanation_of(stored, len(fresh), len(candidates.unknown), scored) if query.explain else None
+        explanation = explanation_of(stored, len(fresh), unknown, scored) if query.explain else None
         with attempt.stage("order"):
             ranking = ranking_of(
                 serving.bundle,
@@ -252,11 +260,12 @@ class Ranker:
     def _choose(self, attempt: _Attempt, decision: Decision) -> Serving:
         """Return the arm's deployment, or the default's of its layer, or whichever still has a popularity prior."""
         wanted = self._find(decision)
-        if wanted is not None and wanted.is_healthy:
+        if wanted is not None and wanted.is_healthy and not wanted.is_slow:
             return wanted
+        is_slow = wanted is not None and wanted.is_healthy
         default = self._find(self._experiments.undecided())
-        if default is not None and default is not wanted and default.is_healthy:
-            attempt.degraded.append("bundle_unavailable")
+        if default is not None and default is not wanted and default.is_healthy and not (is_slow and default.is_slow):
+            attempt.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
             return default
         chosen = wanted or default
         if chosen is None:
@@ -306,7 +315,8 @@ class Ranker:
             answer = await serving.score(row, attempt.cutoff)
         except (DeadlineExceeded, NotReady, InferenceFailed) as error:
             # An engine that works has judged this request alone: its error is the answer.
-            if not self._limits.popularity_fallback or (isinstance(error, InferenceFailed) and serving.is_healthy):
+            judged = isinstance(error, InferenceFailed) and not isinstance(error, NothingScored) and serving.is_healthy
+            if not self._limits.popularity_fallback or judged:
                 raise
             attempt.degraded.append("popularity")
             return None

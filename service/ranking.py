@@ -14,7 +14,10 @@ from service.bundles import Bundle
 from service.inference import ScoredRow
 from service.ordering import Candidates, best
 
-Reason = Literal["store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "popularity"]
+Reason = Literal[
+    "store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "bundle_slow", "unscored_items",
+    "popularity",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class RankedItem(Answer):
     score: float | None
     """Comparable within this answer alone; null where the model has never seen the item."""
     known: Literal[False] | None = None
-    """false where the model has never seen the item; absent otherwise."""
+    """false if the model has never seen the item, or gave no finite score for it; absent otherwise."""
 
 
 class Explanation(Answer):
@@ -164,7 +164,15 @@ class RankResponse(Answer):
     model: str
     version: str
     degraded: list[
-        Literal["store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "popularity"]
+        Literal[
+            "store_unavailable",
+            "behaviours_corrupt",
+            "history_unknown",
+            "bundle_unavailable",
+            "bundle_slow",
+            "unscored_items",
+            "popularity",
+        ]
     ]
     """What the answer had to go without; empty when all is well."""
     items: list[RankedItem]

@@ -57,6 +57,7 @@ class TinyModel:
     nan_weight: int | None = None  # the weight of this index is not a number
     nan_item: int | None = None  # with this index in a history, no score is a number
     trips: int = 0  # of a loop in `score` that changes nothing and takes time
+    hog: int = 0  # numbers that `score` fills for each candidate, for nothing
     spoilt: frozenset[str] = field(default_factory=frozenset)  # "golden": expected scores are wrong
 
     @property
@@ -207,7 +208,8 @@ class TinyModel:
             helper.make_node("Gather", ["bias", "candidates"], ["start"]),
             helper.make_node("Add", ["dot", "start"], ["plain"]),
             *_spoilt("plain", "candidates", "numbers", self.nan_candidate),
-            *_looped("numbers", "scores", self.trips),
+            *_looped("numbers", "counted", self.trips),
+            *_hogged("counted", "scores", self.hog),
             helper.make_node("Mod", ["candidates", "three"], ["level"]),
         ]
         constants = {"vectors": self.vectors, "bias": self.bias, "last": np.array([1]), "three": np.int64(3)}
@@ -224,6 +226,7 @@ class TinyModel:
                 "none": np.float32(0),
                 "trips": np.int64(self.trips),
                 "go_on": np.array(True),
+                "hog": np.array([self.hog], dtype=np.int64),
             },
         )
 
@@ -289,6 +292,21 @@ def _looped(source: str, target: str, trips: int) -> list[NodeProto]:
         helper.make_node("Mul", ["summed", "none"], ["first"]),
         helper.make_node("Loop", ["trips", "go_on", "first"], ["rest"], body=body),
         helper.make_node("Add", [source, "rest"], [target]),
+    ]
+
+
+def _hogged(source: str, target: str, numbers: int) -> list[NodeProto]:
+    """Return nodes that pass scores on, after filling a table of (M, numbers)."""
+    if not numbers:
+        return [helper.make_node("Identity", [source], [target])]
+    return [
+        helper.make_node("Shape", [source], ["M"]),
+        helper.make_node("Concat", ["M", "hog"], ["table_shape"], axis=0),
+        helper.make_node("Mul", [source, "none"], ["nil"]),
+        helper.make_node("Unsqueeze", ["nil", "last"], ["column"]),
+        helper.make_node("Expand", ["column", "table_shape"], ["table"]),
+        helper.make_node("ReduceSum", ["table", "last"], ["table_sum"], keepdims=0),
+        helper.make_node("Add", [source, "table_sum"], [target]),
     ]
 
 

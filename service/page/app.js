@@ -26,6 +26,8 @@ const DEGRADED = {
   behaviours_corrupt: "damaged behaviours were left out",
   history_unknown: "the model knows none of the user's items",
   bundle_unavailable: "another bundle answered",
+  bundle_slow: "the bundle is slow: another one answered",
+  unscored_items: "some items have no finite score",
   popularity: "ranked by popularity",
 };
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from contract.experiments import ExperimentsError
 from service import deployment as deployment_module
-from service.bundles import Bundle
+from service.bundles import Bundle, load_bundle
 from service.deployment import Deployment, DeploymentLimits
 from service.deployments import Deployments
 from service.engine import EngineError, OnnxEngine, ProviderChoice
@@ -41,6 +44,7 @@ class Faulty(OnnxEngine):
         self.broken = False
         self.closed = False
         self.gate: Event | None = None
+        self.delay = 0.0
 
     def encode(self, inputs: Any) -> dict[str, NDArray[Any]]:
         if self.broken:
@@ -48,6 +52,10 @@ class Faulty(OnnxEngine):
         if self.gate is not None:
             self.gate.wait(10)
         return super().encode(inputs)
+
+    def score(self, state: Any, candidates: Any, rows: Any) -> dict[str, NDArray[Any]]:
+        time.sleep(self.delay)
+        return super().score(state, candidates, rows)
 
     def close(self) -> None:
         self.closed = True
@@ -59,12 +67,14 @@ class Rig:
 
     def __init__(self, root: Path, limits: DeploymentLimits = LIMITS) -> None:
         self.root, self.engines, self.refuse = root, list[Faulty](), False
+        self.made = 0
         self.metrics = Metrics()
         self.deployments = Deployments(
             BundleRegistry(root), StateCache(100), limits, self.metrics, release_seconds=0, make_engine=self.make
         )
 
     def make(self, bundle: Bundle, provider: ProviderChoice, threads: int) -> Faulty:
+        self.made += 1
         if self.refuse and provider != "cpu":
             raise EngineError("no device")
         self.engines.append(Faulty(bundle, "cpu", threads))
@@ -290,6 +300,145 @@ async def test_a_run_that_does_not_end_makes_the_bundle_unhealthy(
         gate.set()
         assert (await task).value.scores.shape == (2,)
         assert deployment.is_healthy
+
+
+async def test_a_bundle_that_is_slow_again_and_again_is_avoided_until_it_is_fast(tmp_path: Path) -> None:
+    limits = dataclasses.replace(LIMITS, deadline_seconds=0.2)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        deployment._probe_seconds = (0.0,)
+        rig.engines[0].delay = 0.3
+        for number in range(3):
+            assert not deployment.is_slow
+            await deployment.score(row(user=f"u{number}"), later())
+        await until(lambda: deployment.is_slow)
+        assert rig.shown("ranker_bundle_slow{") == ['ranker_bundle_slow{bundle="tiny@1"} 1.0']
+        assert deployment.is_healthy
+        rig.engines[0].delay = 0.0
+        await until(lambda: not deployment.is_slow)
+        assert rig.shown("ranker_bundle_slow{") == ['ranker_bundle_slow{bundle="tiny@1"} 0.0']
+        assert await deployment.score(row(), later())
+
+
+async def test_a_run_that_never_ends_is_ended_and_the_bundle_answers_again(tmp_path: Path) -> None:
+    """The loop in the graph has 2^60 rounds: only ONNX Runtime itself can leave it."""
+    limits = dataclasses.replace(LIMITS, run_seconds=0.2)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment, sound = rig.get(OLD), rig.engines[0]._sessions
+        endless = load_bundle(TinyModel(model="endless", trips=2**60).write(tmp_path), max_bytes=10_000_000)
+        rig.engines[0]._sessions = OnnxEngine(endless, "cpu", threads=1)._sessions
+        results = await asyncio.gather(
+            *(deployment.score(row(user=f"u{number}"), later()) for number in range(3)), return_exceptions=True
+        )
+        assert all(isinstance(result, InferenceFailed) for result in results)
+        assert 'ranker_runs_ended_total{bundle="tiny@1"} 0.0' not in rig.shown("ranker_runs_ended_total{")
+        rig.engines[0]._sessions = sound
+        assert await deployment.score(row(), later())
+        assert rig.made == 1  # a run that was ended says nothing about the engine
+
+
+async def test_closing_is_not_a_fault_of_the_workers(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        assert await rig.get(OLD).score(row(), later())
+        await rig.deployments.close()
+        assert 'ranker_task_restarts_total{task="batcher"} 0.0' in rig.shown("ranker_task_restarts_total{")
+
+
+async def test_closing_does_not_wait_for_a_run_that_never_ends(tmp_path: Path) -> None:
+    limits = dataclasses.replace(LIMITS, run_seconds=0.2)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        endless = load_bundle(TinyModel(model="endless", trips=2**60).write(tmp_path), max_bytes=10_000_000)
+        rig.engines[0]._sessions = OnnxEngine(endless, "cpu", threads=1)._sessions
+        waiting = asyncio.create_task(rig.get(OLD).score(row(), later()))
+        await until(lambda: rig.deployments.live[OLD]._run_began is not None)
+        await rig.deployments.close()
+        with pytest.raises(InferenceFailed):
+            await waiting
+
+
+async def test_closing_leaves_a_run_that_cannot_be_ended_to_its_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment_module, "_CLOSE_SECONDS", 0.0)
+    limits = dataclasses.replace(LIMITS, run_seconds=0.05)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        gate = rig.engines[0].gate = Event()
+        waiting = asyncio.create_task(rig.get(OLD).score(row(), later()))
+        await until(lambda: rig.deployments.live[OLD]._run_began is not None)
+        await rig.deployments.close()
+        assert not gate.is_set()
+        gate.set()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_refused_bundle_is_not_loaded_again_until_its_files_change(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        directory = TinyModel(version="2").write(tmp_path)
+        good = (directory / "score.onnx").read_bytes()
+        altered(directory)
+        with capture_logs() as lines:
+            for _ in range(5):
+                with pytest.raises(ExperimentsError, match=r"tiny@2 cannot be served: .*score\.onnx is not the file"):
+                    await rig.deployments.prepare(frozenset({OLD, NEW}))
+        assert [line["event"] for line in lines] == ["bundle_refused"]
+        assert 'ranker_bundle_load_total{result="failed"} 1.0' in rig.shown("ranker_bundle_load_total{")
+        (directory / "score.onnx").write_bytes(good)
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        assert set(rig.deployments.live) == {OLD, NEW}
+
+
+async def test_a_bundle_that_the_machine_may_have_failed_is_tried_again_when_told_to(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        rig.deployments._loader._limits = dataclasses.replace(LIMITS, provider="cuda")
+        rig.refuse = True
+        for _ in range(3):
+            with pytest.raises(ExperimentsError, match="no device"):
+                await rig.deployments.prepare(frozenset({OLD}))
+        assert rig.made == 1
+        rig.refuse = False
+        rig.deployments.try_again()
+        await rig.deployments.prepare(frozenset({OLD}))
+        assert list(rig.deployments.live) == [OLD]
+
+
+async def test_a_bundle_left_out_at_the_start_is_served_once_its_files_are_mended(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        directory = TinyModel(version="2").write(tmp_path)
+        good = (directory / "score.onnx").read_bytes()
+        altered(directory)
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        assert list(rig.deployments.live) == [OLD]
+        watching = asyncio.create_task(rig.deployments.watch(0.01))
+        (directory / "score.onnx").write_bytes(good)
+        await until(lambda: NEW in rig.deployments.live)
+        watching.cancel()
+        assert await rig.get(NEW).score(row(), later())
+
+
+async def test_a_loading_that_is_cancelled_closes_what_it_has_loaded(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(), TinyModel(version="2")) as rig:
+        stuck = asyncio.Event()
+        load = rig.deployments._loader.load
+
+        async def load_one(model: tuple[str, str]) -> Any:
+            if model == NEW:
+                stuck.set()
+                await asyncio.Event().wait()
+            return await load(model)
+
+        rig.deployments._loader.load = load_one  # type: ignore[method-assign]
+        task = asyncio.create_task(rig.deployments.prepare(frozenset({OLD, NEW})))
+        await stuck.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        assert rig.deployments.live == {}
+        assert [engine.closed for engine in rig.engines] == [True]
 
 
 async def test_closing_answers_what_waits(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from contract.behaviours import Records
 from service.bundles import Bundle, load_bundle
 from service.engine import EngineError, OnnxEngine
 from service.errors import InferenceFailed
-from service.inference import Inference, RankRow, ScoredRow
+from service.inference import Inference, NothingScored, RankRow, ScoredRow
 from service.states import StateCache
 from tests.builders import TinyModel, behaviours
 
@@ -60,7 +61,11 @@ class Rig:
         self.engine = Watched(self.bundle)
         self.states = StateCache(cache)
         self.failures: list[str] = []
-        self.inference = Inference(self.bundle, self.engine, self.states, self.failures.append)
+        self.not_finite: list[tuple[str, int]] = []
+        self.inference = Inference(self.bundle, self.engine, self.states, self.failures.append, self._note_not_finite)
+
+    def _note_not_finite(self, name: str, candidates: int) -> None:
+        self.not_finite.append((name, candidates))
 
     def run(self, *rows: RankRow) -> list[ScoredRow | Exception]:
         return self.inference.run(rows)
@@ -198,12 +203,42 @@ def test_a_candidate_out_of_range_fails_its_row_before_anything_runs(rig: Rig, i
     assert rig.failures == []
 
 
-def test_a_score_that_is_not_a_number_fails_its_row_alone(tmp_path: Path) -> None:
+def test_a_candidate_without_a_finite_score_is_left_out_and_counted(tmp_path: Path) -> None:
     rig = Rig(tmp_path, TinyModel(nan_candidate=7))
-    results = rig.run(row([1], [1, 7]), row([2], [3, 4]))
-    assert isinstance(results[0], InferenceFailed)
+    results = rig.run(row([1], [1, 7, 2], explain=True), row([2], [3, 4]), row([3], [7, 5]))
+    first = scored(results[0])
+    assert first.finite is not None
+    assert first.finite.tolist() == [True, False, True]
+    assert np.allclose(first.scores, rig.model.expected([1], [1, 2]), atol=1e-6)
+    assert first.explanation["level"].tolist() == [1, 2]
+    assert scored(results[1]).finite is None
     assert np.allclose(scored(results[1]).scores, rig.model.expected([2], [3, 4]), atol=1e-6)
-    assert len(rig.states) == 1
+    assert rig.not_finite == [("tiny@1", 2)]
+    assert len(rig.states) == 3
+
+
+def test_a_history_that_leaves_no_score_a_number_fails_its_row_alone(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, TinyModel(nan_item=7))
+    results = rig.run(row([7, 1], [1, 2]), row([2], [3, 4]))
+    assert isinstance(results[0], NothingScored)
+    assert np.allclose(scored(results[1]).scores, rig.model.expected([2], [3, 4]), atol=1e-6)
+    assert len(rig.states) == 1  # the state that is not a number is not kept
+
+
+def test_scores_that_are_not_numbers_are_logged_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, TinyModel(nan_candidate=7))
+    with capture_logs() as lines:
+        for _ in range(3):
+            rig.run(row([1], [1, 7]))
+    assert [line["event"] for line in lines] == ["scores_not_finite"]
+    assert len(rig.not_finite) == 3
+
+
+def test_a_run_that_was_ended_is_not_tried_again_for_its_halves(rig: Rig) -> None:
+    rig.engine.failing = [EngineError("ended", was_ended=True)]
+    results = rig.run(row([1]), row([2]))
+    assert all(isinstance(result, InferenceFailed) for result in results)
+    assert rig.engine.scored == [6]
 
 
 @pytest.mark.parametrize("place", [0, 3, 7])

@@ -58,7 +58,7 @@ class Served:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.inference = Inference(bundle, OnnxEngine(bundle, "cpu", threads=1), StateCache(100))
-        self.is_healthy = True
+        self.is_healthy, self.is_slow = True, False
         self.fault: RankerError | None = None
         self.breaks = False
         self.hangs = False
@@ -420,6 +420,63 @@ async def test_without_engine_and_without_popularity_the_service_is_not_ready(bu
             served.is_healthy = False
         with pytest.raises(NotReady):
             await world.rank(["i3"])
+
+
+async def world_with_nan(tmp_path: Path, **fields: Any) -> dict[str, Bundle]:
+    model = TinyModel(model="treatment", **fields)
+    return {"treatment": load_bundle(model.write(tmp_path), max_bytes=10_000_000)}
+
+
+async def test_an_item_without_a_finite_score_is_answered_like_an_unknown_one(tmp_path: Path) -> None:
+    async with world_of(await world_with_nan(tmp_path, nan_candidate=7)) as world:
+        ranking = await world.rank(["i9", "i7", "new", "i3", "i7"], explain=True)
+        assert ranking.item_ids[2:] == ["i7", "new"]
+        assert set(ranking.item_ids[:2]) == {"i9", "i3"}
+        assert ranking.known == [True, True, False, False]
+        assert ranking.scores[2:] == [None, None]
+        assert ranking.degraded == ("unscored_items",)
+        assert ranking.explanation is not None
+        assert ranking.explanation.items["level"][2:] == [None, None]
+        assert ranking.explanation.unknown_candidates == 1
+        assert world.exposures.outcomes[-1].served_model == "treatment"
+        assert world.shown('ranker_degraded_total{reason="unscored_items"} 1.0')
+        assert (await world.rank(["i7", "i3"], limit=1)).item_ids == ["i3"]
+
+
+async def test_where_no_score_is_finite_the_order_is_that_of_popularity(tmp_path: Path) -> None:
+    async with world_of(await world_with_nan(tmp_path, nan_item=7)) as world:
+        world.store.users["u1"] = StoredBehaviours(behaviours(["i7"]))
+        ranking = await world.rank(["i9", "i3", "i5"])
+        assert (ranking.item_ids, ranking.degraded) == (["i3", "i5", "i9"], ("popularity",))
+        assert ranking.scores == [None] * 3
+        assert (await world.rank(["i9", "i3"], user_id="other")).degraded == ()
+
+
+async def test_where_no_score_is_finite_and_popularity_is_off_it_is_an_error(tmp_path: Path) -> None:
+    async with world_of(await world_with_nan(tmp_path, nan_candidate=7), popularity_fallback=False) as world:
+        with pytest.raises(InferenceFailed):
+            await world.rank(["i7"])
+
+
+async def test_a_slow_bundle_is_answered_for_by_the_default(bundles: Mapping[str, Bundle]) -> None:
+    async with world_of(bundles) as world:
+        world.served["treatment"].is_slow = True
+        ranking = await world.rank(["i9", "i3"])
+        assert (ranking.model, ranking.degraded) == ("control", ("bundle_slow",))
+        assert world.shown('ranker_degraded_total{reason="bundle_slow"} 1.0')
+        assert world.ranker.is_ready
+        world.served["treatment"].is_slow = False
+        assert (await world.rank(["i9", "i3"])).degraded == ()
+
+
+async def test_where_every_bundle_is_slow_the_arm_s_own_is_asked(bundles: Mapping[str, Bundle]) -> None:
+    async with world_of(bundles) as world:
+        for served in world.served.values():
+            served.is_slow = True
+        ranking = await world.rank(["i9", "i3"])
+        assert (ranking.model, ranking.degraded) == ("treatment", ())
+        world.served["treatment"].is_healthy = False  # slow is better than broken
+        assert (await world.rank(["i9", "i3"])).degraded == ("bundle_unavailable",)
 
 
 async def test_a_request_that_a_sound_engine_fails_on_is_told_so(bundles: Mapping[str, Bundle]) -> None:

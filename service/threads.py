@@ -1,0 +1,78 @@
+"""Threads for calls that may hang: each wait for them has an end, and so has the process.
+
+concurrent.futures' own pool joins its threads when the interpreter ends. A run of a graph that never ends, or a read
+from a mount that has gone away, would then keep the process until somebody kills it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_Call = tuple["Future[Any]", Callable[[], Any]]  # Any: whatever the call returns
+
+
+class DaemonThreads(Executor):
+    """Runs calls in daemon threads, in the order of their submission.
+
+    Args:
+        count: of threads.
+        name: of the threads, numbered.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._names = [f"{name}-{place}" for place in range(count)]
+        self._threads: list[Thread] = []
+        self._is_closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a call as soon as a thread is free."""
+        if self._is_closed:
+            raise RuntimeError("the threads take no more calls")
+        if not self._threads:
+            self._start()
+        future: Future[T] = Future()
+        self._calls.put((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
+        """Take no more calls and drop those that wait; never waits for one that runs."""
+        self._is_closed = True
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def _start(self) -> None:
+        self._threads = [Thread(target=self._work, name=name, daemon=True) for name in self._names]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, run = call
+            if self._is_closed or not future.set_running_or_notify_cancel():
+                future.cancel()
+                continue
+            try:
+                future.set_result(run())
+            except BaseException as error:  # the caller gets whatever it was
+                future.set_exception(error)
+            del call, future, run  # or the last result lives until the next call
+
+
+async def in_time(
+    threads: DaemonThreads, seconds: float, run: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Return what a call returns; a call that is given up goes on in its thread until it ends.
+
+    Raises:
+        TimeoutError: it did not end in time, or the calls before it did not.
+    """
+    return await asyncio.wait_for(asyncio.wrap_future(threads.submit(run, *args, **kwargs)), seconds)

@@ -1,0 +1,169 @@
+"""Bundles that pass the golden rows and would hurt the process are tried in a process of their own, and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service import prover
+from service.bundles import BundleError
+from service.deployment import DeploymentLimits
+from service.engine import EngineError
+from service.loading import Loader, NotServable
+from service.proof import Proof, ProofRequest
+from service.prover import prove_in_process
+from service.registry import BundleRegistry
+from tests.builders import TinyModel
+
+pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
+
+REQUEST = ProofRequest(
+    directory="", max_bundle_bytes=10_000_000, provider="cpu", threads=1, max_candidates=2_000, max_rows=64,
+    max_batch_candidates=20_000, budget_seconds=30.0, memory_bytes=2**30, limit_seconds=60.0,
+)  # fmt: skip
+LIMITS = DeploymentLimits(
+    max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1,), max_candidates=2_000,
+    budget_seconds=30.0, memory_bytes=2**30,
+)  # fmt: skip
+MODEL = ("tiny", "1")
+
+
+def asked(model: TinyModel, tmp_path: Path, **changes: object) -> ProofRequest:
+    return replace(REQUEST, directory=str(model.write(tmp_path)), **changes)  # type: ignore[arg-type]
+
+
+async def test_a_good_bundle_shows_its_digest_its_times_and_its_memory(tmp_path: Path) -> None:
+    proof = await prove_in_process(asked(TinyModel(users=3, reads_time=True), tmp_path))
+    assert proof.provider == "cpu"
+    assert len(proof.digest) == 64
+    assert 0 < proof.request_seconds < REQUEST.budget_seconds
+    assert proof.batch_seconds > 0
+    assert 10_000_000 < proof.peak_bytes < REQUEST.memory_bytes
+
+
+async def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="took longer than 2 s and was ended"):
+        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=2.0))
+
+
+async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.020 s"):
+        await prove_in_process(asked(TinyModel(trips=200_000), tmp_path, budget_seconds=0.02))
+
+
+async def test_a_graph_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
+    """64 KiB for each of the golden candidates is nothing; for a large request it is more than the limit."""
+    with pytest.raises(EngineError, match=r"alloc|memory"):
+        await prove_in_process(asked(TinyModel(hog=250_000), tmp_path, memory_bytes=2**29))
+
+
+async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"score\.onnx: 'bias' holds a weight that is not a number"):
+        await prove_in_process(asked(TinyModel(nan_weight=3), tmp_path))
+
+
+async def test_golden_scores_that_differ_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="golden scores differ"):
+        await prove_in_process(asked(TinyModel(spoilt=frozenset({"golden"})), tmp_path))
+
+
+async def started() -> int:
+    """Wait for this process's own process that tries a bundle, and return its number."""
+    async with asyncio.timeout(30):
+        while (pid := _child()) is None:  # noqa: ASYNC110 - another process makes it so
+            await asyncio.sleep(0.01)
+    return pid
+
+
+def _child() -> int | None:
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return next((number for number in numbers if _tries(number)), None)
+
+
+def _tries(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(stat[1]) == os.getpid() and b"service.proof" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+async def test_a_process_that_dies_is_a_refusal_that_names_the_signal(tmp_path: Path) -> None:
+    request = asked(TinyModel(trips=2**60), tmp_path)
+    task = asyncio.create_task(prove_in_process(request))
+    os.kill(await started(), signal.SIGSEGV)
+    with pytest.raises(EngineError, match="was ended by SIGSEGV"):
+        await task
+
+
+async def test_cancelling_ends_the_process(tmp_path: Path) -> None:
+    request = asked(TinyModel(trips=2**60), tmp_path)
+    task = asyncio.create_task(prove_in_process(request))
+    pid = await started()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not _tries(pid)
+
+
+async def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent gives up without ending it, as one that was killed does."""
+
+    async def leave(process: asyncio.subprocess.Process) -> None:
+        left.append(process)
+
+    left: list[asyncio.subprocess.Process] = []
+    monkeypatch.setattr(prover, "_end", leave)
+    with pytest.raises(EngineError):
+        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
+    assert await asyncio.wait_for(left[0].wait(), 30) == -signal.SIGALRM
+
+
+async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: Path) -> None:
+    TinyModel().write(tmp_path)
+
+    def swap(directory: Path) -> None:
+        directory.rename(tmp_path / "old")
+        TinyModel(offset=5.0).write(tmp_path)
+
+    async def prove_then_swap(request: ProofRequest) -> Proof:
+        proof = await prove_in_process(request)
+        swap(Path(request.directory))
+        return proof
+
+    with pytest.raises(NotServable, match="it changed while it was loaded"):
+        await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_then_swap).load(MODEL)
+
+
+async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path: Path) -> None:
+    TinyModel().write(tmp_path)
+
+    async def slow_batches(request: ProofRequest) -> Proof:
+        return replace(await prove_in_process(request), batch_seconds=4 * LIMITS.budget_seconds)
+
+    loaded = await Loader(BundleRegistry(tmp_path), LIMITS, prover=slow_batches).load(MODEL)
+    assert (loaded.limits.max_rows, loaded.limits.max_batch_candidates) == (16, 5_000)
+    loaded.engine.close()
+    whole = await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process).load(MODEL)
+    assert whole.limits == LIMITS
+    whole.engine.close()
+
+
+async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path) -> None:
+    TinyModel(nan_weight=3).write(tmp_path)
+    tries: list[ProofRequest] = []
+
+    async def counted(request: ProofRequest) -> Proof:
+        tries.append(request)
+        return await prove_in_process(request)
+
+    loader = Loader(BundleRegistry(tmp_path), LIMITS, prover=counted)
+    for _ in range(3):
+        with pytest.raises(NotServable, match="not a number"):
+            await loader.load(MODEL)
+    assert len(tries) == 1
