@@ -233,9 +233,8 @@ def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
         memory_bytes=settings.bundles.max_memory_bytes,
     )
     registry = BundleRegistry(settings.bundles.root)
-    return Deployments(
-        registry, StateCache(settings.inference.state_cache_entries), limits, metrics, prover=prove_in_process
-    )
+    states = StateCache(settings.inference.state_cache_entries, settings.inference.state_cache_bytes)
+    return Deployments(registry, states, limits, metrics, prover=prove_in_process)
 
 
 async def _experiments(settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime) -> Experiments:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import structlog
 
 from service.bundle_files import Identity, identity_of
@@ -132,6 +133,8 @@ class Loader:
 
     def _open(self, directory: Path, digest: str | None) -> tuple[Bundle, OnnxEngine]:
         bundle = load_bundle(directory, max_bytes=self._limits.max_bundle_bytes)
+        if not np.ptp(bundle.golden["scores"]) and len(np.unique(bundle.golden["candidates"])) > 1:
+            _log.warning("bundle_orders_nothing", bundle=bundle.name)  # its golden scores are all the same
         if digest is not None and bundle.digest != digest:
             raise EngineError("it changed while it was loaded")
         promised = bundle.manifest.max_candidates

@@ -178,6 +178,8 @@ class InferenceSettings(Group):
     """Batch sizes that are run before the service is ready."""
     state_cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 20_000
     """User states kept; 0 keeps none."""
+    state_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = 268_435_456
+    """Bytes of all user states kept."""
     popularity_fallback: bool = True
     """Whether an engine that is gone, or too late, is answered for in order of popularity; else 503 or 504."""
 

@@ -18,14 +18,16 @@ StateKey = tuple[str, bytes]  # bundle digest, digest of the input row's bytes
 
 
 class StateCache:
-    """The most recently used states, at most `max_entries`; shared by all bundles and their threads.
+    """The most recently used states, within two limits; shared by all bundles and their threads.
 
     Args:
         max_entries: 0 keeps nothing.
+        max_bytes: of all states' numbers; a model that keeps whole sequences needs thousands for each user.
     """
 
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
+    def __init__(self, max_entries: int, max_bytes: int = 2**28) -> None:
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self._bytes = 0
         self._states: OrderedDict[StateKey, State] = OrderedDict()
         self._lock = Lock()
 
@@ -46,7 +48,11 @@ class StateCache:
         """Keep states; the least recently used ones make room."""
         with self._lock:
             for key, state in states:
+                self._bytes += _size(state) - _size(self._states.pop(key, ()))
                 self._states[key] = state
-                self._states.move_to_end(key)
-            while len(self._states) > self._max_entries:
-                self._states.popitem(last=False)
+                while len(self._states) > self._max_entries or self._bytes > self._max_bytes:
+                    self._bytes -= _size(self._states.popitem(last=False)[1])
+
+
+def _size(state: State) -> int:
+    return sum(part.nbytes for part in state)

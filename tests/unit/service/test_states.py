@@ -59,3 +59,32 @@ def test_it_never_holds_more_than_it_may_and_never_another_key_s_state(
         found = cache.find([key(number) for number in numbers])
         assert all(one is None or one[0].item() == number for one, number in zip(found, numbers, strict=True))
         assert len(cache) <= limit
+
+
+def wide(number: float, numbers: int) -> State:
+    return (np.full(numbers, number, dtype=np.float32), np.array([number], dtype=np.float32))
+
+
+def test_states_never_take_more_bytes_than_they_may() -> None:
+    cache = StateCache(1_000, max_bytes=1_000)
+    for number in range(100):
+        cache.keep([(key(number), wide(number, 60))])
+        held = [one for one in cache.find([key(other) for other in range(100)]) if one is not None]
+        assert sum(part.nbytes for one in held for part in one) <= 1_000
+    assert len(cache) == 4
+    assert cache.find([key(99)]) != [None]
+
+
+def test_a_state_that_is_kept_again_counts_once() -> None:
+    cache = StateCache(10, max_bytes=1_000)
+    for _ in range(50):
+        cache.keep([(key(1), wide(1, 60)), (key(2), wide(2, 60))])
+    assert len(cache) == 2
+
+
+def test_a_state_larger_than_the_whole_cache_is_not_kept() -> None:
+    cache = StateCache(10, max_bytes=100)
+    cache.keep([(key(1), wide(1, 1_000))])
+    assert len(cache) == 0
+    cache.keep([(key(2), state(2))])
+    assert cache.find([key(2)]) != [None]

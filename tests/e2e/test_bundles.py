@@ -1,0 +1,135 @@
+"""Bundles that hurt, published to a running service: it goes on answering, and ends when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from contract.manifest import CATALOGUE
+from tests.builders import TinyModel
+from tests.redis_server import RedisServer
+from tests.service_process import ServiceProcess
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
+
+BODY = {"user_id": "u1", "candidates": ["i1", "i2", "i3"]}
+MIB = 2**20
+FILE = """
+schema: 1
+revision: "{revision}"
+layers:
+  - key: rank
+    salt: rank
+    defaults: {{model: mgnm, version: "{version}"}}
+"""
+
+
+class Published(ServiceProcess):
+    """A service whose only layer serves one version of one model."""
+
+    def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
+        TinyModel(model="mgnm").write(folder / "bundles")
+        super().__init__(folder, redis_url, EXPERIMENTS__RELOAD_MS="100", **settings)
+        self.publish("1")
+
+    def publish(self, version: str) -> None:
+        """Replace the experiment file, as a deployment does."""
+        new = self.folder / "new.yaml"
+        new.write_text(FILE.format(revision=f"r{version}", version=version))
+        new.replace(self.experiments)
+
+    def write(self, model: TinyModel) -> Path:
+        return model.write(self.folder / "bundles")
+
+    def peak_bytes(self) -> int:
+        """Return the most resident memory that the process ever had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    def version(self) -> str:
+        """Return the version that answers."""
+        answer = httpx.post(f"{self.url}/rank", json=BODY)
+        assert (answer.status_code, answer.json()["degraded"]) == (200, [])
+        return str(answer.json()["version"])
+
+    def children(self) -> list[int]:
+        """Return the processes that it has started."""
+        return [
+            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
+
+@pytest.fixture
+def services() -> Iterator[list[Published]]:
+    """Services to be killed at the end, whatever happened."""
+    started: list[Published] = []
+    yield started
+    for service in started:
+        service.close()
+
+
+def test_bundles_that_hurt_are_refused_once_and_the_next_good_one_is_served(
+    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+) -> None:
+    service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="3000", BUNDLES__DEADLINE_SHARE="1")
+    services.append(service)
+    service.start()
+    assert service.version() == "1"
+    before = service.peak_bytes()
+    os.truncate(service.write(TinyModel(model="mgnm", version="2")) / CATALOGUE, 3 * 2**30)
+    service.write(TinyModel(model="mgnm", version="3", trips=2**60))
+    service.write(TinyModel(model="mgnm", version="4", hog=1_000_000))
+    problems = {"2": "over its size limit", "3": "took longer than 3 s", "4": "memory|alloc"}
+    for place, version in enumerate(problems, start=1):
+        service.publish(version)
+        service.until(lambda place=place: service.log().count('"bundle_refused"') == place, f"{version} refused")
+        assert service.version() == "1"
+    looks = service.metric("ranker_experiments_reload_total", result="not_servable")
+    service.until(
+        lambda: service.metric("ranker_experiments_reload_total", result="not_servable") > looks + 5, "looked again"
+    )
+    assert service.log().count('"bundle_refused"') == len(problems)
+    assert service.metric("ranker_bundle_load_total", result="failed") == len(problems)
+    service.write(TinyModel(model="mgnm", version="5", offset=9))
+    service.publish("5")
+    service.until(lambda: service.version() == "5", "mended")
+    assert service.peak_bytes() - before < 64 * MIB
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0
+
+
+def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
+    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+) -> None:
+    service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="600000")
+    services.append(service)
+    service.start()
+    service.write(TinyModel(model="mgnm", version="2", trips=2**60))
+    service.publish("2")
+    service.until(lambda: service.children(), "loading")
+    [child] = service.children()
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
+    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+) -> None:
+    service = Published(tmp_path, redis_server.url)
+    services.append(service)
+    service.write(TinyModel(model="mgnm", version="2", nan_candidate=7))
+    service.publish("2")
+    service.start()
+    answer = httpx.post(f"{service.url}/rank", json={**BODY, "candidates": ["i7", "i1", "new"], "explain": True})
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == ["unscored_items"]
+    assert answer.json()["items"][1:] == [
+        {"item_id": "i7", "score": None, "known": False}, {"item_id": "new", "score": None, "known": False},
+    ]  # fmt: skip
+    assert service.metric("ranker_unscored_items_total", bundle="mgnm@2") == 1
