@@ -16,7 +16,7 @@ from contract.vocabulary import Vocabulary
 from service import schemas, wire
 from service.behaviours import StoredBehaviours
 from service.errors import InvalidRequest, RankerError
-from service.ranking import Ranking
+from service.ranking import Explanation, Ranking
 from service.settings import LimitsSettings
 from tests.builders import behaviours
 
@@ -102,6 +102,20 @@ def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
         {"item_id": "b", "score": 1.5},
         {"item_id": "new", "score": None, "known": False},
     ]
+
+
+def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
+    """JSON has no NaN: a caller's parser would refuse the whole answer."""
+    explanation = Explanation(
+        read=0, recent=0, corrupt=0, used=0, truncated=0, unread_behaviours=0, unknown_behaviours=0,
+        unknown_candidates=0, state_cached=False, user={"period_weights": [float("nan"), 0.5]},
+        items={"level": [float("inf"), float("-inf")]},
+    )  # fmt: skip
+    ranking = Ranking(["b", "c"], [1.5, 1.0], [True, True], "mgnm", "7", (), {}, explanation)
+    body = wire.rank_body("r", ranking)
+    said = json.loads(body, parse_constant=pytest.fail)["explanation"]
+    assert (said["user"], said["items"]) == ({"period_weights": [None, 0.5]}, {"level": [None, None]})
+    assert schemas.RankResponse.model_validate_json(body, strict=True).explanation is not None
 
 
 def test_stored_behaviours_are_shown_newest_first_with_the_names_that_are_known() -> None:
