@@ -27,6 +27,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     LOGNAME=ranker
+# a new volume takes over this directory's owner
+RUN mkdir -p /srv/spool && chown 65532:65532 /srv/spool
 WORKDIR /app
 USER 65532:65532
 
@@ -47,6 +49,7 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash .
 FROM base AS serve-cpu
 COPY --from=venv-serve-cpu /opt/venv /opt/venv
 COPY --from=app-serve /app /app
+ENV RANKER_STREAMS__SPOOL=/srv/spool
 EXPOSE 8000
 ENTRYPOINT ["python", "-m", "service"]
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
@@ -81,6 +84,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=venv-serve-gpu /opt/venv /opt/venv
 COPY --from=app-serve /app /app
+ENV RANKER_STREAMS__SPOOL=/srv/spool
 EXPOSE 8000
 ENTRYPOINT ["python", "-m", "service"]
 HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 \

@@ -41,11 +41,14 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="published address of the service")
     parser.add_argument("--prometheus", required=True, help="published address of Prometheus")
     parser.add_argument("--container", required=True, help="container of the service")
-    parser.add_argument("--redis", required=True, help="container of Redis")
+    parser.add_argument("--redis", required=True, help="container of the behaviours' Redis")
+    parser.add_argument("--events", required=True, help="container of the streams' Redis")
     chosen = parser.parse_args()
     check_rankings(chosen.url)
     check_hardening(chosen.container)
-    check_exposures(chosen.redis)
+    check_exposures(chosen.events)
+    check_access(chosen.redis)
+    check_access(chosen.events)
     check_prometheus(chosen.prometheus, chosen.url)
     check_drain(chosen.url, chosen.container)
 
@@ -79,19 +82,24 @@ def check_hardening(container: str) -> None:
     print("the service's root is read-only; no capabilities, no new privileges")
 
 
-def check_exposures(redis: str) -> None:
-    """Exposures arrive in Redis, and its access list refuses what the service has no use for."""
+def check_exposures(events: str) -> None:
+    """Exposures arrive in the streams' Redis."""
+    _until(lambda: int(_redis(events, "XLEN", "ab:exposure:v1")) >= 20, "an exposure for each of 20 users")
+    print(f"Redis: {_redis(events, 'XLEN', 'ab:exposure:v1')} exposures")
 
-    def said(*command: str) -> str:
-        done = subprocess.run(
-            ["docker", "exec", redis, "redis-cli", *command], capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
 
-    _until(lambda: int(said("XLEN", "ab:exposure:v1")) >= 20, "an exposure for each of 20 users")
-    for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1")):
-        _require(said(*command).startswith("NOPERM"), f"Redis allows {' '.join(command)}")
-    print(f"Redis: {said('XLEN', 'ab:exposure:v1')} exposures; FLUSHALL, CONFIG, KEYS and foreign keys are refused")
+def check_access(redis: str) -> None:
+    """The access list of a Redis refuses what the service has no use for."""
+    for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1"), ("XLEN", "other")):
+        _require(_redis(redis, *command).startswith("NOPERM"), f"Redis allows {' '.join(command)}")
+    print("Redis: FLUSHALL, CONFIG, KEYS and foreign keys are refused")
+
+
+def _redis(container: str, *command: str) -> str:
+    done = subprocess.run(
+        ["docker", "exec", container, "redis-cli", *command], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def check_prometheus(url: str, service: str) -> None:

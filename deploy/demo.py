@@ -108,6 +108,7 @@ def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, 
             "RANKER_EXPERIMENTS__OVERRIDE_SECRET": secret,
             "RANKER_HTTP__PORT": str(chosen),
             "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # nobody stands between this service and its caller
+            "RANKER_STREAMS__SPOOL": str(places.records / "spool"),
             "RANKER_PAGE__ENABLED": "true",
         }
         url = stack.enter_context(service(environment, chosen, log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ from service.errors import (
     StoreDown,
 )
 from service.exchange import EXCHANGE, Exchange
+from service.feedback import Refused
 from service.metrics import CONTENT_TYPE, Metrics
 from service.middleware import FrontMiddleware, read_body
 from service.openapi import add_docs, describe, documented
@@ -36,6 +38,7 @@ from service.ranker import RankQuery
 from service.runtime import Backend, Runtime, StoresBehaviours
 from service.settings import HttpSettings, Settings
 from service.shared import Shared
+from service.streams import Receipt
 from service.turns import Turns
 
 JSON: Final = "application/json"
@@ -59,6 +62,7 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
     )
     app.include_router(rank_routes(runtime))
     app.include_router(behaviour_routes(runtime))
+    app.include_router(feedback_routes(runtime))
     app.include_router(people_routes(runtime))
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
@@ -130,7 +134,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
 
 
 def behaviour_routes(runtime: Runtime) -> APIRouter:
-    """Return the routes by which behaviours and activity come in."""
+    """Return the routes by which behaviours come in and are shown."""
     router = APIRouter(tags=["behaviours"])
     limits, turns = runtime.settings.limits, runtime.admission.turns
 
@@ -164,26 +168,44 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
                 wire.stored_body(user_id, found, [bundle.items for bundle in backend.bundles.served()]), media_type=JSON
             )
 
+    return router
+
+
+def feedback_routes(runtime: Runtime) -> APIRouter:
+    """Return the route by which activity comes in."""
+    router = APIRouter(tags=["behaviours"])
+    limits, longest_ms = runtime.settings.limits, runtime.settings.streams.ack_timeout_ms
+    turns = runtime.admission.turns
+
     @router.post(
         "/feedback",
         status_code=202,
         **documented(schemas.FeedbackRequest, schemas.FeedbackResponse, 400, 413, 415, 422, 429, 503, success=202),
     )
     async def feedback(request: Request) -> Response:
-        """Take activity for the analysis of experiments: play, finish, like, ..."""
+        """Take activity for the analysis of experiments: play, finish, like, ...; 200 with ack=stored."""
+        exchange: Exchange = request.scope[EXCHANGE]
         log = runtime.needed().feedback
+        receipt = Receipt() if wire.wants_receipt(request.query_params.multi_items()) else None
+        deadline = exchange.deadline(longest_ms, longest_ms) if receipt is not None else 0.0
         body = await _json_body(request, limits.max_body_bytes)
         await turns.take()
         with turns.charged():
             events = wire.parse_feedback(body, limits)
-        accepted = 0
+        now_ms = runtime.now_ms()
+        refused: list[Refused] = []
         for piece in _pieces(events):
             await turns.take()
             with turns.charged():
-                accepted += log.take(piece, runtime.now_ms())
-        if not accepted:
+                refused += log.take(piece, now_ms, now_ms + limits.max_future_ms, receipt)
+        answer = wire.feedback_answer(refused)
+        if answer.dropped and not answer.accepted:
             raise Overloaded("No activity can be taken now; sending it again is safe.")
-        return _json(schemas.FeedbackResponse(accepted=accepted, dropped=len(events) - accepted), 202)
+        if receipt is None:
+            return _json(answer, 202)
+        if answer.accepted and not await receipt.stored(deadline - asyncio.get_running_loop().time()):
+            raise StoreDown("Not all of the activity is known to be stored; sending it again is safe.")
+        return _json(answer.model_copy(update={"stored": answer.accepted}))
 
     return router
 

@@ -28,16 +28,18 @@ from service.page import page_router
 from service.prover import prove_in_process
 from service.ranker import Ranker, RankLimits
 from service.redis_client import Client, Confirmation, make_client
-from service.redis_url import RedisUrlError
+from service.redis_url import RedisAddress, RedisUrlError
+from service.redis_watch import Instance, RedisWatch
 from service.registry import BundleRegistry
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.settings import warnings as settings_warnings
+from service.sinks import Sinks, no_sinks, open_sinks
 from service.states import StateCache
-from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream
 from service.supervision import supervise
 
 _LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
+_STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
 _log = structlog.get_logger(__name__)
@@ -76,9 +78,10 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
         bundles = ServedBundles(deployments)
-        store = _store(settings.redis, metrics, bundles.served)
+        store = _store(_redis_of_behaviours(settings), settings.redis, metrics, bundles.served)
         stack.push_async_callback(store.close)
         sinks = await _sinks(settings, metrics, stack)
+        _watch_redis(settings, metrics, stack)
         experiments = await _experiments(settings, metrics, deployments, runtime)
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
@@ -104,7 +107,12 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
                 override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
             ),
             store=store,
-            feedback=FeedbackLog(sinks.feedback, on_feedback=metrics.feedback, pseudonym_key=key),
+            feedback=FeedbackLog(
+                sinks.feedback,
+                on_feedback=metrics.feedback,
+                on_refused=metrics.feedback_refused,
+                pseudonym_key=key,
+            ),
             bundles=bundles,
         )
         # The store's gauge tells the truth, and its connections stand, before the first request.
@@ -144,44 +152,45 @@ class ServedBundles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sinks:
-    exposures: EventSink
-    feedback: EventSink
+class _Redis:
+    """A Redis that a variable names."""
+
+    variable: str
+    address: RedisAddress
+
+    def client(self, timeout_ms: int, max_connections: int, metrics: Metrics, kind: StoreKind | None = None) -> Client:
+        """Make a client; one with a kind is watched, and all but reads wait for a replica's confirmation."""
+        writes = kind in ("writes", "events")
+        try:
+            client = make_client(
+                self.address,
+                timeout_seconds=timeout_ms / 1000,
+                max_connections=max_connections,
+                confirmation=Confirmation(metrics.store_unconfirmed) if writes else None,
+                observer=metrics,
+            )
+        except RedisUrlError as error:
+            raise StartError(f"{self.variable}: {error}") from error
+        if kind is not None:
+            metrics.watch_store(kind, client.state)
+        return client
 
 
-class _Nowhere:
-    """A sink that drops, where streams are switched off."""
-
-    def __init__(self, on_drop: Callable[[tuple[str, ...]], None]) -> None:
-        self._on_drop = on_drop
-
-    def offer(self, _event: bytes, labels: tuple[str, ...] = ()) -> bool:
-        """Drop an event."""
-        self._on_drop(labels)
-        return False
+def _redis_of_behaviours(settings: Settings) -> _Redis:
+    return _Redis("RANKER_REDIS__URL", settings.redis.address)
 
 
-def _client(
-    kind: StoreKind, settings: RedisSettings, timeout_ms: int, max_connections: int, metrics: Metrics
-) -> Client:
-    try:
-        client = make_client(
-            settings.address,
-            timeout_seconds=timeout_ms / 1000,
-            max_connections=max_connections,
-            confirmation=None if kind == "reads" else Confirmation(metrics.store_unconfirmed),
-            observer=metrics,
-        )
-    except RedisUrlError as error:
-        raise StartError(f"RANKER_REDIS__URL: {error}") from error
-    metrics.watch_store(kind, client.state)
-    return client
+def _redis_of_streams(settings: Settings) -> _Redis:
+    own = settings.streams.url is not None
+    return _Redis("RANKER_STREAMS__URL" if own else "RANKER_REDIS__URL", settings.streams_address)
 
 
-def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[Bundle]]) -> RedisBehaviourStore:
+def _store(
+    redis: _Redis, settings: RedisSettings, metrics: Metrics, served: Callable[[], list[Bundle]]
+) -> RedisBehaviourStore:
     return RedisBehaviourStore(
-        _client("reads", settings, settings.read_timeout_ms, settings.max_connections, metrics),
-        _client("writes", settings, settings.write_timeout_ms, settings.max_connections, metrics),
+        redis.client(settings.read_timeout_ms, settings.max_connections, metrics, "reads"),
+        redis.client(settings.write_timeout_ms, settings.max_connections, metrics, "writes"),
         read_length=settings.read_length,
         max_length=settings.max_length,
         ttl_seconds=settings.ttl_s,
@@ -191,29 +200,31 @@ def _store(settings: RedisSettings, metrics: Metrics, served: Callable[[], list[
     )
 
 
-async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> _Sinks:
+async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Sinks:
     if not settings.streams.enabled:
-        return _Sinks(_Nowhere(metrics.exposure_dropped), _Nowhere(metrics.feedback_dropped))
-    client = _client("events", settings.redis, settings.streams.write_timeout_ms, 2, metrics)
+        return no_sinks(metrics)
+    redis, timeout_ms = _redis_of_streams(settings), settings.streams.write_timeout_ms
+    return await open_sinks(settings, redis.client(timeout_ms, _STREAM_CONNECTIONS, metrics, "events"), metrics, stack)
+
+
+def _watch_redis(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:
+    """Look at the servers now and then, over connections that nothing else waits for."""
+    streams = settings.streams
+    own = streams.enabled and streams.url is not None
+    instances = [_instance("behaviours", _redis_of_behaviours(settings), settings, metrics, stack)]
+    instances[0].keeps_streams = streams.enabled and not own
+    if own:
+        instances.append(_instance("streams", _redis_of_streams(settings), settings, metrics, stack))
+        instances[1].keeps_streams = True
+    watch = supervise("redis_watch", RedisWatch(instances, streams.max_length, metrics).run, metrics)
+    stack.push_async_callback(watch.cancel)
+
+
+def _instance(name: str, redis: _Redis, settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Instance:
+    client = redis.client(settings.streams.write_timeout_ms, 1, metrics)
     stack.push_async_callback(client.aclose)
-
-    def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
-        made = EventStream(
-            client,
-            settings.redis.prefix + name,
-            on_drop=on_drop,
-            max_queue=settings.streams.max_queue,
-            max_length=settings.streams.max_length,
-            max_batch=settings.streams.max_batch,
-            interval_seconds=settings.streams.interval_ms / 1000,
-            observer=metrics,
-        )
-        made.start()
-        stack.push_async_callback(made.close, settings.streams.close_timeout_ms / 1000)
-        metrics.watch_stream(name, made.__len__)
-        return made
-
-    return _Sinks(stream(EXPOSURE_STREAM, metrics.exposure_dropped), stream(FEEDBACK_STREAM, metrics.feedback_dropped))
+    is_cluster = redis.address.kind == "cluster"
+    return Instance(name, client, is_cluster, keeps_behaviours=name == "behaviours", keeps_streams=False)
 
 
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:

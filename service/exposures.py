@@ -130,7 +130,7 @@ class Exposures:
             self._written.popitem(last=False)
 
 
-def ulid(time_ms: int) -> str:
-    """Return a ULID: 48 bits of time and 80 random bits, 26 digits of Crockford's base 32; sorts by time."""
-    number = (time_ms & (2**48 - 1)) << 80 | secrets.randbits(80)
+def ulid(time_ms: int, tail: int | None = None) -> str:
+    """Return a ULID: 48 bits of time and 80 of `tail` (default random), 26 digits of Crockford's base 32."""
+    number = (time_ms & (2**48 - 1)) << 80 | (secrets.randbits(80) if tail is None else tail)
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

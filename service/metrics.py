@@ -32,6 +32,7 @@ from service.ranking import Reason as Degraded
 from service.redis_client import State
 from service.redis_errors import ErrorKind
 from service.schemas import RefusalReason
+from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM
 from service.supervision import TaskName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -98,6 +99,7 @@ class Metrics:
         for action in ACTION_CODES:
             self._feedback.labels(action)
         self._feedback_dropped = counter("ranker_feedback_dropped_total", "Activity that found no room.")
+        self._feedback_refused = counter("ranker_feedback_refused_total", "Activity whose time cannot be right.")
 
     def _declare_ranking(self, registry: CollectorRegistry) -> None:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
@@ -145,6 +147,19 @@ class Metrics:
         self._stream_depth = Gauge(
             "ranker_stream_queue_depth", "Events waiting to be written.", ("stream",), registry=registry
         )
+        self._declare_events(registry)
+
+    def _declare_events(self, registry: CollectorRegistry) -> None:
+        cut = Counter("ranker_stream_trimmed_total", "Oldest events dropped.", ("stream",), registry=registry)
+        replayed = Counter("ranker_stream_replayed_total", "Events from the spool.", ("stream",), registry=registry)
+        streams = (EXPOSURE_STREAM, FEEDBACK_STREAM)
+        self._stream_trimmed = {name: cut.labels(name) for name in streams}
+        self._replayed = {name: replayed.labels(name) for name in streams}
+        self._spool_damaged = Counter("ranker_spool_damaged_total", "Lines of the spool not read.", registry=registry)
+        evicted = Counter("ranker_redis_evicted_keys_total", "Keys evicted by Redis.", ("redis",), registry=registry)
+        memory = Gauge("ranker_redis_memory_ratio", "Memory used of maxmemory.", ("redis",), registry=registry)
+        self._evicted = {name: evicted.labels(name) for name in ("behaviours", "streams")}
+        self._memory = {name: memory.labels(name) for name in ("behaviours", "streams")}
 
     def _declare_experiments(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -262,6 +277,10 @@ class Metrics:
         """Count activity that found no room."""
         self._feedback_dropped.inc()
 
+    def feedback_refused(self) -> None:
+        """Count activity whose time is too far ahead of the clock."""
+        self._feedback_refused.inc()
+
     # --- ranking
 
     def stages(self, seconds: Mapping[str, float]) -> None:
@@ -323,6 +342,26 @@ class Metrics:
     def watch_stream(self, name: str, depth: Callable[[], int]) -> None:
         """Ask for a stream's depth at each scrape."""
         self._stream_depth.labels(name).set_function(depth)
+
+    def stream_trimmed(self, name: str, count: int) -> None:
+        """Count the oldest events of a stream, dropped to keep it at its length."""
+        self._stream_trimmed[name].inc(count)
+
+    def events_replayed(self, stream: str, count: int) -> None:
+        """Count events of the spool that were written to a stream."""
+        self._replayed[stream].inc(count)
+
+    def spool_damaged(self, count: int) -> None:
+        """Count lines of the spool that could not be read, or that Redis will never take."""
+        self._spool_damaged.inc(count)
+
+    def redis_evicted(self, redis: str, count: int) -> None:
+        """Count keys that a Redis has evicted since it was last looked at."""
+        self._evicted[redis].inc(count)
+
+    def redis_memory(self, redis: str, ratio: float) -> None:
+        """Note how much of its maxmemory the fullest server of a Redis uses."""
+        self._memory[redis].set(ratio)
 
     # --- experiments
 

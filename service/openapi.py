@@ -22,7 +22,15 @@ _REQUEST_HEADERS: Final = {
     "X-Request-Id": "Repeated in the answer and in the log; made where it is absent or unfit.",
     "traceparent": "W3C trace context; repeated in the answer and in the log.",
 }
+_WITH_DEADLINE: Final = ("/rank", "/feedback")
 _DEADLINE_HEADER: Final = {"X-Deadline-Ms": "How long (ms) the answer is worth waiting for."}
+_ACK: Final = {
+    "name": "ack",
+    "in": "query",
+    "required": False,
+    "description": "`stored`: answer 200 when Redis has the events, 503 if it has not got them in time.",
+    "schema": {"type": "string", "enum": ["accepted", "stored"], "default": "accepted"},
+}
 _ANSWER_HEADERS: Final = {
     "X-Request-Id": "The request's id.",
     "X-AB-Bucket": "RFC 9651 dictionary: what every layer of the experiments decided, and why.",
@@ -101,13 +109,21 @@ def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON
         schemas_.pop(name, None)
     for path, operations in found["paths"].items():
         for operation in operations.values():
-            _add_headers(operation, path == "/rank")
+            _add_headers(operation, path)
+    _describe_ack(found["paths"]["/feedback"]["post"])
     found["components"]["schemas"] = dict(sorted(schemas_.items()))
     return found
 
 
-def _add_headers(operation: dict[str, Any], ranks: bool) -> None:  # Any: JSON
-    taken = _REQUEST_HEADERS | (_DEADLINE_HEADER if ranks else {})
+def _describe_ack(operation: dict[str, Any]) -> None:  # Any: JSON
+    operation["parameters"].append(_ACK)
+    stored = operation["responses"]["202"] | {"description": "All that was accepted is stored (ack=stored)."}
+    operation["responses"] = {"200": stored, **operation["responses"]}
+
+
+def _add_headers(operation: dict[str, Any], path: str) -> None:  # Any: JSON
+    ranks = path == "/rank"
+    taken = _REQUEST_HEADERS | (_DEADLINE_HEADER if path in _WITH_DEADLINE else {})
     operation["parameters"] = operation.get("parameters", []) + [
         {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
         for name, text in taken.items()

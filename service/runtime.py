@@ -14,10 +14,12 @@ from service.admission import Admission
 from service.behaviours import AppendResult, StoredBehaviours
 from service.bundles import Bundle
 from service.errors import NotReady
+from service.feedback import Refused
 from service.metrics import Metrics
 from service.ranker import RankQuery
 from service.ranking import Ranking
 from service.settings import Settings
+from service.streams import Receipt
 
 
 class Ranks(Protocol):
@@ -72,8 +74,10 @@ class StoresBehaviours(Protocol):
 class TakesFeedback(Protocol):
     """What is needed of the feedback log."""
 
-    def take(self, feedback: Sequence[schemas.Feedback], now_ms: int) -> int:
-        """Take activity without waiting; return how many found room."""
+    def take(
+        self, feedback: Sequence[schemas.Feedback], now_ms: int, latest_ms: int, receipt: Receipt | None = None
+    ) -> list[Refused]:
+        """Take activity without waiting; return for each event why it was not taken."""
 
 
 class DescribesBundles(Protocol):

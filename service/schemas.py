@@ -200,12 +200,30 @@ class BehavioursResponse(Answer):
     """All of them, in the order of the request."""
 
 
+class FeedbackRefusal(Answer):
+    """Events in a row that were not taken, all for one reason."""
+
+    index: int
+    """Place of the first one in the request."""
+    count: int
+    """How many there are in a row."""
+    reason: Literal["future", "full"]
+    """`future`: too far ahead of our clock. `full`: no room; send it again later."""
+
+
 class FeedbackResponse(Answer):
-    """What became of the activity."""
+    """What became of the activity; accepted, dropped and refused add up to what was sent."""
 
     accepted: int
+    """Taken, to be written to the stream."""
+    stored: int | None = None
+    """In Redis; null unless asked for with `ack=stored`."""
     dropped: int
     """Found no room; sending it again later is safe."""
+    refused: int
+    """Have a time that cannot be right."""
+    refusals: list[FeedbackRefusal]
+    """Which ones were dropped or refused: all of them, in order."""
 
 
 class StoredBehaviour(Answer):

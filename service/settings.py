@@ -221,18 +221,26 @@ class StreamsSettings(Group):
 
     enabled: bool = True
     """Whether exposures and feedback are written; without, exposures count as dropped."""
+    url: RedisUrl | None = None
+    """The Redis of the streams, as `redis.url`; empty shares that one, where full streams evict behaviours."""
     max_queue: Count = 10_000
     """Events of one stream held in memory; one more is dropped and counted."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 256
     """Events written at once."""
     interval_ms: Milliseconds = 200
     """How long (ms) an event may wait for company."""
-    max_length: Annotated[int, Field(ge=1, le=10**12)] = 5_000_000
-    """Events that a stream keeps, about."""
+    max_length: Annotated[int, Field(ge=1, le=10**12)] = 400_000
+    """Events that a stream keeps, about; two streams of the default length fit into 512 MB."""
     write_timeout_ms: Milliseconds = 1_000
     """How long (ms) a write may take."""
+    ack_timeout_ms: Milliseconds = 1_000
+    """How long (ms) POST /feedback?ack=stored waits for Redis; a shorter X-Deadline-Ms counts."""
     close_timeout_ms: Pause = 2_000
-    """How long (ms) the last events may take at the end."""
+    """How long (ms) the last events may take at the end; what is left goes to the spool."""
+    spool: Path = Path("spool")
+    """Folder for events that could not be written before the end; the next start writes them."""
+    spool_max_bytes: Annotated[int, Field(ge=0, le=2**40)] = 2**26
+    """Bytes of all files in the spool; 0 keeps nothing, and events that do not fit are dropped and counted."""
 
 
 class PageSettings(Group):
@@ -288,6 +296,11 @@ class Settings(BaseSettings):
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged to standard output."""
+
+    @property
+    def streams_address(self) -> RedisAddress:
+        """Return where exposures and feedback go."""
+        return parse_redis_url((self.streams.url or self.redis.url).get_secret_value())
 
 
 def load_settings() -> Settings:
@@ -352,7 +365,10 @@ def effective(settings: Settings) -> dict[str, str]:
 
 def warnings(settings: Settings) -> list[str]:
     """Return what is allowed but unsafe, each with its variable."""
-    return [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
+    found = [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
+    if settings.streams.enabled and settings.streams.url is not None:
+        found += [f"{PREFIX}STREAMS__URL: {warning}" for warning in settings.streams_address.warnings]
+    return found
 
 
 def _is_foreign(name: str, value: str) -> bool:

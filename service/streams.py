@@ -2,13 +2,15 @@
 
 A stream that is slow or gone must not slow a ranking or fill the memory. While Redis is away the queue holds what
 fits; after that the newest events are dropped, because the first exposure of a unit is the one that the analysis keeps.
+A caller who wants to know that Redis has its events waits for a receipt. At the end, events that could not be written
+go to the spool (service/spool.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -23,14 +25,42 @@ FEEDBACK_STREAM: Final = "fb:activity:v1"
 FIELD: Final = b"event"
 
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries while Redis is away; the last one again and again
+# The XTRIM after each batch counts what it drops. Should the user lack the right to it, XADD itself trims, later.
+_BACKSTOP: Final = 1.1
 
 _log = structlog.get_logger(__name__)
+
+
+class Receipt:
+    """Tells one caller when Redis has its events."""
+
+    def __init__(self) -> None:
+        self._waiting = self._lost = 0
+        self._settled = asyncio.Event()
+
+    def taken(self) -> None:
+        """Note an event that waits to be written."""
+        self._waiting += 1
+        self._settled.clear()
+
+    def settle(self, is_stored: bool) -> None:
+        """Note that an event was stored, or never will be by this process."""
+        self._waiting -= 1
+        self._lost += not is_stored
+        if not self._waiting:
+            self._settled.set()
+
+    async def stored(self, timeout_seconds: float) -> bool:
+        """Wait for all events; return whether Redis has them all."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), max(timeout_seconds, 0))
+        return not (self._waiting or self._lost)
 
 
 class EventSink(Protocol):
     """Takes events, at once and without fail."""
 
-    def offer(self, event: bytes, labels: tuple[str, ...] = ()) -> bool:
+    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
         """Take an event; False where it was dropped."""
 
 
@@ -39,6 +69,14 @@ class Entry(NamedTuple):
 
     event: bytes  # JSON
     labels: tuple[str, ...]  # whose event it is, for counting drops: experiment and variant
+    receipt: Receipt | None = None  # of the caller who waits for it
+
+
+class KeepsEvents(Protocol):
+    """Where events go that could not be written before the end (service/spool.py)."""
+
+    async def save(self, stream: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Keep events for the next start; return those that could not be kept. Never raises."""
 
 
 class EventStream:
@@ -51,6 +89,8 @@ class EventStream:
         client: its own timeouts bound each try.
         name: the stream's key.
         on_drop: called with an event's labels for each event that is dropped.
+        on_trim: called with the number of entries that the stream's length has cost.
+        spool: keeps what could not be written before the end.
         max_queue: events held in memory.
         max_length: entries kept in the stream, about (whole nodes are trimmed: exact trimming costs more).
         max_batch: events in one round trip.
@@ -64,18 +104,20 @@ class EventStream:
         name: str,
         *,
         on_drop: Callable[[tuple[str, ...]], None],
+        on_trim: Callable[[int], None] = lambda _count: None,
+        spool: KeepsEvents | None = None,
         max_queue: int = 10_000,
-        max_length: int = 5_000_000,
+        max_length: int = 400_000,
         max_batch: int = 256,
         interval_seconds: float = 0.2,
         observer: TaskObserver = UNOBSERVED,
     ) -> None:
         self._client, self.name = client, name
-        self._on_drop = on_drop
+        self._on_drop, self._on_trim, self._spool = on_drop, on_trim, spool
         self._max_queue, self._max_length, self._max_batch = max_queue, max_length, max_batch
         self._interval, self._observer = interval_seconds, observer
         self._queue: deque[Entry] = deque()
-        self._full_batch = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._closing = False
         self._task: Supervised | None = None
 
@@ -83,14 +125,16 @@ class EventStream:
         """Return how many events wait."""
         return len(self._queue)
 
-    def offer(self, event: bytes, labels: tuple[str, ...] = ()) -> bool:
+    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
         """Take an event without waiting; False where the queue is full or closing and the event is dropped."""
         if self._closing or len(self._queue) >= self._max_queue:
             self._on_drop(labels)
             return False
-        self._queue.append(Entry(event, labels))
-        if len(self._queue) >= self._max_batch:
-            self._full_batch.set()
+        self._queue.append(Entry(event, labels, receipt))
+        if receipt is not None:
+            receipt.taken()
+        if receipt is not None or len(self._queue) >= self._max_batch:
+            self._hurry.set()
         return True
 
     def start(self) -> None:
@@ -98,22 +142,26 @@ class EventStream:
         self._task = supervise("stream", self._run, self._observer, name=f"stream {self.name}")
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
-        """Take nothing more, write what waits, and drop and count what is left after the timeout."""
+        """Take nothing more, write what waits, and spool what is left after the timeout; drop it without a spool."""
         self._closing = True
-        self._full_batch.set()
+        self._hurry.set()
         if self._task is not None:
             await self._task.finish(timeout_seconds)
-        for entry in self._queue:
-            self._on_drop(entry.labels)
+        left = list(self._queue)
         self._queue.clear()
+        _settle(left, is_stored=False)
+        if left and self._spool is not None:
+            left = list(await self._spool.save(self.name, left))
+        for entry in left:
+            self._on_drop(entry.labels)
 
     async def _run(self) -> None:
         failures = 0
         while self._queue or not self._closing:
-            if len(self._queue) < self._max_batch and not self._closing:
+            if not failures and len(self._queue) < self._max_batch and not self._closing:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._full_batch.wait(), self._interval)
-            self._full_batch.clear()
+                    await asyncio.wait_for(self._hurry.wait(), self._interval)
+            self._hurry.clear()
             if not self._queue or await self._flush():
                 failures = 0
             else:
@@ -121,28 +169,55 @@ class EventStream:
                 failures += 1
 
     async def _flush(self) -> bool:
-        """Write the oldest events; they leave the queue only when Redis has taken or refused them one by one."""
+        """Write the oldest events; each leaves the queue only when Redis has taken it, or never will."""
         batch = [self._queue[place] for place in range(min(len(self._queue), self._max_batch))]
         try:
             replies = await self._write(batch)
         except Exception as error:  # the edge of the flusher's task: whatever it is, it must go on
             _log.warning("stream_write_failed", stream=self.name, error=type(error).__name__, waiting=len(self._queue))
             return False
-        refused = [entry for entry, reply in zip(batch, replies, strict=True) if isinstance(reply, Exception)]
-        if len(refused) == len(batch) and not _is_wrong_type(replies[0]):
-            _log.warning("stream_write_refused", stream=self.name, error=type(replies[0]).__name__)
-            return False
         for _ in batch:
             self._queue.popleft()
-        for entry in refused:
-            self._on_drop(entry.labels)
-        return True
+        refused = self._sorted_out(batch, replies)
+        self._queue.extendleft(reversed(refused))  # Redis may have room again, or be the primary again
+        return not refused
+
+    def _sorted_out(self, batch: list[Entry], replies: list[Any]) -> list[Entry]:
+        """Settle what was stored and drop what never will be; return what is to be written again."""
+        refused = []
+        for entry, reply in zip(batch, replies, strict=True):
+            if not isinstance(reply, Exception):
+                _settle([entry], is_stored=True)
+            elif is_wrong_type(reply):
+                _settle([entry], is_stored=False)
+                self._on_drop(entry.labels)
+            else:
+                refused.append((entry, reply))
+        if refused:
+            error = type(refused[0][1]).__name__
+            _log.warning("stream_write_refused", stream=self.name, error=error, waiting=len(self._queue) + len(refused))
+        return [entry for entry, _ in refused]
 
     async def _write(self, batch: list[Entry]) -> list[Any]:  # Any: an entry's id, or the error it met
-        key, trim = self.name.encode(), ("MAXLEN", "~", self._max_length)
-        return await self._client.run([Command(key, ("XADD", key, *trim, "*", FIELD, entry.event)) for entry in batch])
+        key, most = self.name.encode(), self._max_length
+        commands = [add_command(key, entry.event, int(most * _BACKSTOP)) for entry in batch]
+        *replies, trimmed = await self._client.run([*commands, Command(key, ("XTRIM", key, "MAXLEN", "~", most))])
+        if isinstance(trimmed, int) and trimmed:
+            self._on_trim(trimmed)
+        return replies
 
 
-def _is_wrong_type(reply: object) -> bool:
+def add_command(key: bytes, event: bytes, most: int) -> Command:
+    """Return what adds an event to a stream of at most so many entries, about."""
+    return Command(key, ("XADD", key, "MAXLEN", "~", most, "*", FIELD, event))
+
+
+def _settle(entries: Sequence[Entry], *, is_stored: bool) -> None:
+    for entry in entries:
+        if entry.receipt is not None:
+            entry.receipt.settle(is_stored)
+
+
+def is_wrong_type(reply: object) -> bool:
     """Say whether the key holds something else: no waiting will mend that."""
     return isinstance(reply, redis_errors.ResponseError) and str(reply).startswith("WRONGTYPE")

@@ -15,8 +15,8 @@ import structlog
 
 # The `task` label of the metrics. A new kind of background task adds its name here.
 TaskName = Literal[
-    "batcher", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "store_lookup",
-    "store_probe", "stream",
+    "batcher", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
+    "spool_replay", "store_lookup", "store_probe", "stream",
 ]  # fmt: skip
 
 PAUSE_SECONDS: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before each restart; the last one repeats

@@ -6,7 +6,9 @@ are names is not looked at any further, and nothing that a client sent is sent b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from contract.vocabulary import Vocabulary
 from service import schemas
 from service.behaviours import StoredBehaviours
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
+from service.feedback import Refused
 from service.media import is_json
 from service.ranking import Ranking
 from service.settings import LimitsSettings
@@ -117,6 +120,33 @@ def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.Feedback
     check_ids([event["item_id"] for event in feedback], "feedback.{}.item_id")
     _check_texts([event["request_id"] for event in feedback if "request_id" in event], "feedback")
     return feedback
+
+
+def wants_receipt(parameters: Iterable[tuple[str, str]]) -> bool:
+    """Return whether a caller of /feedback waits until the events are in Redis: `ack=stored`.
+
+    Raises:
+        InvalidRequest: `ack` has another value, or is there twice.
+    """
+    given = [value for name, value in parameters if name == "ack"]
+    if len(given) > 1 or not set(given) <= {"accepted", "stored"}:
+        raise InvalidRequest("must be accepted or stored, once", field="ack")
+    return given == ["stored"]
+
+
+def feedback_answer(refused: Sequence[Refused]) -> schemas.FeedbackResponse:
+    """Return what became of events, from why each was not taken ("" where it was)."""
+    refusals = []
+    place = 0
+    for reason, group in groupby(refused):
+        count = len(list(group))
+        if reason:
+            refusals.append(schemas.FeedbackRefusal(index=place, count=count, reason=reason))
+        place += count
+    counts = Counter(refused)
+    return schemas.FeedbackResponse(
+        accepted=counts[""], dropped=counts["full"], refused=counts["future"], refusals=refusals
+    )
 
 
 def check_ids(identifiers: Sequence[str], place: str) -> None:

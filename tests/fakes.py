@@ -17,6 +17,7 @@ from service.api import make_api
 from service.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
 from service.bundles import Bundle
 from service.errors import RankerError
+from service.feedback import Refused
 from service.metrics import Metrics
 from service.overrides import Overrides
 from service.ranker import RankQuery
@@ -24,6 +25,7 @@ from service.ranking import Explanation, Ranking
 from service.runtime import Backend, Runtime
 from service.schemas import Feedback
 from service.settings import Settings
+from service.streams import Receipt
 
 NOW_MS = 1_700_000_000_000
 EXPERIMENTS: dict[str, Any] = {
@@ -178,11 +180,24 @@ class FakeFeedback:
 
     room: int = 1_000_000
     taken: list[Feedback] = field(default_factory=list)
+    stores: bool | None = True  # what becomes of events; None: nothing, ever
 
-    def take(self, feedback: Sequence[Feedback], now_ms: int) -> int:
-        accepted = list(feedback)[: max(0, self.room - len(self.taken))]
-        self.taken += accepted
-        return len(accepted)
+    def take(
+        self, feedback: Sequence[Feedback], now_ms: int, latest_ms: int, receipt: Receipt | None = None
+    ) -> list[Refused]:
+        return [self._take(event, latest_ms, receipt) for event in feedback]
+
+    def _take(self, event: Feedback, latest_ms: int, receipt: Receipt | None) -> Refused:
+        if event.get("ts", 0) > latest_ms:
+            return "future"
+        if len(self.taken) >= self.room:
+            return "full"
+        self.taken.append(event)
+        if receipt is not None:
+            receipt.taken()
+            if self.stores is not None:
+                receipt.settle(self.stores)
+        return ""
 
 
 @dataclass

@@ -43,6 +43,7 @@ class ServiceProcess:
             "EXPERIMENTS__FILE": str(self.experiments),
             "HTTP__PORT": str(self.port),
             "HTTP__DRAIN_DELAY_MS": "0",
+            "STREAMS__SPOOL": str(folder / "spool"),
             **PATIENCE,
             **settings,
         }

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from service.redis_watch import EVENT_BYTES
+from service.settings import StreamsSettings
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
     "services"
@@ -35,10 +38,12 @@ def test_container_can_change_nothing_but_what_it_is_given(name: str) -> None:
 
 def test_redis_is_reachable_by_the_service_alone() -> None:
     document = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    assert SERVICES["redis"]["networks"] == ["store"]
     assert document["networks"]["store"] == {"internal": True}
-    assert "ports" not in SERVICES["redis"]
-    assert [name for name, service in SERVICES.items() if "store" in service["networks"]] == ["redis", "rank"]
+    for name in ("redis", "events"):
+        assert SERVICES[name]["networks"] == ["store"]
+        assert "ports" not in SERVICES[name]
+    inside = {name for name, service in SERVICES.items() if "store" in service["networks"]}
+    assert inside == {"redis", "events", "rank"}
 
 
 def test_published_ports_are_local_unless_asked_otherwise() -> None:
@@ -55,7 +60,38 @@ def test_our_programs_are_not_process_1() -> None:
 
 
 def test_service_cannot_write_bundles() -> None:
-    assert SERVICES["rank"]["volumes"] == ["releases:/srv/releases:ro"]
+    assert SERVICES["rank"]["volumes"] == ["releases:/srv/releases:ro", "spool:/srv/spool"]
+
+
+def test_behaviours_and_events_never_share_a_memory_limit() -> None:
+    environment = SERVICES["rank"]["environment"]
+    assert environment["RANKER_REDIS__URL"] == "redis://redis:6379/0"
+    assert environment["RANKER_STREAMS__URL"] == "redis://events:6379/0"
+    assert SERVICES["redis"]["volumes"] != SERVICES["events"]["volumes"]
+    assert SERVICES["events"]["entrypoint"][-1] == "/usr/local/etc/redis/events.conf"
+
+
+def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> None:
+    options = configuration("events")
+    assert options["maxmemory-policy"] == "noeviction"
+    assert options["appendonly"] == "yes"
+    assert options["maxmemory"] == "512mb"
+    assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
+    assert SERVICES["events"]["mem_limit"] == "768m"
+
+
+@pytest.mark.parametrize(("name", "keys"), [("redis", ["~bhv:*"]), ("events", ["~ab:*", "~fb:*"])])
+def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(name: str, keys: list[str]) -> None:
+    rights = configuration(name)["user"].split()
+    assert [right for right in rights if right.startswith("~")] == keys
+    listed = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("### Access list")[1].split("```")[1]
+    [needed] = [line for line in listed.splitlines() if f"user ranker {keys[0]}" in line]
+    assert set(needed.split()[2:]) <= set(rights)
+
+
+def configuration(name: str) -> dict[str, str]:
+    lines = (ROOT / "deploy" / "redis" / f"{name}.conf").read_text(encoding="utf-8").splitlines()
+    return {key: value for key, _, value in (line.partition(" ") for line in lines if line and line[0] != "#")}
 
 
 def test_order_is_bundles_then_service_then_behaviours() -> None:

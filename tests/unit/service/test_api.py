@@ -235,22 +235,68 @@ async def test_stored_behaviours_are_shown_nowhere_else(edge: Edge) -> None:
         assert (await client.get("/behaviours/u1")).status_code == 404
 
 
+TAKEN = {"accepted": 1, "stored": None, "dropped": 0, "refused": 0, "refusals": []}
+LIKE: dict[str, object] = {"user_id": "u1", "item_id": "i1", "action": "like"}
+
+
 async def test_feedback_is_taken(edge: Edge) -> None:
     event = {"user_id": "u1", "item_id": "i1", "action": "play", "request_id": "r", "play_ms": 100}
     async with edge.client() as client:
         answer = await client.post("/feedback", json={"feedback": [event]})
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 1, "dropped": 0})
+    assert (answer.status_code, answer.json()) == (202, TAKEN)
     assert edge.feedback.taken == [event]
 
 
-async def test_feedback_without_room_is_refused_and_with_little_room_counted(edge: Edge) -> None:
-    event = {"user_id": "u1", "item_id": "i1", "action": "play"}
+async def test_feedback_without_room_is_refused_and_with_little_room_named(edge: Edge) -> None:
     edge.feedback.room = 1
     async with edge.client() as client:
-        partly = await client.post("/feedback", json={"feedback": [event, event]})
-        none = await client.post("/feedback", json={"feedback": [event]})
-    assert (partly.status_code, partly.json()) == (202, {"accepted": 1, "dropped": 1})
+        partly = await client.post("/feedback", json={"feedback": [LIKE] * 70})
+        none = await client.post("/feedback", json={"feedback": [LIKE]})
+    refusals = [{"index": 1, "count": 69, "reason": "full"}]
+    assert (partly.status_code, partly.json()) == (202, {**TAKEN, "dropped": 69, "refusals": refusals})
     assert (none.status_code, none.headers["retry-after"]) == (429, "1")
+
+
+async def test_feedback_from_the_future_is_refused_by_its_place(edge: Edge) -> None:
+    late = {**LIKE, "ts": NOW_MS + edge.settings.limits.max_future_ms + 1}
+    edge.feedback.room = 2
+    sent = [{**LIKE, "ts": late["ts"] - 1}, late, late, LIKE, late, LIKE]  # type: ignore[operator]
+    async with edge.client() as client:
+        answer = await client.post("/feedback", json={"feedback": sent})
+        all_late = await client.post("/feedback", json={"feedback": [late]})
+    refusals = [
+        {"index": 1, "count": 2, "reason": "future"},
+        {"index": 4, "count": 1, "reason": "future"},
+        {"index": 5, "count": 1, "reason": "full"},
+    ]
+    expected = {"accepted": 2, "stored": None, "dropped": 1, "refused": 3, "refusals": refusals}
+    assert (answer.status_code, answer.json()) == (202, expected)
+    assert (all_late.status_code, all_late.json()["refused"]) == (202, 1)
+
+
+async def test_acknowledged_feedback_is_answered_when_it_is_stored(edge: Edge) -> None:
+    async with edge.client() as client:
+        answer = await client.post("/feedback?ack=stored", json={"feedback": [LIKE]})
+        plain = await client.post("/feedback?ack=accepted", json={"feedback": [LIKE]})
+    assert (answer.status_code, answer.json()) == (200, {**TAKEN, "stored": 1})
+    assert (plain.status_code, plain.json()) == (202, TAKEN)
+
+
+@pytest.mark.parametrize("stores", [False, None])
+async def test_feedback_that_is_not_stored_in_time_is_503(edge: Edge, stores: bool | None) -> None:
+    edge.feedback.stores = stores
+    async with edge.client() as client:
+        answer = await client.post("/feedback?ack=stored", json={"feedback": [LIKE]}, headers={"x-deadline-ms": "5"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("query", ["ack=all", "ack=", "ack=stored&ack=stored", "ack=Stored"])
+async def test_another_acknowledgement_is_refused_and_nothing_is_taken(edge: Edge, query: str) -> None:
+    async with edge.client() as client:
+        answer = await client.post(f"/feedback?{query}", json={"feedback": [LIKE]})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "ack")
+    assert edge.feedback.taken == []
 
 
 # --- people and probes

@@ -50,7 +50,7 @@ def settings(root: Path, document: Any = None, **groups: Any) -> Settings:
         bundles=BundlesSettings(root=root / "bundles"),
         experiments=ExperimentsSettings(file=file),
         inference=InferenceSettings(threads=1, warm_up_rows=(1,)),
-        streams=StreamsSettings(close_timeout_ms=0),
+        streams=StreamsSettings(close_timeout_ms=0, spool=root / "spool"),
         **groups,
     )
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from service.redis_client import Command
-from service.streams import EventStream
+from service.streams import EventStream, Receipt
 
 pytestmark = pytest.mark.anyio
 
 OOM = ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+
+
+WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 class Drops(Counter[tuple[str, ...]]):
@@ -28,14 +31,17 @@ class FakeClient:
     def __init__(self, *faults: Exception | list[Any]) -> None:
         self.faults = list(faults)
         self.batches: list[list[bytes]] = []
+        self.trims: object = 0
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         await asyncio.sleep(0)
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, Exception):
             raise fault
-        self.batches.append([bytes(command.words[-1]) for command in commands])  # type: ignore[arg-type]
-        return fault or [b"1-1"] * len(commands)
+        *added, trim = commands
+        assert trim.words[0] == "XTRIM"
+        self.batches.append([bytes(command.words[-1]) for command in added])  # type: ignore[arg-type]
+        return [*(fault or [b"1-1"] * len(added)), self.trims]
 
     async def aclose(self) -> None:
         """Hold nothing."""
@@ -75,16 +81,66 @@ async def test_batch_that_failed_is_written_again_and_nothing_is_dropped() -> No
     assert not drops
 
 
-async def test_event_that_is_refused_alone_is_dropped_and_counted() -> None:
-    client, drops = FakeClient([b"1-1", OOM, b"1-2"]), Drops()
-    stream = EventStream(client, "s", on_drop=drops, interval_seconds=0)
-    for label in "abc":
+async def test_an_event_that_is_refused_for_now_is_written_again_in_its_place() -> None:
+    client, drops = FakeClient([b"1-1", OOM, b"1-2", OOM]), Drops()
+    stream = EventStream(client, "s", on_drop=drops, interval_seconds=0, max_batch=4)
+    for label in "abcde":
         stream.offer(label.encode(), (label,))
     stream.start()
     await until(lambda: len(stream) == 0)
     await stream.close()
-    assert drops == {("b",): 1}
-    assert client.batches == [[b"a", b"b", b"c"]]
+    assert client.batches == [[b"a", b"b", b"c", b"d"], [b"b", b"d", b"e"]]
+    assert not drops
+
+
+async def test_an_event_that_will_never_be_taken_is_dropped_and_counted() -> None:
+    client, drops = FakeClient([WRONG_TYPE, b"1-2"]), Drops()
+    stream = EventStream(client, "s", on_drop=drops, interval_seconds=0)
+    for label in "ab":
+        stream.offer(label.encode(), (label,))
+    stream.start()
+    await until(lambda: len(stream) == 0)
+    await stream.close()
+    assert drops == {("a",): 1}
+
+
+async def test_what_a_trim_costs_is_counted_and_a_refused_trim_costs_no_event() -> None:
+    client, trims, drops = FakeClient(), list[int](), Drops()
+    stream = EventStream(client, "s", on_drop=drops, on_trim=trims.append, interval_seconds=0, max_batch=1)
+    for trimmed in (7, 0, NoPermissionError("NOPERM")):
+        client.trims = trimmed
+        stream.offer(b"x")
+        if len(client.batches) == 0:
+            stream.start()
+        await until(lambda: len(stream) == 0)
+    await stream.close()
+    assert (trims, dict(drops)) == ([7], {})
+
+
+async def test_a_receipt_is_settled_when_all_events_are_stored_and_does_not_wait_for_company() -> None:
+    client = FakeClient(RedisConnectionError(), [b"1-1", OOM])
+    stream, receipt = EventStream(client, "s", on_drop=Drops(), interval_seconds=3600), Receipt()
+    stream.start()
+    await asyncio.sleep(0)
+    assert stream.offer(b"a", receipt=receipt)
+    assert stream.offer(b"b", receipt=receipt)
+    assert await receipt.stored(20)
+    assert client.batches == [[b"a", b"b"], [b"b"]]
+    await stream.close()
+
+
+async def test_a_receipt_tells_of_events_that_never_come() -> None:
+    lost, late = Receipt(), Receipt()
+    stream = EventStream(FakeClient([WRONG_TYPE]), "s", on_drop=Drops(), interval_seconds=0)
+    stream.offer(b"a", receipt=lost)
+    stream.start()
+    assert not await lost.stored(20)
+    await stream.close()
+    idle = EventStream(FakeClient(), "s", on_drop=Drops())
+    idle.offer(b"a", receipt=late)
+    assert not await late.stored(0)
+    await idle.close()
+    assert not await late.stored(20)  # settled: the process ends
 
 
 async def test_offering_never_waits_and_never_raises_without_a_flusher() -> None:

@@ -1,0 +1,151 @@
+"""The looks at real servers: what is set up badly is said, once, and evictions are counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.redis_client import make_client
+from service.redis_watch import EVENT_BYTES, Instance, RedisWatch
+from service.settings import StreamsSettings
+from tests.redis_server import RedisServer, free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.anyio]
+
+GOOD = ("--maxmemory", "512mb", "--appendonly", "yes")
+Make = Callable[..., RedisServer]
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.evicted: Counter[str] = Counter()
+        self.memory: dict[str, float] = {}
+
+    def redis_evicted(self, redis: str, count: int) -> None:
+        self.evicted[redis] += count
+
+    def redis_memory(self, redis: str, ratio: float) -> None:
+        self.memory[redis] = ratio
+
+
+@pytest.fixture
+def make_server() -> Iterator[Make]:
+    made: list[RedisServer] = []
+
+    def make(*arguments: str, port: int = 0) -> RedisServer:
+        made.append(RedisServer(port=port, arguments=arguments).start())
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@asynccontextmanager
+async def watching(
+    behaviours: str, streams: str | None, *, max_length: int = StreamsSettings().max_length
+) -> AsyncIterator[tuple[Callable[[], Any], Counts]]:
+    """Yield what looks once at each server and returns the problems that were logged."""
+    counts = Counts()
+    instances = [
+        Instance(name, make_client(url, timeout_seconds=5), "cluster" in url, name == "behaviours", keeps_streams)
+        for name, url, keeps_streams in (("behaviours", behaviours, streams is None), ("streams", streams, True))
+        if url is not None
+    ]
+    watch = RedisWatch(instances, max_length, counts)
+
+    async def look() -> list[tuple[str, str]]:
+        with capture_logs() as logs:
+            for instance in instances:
+                await watch.look(instance)
+        return [(line["redis"], line["problem"]) for line in logs if line["event"] == "redis_setup"]
+
+    yield look, counts
+    for instance in instances:
+        await instance.client.aclose()
+
+
+async def test_servers_that_are_set_up_well_are_not_complained_of(make_server: Make) -> None:
+    behaviours = make_server(*GOOD, "--maxmemory-policy", "volatile-ttl")
+    streams = make_server(*GOOD, "--maxmemory-policy", "noeviction")
+    async with watching(behaviours.url, streams.url) as (look, counts):
+        assert await look() == []
+    assert 0 < counts.memory["streams"] < 0.1
+
+
+async def test_each_problem_is_said_plainly_and_once(make_server: Make) -> None:
+    behaviours = make_server()
+    streams = make_server("--maxmemory", "24mb", "--maxmemory-policy", "allkeys-lru")
+    async with watching(behaviours.url, streams.url) as (look, _):
+        said = await look()
+        assert await look() == []
+    expected = [
+        ("behaviours", "maxmemory is not set"),
+        ("behaviours", "appendonly is off"),
+        ("streams", "appendonly is off"),
+        ("streams", "two streams of 400000 events need up to 514 MB and maxmemory is 25 MB"),
+        ("streams", "maxmemory-policy is allkeys-lru, which evicts whole streams"),
+    ]
+    assert [(name, problem.startswith(start)) for (name, problem), (_, start) in zip(said, expected, strict=True)] == [
+        (name, True) for name, _ in expected
+    ]
+
+
+async def test_a_shared_server_is_a_problem_however_it_is_named(make_server: Make) -> None:
+    server = make_server(*GOOD, port=free_port())
+    async with watching(server.url, None) as (look, _):
+        [(name, problem)] = await look()
+        assert name == "behaviours"
+        assert "share the behaviours' server" in problem
+        assert "RANKER_STREAMS__URL" in problem
+    async with watching(server.url, f"redis://127.0.0.1:{server.port}") as (look, _):
+        [(name, problem)] = await look()
+        assert name == "streams"
+        assert problem.startswith("this is also the server of the behaviours")
+
+
+async def test_evictions_are_counted_from_the_first_look_on(make_server: Make) -> None:
+    server = make_server(*GOOD)
+    server.call("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    async with watching(server.url, None) as (look, counts):
+        await look()
+        assert counts.evicted == {}
+        for user in range(50):
+            server.call("SET", f"bhv:{{{user}}}", b"x" * 20_000, "EX", "1000")
+        server.call("CONFIG", "SET", "maxmemory", "1400000")
+        await look()
+        keys = int(server.call("DBSIZE")[1:])
+    assert counts.evicted["behaviours"] == 50 - keys > 0
+
+
+async def test_a_server_that_started_again_is_looked_at_anew(own_redis: RedisServer) -> None:
+    async with watching(own_redis.url, None) as (look, counts):
+        first = await look()
+        own_redis.kill()
+        assert await look() == []
+        own_redis.start()
+        async with asyncio.timeout(10):
+            while not (again := await look()):  # noqa: ASYNC110 - until the client's breaker asks again
+                await asyncio.sleep(0.05)
+    assert again == first
+    assert counts.evicted["behaviours"] == 0
+
+
+async def test_without_the_right_to_info_that_is_said_once(make_server: Make) -> None:
+    server = make_server(*GOOD)
+    server.call("ACL", "SETUSER", "ranker", "on", ">pw", "~bhv:*", "+getrange")
+    async with watching(f"unix://ranker:pw@{server.socket}", None) as (look, counts):
+        [(_, problem)] = await look()
+        assert "+info" in problem
+        assert await look() == []
+    assert counts.evicted == {}
+
+
+async def test_the_default_length_fits_into_the_memory_that_compose_gives() -> None:
+    assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
