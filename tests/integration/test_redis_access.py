@@ -75,18 +75,19 @@ async def keeps_behaviours(url: str) -> bool:
 
 
 async def keeps_events(url: str) -> bool:
+    """Do all that the flushers ever do: write and trim."""
     client = make_client(url, timeout_seconds=SECONDS)
-    try:
-        for name in (EXPOSURE_STREAM, FEEDBACK_STREAM):
-            stream = EventStream(client, PREFIX + name, on_drop=lambda _labels: None, interval_seconds=0.001)
-            stream.start()
+    trims, drops = list[int](), list[tuple[str, ...]]()
+    for name in (EXPOSURE_STREAM, FEEDBACK_STREAM):
+        stream = EventStream(
+            client, PREFIX + name, on_drop=drops.append, on_trim=trims.append, max_length=100, interval_seconds=0.001
+        )
+        stream.start()
+        for _ in range(500):
             stream.offer(b"event")
-            await stream.close(0.5)
-        keys = [PREFIX + name for name in (EXPOSURE_STREAM, FEEDBACK_STREAM)]
-        lengths = await client.run([Command(key.encode(), ("XADD", key, "*", "event", "x")) for key in keys])
-        return not any(isinstance(length, Exception) for length in lengths)
-    finally:
-        await client.aclose()
+        await stream.close(0.5)
+    await client.aclose()
+    return len(trims) >= 2 and not drops
 
 
 def address(server: RedisServer, options: str = "") -> str:
@@ -138,6 +139,12 @@ async def test_the_list_of_users_needs_one_more_right(own_redis: RedisServer) ->
             await store.some_users("", 10)
         allow(own_redis, *BEHAVIOURS, *rights()["the page's list of users"])
         assert await store.some_users("", 10) == ["u1"]
+
+
+async def test_a_stream_keeps_its_length_without_the_right_to_trim(own_redis: RedisServer) -> None:
+    allow(own_redis, *[rule for rule in STREAMS if rule != "+xtrim"])
+    assert not await keeps_events(address(own_redis))
+    assert 100 <= int(own_redis.call("XLEN", PREFIX + EXPOSURE_STREAM)[1:]) <= 250
 
 
 async def test_another_database_needs_one_more_right(own_redis: RedisServer) -> None:
