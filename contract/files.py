@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from contract.command_line import CommandError, explained, one_line
 Arrays = Mapping[str, NDArray[Any]]  # Any: the file says which types it holds
 
 
-class FileError(CommandError, ValueError):
+class BadFileError(CommandError, ValueError):
     """A file is missing, unreadable or damaged; the message names it."""
 
 
@@ -33,23 +34,23 @@ class Fields(dict[str, Any]):  # Any: JSON
         self._path = path
 
     def __missing__(self, name: str) -> Any:
-        raise FileError(f"{self._path}: damaged: it has no field {name!r}")
+        raise BadFileError(f"{self._path}: damaged: it has no field {name!r}")
 
 
 def read_object(path: Path) -> Fields:
     """Return the object of a JSON file.
 
     Raises:
-        FileError: it is missing, damaged, or holds something else.
+        BadFileError: it is missing, damaged, or holds something else.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileError(explained(error)) from None
+        raise BadFileError(explained(error)) from None
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: damaged: {one_line(str(error))}") from None
+        raise BadFileError(f"{path}: damaged: {one_line(str(error))}") from None
     if not isinstance(document, dict):
-        raise FileError(f"{path}: damaged: it holds no JSON object")
+        raise BadFileError(f"{path}: damaged: it holds no JSON object")
     return Fields(path, document)
 
 
@@ -57,15 +58,29 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file by name; nothing pickled is ever loaded.
 
     Raises:
-        FileError: it is missing or damaged.
+        BadFileError: it is missing or damaged.
     """
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:
-        raise FileError(explained(error)) from None
+        raise BadFileError(explained(error)) from None
     except Exception as error:  # numpy, zipfile, zlib and tokenize have a dozen words for bytes that are no archive
-        raise FileError(f"{path}: damaged: {one_line(str(error)) or type(error).__name__}") from None
+        raise BadFileError(f"{path}: damaged: {one_line(str(error)) or type(error).__name__}") from None
+
+
+def read_array(path: Path) -> NDArray[Any]:  # Any: the file says which type it holds
+    """Return the array of an npy file; nothing pickled is ever loaded.
+
+    Raises:
+        BadFileError: it is missing or damaged.
+    """
+    try:
+        return np.asarray(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+    except OSError as error:
+        raise BadFileError(explained(error)) from None
+    except Exception as error:  # as in read_arrays
+        raise BadFileError(f"{path}: damaged: {one_line(str(error)) or type(error).__name__}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -82,6 +97,26 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, which takes the place of `path` when the block ends well.
+
+    Where the block fails, the folder goes and what was at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid4().hex[:8]
+    fresh, old = path.with_name(f".{path.name}.{mark}.partial"), path.with_name(f".{path.name}.{mark}.old")
+    fresh.mkdir()
+    try:
+        yield fresh
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_json(path: Path, document: object, indent: int | None = 2) -> None:

@@ -7,16 +7,18 @@ python -m deploy.bootstrap behaviours   load every user's behaviours through the
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from contract.command_line import run
+from contract.files import read_object, write_json
 from deploy.experiments import write_current
-from deploy.processes import ROOT
-from deploy.releases import DATASET, Places, recipe_of, release
+from deploy.processes import run_step
+from deploy.releases import DATASET, Places, prepare, recipe_of, release
 
 ARMS = ("mgnm", "pyramid_mixer")
 DATASETS = Path("/srv/datasets")
@@ -33,8 +35,9 @@ def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | No
         releases: bundles and the experiment file.
         recipes: folder with a recipe for each arm; None takes the short ones.
     """
-    places = Places(data=work / "data", runs=work / "runs", bundles=releases / "bundles", records=work / "records")
-    _prepare(datasets, places)
+    places = _prepared(datasets, _places(work, releases / "bundles"))
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(_which(work), {"dataset": places.dataset})
     chosen = {model: recipes / f"{model}.toml" if recipes else recipe_of(model, short=True) for model in ARMS}
     for made in release(places, chosen, Console(highlight=False)):
         print(f"{made.model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
@@ -42,22 +45,27 @@ def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | No
     print(f"experiments.yaml: {'written' if written else 'still running'}", flush=True)
 
 
-def _prepare(datasets: Path, places: Places) -> None:
+def _places(work: Path, bundles: Path) -> Places:
+    return Places(data=work / "data", runs=work / "runs", bundles=bundles, records=work / "records")
+
+
+def _which(work: Path) -> Path:
+    """Return the file that tells the second step which data set the first one prepared."""
+    return work / "dataset.json"
+
+
+def _prepared(datasets: Path, places: Places) -> Places:
     """Prepare the mounted data set; Docker makes an empty folder where the host has none, then look elsewhere."""
-    command = [sys.executable, "-m", "training", "prepare", DATASET, "--out", str(places.data)]
     if (datasets / DATASET).is_dir():
-        command += ["--data", str(datasets)]
-    else:
-        print(
-            f"no {DATASET} in the mounted folder of data sets (RANKER_DATA on the host): looking elsewhere", flush=True
-        )
-    subprocess.run(command, cwd=ROOT, check=True)
+        return prepare(places, ("--data", str(datasets)))
+    print(f"no {DATASET} in the mounted folder of data sets (RANKER_DATA on the host): looking elsewhere", flush=True)
+    return prepare(places)
 
 
 def load_behaviours(work: Path, url: str) -> None:
     """Load every behaviour of the prepared data through the service's own write path."""
-    file = work / "data" / DATASET / "behaviours.csv"
-    subprocess.run([sys.executable, "-m", "service.seed", str(file), "--url", url], cwd=ROOT, check=True)
+    places = replace(_places(work, work), dataset=str(read_object(_which(work))["dataset"]))
+    run_step(("service.seed", str(places.prepared / "behaviours.csv"), "--url", url))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipes", type=Path, help="folder with a recipe for each arm (default: the short ones)")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
     chosen = parser.parse_args(arguments)
-    try:
-        if chosen.step == "release":
-            make_releases(chosen.datasets, chosen.work, chosen.releases, chosen.recipes)
-        else:
-            load_behaviours(chosen.work, chosen.url)
-    except subprocess.CalledProcessError as error:
-        print(f"{' '.join(map(str, error.cmd[1:]))} failed with status {error.returncode}", file=sys.stderr)
-        return 1
+    return run("bootstrap", lambda: _step(chosen))
+
+
+def _step(chosen: argparse.Namespace) -> int:
+    if chosen.step == "release":
+        make_releases(chosen.datasets, chosen.work, chosen.releases, chosen.recipes)
+    else:
+        load_behaviours(chosen.work, chosen.url)
     return 0
 
 

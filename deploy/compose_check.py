@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--redis", required=True, help="container of the behaviours' Redis")
     parser.add_argument("--events", required=True, help="container of the streams' Redis")
     chosen = parser.parse_args()
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))  # all is on this host
     check_rankings(chosen.url)
     check_hardening(chosen.container)
     check_exposures(chosen.events)

@@ -11,56 +11,53 @@ import argparse
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-import httpx
 from rich.console import Console
 
+from contract.command_line import run
 from deploy.experiments import write_current
-from deploy.processes import ROOT, StartError, free_port, redis_server, service
+from deploy.processes import ROOT, free_port, port_number, redis_server, run_step, service
 from deploy.releases import Places, Release, prepare, recipe_of, release
-from deploy.showcase import Showcase, show_metrics, show_ranking
+from deploy.showcase import Showcase, info, show_metrics, show_ranking
 
 CONTROL, TREATMENT, BASELINE = "mgnm", "pyramid_mixer", "popularity"
 console = Console(highlight=False)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    arguments = _arguments()
+    options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends it as Ctrl-C does
-    started = time.monotonic()
+    return run("demo", lambda: _shown(options, time.monotonic()))
+
+
+def _shown(options: argparse.Namespace, started: float) -> int:
     try:
-        _run(arguments, started)
+        _run(options, started)
     except KeyboardInterrupt:
         console.print("\nStopped.")
-    except (StartError, FileNotFoundError) as error:
-        console.print(f"[red]demo:[/red] {error}")
-        return 1
-    except subprocess.CalledProcessError as error:
-        console.print(f"[red]demo:[/red] {' '.join(map(str, error.cmd[1:]))} failed with status {error.returncode}")
-        return 130 if error.returncode in (130, -signal.SIGINT) else 1
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     parser.add_argument("--oneshot", action="store_true", help="exit after the ranking is printed")
     parser.add_argument("--model", default=TREATMENT, help=f"the model to set beside {CONTROL} (default {TREATMENT})")
     parser.add_argument("--user", default="42", help="whom to rank for (default 42)")
-    parser.add_argument("--port", type=int, default=8000, help="port of the service (default 8000)")
-    return parser.parse_args()
+    parser.add_argument("--port", type=port_number, default=8000, help="port of the service (default 8000)")
+    return parser
 
 
 def _run(arguments: argparse.Namespace, started: float) -> None:
-    places = Places()
     treatment = TREATMENT if arguments.model == CONTROL else arguments.model
     recipe_of(treatment, short=True)  # a misspelt model fails now and not after a training
+    _step("Data")
+    places = prepare(Places())
     releases = _releases(places, treatment)
     show_metrics(console, releases)
     secret = secrets.token_hex(16)
@@ -77,8 +74,6 @@ def _run(arguments: argparse.Namespace, started: float) -> None:
 
 def _releases(places: Places, treatment: str) -> list[Release]:
     """Return popularity and both arms, trained where they are not there yet."""
-    _step("Data")
-    prepare(places)
     _step("Models")
     recipes = {model: recipe_of(model, short=True) for model in (BASELINE, treatment, CONTROL)}
     releases = release(places, recipes, console)
@@ -92,12 +87,12 @@ def _releases(places: Places, treatment: str) -> list[Release]:
 def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, secret: str) -> Iterator[str]:
     """Run Redis and the service; yields the service's URL."""
     _step("Service")
-    places.records.mkdir(exist_ok=True)
+    places.records.mkdir(parents=True, exist_ok=True)
     experiments = places.records / "experiments.yaml"
     write_current(experiments, treatment=treatment, versions=versions, header_enabled=True)
     chosen = free_port(port)
     if chosen != port:
-        console.print(f"port {port} is taken; using {chosen}")
+        console.print(f"port {port} cannot be used; using {chosen}")
     log = places.records / "service.log"
     with ExitStack() as stack:
         environment = {
@@ -112,16 +107,15 @@ def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, 
             "RANKER_PAGE__ENABLED": "true",
         }
         url = stack.enter_context(service(environment, chosen, log))
-        info = httpx.get(f"{url}/info").json()
         console.print(f"ready at {url}; log in {log.relative_to(ROOT)}")
-        console.print("bundles: " + ", ".join(f"{one['name']} on {one['provider']}" for one in info["bundles"]))
+        console.print("bundles: " + ", ".join(f"{one['name']} on {one['provider']}" for one in info(url)["bundles"]))
         yield url
 
 
 def _load_behaviours(places: Places, url: str) -> None:
     _step("Behaviours, through POST /behaviours")
     file = places.prepared / "behaviours.csv"
-    subprocess.run([sys.executable, "-m", "service.seed", str(file), "--url", url], cwd=ROOT, check=True)
+    run_step(("service.seed", str(file), "--url", url))
 
 
 def _step(title: str) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from contract.command_line import run
 from contract.experiments import TIME_FORMAT, ExperimentsError, parse_experiments
 
 SOURCE = Path(__file__).with_name("experiments.yaml")
@@ -110,15 +112,20 @@ def _params(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(layer["defaults"] for layer in document["layers"]), *arms]
 
 
-def main() -> None:
-    """Write the copy that the command line names."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the copy that the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.experiments", description=__doc__)
     parser.add_argument("out", type=Path, help="file to write")
     parser.add_argument("--treatment", help="model of the treatment arm")
-    arguments = parser.parse_args()
-    written = write_current(arguments.out, treatment=arguments.treatment)
-    print(f"{arguments.out}: {'written' if written else 'still running, left as it is'}")
+    options = parser.parse_args(arguments)
+    return run("experiments", lambda: _write(options))
+
+
+def _write(options: argparse.Namespace) -> int:
+    written = write_current(options.out, treatment=options.treatment)
+    print(f"{options.out}: {'written' if written else 'still running, left as it is'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

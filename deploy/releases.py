@@ -10,13 +10,15 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from deploy.processes import ROOT
+from contract.command_line import CommandError
+from contract.files import BadFileError, read_object, write_json
+from deploy.processes import ROOT, StepError, check_ended, run_step
 from deploy.trainings import run_side_by_side
 
 DATASET = "ml-100k"
@@ -25,8 +27,9 @@ _CODE = ("contract", "models", "training", "exporter")
 
 @dataclass(frozen=True)
 class Places:
-    """Where the products of a demo lie."""
+    """Where the products of a demo lie, and which data set they are of."""
 
+    dataset: str = DATASET
     data: Path = ROOT / "data"
     runs: Path = ROOT / "runs"
     bundles: Path = ROOT / "bundles"
@@ -35,7 +38,7 @@ class Places:
     @property
     def prepared(self) -> Path:
         """The prepared data set."""
-        return self.data / DATASET
+        return self.data / self.dataset
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Release:
 
     def metrics(self) -> dict[str, float]:
         """Return the run's test metrics by name."""
-        document = json.loads((self.run / "metrics.json").read_text(encoding="utf-8"))
+        document = read_object(self.run / "metrics.json")
         return {name: float(value) for name, value in document["test"].items()}
 
 
@@ -57,7 +60,7 @@ def recipe_of(model: str, *, short: bool) -> Path:
     """Return the recipe of a model: the short one where there is one and it is asked for.
 
     Raises:
-        FileNotFoundError: there is no recipe for this model.
+        CommandError: there is no recipe for this model.
     """
     folder = ROOT / "training" / "recipes" / DATASET
     candidates = [folder / "demo" / f"{model}.toml"] if short else []
@@ -65,12 +68,32 @@ def recipe_of(model: str, *, short: bool) -> Path:
         if path.exists():
             return path
     known = sorted(path.stem for path in folder.glob("*.toml"))
-    raise FileNotFoundError(f"no recipe for model {model!r}; there are: {', '.join(known)}")
+    raise CommandError(f"no recipe for model {model!r}; there are: {', '.join(known)}")
 
 
-def prepare(places: Places) -> None:
-    """Run `python -m training prepare`; what is prepared already is used again."""
-    _run("training", "prepare", DATASET, "--out", str(places.data))
+def prepare(places: Places, options: Sequence[str] = ()) -> Places:
+    """Run `python -m training prepare`; what is prepared already is used again.
+
+    Returns:
+        The places of what was prepared: without the data set, that is the generated catalogue under its own name.
+    """
+    command = ("training", "prepare", DATASET, "--out", str(places.data), "--report", *options)
+    with subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        prepared = [name for line in process.stdout if (name := _reported(line))]
+    check_ended(command, process.returncode)
+    if not prepared:
+        raise StepError("python -m training prepare did not say what it prepared")
+    return replace(places, dataset=prepared[-1])
+
+
+def _reported(line: str) -> str:
+    """Return the name in a report's line; show any other line."""
+    try:
+        return str(json.loads(line)["prepared"])
+    except (ValueError, KeyError, TypeError):
+        print(line, end="", flush=True)
+        return ""
 
 
 def release(places: Places, recipes: Mapping[str, Path], console: Console) -> list[Release]:
@@ -88,23 +111,27 @@ def release(places: Places, recipes: Mapping[str, Path], console: Console) -> li
 
 def _train(places: Places, recipes: Mapping[str, Path], console: Console) -> None:
     """Train by all recipes at once, one core each: models this small gain little from a second thread."""
-    where = ("--data", str(places.data), "--out", str(places.runs), "--threads", "1", "--report")
+    where = ["--dataset", places.dataset, "--data", str(places.data), "--out", str(places.runs)]
+    where += ["--threads", "1", "--report"]
     run_side_by_side({model: ("training", "train", str(recipe), *where) for model, recipe in recipes.items()}, console)
 
 
 def _export(places: Places, model: str, run: Path, record: Path) -> Release:
-    _run("exporter", str(run), "--out", str(places.bundles))
+    run_step(("exporter", str(run), "--out", str(places.bundles)))
     version = max((path.parent for path in (places.bundles / model).glob("*/manifest.json")), key=_made).name
     places.records.mkdir(exist_ok=True)
-    record.write_text(json.dumps({"run": str(run.relative_to(places.runs)), "version": version}), encoding="utf-8")
+    write_json(record, {"run": str(run.relative_to(places.runs)), "version": version})
     return Release(model, version, run, reused=False)
 
 
 def _read(record: Path, places: Places, model: str) -> Release | None:
     if not record.exists():
         return None
-    document = json.loads(record.read_text(encoding="utf-8"))
-    run, version = places.runs / document["run"], str(document["version"])
+    try:
+        document = read_object(record)
+        run, version = places.runs / document["run"], str(document["version"])
+    except BadFileError:  # a damaged record is none: what it named is made anew
+        return None
     if not (run / "metrics.json").exists() or not (places.bundles / model / version / "manifest.json").exists():
         return None
     return Release(model, version, run, reused=True)
@@ -120,12 +147,8 @@ def _key(places: Places, recipe: Path) -> str:
 
 
 def _runs(places: Places, model: str) -> list[Path]:
-    return [path.parent for path in (places.runs / DATASET / model).glob("*/run.json")]
+    return [path.parent for path in (places.runs / places.dataset / model).glob("*/run.json")]
 
 
 def _made(bundle: Path) -> float:
     return (bundle / "manifest.json").stat().st_mtime
-
-
-def _run(room: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", room, *arguments], cwd=ROOT, check=True)

@@ -13,12 +13,18 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from contract.command_line import CommandError
+from contract.files import read_object
+from deploy.processes import client
 from deploy.releases import Places, Release
 from service.overrides import sign
 
 CANDIDATES = 200
 SHOWN = 10
 ASKED = 5
+TRIES = 5
+BUSY = frozenset({429, 503, 504})
+LOG = ".demo/service.log"
 METRICS = ("hr@10", "ndcg@10", "mrr@20")
 
 
@@ -53,18 +59,24 @@ def show_metrics(console: Console, releases: list[Release]) -> None:
     console.print(table)
 
 
+def info(url: str) -> dict[str, Any]:  # Any: JSON
+    """Return what a service says of itself."""
+    with client(url) as service:
+        return dict(_answer(service, "GET", "/info").json())
+
+
 def show_ranking(console: Console, showcase: Showcase, user: str) -> None:
     """Print the last items a user watched, each model's best of 200 candidates, headers, and a curl line to try."""
-    catalogue = json.loads((showcase.places.prepared / "catalogue.json").read_text(encoding="utf-8"))["items"]
+    catalogue = read_object(showcase.places.prepared / "catalogue.json")["items"]
     titles = {item: str(facts.get("title", item)) for item, facts in catalogue.items()}
     watched = _watched(showcase.places, user)
     console.rule(f"[bold]A ranking for user {user}", align="left")
     console.print("Watched last: " + "; ".join(titles.get(item, item) for item in watched[-SHOWN:][::-1]))
     candidates = sorted(set(titles) - set(watched))
     candidates = random.Random(0).sample(candidates, min(CANDIDATES, len(candidates)))
-    with httpx.Client(base_url=showcase.url) as client:
-        answers = [_rank(client, showcase, user, candidates, arm) for arm in ("treatment", "control")]
-        own = _ask(client, user, candidates, {})
+    with client(showcase.url) as service:
+        answers = [_rank(service, showcase, user, candidates, arm) for arm in ("treatment", "control")]
+        own = _ask(service, user, candidates, {})
     _show_best(console, showcase, answers, titles)
     for name in ("x-ab-bucket", "x-ab-config", "x-model", "x-request-id", "server-timing"):
         console.print(f"  {name}: {own.headers.get(name, '')}", soft_wrap=True)
@@ -82,20 +94,42 @@ def _watched(places: Places, user: str) -> list[str]:
     return [item for _, item in sorted(own, key=lambda behaviour: behaviour[0])]
 
 
-def _rank(client: httpx.Client, showcase: Showcase, user: str, candidates: list[str], arm: str) -> Answer:
+def _rank(service: httpx.Client, showcase: Showcase, user: str, candidates: list[str], arm: str) -> Answer:
     """Rank under an arm of our choice, by a signed override; of a few answers the one of median time."""
     value = f"rank=pyramid-vs-mgnm:{arm}"
     headers = {"x-ab-override": sign(showcase.secret, int(time.time()), user, value)}
-    answers = [_ask(client, user, candidates, headers) for _ in range(ASKED)]
+    answers = [_ask(service, user, candidates, headers) for _ in range(ASKED)]
     return sorted(answers, key=lambda answer: answer.milliseconds)[ASKED // 2]
 
 
-def _ask(client: httpx.Client, user: str, candidates: list[str], headers: dict[str, str]) -> Answer:
+def _ask(service: httpx.Client, user: str, candidates: list[str], headers: dict[str, str]) -> Answer:
+    """Rank once."""
+    body = {"user_id": user, "candidates": candidates, "limit": SHOWN}
     started = time.perf_counter()
-    response = client.post("/rank", json={"user_id": user, "candidates": candidates, "limit": SHOWN}, headers=headers)
-    milliseconds = (time.perf_counter() - started) * 1000
-    response.raise_for_status()
-    return Answer(response.json(), response.headers, milliseconds)
+    response = _answer(service, "POST", "/rank", json=body, headers=headers)
+    return Answer(response.json(), response.headers, (time.perf_counter() - started) * 1000)
+
+
+def _answer(service: httpx.Client, method: str, path: str, **request: Any) -> httpx.Response:  # Any: httpx's keywords
+    """Ask until there is a good answer; what a busy machine refuses or answers too late is asked again.
+
+    Raises:
+        CommandError: there is none.
+    """
+    said = ""
+    for attempt in range(TRIES):
+        time.sleep(attempt / 2)
+        try:
+            response = service.request(method, path, **request)
+        except httpx.TransportError as error:
+            said = f"{type(error).__name__}: {error}"
+            break
+        if response.status_code == 200:
+            return response
+        said = f"{response.status_code} {response.text[:200]}"
+        if response.status_code not in BUSY:
+            break
+    raise CommandError(f"{method} {path} answered: {said}; see {LOG}")
 
 
 def _shown_score(score: float | None) -> str:
@@ -108,7 +142,7 @@ def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titl
     for answer in answers:
         table.add_column(f"{answer.body['model']}@{answer.body['version']}, {answer.milliseconds:.1f} ms")
         table.add_column("score", justify="right")
-    for place in range(SHOWN):
+    for place in range(min(len(answer.body["items"]) for answer in answers)):
         row = [str(place + 1)]
         for answer in answers:
             item = answer.body["items"][place]

@@ -13,14 +13,14 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from deploy.processes import ROOT
+from deploy.processes import ROOT, check_ended
 
 
 def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) -> None:
     """Run `python -m ROOM ...` for each title; progress that they report as JSON lines becomes a bar with time left.
 
     Raises:
-        subprocess.CalledProcessError: one of them failed; the others have been stopped.
+        StepError: one of them failed; the others have been stopped.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -29,6 +29,7 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) ->
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        named: dict[subprocess.Popen[str], Sequence[str]] = {}
         running: list[tuple[subprocess.Popen[str], threading.Thread]] = []
         ended: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         try:
@@ -39,10 +40,11 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) ->
                 follower = threading.Thread(target=_follow, args=(title, process, bars, task, ended))
                 follower.start()
                 running.append((process, follower))
+                named[process] = arguments
             for _ in running:
                 process = ended.get()
-                if process.wait():
-                    raise subprocess.CalledProcessError(process.returncode, process.args)
+                process.wait()
+                check_ended(named[process], process.returncode)
         finally:
             for process, follower in running:
                 if process.poll() is None:

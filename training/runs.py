@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from contract.command_line import CommandError
 from contract.files import (
+    BadFileError,
     Fields,
-    FileError,
     read_arrays,
     read_object,
     write_array,
@@ -121,7 +121,7 @@ class RunDirectory:
         """
         try:
             document = read_object(self.path / "recipe.json")
-        except FileError as error:
+        except BadFileError as error:
             raise RunError(f"{self.path} is no run directory: {error}") from None
         return parse_recipe(document, str(self.path / "recipe.json"))
 
@@ -194,7 +194,7 @@ class RunDirectory:
 
         Raises:
             RunError: the run is not complete.
-            FileError: the file is damaged.
+            BadFileError: the file is damaged.
         """
         if not self.is_complete:
             raise RunError(
@@ -211,7 +211,7 @@ class RunDirectory:
         """
         try:
             return read_object(self.path / "metrics.json")
-        except FileError as error:
+        except BadFileError as error:
             raise RunError(f"{error}; {_EVALUATE} {self.path}") from None
 
     def per_query(self, part: str) -> dict[str, Floats]:
@@ -222,7 +222,7 @@ class RunDirectory:
         """
         try:
             arrays = read_arrays(self.path / "per_query.npz")
-        except FileError as error:
+        except BadFileError as error:
             raise RunError(f"{error}; {_EVALUATE} {self.path}") from None
         return {name.removeprefix(f"{part}."): column for name, column in arrays.items() if name.startswith(part)}
 

@@ -96,8 +96,8 @@ def read_source(
 ) -> Source:
     """Read a data set by name (a key of DATA_SETS, or `generated`) or a CSV file by path.
 
-    Where ml-100k is nowhere, a generated catalogue takes its place, and the notice says so. Where a folder was
-    named that does not hold it, that is an error, as it is for the data sets that have no official archive.
+    Where ml-100k is nowhere, a generated catalogue is returned under its own name, and the notice says so. Where a
+    folder was named that does not hold it, that is an error, as it is for data sets without an official archive.
 
     Args:
         dataset: name or path.
@@ -126,7 +126,9 @@ def read_source(
         if dataset not in ARCHIVES or given is not None or data_folder() is not None:
             raise
         return Source(
-            dataset, generated.load(), f"{error}. GOING ON WITH A GENERATED CATALOGUE: no real users or items"
+            generated.NAME,
+            generated.load(),
+            f"{error}. GOING ON WITH A GENERATED CATALOGUE, {generated.NAME!r}: no real users or items",
         )
     return Source(dataset, known.load(folder), "", known.core, known.published)
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from contract.command_line import run
 from models.base import Tensors
 from models.mgnm import MGNM, MGNMConfig, _attended
 from training.allocator import keep_freed_memory
@@ -125,7 +126,7 @@ def judged(model: MGNM, prepared: Any, facts: Any, users: int, shuffled: bool) -
     return {"gauc": float(list_auc(g, e, LISTED).mean()), "hit@5": float(hit_rate(g, e, 5).mean())}
 
 
-def main() -> None:
+def main() -> int:
     """Train both, judge them three ways, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -153,7 +154,8 @@ def main() -> None:
     if options.out:
         settings = {name: getattr(options, name) for name in ("seed", "length", "steps", "users")}
         options.out.write_text(json.dumps(settings | {"results": found, "cpu_seconds": seconds}, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("error", main))

@@ -9,14 +9,16 @@ every user, so the order that we gave equal times is RecBole's order too.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from contract.command_line import run
 from training.prepare import load_prepared
 
 
-def main() -> None:
+def main() -> int:
     """Write OUT/<data set>-cut/<data set>-cut.inter."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
@@ -32,7 +34,8 @@ def main() -> None:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         for place, (user, item) in enumerate(zip(users.tolist(), prepared.columns["items"].tolist(), strict=True)):
             file.write(f"u{user}\ti{item}\t{place}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("error", main))

@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any, Final
 
+from contract.command_line import run
 from training.recipe import load_recipe
 from training.runs import RunDirectory
 
@@ -99,7 +101,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of our runs; without it only those that were copied")
@@ -111,7 +113,8 @@ def main() -> None:
     (options.results / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (options.results / "comparison.md").write_text(markdown(rows), encoding="utf-8")
     print(markdown(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("error", main))

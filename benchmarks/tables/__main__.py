@@ -14,42 +14,44 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.tables import runner
 from benchmarks.tables.page import refreshed
 from benchmarks.tables.plan import PlanError, load_plan
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import write_table
-from benchmarks.tables.runner import Places, run
+from benchmarks.tables.runner import Places
+from contract.command_line import run
 from training.datasets.interactions import DataError
 from training.prepare import load_prepared, prepare
-from training.recipe import RecipeError
 from training.sources import read_source
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-_STOPPED = 130  # as a shell has it for Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
+    return run("error", lambda: _table(options), stopped="stopped; the same command goes on")
+
+
+def _table(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
-    try:
-        plan = load_plan(options.plan)
-        results = options.results / options.plan.stem
-        places = Places(options.data, options.runs / options.plan.stem, Records(results / "runs"))
-        failed: list[str] = []
-        if not options.show:
-            _prepare(plan.dataset, options.data)
-            failed = run(plan, places, console, options.workers, frozenset(options.only))
-        console.print(f"written: {write_table(plan, places.records, results, console)}")
-        if options.page:
-            text = options.page.read_text(encoding="utf-8")
-            options.page.write_text(refreshed(text, options.results), encoding="utf-8")
-    except (PlanError, RecipeError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return _STOPPED
+    plan = load_plan(options.plan)
+    results = options.results / options.plan.stem
+    places = Places(options.data, options.runs / options.plan.stem, Records(results / "runs"))
+    failed: list[str] = []
+    if not options.show:
+        unknown = sorted(set(options.only) - {system.name for system in plan.systems})
+        if unknown:
+            raise PlanError(f"{options.plan}: no row {unknown[0]!r}")
+        if options.workers < 1:
+            raise PlanError("--workers: at least 1")
+        _prepare(plan.dataset, options.data)
+        failed = runner.run(plan, places, console, options.workers, frozenset(options.only))
+    console.print(f"written: {write_table(plan, places.records, results, console)}")
+    if options.page:
+        text = options.page.read_text(encoding="utf-8")
+        options.page.write_text(refreshed(text, options.results), encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tables.plan import Job
+from contract.files import read_arrays, read_object, write_arrays, write_json
 from training.compare import per_user_means
 from training.metrics import Floats
 from training.runs import RunDirectory
@@ -56,9 +57,9 @@ class Records:
         """Return the record of a complete run."""
         path, by_user = self._path(job), {}
         if self.judged(job):
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-                by_user = {name: arrays[name].astype(np.float64) for name in arrays.files}
-        return Record(json.loads(path.read_text(encoding="utf-8")), by_user)
+            arrays = read_arrays(path.with_suffix(".npz"))
+            by_user = {name: values.astype(np.float64) for name, values in arrays.items()}
+        return Record(read_object(path), by_user)
 
     def write(self, job: Job, run: RunDirectory) -> None:
         """Keep what is needed of a run; the JSON last, since it says that all is there."""
@@ -66,7 +67,7 @@ class Records:
         path.parent.mkdir(parents=True, exist_ok=True)
         if "test" in run.metrics():
             values = {name: column.astype(np.float32) for name, column in per_user_means(run.per_query("test")).items()}
-            np.savez_compressed(path.with_suffix(".npz"), **values)  # type: ignore[arg-type]
+            write_arrays(path.with_suffix(".npz"), values)
         epochs = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         document = {
             "system": job.system,
@@ -77,9 +78,7 @@ class Records:
             "run": run.facts(),
             "epochs": epochs,
         }
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, document, indent=1)
 
     def _path(self, job: Job) -> Path:
         return self.folder / f"{job.name}.json"

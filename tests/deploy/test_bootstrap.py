@@ -1,25 +1,29 @@
 from __future__ import annotations
 
-import subprocess
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy import bootstrap
+from deploy.processes import StepError
+from deploy.releases import Places
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines that were run, each ending well."""
-    ran: list[list[str]] = []
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """The options with which data were prepared; without a folder it is the generated catalogue."""
+    asked: list[Sequence[str]] = []
 
-    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
-        ran.append(command[2:])
-        return subprocess.CompletedProcess(command, 0)
+    def prepare(places: Places, options: Sequence[str] = ()) -> Places:
+        asked.append(options)
+        return places if options else replace(places, dataset="generated")
 
-    monkeypatch.setattr(bootstrap.subprocess, "run", run)
+    monkeypatch.setattr(bootstrap, "prepare", prepare)
     monkeypatch.setattr(bootstrap, "release", lambda *_arguments: [])
-    return ran
+    return asked
 
 
 def _release(tmp_path: Path) -> int:
@@ -27,39 +31,52 @@ def _release(tmp_path: Path) -> int:
     return bootstrap.main(["release", *(f"--{place}={tmp_path / place}" for place in places)])
 
 
-def test_mounted_data_set_is_the_one_prepared(tmp_path: Path, commands: list[list[str]]) -> None:
+def test_mounted_data_set_is_the_one_prepared(tmp_path: Path, prepared: list[Sequence[str]]) -> None:
     (tmp_path / "datasets" / bootstrap.DATASET).mkdir(parents=True)
+    (tmp_path / "work").mkdir()
     assert _release(tmp_path) == 0
-    assert commands[0][-2:] == ["--data", str(tmp_path / "datasets")]
+    assert prepared == [("--data", str(tmp_path / "datasets"))]
+    assert json.loads((tmp_path / "work" / "dataset.json").read_text()) == {"dataset": "ml-100k"}
 
 
 def test_empty_folder_that_docker_made_is_no_data_set(
-    tmp_path: Path, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, prepared: list[Sequence[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "datasets").mkdir()
+    for name in ("datasets", "work"):
+        (tmp_path / name).mkdir()
     assert _release(tmp_path) == 0
-    assert "--data" not in commands[0]
+    assert prepared == [()]
     assert "looking elsewhere" in capsys.readouterr().out
 
 
-def test_experiments_are_written_once_both_arms_are_there(tmp_path: Path, commands: list[list[str]]) -> None:
+def test_experiments_are_written_once_both_arms_are_there(tmp_path: Path, prepared: list[Sequence[str]]) -> None:
+    (tmp_path / "work").mkdir()
     assert _release(tmp_path) == 0
-    assert commands
+    assert prepared
     assert (tmp_path / "releases" / "experiments.yaml").is_file()
 
 
-def test_behaviours_go_through_the_service(tmp_path: Path, commands: list[list[str]]) -> None:
-    assert bootstrap.main(["behaviours", f"--work={tmp_path}", "--url=http://rank:8000"]) == 0
-    file = tmp_path / "data" / bootstrap.DATASET / "behaviours.csv"
-    assert commands == [["service.seed", str(file), "--url", "http://rank:8000"]]
+@pytest.mark.parametrize("name", ["ml-100k", "generated"])
+def test_behaviours_of_what_was_prepared_go_through_the_service(
+    name: str, tmp_path: Path, prepared: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    if name == "ml-100k":
+        (tmp_path / "datasets" / name).mkdir(parents=True)
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(bootstrap, "run_step", ran.append)
+    assert _release(tmp_path) == 0
+    assert bootstrap.main(["behaviours", f"--work={tmp_path / 'work'}", "--url=http://rank:8000"]) == 0
+    file = tmp_path / "work" / "data" / name / "behaviours.csv"
+    assert ran == [("service.seed", str(file), "--url", "http://rank:8000")]
 
 
 def test_step_that_fails_ends_the_container_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
-        raise subprocess.CalledProcessError(3, command)
+    def prepare(*_: object) -> Places:
+        raise StepError("python -m training prepare failed with status 3")
 
-    monkeypatch.setattr(bootstrap.subprocess, "run", run)
+    monkeypatch.setattr(bootstrap, "prepare", prepare)
     assert _release(tmp_path) == 1
     assert "failed with status 3" in capsys.readouterr().err

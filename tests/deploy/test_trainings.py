@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 
 import pytest
 from rich.console import Console
 
+from deploy.processes import StepError
 from deploy.trainings import run_side_by_side
 
 SLEEP = ("timeit", "-n1", "-r1", "-s", "import time", "time.sleep(100)")
@@ -41,7 +41,7 @@ def test_reports_become_a_bar_and_no_line() -> None:
 @pytest.mark.timeout(60)
 def test_a_failure_is_raised_and_ends_the_others_wherever_it_stands() -> None:
     shown, _ = console()
-    with pytest.raises(subprocess.CalledProcessError, match="exit status 2"):
+    with pytest.raises(StepError, match="timeit --no-such-option failed with status 2"):
         run_side_by_side({"long": SLEEP, "bad": ("timeit", "--no-such-option")}, shown)
 
 

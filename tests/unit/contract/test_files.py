@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.files import FileError, read_arrays, read_object, write_array, write_arrays, write_json, write_whole
+from contract.files import BadFileError, read_arrays, read_object, write_array, write_arrays, write_json, write_whole
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,20 +31,20 @@ def test_arrays_and_objects_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x00\xff", b"[]", b'{"a"', b"[" * 100_000], ids=repr)
 def test_bytes_that_are_no_object_are_damage(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(FileError, match=r"a\.json: damaged"):
+    with pytest.raises(BadFileError, match=r"a\.json: damaged"):
         read_object(tmp_path / "a.json")
 
 
 def test_a_field_that_is_absent_is_damage(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"seed": 1})
-    with pytest.raises(FileError, match=r"a\.json: damaged: it has no field 'model'"):
+    with pytest.raises(BadFileError, match=r"a\.json: damaged: it has no field 'model'"):
         read_object(tmp_path / "a.json")["model"]
 
 
 @pytest.mark.parametrize("read", [read_object, read_arrays])
 def test_a_folder_or_nothing_in_the_place_of_a_file_is_an_error(tmp_path: Path, read: object) -> None:
     for path in (tmp_path, tmp_path / "nothing", tmp_path / "nothing" / "below"):
-        with pytest.raises(FileError, match=str(path)):
+        with pytest.raises(BadFileError, match=str(path)):
             read(path)  # type: ignore[operator]
 
 
@@ -63,13 +63,13 @@ def test_any_damage_of_an_archive_is_an_error_that_names_it(archive: Path, data:
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     damaged = archive.with_name("damaged.npz")
     damaged.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    with suppress(FileError):  # anything else fails the test; bytes that mean the same are read
+    with suppress(BadFileError):  # anything else fails the test; bytes that mean the same are read
         read_arrays(damaged)
 
 
 def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
     write_array(tmp_path / "a.npz", np.ones(3))
-    with pytest.raises(FileError, match="damaged"):
+    with pytest.raises(BadFileError, match="damaged"):
         read_arrays(tmp_path / "a.npz")
 
 

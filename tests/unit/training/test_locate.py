@@ -84,9 +84,9 @@ def test_without_any_data_a_generated_catalogue_takes_its_place_and_says_so(
 ) -> None:
     monkeypatch.setattr(module, "_fetch", _offline)
     source = read_source("ml-100k", None, tmp_path)
-    assert source.name == "ml-100k"
+    assert source.name == "generated"  # what is prepared under the name ml-100k is left as it is
     assert source.interactions.name == "generated catalogue"
-    assert "GENERATED CATALOGUE: no real users or items" in source.notice
+    assert "GENERATED CATALOGUE, 'generated': no real users or items" in source.notice
 
 
 def test_a_wrongly_named_folder_is_never_replaced_by_generated_data(tmp_path: Path) -> None:

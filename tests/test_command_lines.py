@@ -1,0 +1,313 @@
+"""Every command line, with bad input: one line that says what is wrong, status 1, and no half-made folder.
+
+A traceback fails these tests by itself: the commands run in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from benchmarks.leak import mgnm_batch_position
+from benchmarks.recbole import atomic, table
+from benchmarks.tables import __main__ as tables
+from deploy import bootstrap, demo, experiments, load
+from deploy.dashboards import __main__ as dashboards
+from exporter import __main__ as exporter
+from service import seed
+from tests.redis_server import free_port
+from training import __main__ as training
+from training.datasets import generated
+from training.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+WALKED = {
+    "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py", "deploy/bootstrap.py",
+    "deploy/demo.py", "deploy/dashboards/__main__.py", "deploy/experiments.py", "deploy/load.py",
+    "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
+    "benchmarks/recbole/table.py",
+}  # fmt: skip
+ELSEWHERE = {
+    "deploy/compose_check.py": "a test itself: it fails by an error",
+    "benchmarks/recbole/speed.py": "needs RecBole's environment",
+    "benchmarks/recbole/run.py": "needs RecBole's environment",
+    "benchmarks/recbole/metrics_fixture.py": "needs RecBole's environment",
+    "benchmarks/recbole/models_fixture.py": "needs RecBole's environment",
+}
+RECIPE = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
+KINDS = ("missing", "a folder", "empty", "binary", "below a file")
+
+
+class World(NamedTuple):
+    """Good input to be spoilt."""
+
+    folder: Path
+    data: Path
+    run: Path
+    recipe: Path
+    behaviours: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    prepare(generated.load(users=20, items=30, events=12, seed=1), folder / "data" / "small", core=2)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE)
+    where = ["--data", str(folder / "data"), "--out", str(folder / "runs"), "--device", "cpu"]
+    assert training.main(["train", str(recipe), *where]) == 0
+    (facts,) = (folder / "runs").glob("*/*/*/run.json")
+    return World(folder, folder / "data", facts.parent, recipe, folder / "data" / "small" / "behaviours.csv")
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """A copy that a test may spoil."""
+    copy = tmp_path / "world"
+    shutil.copytree(made.folder, copy)
+    return World(copy, *(copy / path.relative_to(made.folder) for path in made[1:]))
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Run a command line that must be refused; returns its line."""
+
+    def run(main: Callable[[list[str]], int], *arguments: object, status: int = 1) -> str:
+        capfd.readouterr()
+        assert main([str(argument) for argument in arguments]) == status
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1, said
+        return said
+
+    return run
+
+
+def spoilt(path: Path, kind: str) -> Path:
+    """Return a path where a good file should be, spoilt."""
+    if path.is_file():
+        path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "below a file":
+        (path.parent / "file").write_text("x")
+        return path.parent / "file" / path.name
+    elif kind != "missing":
+        path.write_bytes(b"" if kind == "empty" else bytes(range(256)) * 4)
+    return path
+
+
+def test_every_command_line_is_walked_here() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for room in ("contract", "models", "training", "exporter", "service", "deploy", "benchmarks", "analysis")
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(r'^if __name__ == "__main__"', path.read_text(encoding="utf-8"), re.M)
+    }
+    assert found == WALKED | set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", ["prepare", "train", "seed", "load", "tables"])
+def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
+    command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    name = {"train": "recipe.toml", "tables": "plan.toml"}.get(command, "clips.csv")
+    path, out = spoilt(tmp_path / name, kind), tmp_path / "out"
+    lines: dict[str, tuple[object, ...]] = {
+        "prepare": (training.main, "prepare", path, "--out", out),
+        "train": (training.main, "train", path, "--out", out),
+        "seed": (seed.main, path),
+        "load": (load.main, "--behaviours", path, "--seconds", "0.1"),
+        "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
+    }
+    assert path.name in refused(*lines[command])
+    assert not out.exists() or not any(out.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["clips.txt", "my clips.csv", "netflix"])
+def test_a_data_set_of_another_name_is_refused(name: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / name).write_text("user,item,timestamp\na,b,1700000000\n")
+    refused(training.main, "prepare", tmp_path / name if "." in name else name, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "binary", "a folder"])
+@pytest.mark.parametrize(
+    "name", ["interactions.npz", "items.json", "users.json", "features.npz", "features.json", "catalogue.json",
+             "provenance.json"]
+)  # fmt: skip
+def test_prepared_data_that_are_damaged_are_named(
+    world: World, name: str, kind: str, refused: Callable[..., str]
+) -> None:
+    spoilt(world.data / "small" / name, kind)
+    out = world.folder / "out"
+    assert "small" in refused(training.main, "train", world.recipe, "--data", world.data, "--out", out)
+    assert not any(out.rglob("*"))
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "binary", "a folder"])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("evaluate", "recipe.json"),
+        ("evaluate", "run.json"),
+        ("evaluate", "checkpoint/weights.pt"),
+        ("evaluate", "checkpoint/model.json"),
+        ("evaluate", "checkpoint/facts.npz"),
+        ("compare", "run.json"),
+        ("compare", "metrics.json"),
+        ("compare", "per_query.npz"),
+        ("export", "recipe.json"),
+        ("export", "run.json"),
+        ("export", "items.json"),
+        ("export", "popularity.npy"),
+        ("export", "checkpoint/weights.pt"),
+        ("export", "checkpoint/model.json"),
+        ("export", "checkpoint/facts.npz"),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_one_line(
+    world: World, command: str, name: str, kind: str, refused: Callable[..., str]
+) -> None:
+    spoilt(world.run / name, kind)
+    lines: dict[str, tuple[object, ...]] = {
+        "evaluate": (training.main, "evaluate", world.run, "--data", world.data),
+        "compare": (training.main, "compare", world.run),
+        "export": (exporter.main, world.run, "--out", world.folder / "out"),
+    }
+    refused(*lines[command])
+    assert not (world.folder / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "export", "experiments", "tables", "bootstrap", "atomic"])
+def test_a_place_that_cannot_be_written_is_one_line(world: World, command: str, refused: Callable[..., str]) -> None:
+    out = world.folder / "a file"
+    out.write_text("x")
+    plan = world.folder / "ml-100k.toml"
+    shutil.copy(ROOT / "benchmarks" / "tables" / "ml-100k.toml", plan)
+    lines: dict[str, tuple[object, ...]] = {
+        "prepare": (training.main, "prepare", "generated", "--out", out),
+        "train": (training.main, "train", world.recipe, "--data", world.data, "--out", out),
+        "export": (exporter.main, world.run, "--out", out),
+        "experiments": (experiments.main, out / "experiments.yaml"),
+        "tables": (tables.main, plan, "--show", "--results", out),
+        "bootstrap": (bootstrap.main, "behaviours", "--work", out),
+        "atomic": (_with_arguments(atomic.main), "--data", world.data, "--dataset", "small", "--out", out),
+    }
+    assert "a file" in refused(*lines[command])
+    assert out.read_text() == "x"
+
+
+def _with_arguments(main: Callable[[], int]) -> Callable[[list[str]], int]:
+    """Return a script's main, which reads sys.argv and is ended by `run`, as one that takes arguments."""
+
+    def called(arguments: list[str]) -> int:
+        from contract.command_line import run
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["script", *arguments])
+            return run("error", main)
+
+    return called
+
+
+def test_scripts_without_their_data_say_so(tmp_path: Path, refused: Callable[..., str]) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert "nowhere" in refused(_with_arguments(atomic.main), "--data", nowhere, "--out", tmp_path / "out")
+    assert "nowhere" in refused(_with_arguments(table.main), "--results", nowhere)
+    assert "nowhere" in refused(_with_arguments(mgnm_batch_position.main), "--data", nowhere)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://localhost", "http://", "http://localhost:eight", "http://localhost:99999", "http://[1"]
+)  # fmt: skip
+def test_a_mistyped_address_is_one_line(world: World, url: str, refused: Callable[..., str]) -> None:
+    refused(seed.main, world.behaviours, "--url", url)
+
+
+def test_a_service_that_is_not_there_is_one_line(
+    world: World, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed.time, "sleep", lambda _: None)
+    refused(seed.main, world.behaviours, "--url", f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (load.main, ["--rate", "nan"]),
+        (load.main, ["--seconds", "inf"]),
+        (load.main, ["--candidates", "0"]),
+        (load.main, ["--port", "99999"]),
+        (demo.main, ["--port", "0"]),
+        (demo.main, ["--port", "eight"]),
+        (dashboards.main, ["--no-such-option"]),
+        (experiments.main, []),
+        (bootstrap.main, ["elsewhere"]),
+        (training.main, ["train", "--seed", "x"]),
+        (training.main, ["predict"]),
+        (exporter.main, []),
+        (tables.main, ["plan.toml", "--workers", "two"]),
+    ],
+)
+def test_an_unknown_option_or_value_is_shown_with_the_usage(
+    main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """argparse's own way: usage, one line, status 2."""
+    needed = ["--behaviours", "x"] if main is load.main else []
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, *needed])
+    assert "error: " in capsys.readouterr().err
+
+
+def test_names_that_nothing_has_are_one_line(world: World, refused: Callable[..., str]) -> None:
+    assert "no recipe for model 'nope'" in refused(demo.main, "--model", "nope")
+    plan = ROOT / "benchmarks" / "tables" / "ml-100k.toml"
+    assert "no row 'Nope'" in refused(tables.main, plan, "--only", "Nope", "--results", world.folder / "out")
+    assert "at least 1" in refused(tables.main, plan, "--workers", "0", "--results", world.folder / "out")
+    assert "version" in refused(exporter.main, world.run, "--version", "../up", "--out", world.folder / "out")
+    assert not (world.folder / "out").exists()
+
+
+def test_dashboards_that_cannot_be_written_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(dashboards, "FOLDER", tmp_path / "file")
+    assert "file" in refused(dashboards.main)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        ({"BUNDLES__ROOT": "/no/such/folder"}, 1),
+        ({"REDIS__URL": "redis://localhost:eight"}, 2),
+        ({"BUNDLES__ROOT": "/no/such/folder", "EXPERIMENTS__FILE": "/no/such/file.yaml"}, 1),
+        ({"HTTP__PORT": "nan"}, 2),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_and_ends(settings: dict[str, str], status: int) -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RANKER_")}
+    environment = plain | {f"RANKER_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "service"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == status, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert "service: " in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["-m", "service", "--openapi"], ["-m", "service", "--env-example"]])
+def test_a_reader_that_goes_away_is_no_traceback(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        ["bash", "-c", '"$0" "$@" | true', sys.executable, *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in ended.stderr
