@@ -23,3 +23,4 @@ class Admission:
         self.rankings = Gate(limits.max_inflight, _TARGET * limits.deadline_ms / 1000)
         self.writes = {path: Gate(limits.max_writes, math.inf) for path in ("/behaviours", "/feedback")}
         self.turns = Turns(lambda: self.rankings.inside > 0)
+        self.probes = Turns(lambda: False)  # health checks wait for one another only

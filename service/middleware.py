@@ -114,6 +114,7 @@ class FrontMiddleware:
             if scope["method"] == "POST" and path in self._admission.writes:
                 return await self._admitted(self._admission.writes[path], scope, receive, send)
             if path in _PROBES:
+                await self._admission.probes.take()
                 return await self._run(scope, receive, send)
             await self._admission.turns.take()
             with self._admission.turns.charged():

@@ -2,7 +2,8 @@
 
 A ranking passes the event loop several times. If 32 callers of another route are served in each of these passes, even a
 cheap route makes a ranking wait 32 times its cost at every step. So other work takes turns: one piece in each pass of
-the loop, and while rankings are in progress only so many pieces that these have most of the time.
+the loop, and while rankings are in progress only so many pieces that these have most of the time. Health checks have
+turns of their own, without pauses.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import structlog
 from contract.behaviours import Records
 from service.behaviours import AppendResult
 from service.settings import LimitsSettings, Settings
+from service.turns import Turns
 from tests.fakes import NOW_MS, Edge
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +99,15 @@ async def test_rankings_do_not_wait_for_a_flood_of_refused_bodies(edge: Edge) ->
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_health_checks_do_not_wait_for_other_routes() -> None:
+    edge = Edge()
+    edge.runtime.admission.turns = never = Turns(lambda: True)
+    never.charge(1_000)
+    await never.take()
+    async with edge.client() as client:
+        behind = asyncio.create_task(client.get("/info"))
+        for _ in range(10):
+            assert (await client.get("/health/live")).status_code == 200
+        behind.cancel()
