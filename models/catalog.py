@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -31,7 +32,7 @@ from models.baselines.tgsrec import TGSRec, TGSRecConfig
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
-_LARGEST: Final = 65_536  # of any number in a config
+_LARGEST: Final = 65_536  # of any size or count in a config
 _SIZES: Final = frozenset(
     ("blocks", "heads", "hidden", "horizontal", "inner", "interests", "length", "rnn_gradient_every", "scales", "width")
 )  # what is never 0, in every model that has it
@@ -72,10 +73,10 @@ def _check_numbers(key: str, value: object) -> None:
     if key in _SIZES and value == 0:
         raise ValueError(f"model config: {key}: must be at least 1")
     for number in value if isinstance(value, list | tuple) else (value,):
-        if isinstance(number, int | float) and not -_LARGEST <= number <= _LARGEST:  # nan is in no range
-            raise ValueError(f"model config: {key}: {number} is not a number from -{_LARGEST} to {_LARGEST}")
-        if isinstance(number, int) and number < 0:
-            raise ValueError(f"model config: {key}: {number} is fewer than 0")
+        if isinstance(number, int) and not 0 <= number <= _LARGEST:
+            raise ValueError(f"model config: {key}: {number} is not a whole number from 0 to {_LARGEST}")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"model config: {key}: {number} is not a finite number")
 
 
 MODELS: dict[str, ModelEntry] = {

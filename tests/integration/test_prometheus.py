@@ -93,6 +93,7 @@ def _load(url: str, turn: int) -> None:
             )
             assert sent.status_code in {200, 202}, sent.text
         assert client.post("/rank", json={"user_id": "u1", "candidates": []}).status_code == 422
+        assert client.post("/behaviours", json={}).status_code == 422
         for path in ("/info", "/health/live", "/health/ready", "/nothing-here"):
             client.get(path)
 
