@@ -188,6 +188,11 @@ class OnnxEngine:
             self._running.discard(options)
 
 
+def wants_cuda(provider: ProviderChoice) -> bool:
+    """Return whether an engine with this choice would ask for CUDA here."""
+    return _cuda_wanted(provider)[0]
+
+
 def _session_options(threads: int) -> Any:  # Any: the package has no types
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

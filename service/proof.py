@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import signal
 import sys
@@ -24,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundles import Bundle, BundleError, load_bundle
-from service.engine import EngineError, OnnxEngine, ProviderChoice
+from service.engine import EngineError, OnnxEngine, ProviderChoice, wants_cuda
 
 _TRIES: Final = 5  # runs of one shape; the best one counts, because the machine may be busy with other things
 _TRY_SECONDS: Final = 3.0  # after which there is no further try
-_KIB: Final = 1024
+_PEAK: Final = re.compile(r"VmHWM:\s*(\d+) kB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ def prove(request: ProofRequest) -> Proof:
     if seconds > budget:
         raise EngineError(f"too slow: the largest request takes {seconds:.3f} s, allowed {budget:.3f} s")
     batch_seconds = _best(engine, bundle, request.max_rows, request.max_batch_candidates, budget)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
-    return Proof(bundle.digest, engine.provider, seconds, batch_seconds, peak)
+    return Proof(bundle.digest, engine.provider, seconds, batch_seconds, _peak_bytes())
 
 
 def main() -> int:
@@ -105,10 +105,19 @@ def _limit(request: ProofRequest) -> None:
     """
     signal.alarm(math.ceil(request.limit_seconds) + 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(ValueError, OSError):  # a stricter limit is in force
-        resource.setrlimit(resource.RLIMIT_DATA, (request.memory_bytes, request.memory_bytes))
+    if not wants_cuda(request.provider):  # a CUDA context maps far more than it uses
+        with suppress(ValueError, OSError):  # a stricter limit is in force
+            resource.setrlimit(resource.RLIMIT_DATA, (request.memory_bytes, request.memory_bytes))
     with suppress(OSError):  # Linux only
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _peak_bytes() -> int:
+    """Return the most resident memory so far; 0 where there is no /proc. `getrusage` would count the parent's too."""
+    with suppress(OSError):
+        found = _PEAK.search(Path("/proc/self/status").read_text(encoding="ascii"))
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _best(engine: OnnxEngine, bundle: Bundle, rows: int, candidates: int, budget: float) -> float:

@@ -192,7 +192,7 @@ class BundlesSettings(Group):
     max_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**31
     """Bytes of one bundle's files."""
     max_memory_bytes: Annotated[int, Field(ge=2**28, le=2**42)] = 2**32
-    """Memory of the process that tries a bundle before it is loaded; a bundle that needs more is refused."""
+    """Memory of the process that tries a bundle on the CPU; a bundle that needs more is refused."""
     load_timeout_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 60_000
     """How long (ms) loading one bundle may take before it is ended and the bundle refused."""
     deadline_share: Annotated[float, Field(gt=0, le=1_000)] = 0.8

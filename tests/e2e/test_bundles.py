@@ -111,11 +111,24 @@ def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
     service.start()
     service.write(TinyModel(model="mgnm", version="2", trips=2**60))
     service.publish("2")
-    service.until(lambda: service.children(), "loading")
+    service.until(service.children, "loading")
     [child] = service.children()
     service.send(signal.SIGTERM)
     assert service.wait() == 0
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
+    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+) -> None:
+    service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="600000")
+    services.append(service)
+    service.write(TinyModel(model="mgnm", version="2", trips=2**60))
+    service.publish("2")
+    service.spawn()
+    service.until(service.children, "loading")
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0
 
 
 def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service import prover
+from service import loading, prover
 from service.bundles import BundleError
 from service.deployment import DeploymentLimits
 from service.engine import EngineError
@@ -152,6 +153,22 @@ async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path:
     whole = await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process).load(MODEL)
     assert whole.limits == LIMITS
     whole.engine.close()
+
+
+async def test_a_folder_that_cannot_be_listed_in_time_is_a_refusal_and_blocks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a mount whose server is gone: the call does not return."""
+    gate = threading.Event()
+    monkeypatch.setattr(loading, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(loading, "identity_of", lambda _directory: gate.wait(60))
+    loader, before = Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process), threading.active_count()
+    for _ in range(3):
+        with pytest.raises(NotServable, match="its folder could not be read in time"):
+            await loader.load(MODEL)
+    assert threading.active_count() == before + 1
+    gate.set()
+    loader.close()
 
 
 async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path) -> None:

@@ -26,16 +26,20 @@ MIB = 2**20
 
 # Prints what it says and how far loading raised the peak of resident memory, in bytes.
 _LOAD = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from service.bundles import BundleError, load_bundle
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+before = peak()
 try:
     load_bundle(Path(sys.argv[1]), max_bytes=int(sys.argv[2]))
     said = "loaded"
 except BundleError as error:
     said = str(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 print(said)
 """
 
