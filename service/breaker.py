@@ -69,6 +69,11 @@ class Breaker:
         self._probing = True
         return True
 
+    @property
+    def seconds_to_probe(self) -> float:
+        """Return how long it is until the next probe is due."""
+        return max(0.0, self._probe_at - self._clock())
+
     def _is_at_limit(self) -> bool:
         return self._failures >= self._limit and self._clock() - self._failing_since >= self._lasting
 

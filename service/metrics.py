@@ -131,7 +131,7 @@ class Metrics:
 
     def _declare_store(self, registry: CollectorRegistry) -> None:
         self._store_up = Gauge(
-            "ranker_store_up", "1 while at least one server does what it is asked.", ("kind",), registry=registry
+            "ranker_store_up", "0 while every read, write or event fails.", ("kind",), registry=registry
         )
         self._store_errors = Counter("ranker_store_errors_total", "Errors of the store.", ("kind",), registry=registry)
         for kind in get_args(ErrorKind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from redis import exceptions as redis_errors
@@ -35,6 +36,8 @@ ErrorKind = Literal[
 # Replies that say: this server is not, or not yet, the one to ask. UNBLOCKED comes when a primary becomes a replica;
 # NOREPLICAS from a primary that has lost its replicas (min-replicas-to-write), as one does that is being replaced.
 _WRONG_SERVER: Final = ("UNBLOCKED", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "MOVED", "ASK", "TRYAGAIN")
+# Redis 6 wraps what a command of a script met: "ERR Error running script (...): @user_script:1: -READONLY ...".
+_INSIDE_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 _CUT: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
@@ -80,7 +83,9 @@ def is_redirect(error: object) -> bool:
 
 
 def is_cut(error: Exception) -> bool:
-    """Say whether an open connection ended; another one to the same address may work."""
+    """Say whether an open connection ended, or carried garbage; another one to the same address may work."""
+    if isinstance(error, redis_errors.InvalidResponse):
+        return True
     return _is_of_connection(error) and (error.__context__ is None or isinstance(error.__context__, _CUT))
 
 
@@ -100,7 +105,9 @@ def _is_of_connection(error: Exception) -> bool:
 
 
 def _code(error: Exception) -> str:
-    return str(error).partition(" ")[0]
+    text = str(error)
+    raised_inside = _INSIDE_SCRIPT.search(text)
+    return raised_inside[1] if raised_inside else text.partition(" ")[0]
 
 
 _KINDS: Final[tuple[tuple[tuple[type[Exception], ...], ErrorKind], ...]] = (

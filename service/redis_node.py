@@ -29,6 +29,9 @@ _PASSES: Final = 8
 # Commands that are sent before their replies are read. A server works off what it has read from one connection before
 # it turns to the next: a thousand appends in one piece would make everyone's reads wait for all of them.
 _PIECE: Final = 64
+_LEAST_PAUSE_SECONDS: Final = 0.01  # between two probes, whatever the breaker says
+# After this long without a command, a failure says nothing about now.
+_FORGET_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +80,7 @@ class Node:
         self._replication, self._observer = replication, observer
         self._probing: Supervised | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
-        self.is_of_use: bool | None = None  # whether the last commands got an answer of use; None before the first
+        self._failed_at: float | None = None  # when the last commands got no answer of use
 
     async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send commands over one connection; an error reply is returned in its place.
@@ -92,19 +95,23 @@ class Node:
             Exception: what connecting, sending or waiting met; TimeoutError at the deadline.
         """
         if self.breaker.is_open:
-            self._probe_when_due()
             raise LeftAlone
         try:
             replies = await self._finished(self._exchange(commands, deadline), deadline)
         except Busy:
             raise
         except Exception as error:
-            self.is_of_use = False
+            self._failed_at = time.monotonic()
             self._note_failure(error)
             raise
         self.breaker.success()
-        self.is_of_use = not all(map(is_of_no_use, replies))
+        self._failed_at = time.monotonic() if all(map(is_of_no_use, replies)) else None
         return replies
+
+    @property
+    def is_failing(self) -> bool:
+        """Say whether the server did nothing of use when it was last asked, a moment ago."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < _FORGET_SECONDS
 
     def drop_connections(self, since: float) -> None:
         """Use new connections from now on, unless they are younger than `since`; the old end with their replies."""
@@ -116,7 +123,7 @@ class Node:
     async def aclose(self, timeout_seconds: float = 0.0) -> None:
         """Give what is under way a moment to finish, then let go of all connections."""
         if self._probing is not None:
-            await self._probing.finish(timeout_seconds)
+            await self._probing.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
             for task in late:
@@ -177,10 +184,14 @@ class Node:
         self.breaker.failure()
         if self.breaker.is_open and not was_open:
             _log.warning("store_breaker_opened", kind=kind_of(error), error=type(error).__name__)
+            self._probing = supervise_job("store_probe", self._probe_until_closed, self._observer)
 
-    def _probe_when_due(self) -> None:
-        if self.breaker.takes_probe():
-            self._probing = supervise_job("store_probe", self._probe, self._observer)
+    async def _probe_until_closed(self) -> None:
+        while self.breaker.is_open:
+            await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, self.breaker.seconds_to_probe))
+            if self.breaker.takes_probe():
+                await self._probe()
+        _log.info("store_breaker_closed")
 
     async def _probe(self) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -190,7 +201,6 @@ class Node:
             self.breaker.failure()
         else:
             self.breaker.success()
-            _log.info("store_breaker_closed")
 
 
 @asynccontextmanager

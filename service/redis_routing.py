@@ -30,7 +30,7 @@ _ASKING: Final = Command(b"", ("ASKING",))
 class State(NamedTuple):
     """How well a client gets on with its servers."""
 
-    is_up: bool  # at least one server has answered its last commands with something of use
+    is_up: bool  # a server is known that does not fail, as far as it was asked
     open_breakers: int  # servers that are left alone
 
 
@@ -82,7 +82,8 @@ class RoutedClient:
     def state(self) -> State:
         """Return how well the client gets on with its servers."""
         nodes = self.topology.nodes()
-        return State(any(node.is_of_use for node in nodes), sum(node.breaker.is_open for node in nodes))
+        is_up = not all(node.is_failing for node in nodes) if nodes else self._look is None
+        return State(is_up, sum(node.breaker.is_open for node in nodes))
 
     async def aclose(self) -> None:
         """Give what is under way a moment to finish, then let go of all connections."""

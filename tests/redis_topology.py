@@ -40,14 +40,14 @@ async def until_true(condition: Callable[[], object], seconds: float = 60) -> No
 class Sentinel:
     """One Sentinel that watches one primary."""
 
-    def __init__(self, primary: RedisServer, *, quorum: int) -> None:
+    def __init__(self, primary: RedisServer, *, quorum: int, down_after_ms: int) -> None:
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="ranker-sentinel-"))
         configuration = self._folder / "sentinel.conf"
         configuration.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} {quorum}\n"
-            f"sentinel down-after-milliseconds {SERVICE} 60000\nsentinel failover-timeout {SERVICE} 20000\n"
+            f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}\nsentinel failover-timeout {SERVICE} 20000\n"
         )
         command = [executable(), str(configuration), "--sentinel"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -59,6 +59,11 @@ class Sentinel:
         """The port of the primary that it names."""
         found = self.ask("GET-MASTER-ADDR-BY-NAME", SERVICE)
         return int(found[1]) if found else 0
+
+    def knows_all(self, *, others: int) -> bool:
+        """Whether it knows the replica and the other Sentinels."""
+        known = [self.ask(subject, SERVICE) or [] for subject in ("REPLICAS", "SENTINELS")]
+        return [len(one) for one in known] == [1, others]
 
     def kill(self) -> None:
         self._process.kill()
@@ -72,11 +77,13 @@ class Sentinel:
 class Watched:
     """A primary and its replica, and the Sentinels that watch them."""
 
-    def __init__(self, sentinels: int) -> None:
+    def __init__(self, sentinels: int, down_after_ms: int) -> None:
         self.servers = [RedisServer(port=free_port()).start()]
         replica_of = ("--replicaof", "127.0.0.1", str(self.servers[0].port), "--repl-diskless-sync-delay", "0")
         self.servers.append(RedisServer(port=free_port(), arguments=replica_of).start())
-        self.sentinels = [Sentinel(self.servers[0], quorum=sentinels // 2 + 1) for _ in range(sentinels)]
+        self.sentinels = [
+            Sentinel(self.servers[0], quorum=sentinels // 2 + 1, down_after_ms=down_after_ms) for _ in range(sentinels)
+        ]
 
     @property
     def url(self) -> str:
@@ -100,8 +107,8 @@ class Watched:
 
 
 @contextmanager
-def watched(sentinels: int) -> Iterator[Watched]:
-    parts = Watched(sentinels)
+def watched(sentinels: int, down_after_ms: int = 60_000) -> Iterator[Watched]:
+    parts = Watched(sentinels, down_after_ms)
     try:
         yield parts
     finally:
@@ -122,19 +129,17 @@ def slot_of(user_id: str) -> int:
     return int(key_slot(user_id.encode()))
 
 
-class ClusterNodes:
-    """The primaries of a Cluster, one shard each, without replicas."""
+def _node() -> RedisServer:
+    quick = ("--cluster-require-full-coverage", "no", "--cluster-node-timeout", "500")
+    return RedisServer(port=bus_port(), arguments=("--cluster-enabled", "yes", *quick)).start()
 
-    def __init__(self, count: int) -> None:
-        settings = (
-            "--cluster-enabled",
-            "yes",
-            "--cluster-require-full-coverage",
-            "no",
-            "--cluster-node-timeout",
-            "500",
-        )
-        self.nodes = [RedisServer(port=bus_port(), arguments=settings).start() for _ in range(count)]
+
+class ClusterNodes:
+    """The primaries of a Cluster, and if asked for a replica of each."""
+
+    def __init__(self, count: int, *, with_replicas: bool = False) -> None:
+        self.nodes = [_node() for _ in range(count)]
+        self.replicas = [_node() for _ in range(count * with_replicas)]
         bounds = [SLOTS * place // count for place in range(count + 1)]
         for epoch, (node, first, stop) in enumerate(zip(self.nodes, bounds, bounds[1:], strict=False), start=1):
             node.call("CLUSTER", "SET-CONFIG-EPOCH", str(epoch))
@@ -143,7 +148,7 @@ class ClusterNodes:
 
     def introduce(self) -> None:
         """Tell the first node where the others are; they tell one another."""
-        for node in self.nodes[1:]:
+        for node in (*self.nodes[1:], *self.replicas):
             self.nodes[0].call("CLUSTER", "MEET", "127.0.0.1", str(node.port))
 
     def url(self, *ports: int) -> str:
@@ -152,6 +157,14 @@ class ClusterNodes:
     def is_whole(self) -> bool:
         ports = {node.port for node in self.nodes}
         return all(self._sees(node) == ports for node in self.nodes)
+
+    def follow(self) -> None:
+        """Make each replica follow its primary."""
+        for node, replica in zip(self.nodes, self.replicas, strict=True):
+            replica.call("CLUSTER", "REPLICATE", str(ask(node.port, "CLUSTER", "MYID")))
+
+    def is_replicated(self) -> bool:
+        return all((ask(node.port, "ROLE") or [0, 0, []])[2] for node in self.nodes)
 
     def move(self) -> None:
         """Start every node again on another port, with what it remembers of itself."""
@@ -167,7 +180,7 @@ class ClusterNodes:
         return slot_of(user_id) * len(self.nodes) // SLOTS
 
     def close(self) -> None:
-        for node in self.nodes:
+        for node in (*self.nodes, *self.replicas):
             node.close()
 
     def _sees(self, node: RedisServer) -> set[int]:
@@ -184,8 +197,8 @@ def ask_slots(port: int) -> list[Any]:
 
 
 @contextmanager
-def cluster(count: int) -> Iterator[ClusterNodes]:
-    nodes = ClusterNodes(count)
+def cluster(count: int, *, with_replicas: bool = False) -> Iterator[ClusterNodes]:
+    nodes = ClusterNodes(count, with_replicas=with_replicas)
     try:
         yield nodes
     finally:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from contract.behaviours import pack
+from service import redis_node
 from service.behaviours import AppendResult, StoreUnavailable
 from tests.behaviour_store import (
     open_store,
@@ -65,6 +66,52 @@ async def test_frozen_redis_opens_the_breaker_and_is_then_not_asked_until_a_prob
         await until(back)
     assert observer.up
     assert not observer.breaker_open
+
+
+async def test_server_that_is_back_is_found_without_a_request_and_old_failures_are_forgotten(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(own_redis) as (store, observer):
+        own_redis.kill()
+        while not observer.breaker_open:
+            await store.read(["a"])
+        assert not observer.up
+        own_redis.start()
+        while observer.breaker_open:  # noqa: ASYNC110 - until a probe has come back
+            await asyncio.sleep(0.005)
+        assert not observer.up  # the last read failed
+        monkeypatch.setattr(redis_node, "_FORGET_SECONDS", 0.0)
+        assert observer.up
+
+
+async def test_writes_are_down_while_every_append_is_refused_though_reads_are_well(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, observer):
+        reads, writes = observer.clients
+        await store.append({"a": records(1)})
+        assert writes.state().is_up
+        own_redis.call("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                await store.append({"b": records(1)})
+            assert (await store.read(["a"]))[0].status == "ok"
+        assert (reads.state(), writes.state()) == ((True, 0), (False, 0))
+        own_redis.call("CONFIG", "SET", "maxmemory", "0")
+        await store.append({"b": records(1)})
+        assert writes.state().is_up
+
+
+async def test_server_that_became_a_replica_refuses_appends_and_is_not_left_alone(own_redis: RedisServer) -> None:
+    async with open_store(own_redis) as (store, observer):
+        await store.append({"a": records(1)})
+        own_redis.call("REPLICAOF", "127.0.0.1", "1")
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                await store.append({"a": records(2)})
+        assert set(observer.errors) == {"wrong_server"}
+        assert not observer.clients[1].state().is_up
+        assert not observer.breaker_open
+        own_redis.call("REPLICAOF", "NO", "ONE")
+        assert await store.append({"a": records(2)}) == {"a": AppendResult(stored=1, repeated=1)}
 
 
 async def test_killed_redis_degrades_and_is_found_again_when_it_is_back(own_redis: RedisServer) -> None:

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from service.behaviours import AppendResult, StoreUnavailable
+from service.redis_client import Confirmation, make_client
+from service.streams import EventStream
 from tests.behaviour_store import OpenStore, key, open_rig, records, until
 from tests.redis_topology import Watched, ask, until_true, watched
 
@@ -89,3 +91,49 @@ async def test_nothing_is_known_before_a_sentinel_has_answered_once() -> None:
         assert await append(rig, "a") == "refused"
         assert rig.observer.errors == {"connection": 2}
         assert not rig.reads.state().is_up
+
+
+async def test_events_written_during_a_planned_failover_are_kept() -> None:
+    with watched(sentinels=1) as parts:
+        await ready(parts)
+        client = make_client(parts.url, timeout_seconds=0.5, confirmation=Confirmation(lambda: None))
+        dropped: list[object] = []
+        stream = EventStream(client, "events", on_drop=dropped.append, max_batch=8, interval_seconds=0.01)
+        stream.start()
+        try:
+            count = 0
+            await until_true(parts.fail_over)
+            while count < 500 or parts.role(1) != "master":
+                count += stream.offer(b"%d" % count)
+                await asyncio.sleep(0.002)
+            async with asyncio.timeout(30):
+                while len(stream):  # noqa: ASYNC110 - another task's
+                    await asyncio.sleep(0.02)
+        finally:
+            await stream.close()
+            await client.aclose()
+        entries = ask(parts.servers[1].port, "XRANGE", "events", "-", "+")
+        assert {fields["event"] for _, fields in entries} == {str(number) for number in range(count)}
+        assert not dropped
+
+
+@pytest.mark.slow
+async def test_no_acknowledged_append_is_lost_when_the_primary_dies() -> None:
+    with watched(sentinels=3, down_after_ms=500) as parts:
+        await ready(parts)
+        await until_true(lambda: all(sentinel.knows_all(others=2) for sentinel in parts.sentinels))
+        async with open_rig(parts.url) as rig:
+            seen: dict[str, str] = {}
+            for _ in range(50):
+                seen[f"user-{len(seen)}"] = await append(rig, f"user-{len(seen)}")
+            parts.servers[0].kill()
+            after = 0
+            async with asyncio.timeout(60):
+                while after < 30:
+                    user = f"user-{len(seen)}"
+                    seen[user] = await append(rig, user)
+                    after += parts.role(1) == "master" and seen[user] == "stored"
+                    await asyncio.sleep(0.02)
+        stored = [user for user, result in seen.items() if result == "stored"]
+        assert len(stored) >= 80
+        assert [user for user in stored if ask(parts.servers[1].port, "EXISTS", key(user))] == stored

@@ -28,7 +28,7 @@ class FakeNode:
 
     host = "here"
     breaker = FakeBreaker()
-    is_of_use = True
+    is_failing = False
 
     def __init__(self, *results: object) -> None:
         self.results = list(results)
@@ -93,6 +93,9 @@ WRONG_SERVER: list[Callable[[], Exception]] = [
     lambda: errors.ResponseError("NOREPLICAS Not enough good replicas to write."),
     lambda: errors.ResponseError("UNBLOCKED force unblock from blocking operation"),
 ]
+# As Redis 6 says it of a script.
+INSIDE = "Error running script (call to f_1f8f): @user_script:73: @user_script: 73: -{} and so on."
+WRONG_SERVER += [lambda code=code: errors.ResponseError(INSIDE.format(code)) for code in ("READONLY", "NOREPLICAS")]  # type: ignore[misc]
 UNREACHABLE: list[Callable[[], Exception]] = [
     lambda: caused(errors.ConnectionError("Error 111 connecting"), ConnectionRefusedError()),
     lambda: caused(errors.ConnectionError("Error 113 connecting"), OSError(113, "No route to host")),
@@ -100,6 +103,7 @@ UNREACHABLE: list[Callable[[], Exception]] = [
 CUT: list[Callable[[], Exception]] = [
     lambda: errors.ConnectionError("Connection closed by server."),
     lambda: caused(errors.ConnectionError("Error while reading"), ConnectionResetError()),
+    lambda: errors.InvalidResponse("Protocol error"),
 ]
 
 
@@ -124,6 +128,7 @@ async def test_cut_connection_gets_another_one_to_the_same_server(error: Callabl
 @pytest.mark.parametrize(
     "error",
     [TimeoutError(), errors.TimeoutError(), errors.AuthenticationError("WRONGPASS"), LeftAlone(), Busy(),
+     errors.ResponseError(INSIDE.format("OOM")),
      errors.ResponseError("WRONGTYPE"), errors.OutOfMemoryError("OOM"), errors.NoPermissionError()],
 )  # fmt: skip
 async def test_what_a_second_try_cannot_mend_is_answered_at_once(error: Exception) -> None:
