@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,11 +34,24 @@ Parameters = dict[str, Scalar]
 T = TypeVar("T")
 
 
+Place = tuple[str | int, ...]
+"""Where something stands in the file: keys and indices from the top."""
+
+
+class Problem(NamedTuple):
+    """One reason why a file cannot be used."""
+
+    text: str
+    place: Place = ()  # what a person must look at; empty means the whole file
+
+
 class ExperimentsError(CommandError, ValueError):
     """The experiment file cannot be used; `problems` says where and why, the first few at most."""
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)[:MAX_PROBLEMS]
+    def __init__(self, problems: Iterable[str | Problem]) -> None:
+        found = [Problem(one) if isinstance(one, str) else one for one in problems]
+        self.found = tuple(found[:MAX_PROBLEMS])
+        self.problems = tuple(one.text for one in self.found)
         super().__init__("experiments: " + "; ".join(self.problems))
 
 
@@ -295,12 +308,12 @@ def _plain(node: object) -> object:
     return node
 
 
-def _problems(error: ValidationError) -> list[str]:
+def _problems(error: ValidationError) -> list[Problem]:
     found = []
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
-        found.append(f"{place}: {message}" if place else message)
+        found.append(Problem(f"{place}: {message}" if place else message, detail["loc"]))
     return found
 
 

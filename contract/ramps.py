@@ -1,17 +1,24 @@
-"""Which edits of the experiment file are safe while an experiment runs: the ramp-without-reshuffle guarantee.
+"""Which experiment file may follow which: the promise that no unit is ever moved from one arm to another.
 
-Allowed: add slots, extend the end, stop, add secondary metrics, change the owner. All else that touches a running
-experiment would move units between arms, or change what an arm means, after the first of them were counted: it is
-refused, and needs a new experiment key and salt.
+While an experiment runs, slots can be added, the end extended, secondary metrics added, the owner changed, and it can
+be stopped. All else that touches it would move units between arms, or change what an arm means, after the first of them
+were counted. Once it was used, its key and salt are never free again (history.py): a stopped experiment, or one that is
+over, cannot start again, and a new one needs a new key and a new salt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
-from contract.experiments import Experiment, ExperimentsConfig, Layer
+from contract.experiments import Experiment, ExperimentsConfig, Layer, Place, Problem
+from contract.history import MAX_DIGESTS, MAX_USED, ExperimentFile, State, Used
 
-_FROZEN: tuple[tuple[str, str], ...] = (
+SLACK_MS: Final = 300_000
+"""How far the clocks of replicas may differ: an experiment counts as running this long before its start and after its
+end, because another replica may assign units by then."""
+
+_FROZEN: Final[tuple[tuple[str, str], ...]] = (
     ("kind", "kind"),
     ("salt", "salt"),
     ("start", "start"),
@@ -21,9 +28,24 @@ _FROZEN: tuple[tuple[str, str], ...] = (
 )
 
 
-def refusals(old: ExperimentsConfig, new: ExperimentsConfig, now_ms: int) -> list[str]:
-    """Return why `new` may not replace `old` at this time; empty where it may."""
-    return list(_refusals(old, new, now_ms))
+class Verdict(NamedTuple):
+    """Whether a file may follow the state: either problems, or the next state."""
+
+    problems: tuple[Problem, ...]
+    state: State | None  # its `latest` holds what must not change; the caller adds what is resolved anew
+
+
+def propose(state: State | None, file: ExperimentFile, now_ms: int) -> Verdict:
+    """Judge a new file by all that was accepted before. Pure: no clock and no I/O.
+
+    Args:
+        state: what was accepted before; None where nothing was.
+        file: the new file.
+        now_ms: milliseconds since the epoch.
+    """
+    used = _used(state, now_ms)
+    problems = tuple(_refusals(state, used, file.config, now_ms)) if state is not None else ()
+    return Verdict(problems, None if problems else _next(state, used, file, now_ms))
 
 
 def changes(old: ExperimentsConfig, new: ExperimentsConfig) -> list[str]:
@@ -37,58 +59,191 @@ def changes(old: ExperimentsConfig, new: ExperimentsConfig) -> list[str]:
     return sorted(found, key=lambda line: line[2:])
 
 
-def is_live(experiment: Experiment, now_ms: int) -> bool:
-    """Say whether an experiment assigns units at this time, so that edits of it are restricted."""
-    started = experiment.start.timestamp() * 1000 <= now_ms
-    return experiment.status == "running" and started and now_ms < experiment.end.timestamp() * 1000
+def is_live(experiment: Experiment, now_ms: int, slack_ms: int = 0) -> bool:
+    """Say whether an experiment assigns units at this time, or within the slack of it."""
+    return _has_begun(experiment, now_ms + slack_ms) and not _is_over(experiment, now_ms - slack_ms)
 
 
-def _refusals(old: ExperimentsConfig, new: ExperimentsConfig, now_ms: int) -> Iterator[str]:
-    layers = {layer.key: layer for layer in new.layers}
-    any_live = False
+def is_any_live(config: ExperimentsConfig, now_ms: int) -> bool:
+    """Say whether any experiment of a file may assign units at this time on some replica."""
+    return any(is_live(experiment, now_ms, SLACK_MS) for layer in config.layers for experiment in layer.experiments)
+
+
+def _has_begun(experiment: Experiment, now_ms: int) -> bool:
+    return experiment.status == "running" and experiment.start.timestamp() * 1000 <= now_ms
+
+
+def _is_over(experiment: Experiment, now_ms: int) -> bool:
+    return experiment.status == "stopped" or experiment.end.timestamp() * 1000 <= now_ms
+
+
+def _used(state: State | None, now_ms: int) -> dict[str, Used]:
+    """Return all experiments that were used: also those of the file in force that have begun since it was accepted."""
+    return {**state.used, **_used_by(state.file.config, now_ms)} if state is not None else {}
+
+
+def _used_by(config: ExperimentsConfig, now_ms: int) -> dict[str, Used]:
+    return {
+        experiment.key: Used(layer=layer.key, salt=experiment.salt)
+        for layer in config.layers
+        for experiment in layer.experiments
+        if experiment.status == "stopped" or _has_begun(experiment, now_ms + SLACK_MS)
+    }
+
+
+def _next(state: State | None, used: Mapping[str, Used], file: ExperimentFile, now_ms: int) -> State:
+    holdout = file.config.holdout
+    return State(
+        revision=state.revision + 1 if state is not None else 1,
+        file=file,
+        # While anything runs, "latest" stays what it was when it started: an arm must not change its model.
+        latest=state.latest if state is not None and is_any_live(state.file.config, now_ms) else {},
+        used={**used, **_used_by(file.config, now_ms)},
+        layers={**(state.layers if state is not None else {}), **{one.salt: one.key for one in file.config.layers}},
+        holdouts=(state.holdouts if state is not None else frozenset()) | ({holdout.salt} if holdout else set()),
+        digests=((*state.digests, file.digest) if state is not None else (file.digest,))[-MAX_DIGESTS:],
+    )
+
+
+def _refusals(state: State, used: Mapping[str, Used], new: ExperimentsConfig, now_ms: int) -> Iterator[Problem]:
+    old = state.file.config
+    running = _keys_that_go_on(old, new, now_ms)
+    layers = {layer.key: (place, layer) for place, layer in enumerate(new.layers)}
     for layer in old.layers:
-        live = [experiment for experiment in layer.experiments if is_live(experiment, now_ms)]
-        any_live = any_live or bool(live)
-        if live and layer.key in layers:
-            yield from _layer_refusals(layer, layers[layer.key])
-        for experiment in layer.experiments:
-            yield from _stopped_refusals(layer, experiment, layers.get(layer.key))
-        for experiment in live:
-            yield from _live_refusals(layer, experiment, layers.get(layer.key))
-    if any_live and old.unit != new.unit:
-        yield "unit: cannot change while an experiment runs"
-    if any_live and old.holdout != new.holdout:
-        yield "holdout: cannot change while an experiment runs"
+        if layer.key in layers and any(one.key in running for one in layer.experiments):
+            yield from _layer_refusals(layer, *layers[layer.key])
+    yield from _removals(old, new, now_ms)
+    for place, layer in enumerate(new.layers):
+        yield from _layer_salt_refusals(state, used, layer, ("layers", place, "salt"))
+        for index, experiment in enumerate(layer.experiments):
+            where = ("layers", place, "experiments", index)
+            yield from _experiment_refusals(state, used, layer, experiment, where, now_ms)
+    yield from _global_refusals(state, used, new, bool(running))
+    yield from _override_refusals(old, new)
+    if len({**used, **_used_by(new, now_ms)}) > MAX_USED:
+        yield Problem(f"layers: {MAX_USED} experiments were used: the state can remember no more", ("layers",))
 
 
-def _layer_refusals(old: Layer, new: Layer) -> Iterator[str]:
+def _keys_that_go_on(old: ExperimentsConfig, new: ExperimentsConfig, now_ms: int) -> frozenset[str]:
+    """Return the experiments that assign units now and are not stopped by the new file."""
+    stopped = {one.key for layer in new.layers for one in layer.experiments if one.status == "stopped"}
+    return frozenset(
+        one.key
+        for layer in old.layers
+        for one in layer.experiments
+        if is_live(one, now_ms, SLACK_MS) and one.key not in stopped
+    )
+
+
+def _removals(old: ExperimentsConfig, new: ExperimentsConfig, now_ms: int) -> Iterator[Problem]:
+    kept = {one.key for layer in new.layers for one in layer.experiments}
+    for layer in old.layers:
+        for one in layer.experiments:
+            if is_live(one, now_ms, SLACK_MS) and one.key not in kept:
+                yield Problem(
+                    f"{layer.key}.{one.key}: a running experiment cannot be removed: set its status to stopped",
+                    ("layers",),
+                )
+
+
+def _layer_refusals(old: Layer, place: int, new: Layer) -> Iterator[Problem]:
+    where = ("layers", place)
     if old.salt != new.salt:
-        yield f"{old.key}: salt of a layer cannot change while an experiment runs in it"
+        text = f"{old.key}: salt of a layer cannot change while an experiment runs in it"
+        yield Problem(text, (*where, "salt"))
     for name, value in old.defaults.items():
         if name not in new.defaults or new.defaults[name] != value:
-            yield f"{old.key}: default {name} is part of what running arms serve and cannot change"
+            text = f"{old.key}: default {name} is part of what running arms serve and cannot change"
+            yield Problem(text, (*where, "defaults", name))
 
 
-def _live_refusals(layer: Layer, old: Experiment, layer_now: Layer | None) -> Iterator[str]:
-    place = f"{layer.key}.{old.key}"
-    new = _experiment(layer_now, old.key)
-    if new is None:
-        yield f"{place}: a running experiment cannot be removed: set its status to stopped"
+def _layer_salt_refusals(state: State, used: Mapping[str, Used], layer: Layer, where: Place) -> Iterator[Problem]:
+    owner = state.layers.get(layer.salt)
+    if owner is not None and owner != layer.key:
+        yield Problem(f"{layer.key}: salt {layer.salt} was used by layer {owner}", where)
+    elif layer.salt in state.holdouts or layer.salt in {one.salt for one in used.values()}:
+        yield Problem(f"{layer.key}: salt {layer.salt} was used before, and not by this layer", where)
+
+
+def _experiment_refusals(
+    state: State, used: Mapping[str, Used], layer: Layer, new: Experiment, where: Place, now_ms: int
+) -> Iterator[Problem]:
+    name = f"{layer.key}.{new.key}"
+    before = used.get(new.key)
+    if before is None:
+        yield from _salt_refusals(state, used, name, new.salt, (*where, "salt"))
         return
+    old = _experiment(state.file.config, new.key)
+    if before.layer != layer.key:
+        yield Problem(f"{name}: an experiment of layer {before.layer} has this key: use a new key", (*where, "key"))
+    elif old is None:
+        text = f"{name}: an experiment with this key has run and was removed: use a new key and salt"
+        yield Problem(text, (*where, "key"))
+    else:
+        yield from _frozen_refusals(name, old, new, where)
+        yield from _course_refusals(name, old, new, where, now_ms)
+
+
+def _salt_refusals(state: State, used: Mapping[str, Used], name: str, salt: str, where: Place) -> Iterator[Problem]:
+    owner = next((key for key, one in used.items() if one.salt == salt), None)
+    if owner is not None:
+        yield Problem(f"{name}: salt {salt} was used by experiment {owner}: its units would stay together", where)
+    elif salt in state.layers or salt in state.holdouts:
+        yield Problem(f"{name}: salt {salt} was used by a layer or a holdout", where)
+
+
+def _frozen_refusals(name: str, old: Experiment, new: Experiment, where: Place) -> Iterator[Problem]:
+    """Return what must stay as it is from the first unit on, also when the experiment is over."""
     for field, words in _FROZEN:
         if getattr(old, field) != getattr(new, field):
-            yield f"{place}: {words} cannot change while it runs"
-    yield from (f"{place}: {words}" for words, holds in _RULES if not holds(old, new))
+            yield Problem(f"{name}: {words} cannot change once it runs", (*where, field))
+    if _arms(old) != _arms(new):
+        yield Problem(f"{name}: arms, their ranges and params cannot change once it runs", (*where, "arms"))
+    if not set(old.secondary) <= set(new.secondary):
+        yield Problem(f"{name}: secondary metrics can only be added once it runs", (*where, "secondary"))
 
 
-def _stopped_refusals(layer: Layer, old: Experiment, layer_now: Layer | None) -> Iterator[str]:
-    new = _experiment(layer_now, old.key)
-    if old.status == "stopped" and new is not None and new.status != "stopped":
-        yield f"{layer.key}.{old.key}: a stopped experiment cannot start again: use a new key and salt"
+def _course_refusals(name: str, old: Experiment, new: Experiment, where: Place, now_ms: int) -> Iterator[Problem]:
+    """Return what would start it again, shorten it, or take units out of it."""
+    if _is_over(old, now_ms - SLACK_MS):
+        state = "stopped" if old.status == "stopped" else "finished"
+        if new.status != "stopped" and (old.status == "stopped" or new.status == "draft" or old.end != new.end):
+            field = "end" if old.end != new.end else "status"
+            text = f"{name}: a {state} experiment cannot start again: use a new key and salt"
+            yield Problem(text, (*where, field))
+        return
+    for field, words, holds in _COURSE:
+        if not holds(old, new):
+            yield Problem(f"{name}: {words}", (*where, field))
 
 
-def _experiment(layer: Layer | None, key: str) -> Experiment | None:
-    return next((one for one in layer.experiments if one.key == key), None) if layer is not None else None
+def _global_refusals(
+    state: State, used: Mapping[str, Used], new: ExperimentsConfig, any_running: bool
+) -> Iterator[Problem]:
+    old = state.file.config
+    if any_running and old.unit != new.unit:
+        yield Problem("unit: cannot change while an experiment runs", ("unit",))
+    if any_running and old.holdout != new.holdout:
+        yield Problem("holdout: cannot change while an experiment runs", ("holdout",))
+    elif new.holdout is not None and (old.holdout is None or old.holdout.salt != new.holdout.salt):
+        salt = new.holdout.salt
+        if salt in state.holdouts or salt in state.layers or salt in {one.salt for one in used.values()}:
+            yield Problem(f"holdout: salt {salt} was used before: use a new salt", ("holdout", "salt"))
+
+
+def _override_refusals(old: ExperimentsConfig, new: ExperimentsConfig) -> Iterator[Problem]:
+    """Return new overrides that could do nothing; those that a stop leaves behind may stay."""
+    stopped = {one.key for layer in new.layers for one in layer.experiments if one.status == "stopped"}
+    for unit, choices in new.overrides.units.items():
+        known = old.overrides.units.get(unit, {})
+        for layer, choice in choices.items():
+            if choice.partition(":")[0] in stopped and known.get(layer) != choice:
+                text = f"override {layer}={choice} names an arm of a stopped experiment"
+                yield Problem(text, ("overrides", "units", unit, layer))
+
+
+def _experiment(config: ExperimentsConfig, key: str) -> Experiment | None:
+    return next((one for layer in config.layers for one in layer.experiments if one.key == key), None)
 
 
 def _slots(experiment: Experiment) -> set[int]:
@@ -102,18 +257,14 @@ def _arms(experiment: Experiment) -> dict[str, tuple[set[int], dict[str, object]
     }
 
 
-_RULES: tuple[tuple[str, Callable[[Experiment, Experiment], bool]], ...] = (
-    ("a running experiment can only go on or be stopped", lambda old, new: new.status != "draft"),
+_COURSE: Final[tuple[tuple[str, str, Callable[[Experiment, Experiment], bool]], ...]] = (
+    ("status", "a running experiment can only go on or be stopped", lambda old, new: new.status != "draft"),
     (
+        "slots",
         "slots can only be added while it runs",
         lambda old, new: new.status == "stopped" or _slots(old) <= _slots(new),
     ),
-    ("end can only be extended while it runs", lambda old, new: old.end <= new.end),
-    ("arms, their ranges and params cannot change while it runs", lambda old, new: _arms(old) == _arms(new)),
-    (
-        "secondary metrics can only be added while it runs",
-        lambda old, new: set(old.secondary) <= set(new.secondary),
-    ),
+    ("end", "end can only be extended while it runs", lambda old, new: old.end <= new.end),
 )
 
 

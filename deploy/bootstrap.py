@@ -41,7 +41,7 @@ def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | No
     chosen = {model: recipes / f"{model}.toml" if recipes else recipe_of(model, short=True) for model in ARMS}
     for made in release(places, chosen, Console(highlight=False)):
         print(f"{made.model}@{made.version}: {'found' if made.reused else 'made'}", flush=True)
-    written = write_current(releases / "experiments.yaml")
+    written = write_current(releases / "experiments.yaml", follow=True)
     print(f"experiments.yaml: {'written' if written else 'still running'}", flush=True)
 
 

@@ -61,7 +61,7 @@ def check_rankings(url: str) -> None:
         status, headers, body = _rank(url, str(user))
         _require(status == 200, f"status {status}: {body}")
         bucket = headers["X-AB-Bucket"]
-        arm = re.match(r"rank=pyramid-vs-mgnm:(control|treatment)[;,]", bucket + ";")
+        arm = re.match(r"rank=pyramid-vs-mgnm(?:-\d+)?:(control|treatment)[;,]", bucket + ";")
         _require(arm is not None, f"X-AB-Bucket: {bucket}")
         name = arm.group(1) if arm else ""
         scores = [item["score"] for item in body["items"] if item["score"] is not None]

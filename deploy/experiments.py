@@ -1,13 +1,15 @@
 """A copy of the experiment file that is running today: `python -m deploy.experiments OUT.yaml`.
 
 An experiment lasts 90 days at most, a clone of this repository does not. The demo and `docker-compose.yml` therefore
-run `deploy/experiments.yaml` with its dates moved to start today (docs/adr/0051-experiment-dates.md).
+run `deploy/experiments.yaml` with its dates moved to start today (docs/adr/0051-experiment-dates.md). A file that is
+there already is stopped and followed by one with new keys and salts.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from contract.command_line import run
 from contract.experiments import TIME_FORMAT, ExperimentsError, parse_experiments
 
 SOURCE = Path(__file__).with_name("experiments.yaml")
+_NUMBER = re.compile(r"-\d+$")
 DAYS = 84  # whole weeks, and under the 90 days that an experiment may last
 
 
@@ -69,15 +72,29 @@ def write_current(
     treatment: str | None = None,
     versions: Mapping[str, str] | None = None,
     header_enabled: bool | None = None,
+    follow: bool = False,
     now: float | None = None,
 ) -> bool:
     """Write today's copy of the experiment file, unless the one there is the same but for dates that still hold.
 
     A file that still runs is left alone, so that a restart changes no digest. Returns whether it was written.
+
+    Args:
+        path: file to write.
+        treatment: as `current` has it.
+        versions: as `current` has it.
+        header_enabled: as `current` has it.
+        follow: whether the service remembers the file that is there: its experiments are then stopped, and the new
+            ones get new keys and salts, because a key and a salt serve once (docs/experiments.md).
+        now: seconds since the epoch; None reads the clock.
     """
     document = current(treatment=treatment, versions=versions, header_enabled=header_enabled, now=now)
-    if _still_runs(path, document, time.time() if now is None else now):
+    before = _valid(path)
+    if before is not None and _still_runs(before, document, time.time() if now is None else now):
         return False
+    if follow and before is not None:
+        _follow(document, before)
+        parse_experiments(document)
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.with_name(path.name + ".new")
     pending.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
@@ -85,22 +102,50 @@ def write_current(
     return True
 
 
-def _still_runs(path: Path, document: dict[str, Any], now: float) -> bool:
+def _valid(path: Path) -> dict[str, Any] | None:
     try:
-        known = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config, _ = parse_experiments(known)
+        document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parse_experiments(document)
     except (OSError, yaml.YAMLError, ExperimentsError):
-        return False
+        return None
+    return document
+
+
+def _still_runs(known: dict[str, Any], document: dict[str, Any], now: float) -> bool:
     today = datetime.fromtimestamp(now, UTC)
-    holds = all(one.start <= today < one.end for layer in config.layers for one in layer.experiments)
-    return holds and _undated(known) == _undated(document)
+    config, _ = parse_experiments(known)
+    running = [one for layer in config.layers for one in layer.experiments if one.status == "running"]
+    return all(one.start <= today < one.end for one in running) and _comparable(known) == _comparable(document)
 
 
-def _undated(document: dict[str, Any]) -> dict[str, Any]:
+def _comparable(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a file without what differs from copy to copy: dates, stopped experiments, the numbers of keys."""
     plain = copy.deepcopy(document)
+    for layer in plain["layers"]:
+        layer["experiments"] = [one for one in layer.get("experiments", []) if one["status"] != "stopped"]
     for experiment in _experiments(plain):
         experiment["start"] = experiment["end"] = None
+        for name in ("key", "salt"):
+            experiment[name] = _NUMBER.sub("", experiment[name])
     return plain
+
+
+def _follow(document: dict[str, Any], before: dict[str, Any]) -> None:
+    """Turn a file into one that may follow another: what ran is stopped, and nothing is used twice."""
+    last = {layer["key"]: layer.get("experiments", []) for layer in before["layers"]}
+    number = 1 + max([_number(one["key"]) for one in _experiments(before)], default=0)
+    for experiment in _experiments(document):
+        for name in ("key", "salt"):
+            experiment[name] = f"{experiment[name]}-{number}"
+    for layer in document["layers"]:
+        ended = [{**one, "status": "stopped"} for one in last.get(layer["key"], []) if one["status"] != "stopped"]
+        layer["experiments"] = [*layer.get("experiments", []), *ended]
+
+
+def _number(key: str) -> int:
+    """Return which copy a key is of; the first one has no number."""
+    found = _NUMBER.search(key)
+    return int(found[0][1:]) if found else 1
 
 
 def _experiments(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -122,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
-    written = write_current(options.out, treatment=options.treatment)
+    written = write_current(options.out, treatment=options.treatment, follow=True)
     print(f"{options.out}: {'written' if written else 'still running, left as it is'}")
     return 0
 

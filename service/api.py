@@ -128,7 +128,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         exchange.notes |= {"model": model, "candidates": len(question.candidates)}
         if ranking.degraded:
             exchange.notes["degraded"] = ranking.degraded
-        return Response(wire.rank_body(exchange.request_id, ranking), media_type=JSON)
+        return Response(wire.rank_body(exchange.request_id, ranking, decision.parameters), media_type=JSON)
 
     return router
 

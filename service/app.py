@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -34,7 +35,9 @@ from service.registry import BundleRegistry
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.settings import warnings as settings_warnings
+from service.shared_state import SharedState
 from service.sinks import Sinks, no_sinks, open_sinks
+from service.state_stores import STATE_KEY, FileStateStore, RedisStateStore, StateStore
 from service.states import StateCache
 from service.supervision import supervise
 
@@ -82,7 +85,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         stack.push_async_callback(store.close)
         sinks = await _sinks(settings, metrics, stack)
         _watch_redis(settings, metrics, stack)
-        experiments = await _experiments(settings, metrics, deployments, runtime)
+        experiments = await _experiments(settings, metrics, deployments, runtime, stack)
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
@@ -158,9 +161,16 @@ class _Redis:
     variable: str
     address: RedisAddress
 
-    def client(self, timeout_ms: int, max_connections: int, metrics: Metrics, kind: StoreKind | None = None) -> Client:
+    def client(
+        self,
+        timeout_ms: int,
+        max_connections: int,
+        metrics: Metrics,
+        kind: StoreKind | None = None,
+        confirm: bool = False,
+    ) -> Client:
         """Make a client; one with a kind is watched, and all but reads wait for a replica's confirmation."""
-        writes = kind in ("writes", "events")
+        writes = confirm or kind in ("writes", "events")
         try:
             client = make_client(
                 self.address,
@@ -248,8 +258,10 @@ def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
     return Deployments(registry, states, limits, metrics, prover=prove_in_process)
 
 
-async def _experiments(settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime) -> Experiments:
-    """Return the experiments with their file accepted and its models loaded."""
+async def _experiments(
+    settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime, stack: AsyncExitStack
+) -> Experiments:
+    """Return the experiments with a file accepted and its models loaded."""
     registry = BundleRegistry(settings.bundles.root)
     file = settings.experiments.file
     experiments = Experiments(
@@ -258,13 +270,38 @@ async def _experiments(settings: Settings, metrics: Metrics, deployments: Deploy
         observer=metrics,
         default_model=_default_model(settings, registry) if file is None else "",
         prepare=deployments.prepare,
+        shared=_shared_state(settings, metrics, runtime, stack),
         now_ms=runtime.now_ms,
     )
     result = await experiments.reload()
     if experiments.snapshot is None:
         subject = f"the experiment file {file}" if file is not None else "the default model"
-        raise StartError(f"{subject} cannot be served ({result}); the lines above say why")
+        problems = "; ".join(experiments.problems) or "the lines above say why"
+        raise StartError(f"{subject} cannot be served ({result}): {problems}")
     return experiments
+
+
+def _shared_state(settings: Settings, metrics: Metrics, runtime: Runtime, stack: AsyncExitStack) -> SharedState:
+    """Return what the replicas agree on; nothing where there is no file that could differ."""
+    chosen = settings.experiments
+    if chosen.file is None:
+        return SharedState(now_ms=runtime.now_ms)
+    return SharedState(_state_store(settings, metrics, runtime, stack), chosen.state_copy, now_ms=runtime.now_ms)
+
+
+def _state_store(settings: Settings, metrics: Metrics, runtime: Runtime, stack: AsyncExitStack) -> StateStore:
+    chosen = settings.experiments
+    seconds = chosen.state_timeout_ms / 1000
+    kind, _, name = chosen.state.partition(":")
+    if kind != "redis":
+        path = Path(chosen.state)
+        if not path.parent.is_dir():
+            raise StartError(f"RANKER_EXPERIMENTS__STATE: {path.parent} is not a folder")
+        return FileStateStore(path, seconds, runtime.now_ms)
+    client = _redis_of_streams(settings).client(chosen.state_timeout_ms, 2, metrics, confirm=True)
+    stack.push_async_callback(client.aclose)
+    key = settings.redis.prefix + STATE_KEY + (f":{name}" if name else "")
+    return RedisStateStore(client, key, seconds)
 
 
 def _default_model(settings: Settings, registry: BundleRegistry) -> str:

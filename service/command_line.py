@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from service.api import openapi_json
 from service.app import create_app
 from service.errors import StartError
+from service.experiment_check import check_experiments
 from service.log import logging_to
 from service.server import serve
 from service.settings import Settings, SettingsError, effective, env_example, load_settings, warnings
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as ended:  # argparse's way to end
         return int(ended.code or 0)
+    if options.check_experiments:
+        return _check_experiments(options.check_experiments)
     if options.openapi or options.env_example:
         return _print(openapi_json() if options.openapi else env_example())
     try:
@@ -42,7 +46,21 @@ def _parser() -> argparse.ArgumentParser:
         "--openapi", action="store_true", help="print the OpenAPI document (docs/openapi.json) and exit"
     )
     parser.add_argument("--env-example", action="store_true", help="print .env.example and exit")
+    parser.add_argument(
+        "--check-experiments",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="say whether an experiment file may follow another (OLD NEW), or is valid (NEW), and exit",
+    )
     return parser
+
+
+def _check_experiments(files: Sequence[Path]) -> int:
+    if len(files) > 2:
+        return _complain(2, "--check-experiments takes one file, or an old and a new one")
+    report = check_experiments(files)
+    return _complain(report.status, *report.lines) if report.status else _print("\n".join(report.lines))
 
 
 def _serve(settings: Settings) -> int:

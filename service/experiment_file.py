@@ -1,13 +1,20 @@
-"""From the bytes of an experiment file, YAML or JSON, to plain data; hostile files cost little and crash nothing."""
+"""From the bytes of an experiment file, YAML or JSON, to plain data; hostile files cost little and crash nothing.
+
+A problem is told with its line. Lines are looked up only where there is a problem to tell.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import yaml
 
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError
+from contract.experiments import MAX_FILE_BYTES, ExperimentsError, Place, Problem
+from contract.history import ExperimentFile, experiment_file
+from contract.served import unserved
 
 MAX_NESTING: Final = 16
 
@@ -24,7 +31,7 @@ def parse_file(content: bytes) -> object:
     if len(content) > MAX_FILE_BYTES:
         raise ExperimentsError([f"larger than {MAX_FILE_BYTES} bytes"])
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors write a byte order mark
         if text.lstrip().startswith("{"):
             return json.loads(text, object_pairs_hook=_distinct_keys)
         _check_shape(text)
@@ -37,6 +44,58 @@ def parse_file(content: bytes) -> object:
         raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:  # no UTF-8, no such date, a number of 5,000 digits
         raise ExperimentsError([f"neither YAML nor JSON in UTF-8 ({type(error).__name__})"]) from error
+
+
+def read_experiments(content: bytes) -> ExperimentFile:
+    """Return a file that keeps the format and that the service can do as a whole.
+
+    Raises:
+        ExperimentsError: it does not; each problem names its line and field.
+    """
+    document = parse_file(content)
+    try:
+        file = experiment_file(document)
+    except ExperimentsError as error:
+        raise ExperimentsError(with_lines(content, error.found)) from error
+    problems = unserved(file.config)
+    if problems:
+        raise ExperimentsError(with_lines(content, problems))
+    return file
+
+
+def with_lines(content: bytes, problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems with the line of each in front, where the file has such a place."""
+    root = _nodes(content)
+    return [
+        Problem(f"line {_line_of(root, problem.place)}: {problem.text}", problem.place)
+        if root is not None and problem.place
+        else problem
+        for problem in problems
+    ]
+
+
+def _nodes(content: bytes) -> Any:  # Any: a node of PyYAML, which has no types
+    """Return the nodes of a file that `parse_file` has accepted; YAML reads most JSON too."""
+    with suppress(ValueError, yaml.YAMLError, RecursionError):
+        return yaml.compose(content.decode("utf-8-sig"), Loader=_Base)
+    return None
+
+
+def _line_of(node: Any, place: Place) -> int:
+    """Return the line of a place, or of the last thing on the way to it that the file has."""
+    line = _line(node.start_mark)
+    for part in place:
+        pairs: Iterable[tuple[Any, Any]] = ()
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            pairs = [(node.value[part], node.value[part])]
+        for key, value in pairs:
+            node, line = value, _line(key.start_mark)
+            break
+        else:
+            return line
+    return line
 
 
 class _Loader(_Base):  # type: ignore[misc]  # the base is chosen above

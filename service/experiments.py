@@ -1,7 +1,8 @@
-"""The running experiments: read from a file, checked against the last accepted one, swapped by one reference.
+"""The running experiments: the file is read, judged by all that was accepted before, and swapped by one reference.
 
-Order of a reload: read, validate, compare with the file in force, make the models ready, swap. Whatever fails, the last
-good snapshot stays. One audit line for each attempt that says something new.
+Order of a look: follow what other replicas accepted; read the file; validate it; judge it (contract/ramps.py); make its
+models ready; agree on it with the other replicas (shared_state.py); swap. Whatever fails, the last accepted experiments
+stay. One audit line for each attempt that says something new.
 """
 
 from __future__ import annotations
@@ -12,22 +13,34 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import structlog
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError, Parameters, parse_experiments
-from contract.ramps import changes, is_live, refusals
-from service.experiment_file import parse_file
+from contract.experiments import MAX_FILE_BYTES, ExperimentsError
+from contract.history import ExperimentFile, State
+from contract.ramps import changes, is_any_live, propose
+from service.arm_models import Latest, Models, built_in, default_models_of, models_of
+from service.detached import Detached
+from service.experiment_file import read_experiments, with_lines
+from service.shared_state import SharedState
+from service.state_stores import StateUnavailable
 
-LATEST: Final = "latest"
-ReloadResult = Literal["accepted", "unchanged", "unreadable", "invalid", "refused", "not_servable"]
-Models = frozenset[tuple[str, str]]  # (model, version)
+__all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
+
+ReloadResult = Literal[
+    "accepted", "unchanged", "adopted", "superseded",
+    "unreadable", "invalid", "refused", "not_servable", "state_unavailable",
+]  # fmt: skip
+"""What came of a look. `adopted`: another replica accepted this file first. `superseded`: the file on this machine is
+older than the accepted one."""
 
 _AUDIT_CHANGES: Final = 20  # lines of difference in one audit line
+_TRIES: Final = 4  # of a file in one look, where other replicas accept files too
+_READ_SECONDS: Final = 10.0  # for the file: a network mount may hang
 
 _log = structlog.get_logger(__name__)
 
@@ -39,22 +52,35 @@ class ExperimentsObserver(Protocol):
         """Count an attempt to load the file, by result."""
 
     def experiments_in_force(self, digest: str, revision: str) -> None:
-        """Note which file is in force, and that it was known to be good just now."""
+        """Note which file is in force."""
+
+    def experiments_state(self, *, revision: int, is_shared: bool, is_file_in_force: bool) -> None:
+        """Note how the state in force relates to the other replicas and to the file on this machine."""
 
     def assigned(self, decision: Decision) -> None:
         """Count what each layer decided."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
+class _InForce:
+    state: State
     snapshot: ExperimentsSnapshot
-    identity: bytes  # digest of the file's bytes, comments and all: what tells whether it changed
-    latest: Mapping[str, str]  # what "latest" was resolved to, by model
 
 
 class _Rejected(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, result: ReloadResult, problems: Sequence[str], identity: bytes = b"") -> None:
-        self.result, self.problems, self.identity = result, tuple(problems), identity
+    def __init__(self, result: ReloadResult, problems: Sequence[str]) -> None:
+        self.result, self.problems = result, tuple(problems)
+
+
+class _Disk:
+    """The file on this machine, and how far it has come in the sequence of accepted files."""
+
+    def __init__(self) -> None:
+        self.identity = b""  # digest of the bytes, comments and all: tells whether the file changed
+        self.content = b""
+        self.parsed: ExperimentFile | tuple[str, ...] | None = None  # problems where it breaks a rule of its own
+        self.done = b""  # the identity that needs no more judging: it was accepted once
+        self.revision = -1  # the revision at which this file was accepted
 
 
 class Experiments:
@@ -66,6 +92,7 @@ class Experiments:
         observer: counts reloads and assignments.
         default_model: served where there is no file.
         prepare: loads and warms models before a file is accepted; raises ExperimentsError where one does not serve.
+        shared: what was accepted before, here or by other replicas; None remembers it in this process.
         now_ms: milliseconds since the epoch.
     """
 
@@ -77,24 +104,35 @@ class Experiments:
         observer: ExperimentsObserver,
         default_model: str = "",
         prepare: Callable[[Models], Awaitable[None]] | None = None,
+        shared: SharedState | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._path, self._default_model = path, default_model
         self._versions, self._prepare = versions, prepare
-        self._observer, self._now_ms = observer, now_ms
-        self._accepted: _Accepted | None = None
-        self._rejected: _Rejected | None = None
+        self._observer = observer
+        self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
+        self._detached = Detached("experiment-file")
+        self._in_force: _InForce | None = None
+        self._ready: Models = frozenset()
+        self._disk = _Disk()
+        self._said: dict[str, tuple[object, ...]] = {}
+        self._problems: tuple[str, ...] = ()
         self._poked = asyncio.Event()
 
     @property
     def snapshot(self) -> ExperimentsSnapshot | None:
         """The experiments in force; None while no file was ever accepted, which is a reason not to be ready."""
-        return self._accepted.snapshot if self._accepted is not None else None
+        return self._in_force.snapshot if self._in_force is not None else None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the last look accepted nothing; empty where it did."""
+        return self._problems
 
     @property
     def models(self) -> Models:
         """Every model that the experiments in force may serve."""
-        return _models(self._accepted.snapshot) if self._accepted is not None else frozenset()
+        return models_of(self._in_force.snapshot) if self._in_force is not None else frozenset()
 
     def decide(
         self,
@@ -104,31 +142,31 @@ class Experiments:
         forced: Mapping[str, str] | None = None,
     ) -> Decision:
         """Decide every layer for a unit, and count it."""
-        if self._accepted is None:
+        if self._in_force is None:
             return UNDECIDED
-        decision = self._accepted.snapshot.decide(unit, attributes, now_ms, forced)
+        decision = self._in_force.snapshot.decide(unit, attributes, now_ms, forced)
         self._observer.assigned(decision)
         return decision
 
     def undecided(self, reason: Literal["not_ranked", "error"] = "not_ranked") -> Decision:
         """Return the decision of a response that did not rank; counts nothing."""
-        return self._accepted.snapshot.undecided(reason) if self._accepted is not None else UNDECIDED
+        return self._in_force.snapshot.undecided(reason) if self._in_force is not None else UNDECIDED
 
     async def reload(self) -> ReloadResult:
-        """Load the file if it has changed; on any fault the last good snapshot stays, and nothing is raised."""
+        """Look once; on any fault the last accepted experiments stay, and nothing is raised."""
         try:
-            result = await self._reload()
+            result = await self._look()
+            self._problems = ()
+            self._said.pop("experiments_rejected", None)
         except _Rejected as rejected:
-            result = rejected.result
+            result, self._problems = rejected.result, rejected.problems
             self._audit_rejection(rejected)
         self._observer.experiments_reloaded(result)
-        if result in {"accepted", "unchanged"} and self._accepted is not None:
-            config, digest = self._accepted.snapshot.config, self._accepted.snapshot.digest
-            self._observer.experiments_in_force(digest, config.revision)
+        self._observe(is_file_in_force=result in {"accepted", "unchanged", "adopted"})
         return result
 
     async def watch(self, interval_seconds: float) -> None:
-        """Reload by content every so often, and at once when poked; runs until it is cancelled."""
+        """Look every so often, and at once when poked; runs until it is cancelled."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._poked.wait(), interval_seconds)
@@ -136,86 +174,194 @@ class Experiments:
             await self.reload()
 
     def poke(self) -> None:
-        """Make `watch` look at the file now (SIGHUP)."""
+        """Make `watch` look now (SIGHUP)."""
         self._poked.set()
 
-    async def _reload(self) -> ReloadResult:
-        content = await asyncio.to_thread(self._read)
+    async def _look(self) -> ReloadResult:
+        await self._shared.look()
+        first = self._in_force is None
+        try:
+            await self._follow()
+        except _Rejected as rejected:  # what was accepted cannot be served here; a newer file may still do
+            result = await self._propose(await self._read_file())
+            if result != "accepted":
+                raise rejected from None
+            return result
+        return await self._take(await self._read_file(), first)
+
+    async def _follow(self) -> None:
+        """Put in force what was accepted, here or elsewhere, if it is not in force yet."""
+        state, mine = self._shared.state, self._in_force
+        if state is None:
+            return
+        if mine is not None and _serves_alike(mine.state, state):
+            self._in_force = replace(mine, state=state)
+            await self._serve(mine.snapshot)  # what was missing may be here by now
+            return
+        resolve = Latest(self._versions, state.latest).resolve
+        snapshot = ExperimentsSnapshot(state.file.config, state.file.digest, resolve)
+        await self._serve(snapshot)
+        self._audit_acceptance("experiments_adopted", state)
+        self._in_force = _InForce(state, snapshot)
+
+    async def _read_file(self) -> ExperimentFile:
+        """Return the file on this machine; it is parsed again only once it has changed."""
+        content = await self._content()
         identity = hashlib.sha256(content).digest()
-        if self._accepted is not None and identity == self._accepted.identity:
-            self._rejected = None
-            return "unchanged"
-        # A file that breaks a rule of its own breaks it again: it is parsed again only once it has changed.
-        if self._rejected is not None and (self._rejected.result, self._rejected.identity) == ("invalid", identity):
-            return "invalid"
-        accepted = await asyncio.to_thread(self._build, content, identity)
-        await self._make_ready(accepted)
-        self._audit_acceptance(accepted.snapshot)
-        self._accepted, self._rejected = accepted, None
-        return "accepted"
+        disk = self._disk
+        if disk.parsed is None or identity != disk.identity:
+            disk.identity, disk.content = identity, content
+            disk.parsed = await asyncio.to_thread(_parsed, content)
+        if isinstance(disk.parsed, tuple):
+            raise _Rejected("invalid", disk.parsed)
+        return disk.parsed
 
-    def _read(self) -> bytes:
-        if self._path is None:
-            return json.dumps(_built_in(self._default_model)).encode()
+    async def _content(self) -> bytes:
+        path = self._path
+        if path is None:
+            return json.dumps(built_in(self._default_model)).encode()
         try:
-            with self._path.open("rb") as file:
-                return file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise _Rejected("unreadable", [f"cannot be read ({error.strerror})"]) from error
+            return await self._detached.run(lambda: _read(path), _READ_SECONDS)
+        except OSError as error:  # TimeoutError too
+            raise _Rejected("unreadable", [f"cannot be read ({error.strerror or 'it takes too long'})"]) from error
 
-    def _build(self, content: bytes, identity: bytes) -> _Accepted:
-        try:
-            config, digest = parse_experiments(parse_file(content))
-        except ExperimentsError as error:
-            raise _Rejected("invalid", error.problems, identity) from error
-        now_ms = self._now_ms()
-        if self._accepted is not None:
-            old = self._accepted.snapshot.config
-            refused = refusals(old, config, now_ms)
-            if refused:
-                raise _Rejected("refused", refused, identity)
-            # While anything runs, "latest" stays what it was when it started: an arm must not change its model.
-            runs = any(is_live(experiment, now_ms) for layer in old.layers for experiment in layer.experiments)
-            latest = _Latest(self._versions, self._accepted.latest if runs else {})
-        else:
-            latest = _Latest(self._versions, {})
-        return _Accepted(ExperimentsSnapshot(config, digest, latest.resolve), identity, latest.chosen)
+    async def _take(self, file: ExperimentFile, first: bool) -> ReloadResult:
+        """Compare the file on this machine with the accepted one, and propose it where it is news."""
+        state, disk = self._shared.state, self._disk
+        if state is None:
+            return await self._propose(file)
+        if file.digest == state.file.digest:
+            known, disk.done, disk.revision = disk.done, disk.identity, state.revision
+            if first and await self._is_newer_model_there(file, state):
+                return await self._propose(file)
+            return "unchanged" if known == disk.identity else "accepted" if not first else "adopted"
+        if disk.identity == disk.done:
+            return "superseded"
+        accepted_at = state.accepted_at(file.digest, disk.revision)
+        if accepted_at is not None:
+            # This machine gets its files later than others: it follows, and does not take the experiments back.
+            disk.done, disk.revision = disk.identity, accepted_at
+            _log.warning("experiments_file_superseded", digest=file.digest, digest_in_force=state.file.digest)
+            return "superseded"
+        return await self._propose(file)
 
-    async def _make_ready(self, accepted: _Accepted) -> None:
-        wanted = _models(accepted.snapshot)
+    async def _is_newer_model_there(self, file: ExperimentFile, state: State) -> bool:
+        """Say whether a start would resolve `latest` otherwise, while no experiment runs that could notice."""
+        if is_any_live(file.config, self._shared.now_ms):
+            return False
+        latest = Latest(self._versions, {})
+        await asyncio.to_thread(ExperimentsSnapshot, file.config, file.digest, latest.resolve)
+        return latest.chosen != dict(state.latest)
+
+    async def _propose(self, file: ExperimentFile) -> ReloadResult:
+        for _ in range(_TRIES):
+            state, snapshot = await asyncio.to_thread(self._judge, file)
+            await self._make_ready(snapshot)
+            try:
+                is_first = await self._shared.commit(state)
+            except StateUnavailable as error:
+                raise _Rejected("state_unavailable", [str(error)]) from error
+            if is_first:
+                self._audit_acceptance("experiments_accepted", state)
+                self._in_force = _InForce(state, snapshot)
+                self._disk.done, self._disk.revision = self._disk.identity, state.revision
+                await self._serve(snapshot)
+                return "accepted"
+            await self._shared.look()
+            await self._follow()
+            now = self._shared.state
+            if now is not None and now.file.digest == file.digest:
+                self._disk.done, self._disk.revision = self._disk.identity, now.revision
+                return "adopted"
+        raise _Rejected("state_unavailable", ["other replicas accept other files all the time"])
+
+    def _judge(self, file: ExperimentFile) -> tuple[State, ExperimentsSnapshot]:
+        problems, state = propose(self._shared.state, file, self._shared.now_ms)
+        if state is None:
+            raise _Rejected("refused", [one.text for one in with_lines(self._disk.content, problems)])
+        latest = Latest(self._versions, state.latest)
+        snapshot = ExperimentsSnapshot(file.config, file.digest, latest.resolve)
+        return replace(state, latest=latest.chosen), snapshot
+
+    async def _make_ready(self, snapshot: ExperimentsSnapshot) -> None:
+        """Load what a new file needs beside what is served: it may still be refused."""
+        wanted = models_of(snapshot)
         missing = sorted(f"{model}@{version}" for model, version in wanted if version not in self._versions(model))
         if missing:
-            raise _Rejected("not_servable", [f"no such model: {name}" for name in missing], accepted.identity)
-        if self._prepare is not None:
+            raise _Rejected("not_servable", [f"no such model: {name}" for name in missing])
+        if self._prepare is not None and not wanted <= self._ready:
             try:
-                await self._prepare(wanted)
+                await self._prepare(wanted | self._ready)
+                self._ready |= wanted
             except ExperimentsError as error:
-                raise _Rejected("not_servable", error.problems, accepted.identity) from error
+                raise _Rejected("not_servable", error.problems) from error
 
-    def _audit_acceptance(self, new: ExperimentsSnapshot) -> None:
-        old = self._accepted.snapshot if self._accepted is not None else None
-        differences = changes(old.config, new.config) if old is not None else []
+    async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
+        """Serve the models of accepted experiments; an arm whose model is not here is served its layer's default.
+
+        The arm of a user must not depend on the replica, so only a missing default keeps a state out of force.
+        """
+        wanted = models_of(snapshot)
+        if self._prepare is None or wanted == self._ready:
+            return
+        try:
+            await self._prepare(wanted)
+            self._ready = wanted
+        except ExperimentsError as error:
+            self._ready = await self._serve_most(wanted, self._prepare)
+            if not default_models_of(snapshot) <= self._ready:
+                raise _Rejected("not_servable", error.problems) from error
+            self._say("experiments_models_missing", problems=error.problems)
+
+    async def _serve_most(self, wanted: Models, prepare: Callable[[Models], Awaitable[None]]) -> Models:
+        served = self._ready
+        for model in sorted(wanted - served):
+            with suppress(ExperimentsError):
+                await prepare(served | {model})
+                served |= {model}
+        return served
+
+    def _observe(self, *, is_file_in_force: bool) -> None:
+        if self._in_force is None:
+            return
+        state = self._in_force.state
+        self._observer.experiments_in_force(state.file.digest, state.file.config.revision)
+        self._observer.experiments_state(
+            revision=state.revision,
+            is_shared=self._path is None or self._shared.is_shared,
+            is_file_in_force=is_file_in_force,
+        )
+
+    def _audit_acceptance(self, event: str, new: State) -> None:
+        old = self._in_force.state.file if self._in_force is not None else None
+        differences = changes(old.config, new.file.config) if old is not None else []
         _log.info(
-            "experiments_accepted",
+            event,
             owner=self._owner(),
             old_digest=old.digest if old is not None else None,
-            new_digest=new.digest,
-            revision=new.config.revision,
+            new_digest=new.file.digest,
+            revision=new.file.config.revision,
+            state_revision=new.revision,
             changes=differences[:_AUDIT_CHANGES],
             change_count=len(differences),
         )
 
     def _audit_rejection(self, rejected: _Rejected) -> None:
-        before, self._rejected = self._rejected, rejected
-        if before is not None and (before.identity, before.problems) == (rejected.identity, rejected.problems):
-            return  # said already; the counter goes on
-        _log.error(
+        digest = self._in_force.state.file.digest if self._in_force is not None else None
+        self._say(
             "experiments_rejected",
             owner=self._owner(),
             result=rejected.result,
             problems=rejected.problems,
-            digest_in_force=self._accepted.snapshot.digest if self._accepted is not None else None,
+            digest_in_force=digest,
         )
+
+    def _say(self, event: str, **details: object) -> None:
+        """Log a trouble once for as long as it stays the same; the counter goes on."""
+        said = (event, str(details.get("problems")), self._disk.identity)
+        if self._said.get(event) != said:
+            self._said[event] = said
+            _log.error(event, **details)
 
     def _owner(self) -> int | None:
         """Return the user number of the file's owner: who answers for the change, as far as a file can tell."""
@@ -227,35 +373,17 @@ class Experiments:
             return None
 
 
-class _Latest:
-    """Resolves `version: latest` (or a layer that names a model and no version) once per file, model by model."""
-
-    def __init__(self, versions: Callable[[str], Sequence[str]], fixed: Mapping[str, str]) -> None:
-        self._versions = versions
-        self.chosen = dict(fixed)
-
-    def resolve(self, parameters: Parameters) -> Parameters:
-        """Return the parameters with an existing version in place of "latest"; as they are where there is none."""
-        model = parameters.get("model")
-        if not isinstance(model, str) or parameters.get("version", LATEST) != LATEST:
-            return parameters
-        if model not in self.chosen:
-            known = self._versions(model)
-            if not known:
-                return {**parameters, "version": LATEST}
-            self.chosen[model] = known[-1]
-        return {**parameters, "version": self.chosen[model]}
+def _serves_alike(one: State, other: State) -> bool:
+    return one.file.digest == other.file.digest and dict(one.latest) == dict(other.latest)
 
 
-def _models(snapshot: ExperimentsSnapshot) -> Models:
-    parameters = [layer.defaults for layer in snapshot.layers]
-    parameters += [
-        arm for layer in snapshot.layers for one in layer.experiments if not one.stopped for arm in one.parameters
-    ]
-    return frozenset((str(one["model"]), str(one.get("version", LATEST))) for one in parameters if "model" in one)
+def _parsed(content: bytes) -> ExperimentFile | tuple[str, ...]:
+    try:
+        return read_experiments(content)
+    except ExperimentsError as error:
+        return error.problems
 
 
-def _built_in(model: str) -> dict[str, object]:
-    """Return the experiments of a service that was given none: one layer, everybody unallocated."""
-    defaults = {"model": model, "version": LATEST}
-    return {"schema": 1, "revision": "built-in", "layers": [{"key": "rank", "salt": "rank", "defaults": defaults}]}
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)

@@ -181,7 +181,20 @@ class Metrics:
         )
         self._reloaded_at = Gauge(
             "ranker_experiments_last_success_timestamp_seconds",
-            "When the file in force was last found to be good.",
+            "When the file on this machine was last found to be the one in force.",
+            registry=registry,
+        )
+        self._state_revision = Gauge(
+            "ranker_experiments_state_revision", "Accepted experiment files, so far.", registry=registry
+        )
+        self._state_shared = Gauge(
+            "ranker_experiments_state_shared",
+            "1 while this replica can agree on experiments with the others; also 1 without an experiment file.",
+            registry=registry,
+        )
+        self._file_in_force = Gauge(
+            "ranker_experiments_file_in_force",
+            "1 while the experiment file on this machine is the one in force.",
             registry=registry,
         )
 
@@ -388,10 +401,17 @@ class Metrics:
         self._reloads.labels(result).inc()
 
     def experiments_in_force(self, digest: str, revision: str) -> None:
-        """Note which file is in force, and that it was known to be good just now."""
+        """Note which file is in force."""
         self._experiments.clear()
         self._experiments.labels(digest, revision).set(1)
-        self._reloaded_at.set_to_current_time()
+
+    def experiments_state(self, *, revision: int, is_shared: bool, is_file_in_force: bool) -> None:
+        """Note how the state in force relates to the other replicas and to the file on this machine."""
+        self._state_revision.set(revision)
+        self._state_shared.set(is_shared)
+        self._file_in_force.set(is_file_in_force)
+        if is_file_in_force:
+            self._reloaded_at.set_to_current_time()
 
     def watch_arms(self, snapshot: Callable[[], ExperimentsSnapshot | None]) -> None:
         """Tell the planned shares of the experiments in force at each scrape."""

@@ -175,6 +175,9 @@ class RankResponse(Answer):
         ]
     ]
     """What the answer had to go without; empty when all is well."""
+    parameters: dict[str, str | bool | int | float]
+    """What the user's arm sets, in all layers of the experiment file, for the caller to act on; no name is in two
+    layers. `model` and `version` here are the arm's, also where another model had to answer."""
     items: list[RankedItem]
     explanation: Explanation | None = None
     """With `explain` alone."""

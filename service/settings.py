@@ -41,6 +41,8 @@ Pause = Annotated[int, Field(ge=0, le=600_000)]  # milliseconds; 0 = none
 # No braces, which would move a key to another slot of a Cluster, and nothing that a pattern of an ACL reads.
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")]
 
+ExperimentState = Annotated[str, Field(pattern=r"^(redis(:[a-z0-9_-]{1,32})?|.*/.*)$")]
+
 
 def _parsed(url: SecretStr) -> SecretStr:
     parse_redis_url(url.get_secret_value())
@@ -207,7 +209,13 @@ class ExperimentsSettings(Group):
     file: Path | None = None
     """The experiment file, YAML or JSON; without one, everybody is served `bundles.default_model`."""
     reload_ms: Milliseconds = 5_000
-    """How often (ms) the file is looked at."""
+    """How often (ms) the file is looked at, and what other replicas accepted."""
+    state: ExperimentState = "redis"
+    """Where replicas keep what they accepted: `redis`, `redis:NAME`, or a file that all share (a path with a slash)."""
+    state_timeout_ms: Milliseconds = 1_000
+    """How long (ms) the state may take to be read or written."""
+    state_copy: Path | None = None
+    """A file of this replica alone with a copy of the state, for a start while the state cannot be read."""
     show_bucket: bool = True
     """Whether X-AB-Bucket names the arm bucket (`b`)."""
     override_secret: SecretStr | None = None

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from contract import grammar
 from contract.behaviours import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
+from contract.experiments import Parameters
 from contract.grammar import is_id, is_text
 from contract.vocabulary import Vocabulary
 from service import schemas
@@ -194,8 +195,14 @@ def records_by_user(behaviours: Sequence[schemas.UserBehaviour]) -> dict[str, tu
     return {user_id: (own, records[own]) for user_id, own in places.items()}
 
 
-def rank_body(request_id: str, ranking: Ranking) -> bytes:
-    """Return the answer of a ranking, as schemas.RankResponse describes it."""
+def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> bytes:
+    """Return the answer of a ranking, as schemas.RankResponse describes it.
+
+    Args:
+        request_id: of the request.
+        ranking: what came of it.
+        parameters: of the user's arm in every layer.
+    """
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} if known else {"item_id": item_id, "score": None, "known": False}
         for item_id, score, known in zip(ranking.item_ids, ranking.scores, ranking.known, strict=True)
@@ -205,6 +212,7 @@ def rank_body(request_id: str, ranking: Ranking) -> bytes:
         "model": ranking.model,
         "version": ranking.version,
         "degraded": ranking.degraded,
+        "parameters": parameters,
         "items": items,
     }
     if ranking.explanation is not None:

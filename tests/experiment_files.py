@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+from contract.history import State, experiment_file, state_from_json, state_to_json
+from contract.ramps import propose
+
 EXAMPLE_PATH = Path(__file__).parent / "contract" / "vectors" / "experiments.yaml"
 NOW_MS = 1_773_000_000_000  # while the example's experiments run
 
@@ -18,6 +21,30 @@ def example(**edits: object) -> dict[str, Any]:
         put(document, place.replace("__", "."), value)
     assert isinstance(document, dict)
     return document
+
+
+def servable(**edits: object) -> dict[str, Any]:
+    """Return the example without the parameter that the service does not read, with values put at places."""
+    document = example()
+    del document["layers"][0]["defaults"]["top_k"]
+    for arm in document["layers"][0]["experiments"][1]["arms"]:
+        arm["params"] = {}
+    for place, value in edits.items():
+        put(document, place.replace("__", "."), value)
+    return document
+
+
+def accepted(state: State | None, document: object, now_ms: int = NOW_MS) -> State:
+    """Return the state after a file that must be accepted, as another process reads it back."""
+    verdict = propose(state, experiment_file(document), now_ms)
+    assert verdict.state is not None, verdict.problems
+    return state_from_json(state_to_json(verdict.state))
+
+
+def refusals(state: State | object, document: object, now_ms: int = NOW_MS) -> list[str]:
+    """Return why a file may not follow a state, or a first file; empty where it may."""
+    before = state if isinstance(state, State) else accepted(None, state, now_ms)
+    return [problem.text for problem in propose(before, experiment_file(document), now_ms).problems]
 
 
 def put(document: Any, place: str, value: object) -> None:

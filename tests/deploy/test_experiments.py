@@ -7,7 +7,10 @@ import pytest
 import yaml
 
 from contract.experiments import ExperimentsError, parse_experiments
+from contract.history import experiment_file
+from contract.ramps import propose
 from deploy import experiments
+from tests.experiment_files import accepted
 
 NEXT_YEAR = datetime(2031, 5, 17, 15, 30, tzinfo=UTC).timestamp()
 DAY = 86_400
@@ -78,3 +81,26 @@ def test_copy_names_the_versions_that_are_meant() -> None:
     layer = experiments.current(versions={"mgnm": "3", "pyramid_mixer": "5"}, now=NEXT_YEAR)["layers"][0]
     assert layer["defaults"]["version"] == "3"
     assert [arm["params"].get("version") for arm in layer["experiments"][0]["arms"]] == [None, "5"]
+
+
+@pytest.mark.parametrize("days", [1, 83, 90])
+def test_copy_that_follows_another_is_one_that_the_service_accepts(tmp_path: Path, days: int) -> None:
+    path = tmp_path / "experiments.yaml"
+    state, now = None, NEXT_YEAR
+    for treatment in ("pyramid_mixer", "sasrec", "sli_rec"):
+        assert experiments.write_current(path, treatment=treatment, follow=True, now=now)
+        assert not experiments.write_current(path, treatment=treatment, follow=True, now=now + 60)
+        state = accepted(state, yaml.safe_load(path.read_text(encoding="utf-8")), int(now * 1000))
+        now += days * DAY
+    keys = [one["key"] for one in yaml.safe_load(path.read_text(encoding="utf-8"))["layers"][0]["experiments"]]
+    assert keys == ["pyramid-vs-mgnm-3", "pyramid-vs-mgnm-2"]  # the last one is stopped, the first one is gone
+
+
+def test_copy_that_does_not_follow_keeps_the_key_and_would_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.yaml"
+    experiments.write_current(path, now=NEXT_YEAR)
+    state = accepted(None, yaml.safe_load(path.read_text(encoding="utf-8")), int(NEXT_YEAR * 1000))
+    experiments.write_current(path, treatment="sasrec", now=NEXT_YEAR)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert document["layers"][0]["experiments"][0]["key"] == "pyramid-vs-mgnm"
+    assert propose(state, experiment_file(document), int(NEXT_YEAR * 1000)).problems

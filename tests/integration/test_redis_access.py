@@ -14,6 +14,7 @@ from redis.exceptions import NoPermissionError
 
 from service.behaviours import RedisBehaviourStore, StoreUnavailable
 from service.redis_client import Command, make_client
+from service.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventStream
 from tests.behaviour_store import Observer, records
 from tests.redis_server import RedisServer, executable, free_port
@@ -145,6 +146,33 @@ async def test_a_stream_keeps_its_length_without_the_right_to_trim(own_redis: Re
     allow(own_redis, *[rule for rule in STREAMS if rule != "+xtrim"])
     assert not await keeps_events(address(own_redis))
     assert 100 <= int(own_redis.call("XLEN", PREFIX + EXPOSURE_STREAM)[1:]) <= 250
+
+
+async def keeps_state(url: str) -> bool:
+    client = make_client(url, timeout_seconds=SECONDS)
+    try:
+        store = RedisStateStore(client, PREFIX + STATE_KEY, SECONDS)
+        before = (await store.read()).content
+        return await store.swap(before, b"state") and (await store.read()).content == b"state"
+    except StateUnavailable:
+        return False
+    finally:
+        await client.aclose()
+
+
+STATE = [*LOGIN, *rights()["the state of the experiments"]]
+
+
+async def test_the_listed_rights_are_enough_for_the_state_of_the_experiments(own_redis: RedisServer) -> None:
+    allow(own_redis, *STATE)
+    assert await keeps_state(address(own_redis))
+    assert not await keeps_behaviours(address(own_redis))
+
+
+@pytest.mark.parametrize("right", [rule for rule in rights()["the state of the experiments"] if rule[0] == "+"])
+async def test_each_right_for_the_state_is_needed(own_redis: RedisServer, right: str) -> None:
+    allow(own_redis, *[rule for rule in STATE if rule != right])
+    assert not await keeps_state(address(own_redis))
 
 
 async def test_another_database_needs_one_more_right(own_redis: RedisServer) -> None:

@@ -3,17 +3,15 @@ from __future__ import annotations
 import pytest
 
 from contract.experiments import parse_experiments
-from contract.ramps import changes, is_live, refusals
-from tests.experiment_files import NOW_MS, drop, example
+from contract.ramps import changes, is_live
+from tests.experiment_files import NOW_MS, drop, example, refusals
 
 E0, PLACE = "layers__0__experiments__0", "rank.pyramid-vs-mgnm"
 AFTER_END_MS = NOW_MS + 90 * 86_400_000
 
 
 def refused(now_ms: int = NOW_MS, **edits: object) -> list[str]:
-    old, _ = parse_experiments(example())
-    new, _ = parse_experiments(example(**edits))
-    return refusals(old, new, now_ms)
+    return refusals(example(), example(**edits), now_ms)
 
 
 def arms(boundary: int, treatment: str = "12") -> list[dict[str, object]]:
@@ -48,22 +46,22 @@ REFUSED = {
     "remove slots": ({f"{E0}__slots": [[0, 1999]]}, f"{PLACE}: slots can only be added while it runs"),
     "move slots": ({f"{E0}__slots": [[5000, 7000]]}, f"{PLACE}: slots can only be added while it runs"),
     "shorten": ({f"{E0}__end": "2026-03-20T00:00:00Z"}, f"{PLACE}: end can only be extended while it runs"),
-    "change the start": ({f"{E0}__start": "2026-03-02T00:00:00Z"}, f"{PLACE}: start cannot change while it runs"),
-    "change the salt": ({f"{E0}__salt": "pyramid-vs-mgn"}, f"{PLACE}: salt cannot change while it runs"),
-    "change the target": ({f"{E0}__target": None}, f"{PLACE}: target cannot change while it runs"),
-    "change the kind": ({f"{E0}__kind": "interleave"}, f"{PLACE}: kind cannot change while it runs"),
+    "change the start": ({f"{E0}__start": "2026-03-02T00:00:00Z"}, f"{PLACE}: start cannot change once it runs"),
+    "change the salt": ({f"{E0}__salt": "pyramid-vs-mgn"}, f"{PLACE}: salt cannot change once it runs"),
+    "change the target": ({f"{E0}__target": None}, f"{PLACE}: target cannot change once it runs"),
+    "change the kind": ({f"{E0}__kind": "interleave"}, f"{PLACE}: kind cannot change once it runs"),
     "change primary metrics": (
         {f"{E0}__primary": ["playtime"]},
-        f"{PLACE}: primary metrics cannot change while it runs",
+        f"{PLACE}: primary metrics cannot change once it runs",
     ),
-    "change guardrails": ({f"{E0}__guardrails": []}, f"{PLACE}: guardrails cannot change while it runs"),
+    "change guardrails": ({f"{E0}__guardrails": []}, f"{PLACE}: guardrails cannot change once it runs"),
     "change arm ranges": (
         {f"{E0}__arms": arms(5001)},
-        f"{PLACE}: arms, their ranges and params cannot change while it runs",
+        f"{PLACE}: arms, their ranges and params cannot change once it runs",
     ),
     "change arm params": (
         {f"{E0}__arms": arms(5000, "13")},
-        f"{PLACE}: arms, their ranges and params cannot change while it runs",
+        f"{PLACE}: arms, their ranges and params cannot change once it runs",
     ),
     "back to draft": ({f"{E0}__status": "draft"}, f"{PLACE}: a running experiment can only go on or be stopped"),
     "change the layer's salt": (
@@ -90,25 +88,44 @@ def test_edit_that_moves_somebody_is_refused_while_running(edits: dict[str, obje
     assert refused(**edits) == [reason]
 
 
-@pytest.mark.parametrize("edits", [edits for edits, _ in REFUSED.values()], ids=REFUSED.keys())
-def test_same_edit_is_allowed_once_the_experiments_are_over(edits: dict[str, object]) -> None:
-    assert refused(AFTER_END_MS, **edits) == []
+OF_THE_SURROUNDINGS = (
+    "change the layer's salt",
+    "change a default",
+    "change the unit",
+    "change the holdout",
+    "drop the holdout",
+)
+
+
+@pytest.mark.parametrize("name", OF_THE_SURROUNDINGS)
+def test_what_all_experiments_share_can_change_once_they_are_over(name: str) -> None:
+    assert refused(AFTER_END_MS, **REFUSED[name][0]) == []
+
+
+@pytest.mark.parametrize("name", OF_THE_SURROUNDINGS)
+def test_what_all_experiments_share_can_change_as_the_last_one_is_stopped(name: str) -> None:
+    stop = {f"layers__0__experiments__{place}__status": "stopped" for place in (0, 1)}
+    assert refused(**REFUSED[name][0], **stop) == []
+
+
+@pytest.mark.parametrize("name", ["change the salt", "change the target", "change arm ranges", "change arm params"])
+def test_what_an_experiment_was_cannot_change_when_it_is_over(name: str) -> None:
+    edits, reason = REFUSED[name]
+    assert refused(AFTER_END_MS, **edits) == [reason]
 
 
 def test_running_experiment_cannot_be_taken_out_nor_its_layer() -> None:
-    old, _ = parse_experiments(example(overrides__units={}))
     without, without_layer = example(overrides__units={}), example(overrides__units={})
     drop(without, "layers.0.experiments.0")
     drop(without_layer, "layers.0")
     wanted = f"{PLACE}: a running experiment cannot be removed: set its status to stopped"
-    assert refusals(old, parse_experiments(without)[0], NOW_MS) == [wanted]
-    assert wanted in refusals(old, parse_experiments(without_layer)[0], NOW_MS)
+    assert refusals(example(overrides__units={}), without) == [wanted]
+    assert wanted in refusals(example(overrides__units={}), without_layer)
 
 
 def test_stopped_experiment_cannot_start_again() -> None:
-    old, _ = parse_experiments(example(**{f"{E0}__status": "stopped"}))
-    new, _ = parse_experiments(example())
-    assert refusals(old, new, NOW_MS) == [f"{PLACE}: a stopped experiment cannot start again: use a new key and salt"]
+    reason = f"{PLACE}: a stopped experiment cannot start again: use a new key and salt"
+    assert refusals(example(**{f"{E0}__status": "stopped"}), example()) == [reason]
 
 
 def test_experiment_is_live_from_its_start_until_its_end_while_it_runs() -> None:

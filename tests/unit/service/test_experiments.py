@@ -10,21 +10,23 @@ import yaml
 from structlog.testing import capture_logs
 
 from contract.assignment import Decision
-from contract.experiments import ExperimentsError
+from contract.experiments import ExperimentsError, parse_experiments
 from service.experiment_file import parse_file
 from service.experiments import Experiments, Models
-from tests.experiment_files import EXAMPLE_PATH, NOW_MS, example
+from tests.experiment_files import NOW_MS, servable
 
 pytestmark = pytest.mark.anyio
 
 VERSIONS = {"mgnm": ["6", "7"], "pyramid_mixer": ["12", "13"]}
 IOS = {"platform": "ios"}
+DIGEST = parse_experiments(servable())[1]
 
 
 class Observer:
     def __init__(self) -> None:
         self.results: list[str] = []
         self.in_force: tuple[str, str] | None = None
+        self.state: dict[str, object] = {}
         self.decisions: list[Decision] = []
 
     def experiments_reloaded(self, result: str) -> None:
@@ -32,6 +34,9 @@ class Observer:
 
     def experiments_in_force(self, digest: str, revision: str) -> None:
         self.in_force = digest, revision
+
+    def experiments_state(self, **state: object) -> None:
+        self.state = state
 
     def assigned(self, decision: Decision) -> None:
         self.decisions.append(decision)
@@ -67,8 +72,8 @@ def rig(tmp_path: Path) -> Rig:
 
 
 async def test_file_is_loaded_and_its_digest_told(rig: Rig) -> None:
-    assert await rig.write(EXAMPLE_PATH.read_text(encoding="utf-8")) == "accepted"
-    assert rig.observer.in_force == ("7d0a290dc910", "2026-03-01.3")
+    assert await rig.write(yaml.safe_dump(servable())) == "accepted"
+    assert rig.observer.in_force == (DIGEST, "2026-03-01.3")
     assert rig.experiments.models == {("mgnm", "7"), ("pyramid_mixer", "12")}
     decision = rig.experiments.decide("12", IOS, NOW_MS)
     assert decision.variant == "pyramid-vs-mgnm:treatment"
@@ -86,17 +91,17 @@ async def test_before_any_file_nothing_is_decided_and_nothing_counted(rig: Rig) 
 
 
 async def test_file_that_has_not_changed_is_not_read_again(rig: Rig) -> None:
-    await rig.write(example())
+    await rig.write(servable())
     before = rig.experiments.snapshot
     assert await rig.experiments.reload() == "unchanged"
     assert rig.experiments.snapshot is before
 
 
 async def test_comment_alone_is_accepted_with_the_same_digest(rig: Rig) -> None:
-    text = EXAMPLE_PATH.read_text(encoding="utf-8")
+    text = yaml.safe_dump(servable())
     await rig.write(text)
     assert await rig.write(text + "# a remark\n") == "accepted"
-    assert rig.digest == "7d0a290dc910"
+    assert rig.digest == DIGEST
 
 
 @pytest.mark.parametrize(
@@ -106,35 +111,35 @@ async def test_comment_alone_is_accepted_with_the_same_digest(rig: Rig) -> None:
         ("[", "invalid"),
         ("", "invalid"),
         ("x" * 1_048_577, "invalid"),
-        (example(layers__0__experiments__0__salt="pyramid-vs-mgn"), "refused"),
-        (example(layers__1__defaults={"model2": "a"}, layers__0__salt="x"), "refused"),
-        (example(layers__0__experiments__1__slots=[[2000, 2500]]), "refused"),
+        (servable(layers__0__experiments__0__salt="pyramid-vs-mgn"), "refused"),
+        (servable(layers__1__defaults={"model2": "a"}, layers__0__salt="x"), "refused"),
+        (servable(layers__0__experiments__1__slots=[[2000, 2500]]), "refused"),
     ],
     ids=["incomplete", "no YAML", "empty", "too large", "salt edited", "layer salt edited", "slots removed"],
 )
 async def test_last_good_file_stays_whatever_comes_after_it(rig: Rig, content: object, result: str) -> None:
-    await rig.write(example())
+    await rig.write(servable())
     assert await rig.write(content) == result
-    assert rig.digest == "7d0a290dc910"
+    assert rig.digest == DIGEST
     assert rig.experiments.decide("12", IOS, NOW_MS).variant == "pyramid-vs-mgnm:treatment"
     rig.path.unlink()
     assert await rig.experiments.reload() == "unreadable"
-    assert rig.digest == "7d0a290dc910"
-    assert await rig.write(example(revision="next")) == "accepted"
+    assert rig.digest == DIGEST
+    assert await rig.write(servable(revision="next")) == "accepted"
     assert rig.observer.results == ["accepted", result, "unreadable", "accepted"]
 
 
 async def test_request_keeps_the_snapshot_that_it_took(rig: Rig) -> None:
-    await rig.write(example())
+    await rig.write(servable())
     taken = rig.experiments.snapshot
     assert taken is not None
-    await rig.write(example(enabled=False))
+    await rig.write(servable(enabled=False))
     assert taken.decide("12", IOS, NOW_MS).layers[0].reason == "split"
     assert rig.experiments.decide("12", IOS, NOW_MS).layers[0].reason == "disabled"
 
 
 async def test_model_or_version_that_does_not_exist_refuses_the_file(rig: Rig) -> None:
-    document = example()
+    document = servable()
     document["layers"][0]["experiments"][0]["arms"][1]["params"] = {"model": "sasrec", "version": "1"}
     with capture_logs() as logs:
         assert await rig.write(document) == "not_servable"
@@ -145,35 +150,33 @@ async def test_model_or_version_that_does_not_exist_refuses_the_file(rig: Rig) -
 
 async def test_stopped_experiment_may_name_a_model_that_is_gone(rig: Rig) -> None:
     del rig.versions["pyramid_mixer"]
-    assert await rig.write(example(layers__0__experiments__0__status="stopped")) == "accepted"
+    assert await rig.write(servable(layers__0__experiments__0__status="stopped")) == "accepted"
     assert rig.experiments.models == {("mgnm", "7")}
 
 
 async def test_latest_is_the_newest_version_when_the_file_is_accepted(rig: Rig) -> None:
-    await rig.write(example(layers__0__defaults__version="latest"))
+    await rig.write(servable(layers__0__defaults__version="latest"))
     assert rig.experiments.decide("1", IOS, NOW_MS).parameters["version"] == "7"
     assert rig.experiments.models == {("mgnm", "7"), ("pyramid_mixer", "12")}
 
 
 async def test_latest_does_not_drift_while_an_experiment_runs(rig: Rig) -> None:
-    await rig.write(example(layers__0__defaults__version="latest"))
+    await rig.write(servable(layers__0__defaults__version="latest"))
     rig.versions["mgnm"].append("8")
-    await rig.write(example(layers__0__defaults__version="latest", revision="next"))
+    await rig.write(servable(layers__0__defaults__version="latest", revision="next"))
     assert rig.experiments.decide("1", IOS, NOW_MS).parameters["version"] == "7"
 
 
 async def test_latest_moves_on_when_nothing_runs(rig: Rig) -> None:
     idle = {"layers__0__experiments": [], "overrides__units": {}, "layers__0__defaults__version": "latest"}
-    await rig.write(example(**idle))
+    await rig.write(servable(**idle))
     rig.versions["mgnm"].append("8")
-    await rig.write(example(**idle, revision="next"))
+    await rig.write(servable(**idle, revision="next"))
     assert rig.experiments.decide("1", IOS, NOW_MS).parameters["version"] == "8"
 
 
 async def test_latest_of_an_unknown_model_refuses_the_file(rig: Rig) -> None:
-    assert (
-        await rig.write(example(layers__0__defaults={"model": "x", "version": "latest", "top_k": 1})) == "not_servable"
-    )
+    assert await rig.write(servable(layers__0__defaults={"model": "x", "version": "latest"})) == "not_servable"
 
 
 async def test_models_are_made_ready_before_the_swap_and_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
@@ -185,9 +188,9 @@ async def test_models_are_made_ready_before_the_swap_and_a_failure_keeps_the_old
             raise ExperimentsError(["pyramid_mixer@13: golden scores differ"])
 
     rig = Rig(tmp_path, prepare=prepare)
-    assert await rig.write(example()) == "accepted"
-    document = example()
-    new = {**example()["layers"][0]["experiments"][1], "key": "new", "salt": "new", "slots": [[5000, 6000]]}
+    assert await rig.write(servable()) == "accepted"
+    document = servable()
+    new = {**servable()["layers"][0]["experiments"][1], "key": "new", "salt": "new", "slots": [[5000, 6000]]}
     new["arms"] = [
         {"key": "control", "buckets": [[0, 5000]]},
         {"key": "next", "buckets": [[5000, 10000]], "params": {"model": "pyramid_mixer", "version": "13"}},
@@ -196,22 +199,22 @@ async def test_models_are_made_ready_before_the_swap_and_a_failure_keeps_the_old
     with capture_logs() as logs:
         assert await rig.write(document) == "not_servable"
     assert logs[-1]["problems"] == ("pyramid_mixer@13: golden scores differ",)
-    assert rig.digest == "7d0a290dc910"
+    assert rig.digest == DIGEST
     assert asked[0] == {("mgnm", "7"), ("pyramid_mixer", "12")}
     assert ("pyramid_mixer", "13") in asked[1]
 
 
 async def test_every_change_leaves_one_audit_line_with_its_differences(rig: Rig) -> None:
     with capture_logs() as logs:
-        await rig.write(example())
+        await rig.write(servable())
         await rig.experiments.reload()
-        await rig.write(example(layers__0__experiments__0__slots=[[0, 2000], [3000, 4000]]))
+        await rig.write(servable(layers__0__experiments__0__slots=[[0, 2000], [3000, 4000]]))
         for _ in range(3):
-            await rig.write(example(layers__0__experiments__0__salt="other"))
+            await rig.write(servable(layers__0__experiments__0__salt="other"))
         await rig.write("[")
     assert [line["event"] for line in logs] == ["experiments_accepted"] * 2 + ["experiments_rejected"] * 2
     grown = logs[1]
-    assert (grown["old_digest"], grown["new_digest"], grown["change_count"]) == ("7d0a290dc910", rig.digest, 1)
+    assert (grown["old_digest"], grown["new_digest"], grown["change_count"]) == (DIGEST, rig.digest, 1)
     assert "pyramid-vs-mgnm.slots" in grown["changes"][0]
     assert logs[2]["result"] == "refused"
     assert "salt cannot change" in " ".join(logs[2]["problems"])
@@ -219,10 +222,10 @@ async def test_every_change_leaves_one_audit_line_with_its_differences(rig: Rig)
 
 
 async def test_watching_takes_a_new_file_when_it_is_poked_or_when_the_time_has_come(rig: Rig) -> None:
-    await rig.write(example())
+    await rig.write(servable())
     for interval, poke in ((3600.0, True), (0.005, False)):
         watching = asyncio.create_task(rig.experiments.watch(interval))
-        rig.path.write_text(yaml.safe_dump(example(revision=f"after {interval}")), encoding="utf-8")
+        rig.path.write_text(yaml.safe_dump(servable(revision=f"after {interval}")), encoding="utf-8")
         if poke:
             rig.experiments.poke()
         while rig.observer.in_force != (rig.digest, f"after {interval}"):  # noqa: ASYNC110 - another task's
@@ -244,7 +247,7 @@ async def test_without_a_file_everybody_is_served_the_default_model(tmp_path: Pa
 
 
 def test_yaml_and_json_give_the_same_document() -> None:
-    document = json.loads(json.dumps(example(), default=lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    document = json.loads(json.dumps(servable(), default=lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")))
     assert parse_file(json.dumps(document).encode()) == document
     assert parse_file(yaml.safe_dump(document).encode()) == document
 

@@ -96,7 +96,9 @@ def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
 
 def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
     ranking = Ranking(["b", "new"], [1.5, None], [True, False], "mgnm", "7", ("popularity",), {})
-    body = wire.rank_body("r", ranking)
+    parameters = {"model": "mgnm", "version": "7", "diversity": 0.5, "fresh": True, "many": 2**53}
+    body = wire.rank_body("r", ranking, parameters)
+    assert json.loads(body)["parameters"] == parameters
     assert schemas.RankResponse.model_validate_json(body, strict=True).version == "7"
     assert json.loads(body)["items"] == [
         {"item_id": "b", "score": 1.5},
@@ -112,7 +114,7 @@ def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
         items={"level": [float("inf"), float("-inf")]},
     )  # fmt: skip
     ranking = Ranking(["b", "c"], [1.5, 1.0], [True, True], "mgnm", "7", (), {}, explanation)
-    body = wire.rank_body("r", ranking)
+    body = wire.rank_body("r", ranking, {})
     said = json.loads(body, parse_constant=pytest.fail)["explanation"]
     assert (said["user"], said["items"]) == ({"period_weights": [None, 0.5]}, {"level": [None, None]})
     assert schemas.RankResponse.model_validate_json(body, strict=True).explanation is not None

@@ -1,0 +1,71 @@
+"""What the service does with an experiment file, beyond its format: a file that asks for more is refused.
+
+The format (experiments.py) leaves room for what is planned and for other programs. A service that accepted a kind of
+experiment that it cannot run, or a parameter that nothing reads, would run an experiment without a treatment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from contract.experiments import Experiment, ExperimentsConfig, Layer, Parameters, Place, Problem
+
+KINDS: Final = frozenset({"ab", "aa"})
+MODEL_PARAMETERS: Final = frozenset({"model", "version"})
+"""What the service itself reads; a layer without a model may hold any parameters, for the caller to read."""
+
+MAX_PARAMETERS: Final = 32
+"""Of a layer: every answer carries them."""
+MAX_INTEGER: Final = 2**53
+"""The largest number that every reader of JSON takes as it is."""
+
+
+def unserved(config: ExperimentsConfig) -> list[Problem]:
+    """Return what a file asks for and the service does not do; empty where it does everything."""
+    return list(_unserved(config))
+
+
+def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
+    if not any("model" in layer.defaults for layer in config.layers):
+        yield Problem("layers: one layer must name a model in its defaults: nothing could be ranked", ("layers",))
+    for place, layer in enumerate(config.layers):
+        where = ("layers", place)
+        yield from _of_defaults(layer, (*where, "defaults"))
+        for index, experiment in enumerate(layer.experiments):
+            yield from _of_experiment(layer, experiment, (*where, "experiments", index))
+
+
+def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
+    names_model = "model" in layer.defaults
+    yield from _of_parameters(layer.key, layer.defaults, where)
+    if len(layer.defaults) > MAX_PARAMETERS:
+        yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer carries them", where)
+    for name, value in layer.defaults.items():
+        place = (*where, name)
+        if names_model and name not in MODEL_PARAMETERS:
+            yield Problem(
+                f"{layer.key}: nothing reads param {name}: a layer with a model holds model and version; "
+                "put it into a layer without a model, for the caller to read",
+                place,
+            )
+        elif not names_model and name == "version":
+            yield Problem(f"{layer.key}: nothing reads param version in a layer without a model", place)
+        elif names_model and not isinstance(value, str):
+            yield Problem(f"{layer.key}: param {name} must be text: write it in quotes", place)
+
+
+def _of_parameters(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:
+    for parameter, value in parameters.items():
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
+
+
+def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
+    if experiment.kind not in KINDS and experiment.status != "stopped":
+        yield Problem(
+            f"{layer.key}.{experiment.key}: the service does not run kind {experiment.kind} yet", (*where, "kind")
+        )
+    for index, arm in enumerate(experiment.arms):
+        name = f"{layer.key}.{experiment.key}:{arm.key}"
+        yield from _of_parameters(name, arm.params, (*where, "arms", index, "params"))

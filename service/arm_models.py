@@ -1,0 +1,53 @@
+"""Which models an experiment file asks for, and which version `latest` is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from contract.assignment import ExperimentsSnapshot
+from contract.experiments import Parameters
+
+LATEST: Final = "latest"
+Models = frozenset[tuple[str, str]]  # (model, version)
+
+
+class Latest:
+    """Resolves `version: latest` (or a layer that names a model and no version) once per file, model by model."""
+
+    def __init__(self, versions: Callable[[str], Sequence[str]], fixed: Mapping[str, str]) -> None:
+        self._versions = versions
+        self.chosen = dict(fixed)
+
+    def resolve(self, parameters: Parameters) -> Parameters:
+        """Return the parameters with an existing version in place of "latest"; as they are where there is none."""
+        model = parameters.get("model")
+        if not isinstance(model, str) or parameters.get("version", LATEST) != LATEST:
+            return parameters
+        if model not in self.chosen:
+            known = self._versions(model)
+            if not known:
+                return {**parameters, "version": LATEST}
+            self.chosen[model] = known[-1]
+        return {**parameters, "version": self.chosen[model]}
+
+
+def models_of(snapshot: ExperimentsSnapshot) -> Models:
+    """Return every model that a file may serve."""
+    arms = [arm for layer in snapshot.layers for one in layer.experiments if not one.stopped for arm in one.parameters]
+    return _models([*(layer.defaults for layer in snapshot.layers), *arms])
+
+
+def default_models_of(snapshot: ExperimentsSnapshot) -> Models:
+    """Return the models without which a layer cannot answer."""
+    return _models([layer.defaults for layer in snapshot.layers])
+
+
+def built_in(model: str) -> dict[str, object]:
+    """Return the experiments of a service that was given none: one layer, every user unallocated."""
+    defaults = {"model": model, "version": LATEST}
+    return {"schema": 1, "revision": "built-in", "layers": [{"key": "rank", "salt": "rank", "defaults": defaults}]}
+
+
+def _models(parameters: Sequence[Parameters]) -> Models:
+    return frozenset((str(one["model"]), str(one.get("version", LATEST))) for one in parameters if "model" in one)
