@@ -120,6 +120,7 @@ class FrontMiddleware:
             with self._admission.turns.charged():
                 return await self._run(scope, receive, send)
         except RankerError as error:
+            exchange.leave()  # waiting for a turn must not keep good rankings out
             await self._admission.turns.take()
             self._admission.turns.charge(_REFUSAL_SECONDS)
             return error

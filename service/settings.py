@@ -116,7 +116,7 @@ class LimitsSettings(Group):
     """Behaviours that a ranking may bring along."""
     max_behaviours: Count = 1_000
     """Behaviours, or pieces of feedback, that may be sent at once."""
-    max_writes: Count = 8
+    max_writes: Count = 32
     """Maximum concurrent POST /behaviours requests, and as many POST /feedback; above it requests get 429."""
     max_inflight: Count = 64
     """Rankings in progress; one more is refused with 429. Fewer where they come to take a third of `deadline_ms`."""
