@@ -17,7 +17,7 @@ from service.batcher import Answer
 from service.behaviours import StoredBehaviours
 from service.bundles import Bundle, load_bundle
 from service.engine import OnnxEngine
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
+from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.exposures import Outcome
 from service.inference import Inference, RankRow, ScoredRow
 from service.metrics import Metrics
@@ -525,17 +525,20 @@ async def test_one_ranking_too_many_is_refused_at_once(bundles: Mapping[str, Bun
         assert (await world.rank(["i3"])).item_ids == ["i3"]
 
 
-async def test_callers_that_hang_up_give_their_permits_back(bundles: Mapping[str, Bundle]) -> None:
+@pytest.mark.parametrize(("why", "status"), [((CALLER_GONE,), "gone"), ((), "error")])
+async def test_callers_that_hang_up_give_their_permits_back(
+    bundles: Mapping[str, Bundle], why: tuple[str, ...], status: str
+) -> None:
     async with world_of(bundles, max_inflight=1, store_seconds=10.0) as world:
         world.store.open.clear()
         task = asyncio.create_task(world.rank(["i3"]))
         for _ in range(5):
             await asyncio.sleep(0)
-        task.cancel()
+        task.cancel(*why)
         await asyncio.gather(task, return_exceptions=True)
         world.store.open.set()
         assert (await world.rank(["i3"])).item_ids == ["i3"]
-        assert [outcome.status for outcome in world.exposures.outcomes] == ["error", "ok"]
+        assert [outcome.status for outcome in world.exposures.outcomes] == [status, "ok"]
 
 
 async def test_a_deadline_that_has_passed_is_refused_without_work(bundles: Mapping[str, Bundle]) -> None:
