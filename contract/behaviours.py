@@ -50,6 +50,7 @@ _WORDS = RECORD_BYTES // 2 - 1  # sixteen-bit words under the checksum
 _WEIGHTS = np.arange(1, 2 * _WORDS, 2, dtype=np.uint32)
 _CHECK_START = np.uint32(0xB5AD)  # not zero, so that a record of zero bytes is not valid
 _CHECK_PRIME = np.uint32(65_521)  # a prime: a change of one byte can never leave the sum unchanged
+_SUMMED = 65_536  # records summed at once: bounds the memory
 _SEARCH_PLACES = 16_384  # places searched at once in a damaged value: bounds the memory, whatever the value's length
 
 Records = NDArray[np.void]
@@ -78,8 +79,11 @@ def item_keys(item_ids: Iterable[str]) -> NDArray[np.uint64]:
 def checksums(records: Records) -> NDArray[np.uint16]:
     """Return the checksum of each record: (start + sum of (2i+1) * word_i) mod 65521 over its eleven 16-bit words."""
     words = np.ascontiguousarray(records).view("<u2").reshape(-1, RECORD_BYTES // 2)[:, :_WORDS]
-    total = words.astype(np.uint32) @ _WEIGHTS + _CHECK_START  # at most 121 * 65535 + start: no overflow
-    return (total % _CHECK_PRIME).astype(np.uint16)
+    sums = np.empty(len(words), dtype=np.uint16)
+    for start in range(0, len(words), _SUMMED):
+        part = words[start : start + _SUMMED].astype(np.uint32)
+        sums[start : start + _SUMMED] = (part @ _WEIGHTS + _CHECK_START) % _CHECK_PRIME  # at most 121 * 65535 + start
+    return sums
 
 
 def records_from_columns(
@@ -122,8 +126,10 @@ def repeats(owners: NDArray[np.int64], records: Records) -> NDArray[np.bool_]:
     """Return which records repeat an earlier one of the same owner, shape (N,); the first of equal ones is not one."""
     words = identities(records)
     order = np.lexsort((words[:, 2], words[:, 1], words[:, 0], owners))  # stable: equal ones stay in the order given
-    sorted_words, sorted_owners = words[order], owners[order]
-    again = (sorted_words[1:] == sorted_words[:-1]).all(axis=1) & (sorted_owners[1:] == sorted_owners[:-1])
+    again = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
+    for column in (owners, words[:, 0], words[:, 1], words[:, 2]):
+        ordered = column[order]
+        again &= ordered[1:] == ordered[:-1]
     found = np.zeros(len(records), dtype=np.bool_)
     found[order[1:][again]] = True
     return found

@@ -86,6 +86,7 @@ def _add_machine(command: argparse.ArgumentParser) -> None:
 
 def _prepare(options: argparse.Namespace) -> int:
     from contract.behaviour_file import SkippedLines
+    from training.plausibility import told
     from training.prepare import prepare
     from training.sources import counts_table, read_source
 
@@ -103,6 +104,8 @@ def _prepare(options: argparse.Namespace) -> int:
         f"interactions after the {core}-core, of {counts['interactions_before']:,}"
     )
     Console(highlight=False).print(counts_table(provenance, source.published))
+    for line in told(provenance["plausibility"], counts):
+        print(line)
     print(f"{'unchanged' if reused else 'written'}: {options.out / source.name}")
     if options.report:
         print(json.dumps({"prepared": source.name}))

@@ -9,13 +9,14 @@
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities and names of the codes |
 | catalogue.json | titles, years and genres by item id, for people |
 | behaviours.csv | the same interactions with public ids: what the service is loaded with |
-| provenance.json | source, digest, parameters, counts; written last |
+| provenance.json | source, digest, parameters, counts, plausibility report; written last |
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,14 +26,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import ACTION_CODES, ACTIONS
+from contract.behaviours import ACTION_CODES, ACTIONS, records_from_columns, repeats
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
+from contract.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_plain_ids, id_problem
 from contract.tensors import POSITIVE_ACTIONS
 from contract.vocabulary import Vocabulary
 from training.datasets.interactions import DataError, Impressions, Interactions
 from training.features import Features, item_features
+from training.plausibility import Report, dropped_rows, suspects
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of the files; raise it whenever they change, so that older prepared data are made anew."""
 
 COLUMNS: Final = ("items", "times_ms", "actions", "values", "plays", "context")
@@ -41,6 +44,7 @@ _FILES: Final = (
     "interactions.npz", "items.json", "users.json", "features.npz", "features.json", "catalogue.json", "behaviours.csv"
 )  # fmt: skip
 _IMPRESSIONS_FILE: Final = "impressions.npz"
+_CHUNK: Final = 65_536  # rows written at once
 
 Column = NDArray[np.int64]
 
@@ -87,7 +91,7 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
         core: the least interactions of every user and item, applied until nothing changes.
 
     Raises:
-        DataError: nothing is left after the filter.
+        DataError: nothing is left after the filter, or the service would refuse an id or a time.
     """
     parameters = {"format": FORMAT, "core": core, "actions": list(POSITIVE_ACTIONS)}
     digest = sha256(json.dumps([raw.digest, parameters], sort_keys=True).encode()).hexdigest()
@@ -95,8 +99,9 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
     files = _FILES if raw.impressions is None else (*_FILES, _IMPRESSIONS_FILE)
     if known is not None and known.get("digest") == digest and all((directory / file).exists() for file in files):
         return known, True
+    _check(raw)
     with whole_folder(directory) as fresh:
-        counts = _write(raw, fresh, core)
+        counts, report = _write(raw, fresh, core)
         provenance = {
             "dataset": raw.name,
             "source": raw.source,
@@ -105,6 +110,7 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
             "parameters": parameters,
             "read": dict(raw.read),
             "counts": counts,
+            "plausibility": report,
         }
         _write_json(fresh / "provenance.json", provenance, indent=2)
     return provenance, False
@@ -162,55 +168,115 @@ def core_filter(users: Column, items: Column, core: int) -> NDArray[np.bool_]:
         kept = enough
 
 
-def _write(raw: Interactions, directory: Path, core: int) -> dict[str, int]:
+def _check(raw: Interactions) -> None:
+    """Refuse what the service would refuse to store, wherever the interactions come from."""
+    for name, ids in (("user", raw.users), ("item", raw.items)):
+        distinct = list(dict.fromkeys(ids))
+        if not are_plain_ids(distinct):
+            problem = next(filter(None, map(id_problem, distinct)), "")
+            if problem:
+                raise DataError(f"{raw.source}: {name}: {problem}")
+    latest = time.time_ns() // 1_000_000 + MAX_FUTURE_MS
+    outside = np.flatnonzero((raw.times_ms < MIN_TIME_MS) | (raw.times_ms > latest))
+    if len(outside):
+        row = int(outside[0])
+        raise DataError(
+            f"{raw.source}: user {raw.users[row]}, item {raw.items[row]}: the time {raw.times_ms[row]} (milliseconds "
+            f"since the epoch) is before 1971 or in the future"
+        )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is left of the interactions, in the order of user and time.
+
+    Attributes:
+        columns: by name, (R,).
+        users: (R,) places in `user_ids`.
+        user_ids, item_ids: public ids; the item of index k is `item_ids[k - 1]`.
+        dropped: how many rows were dropped, by reason.
+    """
+
+    columns: dict[str, Column]
+    users: Column
+    user_ids: list[str]
+    item_ids: list[str]
+    dropped: Report
+
+
+def _keep(raw: Interactions, core: int) -> _Kept:
+    """Drop repeats, then actions that are not learnt from, then what is below the core; order what is left."""
     names_of_users, users = _codes(raw.users)
     names_of_items, items = _codes(raw.items)
-    positive = np.isin(raw.actions, [ACTION_CODES[action] for action in POSITIVE_ACTIONS])
-    kept = np.flatnonzero(positive)
-    kept = kept[core_filter(users[kept], items[kept], core)]
+    first = np.flatnonzero(~_repeats(raw, users, items))
+    taken = first[np.isin(raw.actions[first], [ACTION_CODES[action] for action in POSITIVE_ACTIONS])]
+    kept = taken[core_filter(users[taken], items[taken], core)]
     if not len(kept):
         raise DataError(f"{raw.source}: no user and item has {core} interactions; try a smaller --core")
-    user_ids, users_kept = _remaining(names_of_users, users[kept])
-    item_ids, items_kept = _remaining(names_of_items, items[kept])
+    dropped = dropped_rows(raw.read, len(users) - len(first), len(first) - len(taken), len(taken) - len(kept))
+    user_ids, users = _remaining(names_of_users, users[kept])
+    item_ids, items = _remaining(names_of_items, items[kept])
     if core <= 1 and raw.impressions is not None:  # without a filter whoever was shown something is a user
         user_ids = list(dict.fromkeys((*user_ids, *raw.impressions.users)))
         item_ids = list(dict.fromkeys((*item_ids, *raw.impressions.items)))
-    context = np.zeros(len(users), dtype=np.bool_) if raw.context is None else raw.context
+    context = np.zeros(len(raw.users), dtype=np.bool_) if raw.context is None else raw.context
     # Of equal times what was known before the log begins stands first, then by the order of the source.
-    order = np.lexsort((kept, ~context[kept], raw.times_ms[kept], users_kept))
-    kept, users_kept = kept[order], users_kept[order]
+    order = np.lexsort((kept, ~context[kept], raw.times_ms[kept], users))
+    kept = kept[order]
     columns = {
-        "items": items_kept[order] + 1,
+        "items": items[order] + 1,
         "times_ms": raw.times_ms[kept],
         "actions": raw.actions[kept],
         "values": raw.values[kept],
         "plays": raw.plays_ms[kept],
         "context": context[kept].astype(np.int64),
     }
-    user_counts = np.bincount(users_kept, minlength=len(user_ids))
+    return _Kept(columns, users[order], user_ids, item_ids, dropped)
+
+
+def _write(raw: Interactions, directory: Path, core: int) -> tuple[dict[str, int], Report]:
+    kept = _keep(raw, core)
+    user_counts = np.bincount(kept.users, minlength=len(kept.user_ids))
     starts = np.concatenate(([0], np.cumsum(user_counts))).astype(np.int64)
-    np.savez_compressed(directory / "interactions.npz", user_starts=starts, **columns)  # type: ignore[arg-type]
-    user_vocabulary, item_vocabulary = Vocabulary(user_ids), Vocabulary(item_ids)
+    np.savez_compressed(directory / "interactions.npz", user_starts=starts, **kept.columns)  # type: ignore[arg-type]
+    user_vocabulary, item_vocabulary = Vocabulary(kept.user_ids), Vocabulary(kept.item_ids)
     user_vocabulary.write(directory / "users.json")
     item_vocabulary.write(directory / "items.json")
-    _write_features(directory, item_features(item_ids, raw.catalogue))
-    _write_catalogue(directory / "catalogue.json", raw, item_ids)
-    _write_behaviours(directory / "behaviours.csv", columns, np.repeat(user_ids, user_counts), item_ids)
+    _write_features(directory, item_features(kept.item_ids, raw.catalogue))
+    _write_catalogue(directory / "catalogue.json", raw, kept.item_ids)
+    _write_behaviours(directory / "behaviours.csv", kept)
     counts = {
         "interactions_before": len(raw.users),
-        "users_before": len(names_of_users),
-        "items_before": len(names_of_items),
-        "users": len(user_ids),
-        "items": len(item_ids),
-        "interactions": len(kept),
-        "context": int(context[kept].sum()),
+        "users_before": len(set(raw.users)),
+        "items_before": len(set(raw.items)),
+        "users": len(kept.user_ids),
+        "items": len(kept.item_ids),
+        "interactions": len(kept.users),
+        "context": int(kept.columns["context"].sum()),
         "has_times": raw.has_times,
     }
     if raw.impressions is not None:
         shown = _impressions(raw.impressions, user_vocabulary, item_vocabulary)
         np.savez_compressed(directory / _IMPRESSIONS_FILE, **shown)  # type: ignore[arg-type]
         counts |= {"impressions": len(shown["labels"]), "impressions_positive": int(shown["labels"].sum())}
-    return counts
+    return counts, _report(raw, kept)
+
+
+def _report(raw: Interactions, kept: _Kept) -> Report:
+    found = suspects(
+        raw.read, kept.users, kept.columns["items"] - 1, kept.columns["times_ms"],
+        has_times=raw.has_times, now_ms=time.time_ns() // 1_000_000,
+    )  # fmt: skip
+    skipped = kept.dropped["bad_lines"] + kept.dropped["outside_time_range"]
+    return {"rows": len(raw.users) + skipped, **kept.dropped, **found}
+
+
+def _repeats(raw: Interactions, users: Column, items: Column) -> NDArray[np.bool_]:
+    """Return which rows the store would drop as repeats of an earlier one: the item's code stands for its key."""
+    records = records_from_columns(
+        items.astype(np.uint64), raw.times_ms, raw.actions.astype(np.uint8), raw.plays_ms, raw.values / 10
+    )
+    return repeats(users, records)
 
 
 def _impressions(raw: Impressions, users: Vocabulary, items: Vocabulary) -> dict[str, Column]:
@@ -224,7 +290,7 @@ def _impressions(raw: Impressions, users: Vocabulary, items: Vocabulary) -> dict
 def _codes(ids: Sequence[str]) -> tuple[list[str], Column]:
     """Return the distinct ids by first appearance, so that indices do not depend on how ids sort, and the codes."""
     seen: dict[str, int] = {}
-    codes = np.array([seen.setdefault(identifier, len(seen)) for identifier in ids], dtype=np.int64)
+    codes = np.fromiter((seen.setdefault(text, len(seen)) for text in ids), dtype=np.int64, count=len(ids))
     return list(seen), codes
 
 
@@ -244,26 +310,34 @@ def _write_features(directory: Path, features: dict[str, Features]) -> None:
 
 
 def _write_catalogue(path: Path, raw: Interactions, item_ids: list[str]) -> None:
-    known = {item: raw.catalogue[item] for item in item_ids if item in raw.catalogue}
-    entries = {
-        item: {"title": facts.title or item, "year": facts.year, "genres": list(facts.genres)}
-        for item, facts in known.items()
-    }
-    _write_json(path, {"items": entries})
+    """Write the facts item by item: all of them as one document would take as much room as the interactions."""
+    with path.open("w", encoding="utf-8") as file:
+        separator = '{"items": {'
+        for item in item_ids:
+            facts = raw.catalogue.get(item)
+            if facts is not None:
+                entry = {"title": facts.title or item, "year": facts.year, "genres": list(facts.genres)}
+                told = json.dumps(entry, ensure_ascii=False)
+                file.write(f"{separator}{json.dumps(item, ensure_ascii=False)}: {told}")
+                separator = ", "
+        file.write('{"items": {}}\n' if separator != ", " else "}}\n")
 
 
-def _write_behaviours(path: Path, columns: dict[str, Column], users: NDArray[np.str_], item_ids: list[str]) -> None:
+def _write_behaviours(path: Path, kept: _Kept) -> None:
+    names = ("items", "times_ms", "actions", "plays", "values")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("user_id", "item_id", "ts", "action", "play_ms", "value"))
-        writer.writerows(
-            (user, item_ids[item - 1], time, ACTIONS[action - 1], play or "", value / 10 if value else "")
-            for user, item, time, action, play, value in zip(
-                users.tolist(),
-                *(columns[name].tolist() for name in ("items", "times_ms", "actions", "plays", "values")),
-                strict=True,
-            )
-        )
+        for start in range(0, len(kept.users), _CHUNK):  # Python's numbers take several times the room of a column's
+            part = slice(start, start + _CHUNK)
+            rows = zip(kept.users[part].tolist(), *(kept.columns[name][part].tolist() for name in names), strict=True)
+            writer.writerows(
+                (
+                    kept.user_ids[user], kept.item_ids[item - 1], time_ms, ACTIONS[action - 1],
+                    play or "", value / 10 if value else "",
+                )
+                for user, item, time_ms, action, play, value in rows
+            )  # fmt: skip
 
 
 def _provenance(directory: Path) -> dict[str, Any] | None:

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contract.command_line import CommandError, explained
 from models.catalog import MODELS
+from training.datasets.interactions import NAME_PATTERN
 from training.split import Protocol
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
 
 
 class RecipeError(CommandError, ValueError):

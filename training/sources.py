@@ -11,9 +11,8 @@ from rich.table import Column, Table
 
 from contract.behaviour_file import Problem
 from training.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
-from training.datasets.interactions import DataError, Interactions
+from training.datasets.interactions import NAME_PATTERN, DataError, Interactions
 from training.datasets.locate import ARCHIVES, data_folder, locate
-from training.recipe import NAME_PATTERN
 
 DEFAULT_CORE: Final = 5
 _MORE: Final = ("context", "impressions", "impressions_positive")
@@ -143,7 +142,7 @@ def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -
     table = Table("counts", *(Column(name, justify="right") for name in ("users", "items", "interactions")))
     for where, *numbers in (*ours, *published):
         table.add_row(where, *(f"{number:,}" for number in numbers))
-    notes = [f"{name.replace('_', ' ')} {count:,}" for name, count in provenance["read"].items()]
+    notes = [f"{name.replace('_', ' ')} {count:,}" for name, count in provenance["read"].items() if count]
     notes += [f"{name.replace('_', ' ')} {counts[name]:,}" for name in _MORE if counts.get(name)]
     if not counts["has_times"]:
         notes.append("times that are not known are made up, and tell the order alone")

@@ -7,7 +7,8 @@
 
 The order inside a user is that of pos: a timestamp is a day, and many reviews share one. What has no time is given one
 that keeps the order: a review at the end of a sequence the user's last known time plus a millisecond each (the last two
-of every user of Toys), every review of Instruments `pos` days after the epoch. Such a set says that it has no times.
+of every user of Toys), every review of Instruments `pos` days after the beginning of the year 2000.
+Such a set says that it has no times.
 `also_bought` and `also_viewed` were gathered after the last review, so they tell the future: they are not read.
 """
 
@@ -20,6 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.grammar import MIN_TIME_MS
 from training.datasets.interactions import Interactions, ItemFacts, default_actions
 from training.datasets.table import MAX_SECONDS, Table, read_table
 from training.datasets.text import digest_of, read_bytes
@@ -31,6 +33,8 @@ REVIEWS: Final = "interactions.csv.gz"
 ITEMS: Final = "items.csv.gz"
 _ITEM_COLUMNS: Final = ("item_id", "category", "attributes")
 _DAY_MS: Final = 86_400_000
+_YEAR_2000_MS: Final = 946_684_800_000
+_MAX_DAYS: Final = 9_000  # after the year 2000, and still in the past
 _UNKNOWN: Final = -1
 _MAX_PLACE: Final = 10**6
 
@@ -49,7 +53,7 @@ def _load(folder: Path, title: str, described: bool) -> Interactions:
     users = reviews.ids("user_id")
     items = reviews.known("item_id", catalogue, ITEMS) if described else reviews.ids("item_id")
     order = _order(reviews, users)
-    times, has_times = _times(reviews, users, order) if described else (_DAY_MS * _places(reviews), False)
+    times, has_times = _times(reviews, users, order) if described else (_made_up(reviews), False)
     return Interactions(
         name=title,
         source=f"Amazon reviews, {' and '.join(names)} in {folder.name}",
@@ -70,6 +74,10 @@ toys = partial(_load, title="Amazon Toys and Games", described=True)
 instruments = partial(_load, title="Amazon Musical Instruments", described=False)
 
 
+def _made_up(reviews: Table) -> NDArray[np.int64]:
+    return _YEAR_2000_MS + _DAY_MS * reviews.whole("pos", 0, _MAX_DAYS)
+
+
 def _places(reviews: Table) -> NDArray[np.int64]:
     return reviews.whole("pos", 0, _MAX_PLACE)
 
@@ -83,7 +91,7 @@ def _order(reviews: Table, users: list[str]) -> NDArray[np.int64]:
 
 def _times(reviews: Table, users: list[str], order: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
     """Return the time of every row in milliseconds, never falling inside a user, and whether all are known."""
-    times = reviews.whole("timestamp", 0, MAX_SECONDS, blank=_UNKNOWN) * 1000
+    times = reviews.whole("timestamp", MIN_TIME_MS // 1000, MAX_SECONDS, blank=_UNKNOWN) * 1000
     known = times >= 0
     before = ("", 0)
     for row in order.tolist():

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -103,12 +104,16 @@ class _Columns:
                 self._catalogue[item] = _merged(known, *facts)
 
 
+@lru_cache(maxsize=4_096)
+def _names(genres: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in genres.split("|"))))
+
+
 def _merged(known: ItemFacts, title: str, genres: str, year: int) -> ItemFacts:
-    names = tuple(filter(None, (name.strip() for name in genres.split("|"))))
     return replace(
         known,
         title=known.title or title,
-        genres=known.genres or names,
+        genres=known.genres or _names(genres),
         year=known.year if known.year is not None else year or None,
     )
 

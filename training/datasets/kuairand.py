@@ -9,8 +9,8 @@
 - A row of the log that repeats an earlier (user, video, time_ms) is dropped. What remains are the impressions, labelled
   by long_view, in the order of time_ms; date and hourmin are no use, they lag by up to an hour.
 - The first click of a user on a video is an interaction. Rows of duration 0 stay.
-- The long views before the log are context, action `play`. Their times are not known: each has the user's
-  last_time_ms, or the millisecond before the user's first row of the log where that is earlier.
+- The long views before the log are context, action `play`. Their times are not known: they lie a millisecond apart and
+  end at the user's last_time_ms, or at the millisecond before the user's first row of the log if that is earlier.
 - Users are those of the log, also without a click or a history; items are the videos of the log and of those histories.
 - The daily statistics of videos cover the days of the log, so they tell the future: they are not read.
 """
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, MAX_PLAY_MS, MAX_TIME_MS
-from contract.grammar import shown
+from contract.grammar import MIN_TIME_MS, shown
 from training.datasets.interactions import Impressions, Interactions, ItemFacts
 from training.datasets.table import Table, read_table
 from training.datasets.text import digest_of, read_bytes
@@ -59,7 +59,7 @@ def load(folder: Path) -> Interactions:
     log = read_table(folder / LOG, contents[LOG], _LOG_COLUMNS)
     history = read_table(folder / HISTORY, contents[HISTORY], _HISTORY_COLUMNS)
     log_users, log_items = log.ids("user_id"), log.known("video_id", catalogue, VIDEOS)
-    times = log.whole("time_ms", 1, MAX_TIME_MS - 1)
+    times = log.whole("time_ms", MIN_TIME_MS, MAX_TIME_MS - 1)
     clicked, plays = log.whole("is_click", 0, 1), log.whole("play_time_ms", 0, MAX_PLAY_MS)
     labels = log.whole("long_view", 0, 1)
 
@@ -100,7 +100,7 @@ def _context(
     begins: dict[str, int] = {}
     for user, time in zip(users, times.tolist(), strict=True):  # in the order of time
         begins.setdefault(user, time)
-    lasts = history.whole("last_time_ms", 1, MAX_TIME_MS - 1).tolist()
+    lasts = history.whole("last_time_ms", MIN_TIME_MS, MAX_TIME_MS - 1).tolist()
     whose: list[str] = []
     items: list[str] = []
     when: list[int] = []
@@ -114,7 +114,9 @@ def _context(
         if user in begins:
             whose += [user] * len(watched)
             items += watched
-            when += [min(last, begins[user] - 1)] * len(watched)
+            # A millisecond apart, so that the store keeps their order and a video that was watched twice.
+            end = min(last, begins[user] - 1)
+            when += range(end - len(watched) + 1, end + 1)
     return whose, items, np.array(when, dtype=np.int64)
 
 

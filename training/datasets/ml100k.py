@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from contract.grammar import shown
+from contract.grammar import MIN_TIME_MS, shown
 from training.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
 from training.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, whole
 
@@ -62,7 +62,7 @@ def _ratings(path: Path, text: str, catalogue: dict[str, ItemFacts]) -> list[tup
                 identifier(path, line, "user id", user),
                 item,
                 whole(path, line, "rating", rating, 1, 5),
-                whole(path, line, "timestamp", timestamp, 0, _MAX_SECONDS),
+                whole(path, line, "timestamp", timestamp, MIN_TIME_MS // 1000, _MAX_SECONDS),
             )
         )
     if not rows:

@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from contract.grammar import MIN_TIME_MS
 from training.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
 from training.datasets.ml100k import title_year
 from training.datasets.table import MAX_SECONDS, Table, read_table
@@ -46,7 +47,7 @@ def load(folder: Path) -> Interactions:
         digest=digest_of(contents),
         users=ratings.ids("user_id"),
         items=ratings.known("movie_id", catalogue, MOVIES),
-        times_ms=ratings.whole("timestamp", 0, MAX_SECONDS) * 1000,
+        times_ms=ratings.whole("timestamp", MIN_TIME_MS // 1000, MAX_SECONDS) * 1000,
         actions=default_actions(len(ratings), "rate"),
         values=ratings.whole("rating", 1, 5) * 10,
         plays_ms=np.zeros(len(ratings), dtype=np.int64),

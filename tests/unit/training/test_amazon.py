@@ -10,7 +10,16 @@ from training.datasets.interactions import DataError
 from training.prepare import load_prepared, prepare
 
 DAY = 86_400_000
-REVIEWS = ["user_id,item_id,timestamp,pos", "1,1,86400,0", "1,3,86400,2", "1,2,86400,1", "2,3,172800,0", "2,1,259200,1"]
+FIRST = 1_000_080_000_000
+YEAR_2000 = 946_684_800_000
+REVIEWS = [
+    "user_id,item_id,timestamp,pos",
+    "1,1,1000080000,0",
+    "1,3,1000080000,2",
+    "1,2,1000080000,1",
+    "2,3,1000166400,0",
+    "2,1,1000252800,1",
+]
 ITEMS = [
     "item_id,category,attributes,also_bought,also_viewed",
     "1,27,173 1 162,2 3,2",
@@ -34,7 +43,7 @@ def test_reviews_of_one_day_stand_in_the_order_of_the_sequence(tmp_path: Path) -
     loaded = amazon.beauty(_write(tmp_path))
     assert loaded.users == ["1", "1", "1", "2", "2"]
     assert loaded.items == ["1", "2", "3", "3", "1"]
-    assert loaded.times_ms.tolist() == [DAY, DAY, DAY, 2 * DAY, 3 * DAY]
+    assert loaded.times_ms.tolist() == [FIRST, FIRST, FIRST, FIRST + DAY, FIRST + 2 * DAY]
     assert loaded.has_times
 
 
@@ -51,9 +60,9 @@ def test_what_was_bought_along_tells_the_future_and_is_not_read(tmp_path: Path) 
 
 
 def test_reviews_without_a_time_follow_the_last_known_one(tmp_path: Path) -> None:
-    reviews = ["user_id,item_id,timestamp,pos", "1,1,86400,0", "1,2,,1", "1,3,,2", "2,3,172800,0", "2,1,,1"]
+    reviews = ["user_id,item_id,timestamp,pos", "1,1,1000080000,0", "1,2,,1", "1,3,,2", "2,3,1000166400,0", "2,1,,1"]
     loaded = amazon.toys(_write(tmp_path, reviews))
-    assert loaded.times_ms.tolist() == [DAY, DAY + 1, DAY + 2, 2 * DAY, 2 * DAY + 1]
+    assert loaded.times_ms.tolist() == [FIRST, FIRST + 1, FIRST + 2, FIRST + DAY, FIRST + DAY + 1]
     assert not loaded.has_times
 
 
@@ -61,7 +70,7 @@ def test_without_any_times_the_place_in_the_sequence_is_the_day(tmp_path: Path) 
     reviews = ["user_id,item_id,pos", "1,1,0", "1,3,2", "1,2,1", "2,3,0"]
     loaded = amazon.instruments(_write(tmp_path, reviews, None))
     assert loaded.items == ["1", "2", "3", "3"]
-    assert loaded.times_ms.tolist() == [0, DAY, 2 * DAY, 0]
+    assert loaded.times_ms.tolist() == [YEAR_2000, YEAR_2000 + DAY, YEAR_2000 + 2 * DAY, YEAR_2000]
     assert not loaded.has_times
     assert loaded.catalogue == {}
 
@@ -77,11 +86,16 @@ def test_made_up_times_are_told_of_in_the_prepared_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reviews", "items", "words"),
     [
-        (_with(REVIEWS, 3, "1,3,86400,last"), ITEMS, "interactions.csv.gz, line 3, column pos: 'last'"),
+        (_with(REVIEWS, 3, "1,3,1000080000,last"), ITEMS, "interactions.csv.gz, line 3, column pos: 'last'"),
         (_with(REVIEWS, 3, "1,3,soon,2"), ITEMS, "interactions.csv.gz, line 3, column timestamp: 'soon'"),
-        (_with(REVIEWS, 3, "1,3,86399,2"), ITEMS, "interactions.csv.gz, line 3, column timestamp: earlier than"),
+        (
+            _with(REVIEWS, 3, "1,3,86400,2"),
+            ITEMS,
+            "line 3, column timestamp: '86400' is not a whole number",
+        ),
+        (_with(REVIEWS, 3, "1,3,1000079999,2"), ITEMS, "interactions.csv.gz, line 3, column timestamp: earlier than"),
         (_with(REVIEWS, 5, "2,3,,0"), ITEMS, "interactions.csv.gz, line 5, column timestamp: empty, and no earlier"),
-        (_with(REVIEWS, 3, "1,4,86400,2"), ITEMS, "line 3, column item_id: '4' is not in items.csv.gz"),
+        (_with(REVIEWS, 3, "1,4,1000080000,2"), ITEMS, "line 3, column item_id: '4' is not in items.csv.gz"),
         (_with(REVIEWS, 3, "1,3"), ITEMS, "interactions.csv.gz, line 3, column timestamp: missing"),
         (REVIEWS, _with(ITEMS, 2, "1,hair,173,,"), "items.csv.gz, line 2, column category: 'hair'"),
         (REVIEWS, _with(ITEMS, 3, ",0,,,"), "items.csv.gz, line 3, column item_id"),

@@ -12,22 +12,23 @@ from training.datasets.interactions import DataError
 from training.datasets.kuairand import HISTORY, LOG, VIDEOS, load
 from training.prepare import Prepared, load_prepared, prepare
 
+START_MS = 1_650_000_000_000
 LINES = {
     LOG: [
         "user_id,video_id,date,hourmin,time_ms,is_click,long_view,play_time_ms,duration_ms,tab",
-        "5,10,20220425,0,2000,1,0,900,5000,1",
-        "5,10,20220425,0,2000,1,0,900,5000,1",  # the same row again
-        "6,11,20220425,0,1500,0,1,700,5000,1",  # earlier than the row before it
-        "5,10,20220425,0,2000,0,1,100,5000,6",  # the same user, video and time, otherwise not
-        "5,12,20220425,100,3000,1,1,8000,0,1",
-        "5,10,20220425,100,4000,1,1,6000,5000,1",  # the second click on a video
-        "7,13,20220425,100,4000,0,0,0,5000,1",  # neither clicks nor has a history
+        "5,10,20220425,0,1650000002000,1,0,900,5000,1",
+        "5,10,20220425,0,1650000002000,1,0,900,5000,1",  # the same row again
+        "6,11,20220425,0,1650000001500,0,1,700,5000,1",  # earlier than the row before it
+        "5,10,20220425,0,1650000002000,0,1,100,5000,6",  # the same user, video and time, otherwise not
+        "5,12,20220425,100,1650000003000,1,1,8000,0,1",
+        "5,10,20220425,100,1650000004000,1,1,6000,5000,1",  # the second click on a video
+        "7,13,20220425,100,1650000004000,0,0,0,5000,1",  # neither clicks nor has a history
     ],
     HISTORY: [
         "user_id,history_len,last_time_ms,exposed_seq,long_view_seq,like_seq",
-        "5,4,1000,14 11 10 14,11 14 11,",
-        "6,2,1600,11 12,12,",  # ends after the log begins
-        "8,1,900,15,15,",  # not in the log
+        "5,4,1650000001000,14 11 10 14,11 14 11,",
+        "6,2,1650000001600,11 12,12,",  # ends after the log begins
+        "8,1,1650000000900,15,15,",  # not in the log
     ],
     VIDEOS: [
         "video_id,author_id,video_type,upload_dt,upload_type,video_duration,music_type,tag",
@@ -74,14 +75,16 @@ def test_histories_are_context_before_the_clicks_of_the_log(prepared: Prepared) 
     assert _named(prepared, "plays") == [[0, 0, 0, 900, 8000], [0], []]
 
 
-def test_a_history_has_the_last_time_but_never_one_inside_the_log(prepared: Prepared) -> None:
-    assert _named(prepared, "times_ms") == [[1000, 1000, 1000, 2000, 3000], [1499], []]
+def test_a_history_ends_at_the_last_time_but_never_inside_the_log_and_keeps_its_order(prepared: Prepared) -> None:
+    assert _named(prepared, "times_ms") == [
+        [START_MS + time for time in (998, 999, 1000, 2000, 3000)], [START_MS + 1499], [],
+    ]  # fmt: skip
 
 
 def test_impressions_are_the_rows_without_repeats_in_the_order_of_time(prepared: Prepared) -> None:
     shown = prepared.impressions
     assert shown is not None
-    assert shown["times_ms"].tolist() == [1500, 2000, 3000, 4000, 4000]
+    assert (shown["times_ms"] - START_MS).tolist() == [1500, 2000, 3000, 4000, 4000]
     assert shown["labels"].tolist() == [1, 0, 1, 1, 0]
     assert [prepared.users.ids[place] for place in shown["users"]] == ["6", "5", "5", "5", "7"]
     assert [prepared.items.ids[index - 1] for index in shown["items"]] == ["11", "10", "12", "10", "13"]
@@ -134,12 +137,17 @@ def test_durations_fall_into_bins_of_equal_numbers(tmp_path: Path) -> None:
     ("name", "number", "line", "words"),
     [
         (LOG, 4, "6,11,1,0,soon,0,1,700,5000,1", f"{LOG}, line 4, column time_ms: 'soon'"),
-        (LOG, 4, "6,11,1,0,1500,2,1,700,5000,1", f"{LOG}, line 4, column is_click: '2'"),
-        (LOG, 4, "6,11,1,0,1500,0,,700,5000,1", f"{LOG}, line 4, column long_view: ''"),
-        (LOG, 4, "6,11,1,0,1500,0,1,-7,5000,1", f"{LOG}, line 4, column play_time_ms: '-7'"),
-        (LOG, 4, "6,99,1,0,1500,0,1,700,5000,1", f"{LOG}, line 4, column video_id: '99' is not in {VIDEOS}"),
+        (LOG, 4, "6,11,1,0,1650000001500,2,1,700,5000,1", f"{LOG}, line 4, column is_click: '2'"),
+        (LOG, 4, "6,11,1,0,1650000001500,0,,700,5000,1", f"{LOG}, line 4, column long_view: ''"),
+        (LOG, 4, "6,11,1,0,1650000001500,0,1,-7,5000,1", f"{LOG}, line 4, column play_time_ms: '-7'"),
+        (LOG, 4, "6,99,1,0,1650000001500,0,1,700,5000,1", f"{LOG}, line 4, column video_id: '99' is not in {VIDEOS}"),
         (LOG, 4, "6,11,1,0", f"{LOG}, line 4, column time_ms: missing"),
-        (HISTORY, 2, "5,4,1000,14,11 99,", f"{HISTORY}, line 2, column long_view_seq: '99' is not in {VIDEOS}"),
+        (
+            HISTORY,
+            2,
+            "5,4,1650000001000,14,11 99,",
+            f"{HISTORY}, line 2, column long_view_seq: '99' is not in {VIDEOS}",
+        ),
         (HISTORY, 3, "6,2,,11 12,12,", f"{HISTORY}, line 3, column last_time_ms: ''"),
         (VIDEOS, 3, "11,100,AD,,W,long,,", f"{VIDEOS}, line 3, column video_duration: 'long'"),
         (VIDEOS, 3, "11,100,AD,,W,nan,,", f"{VIDEOS}, line 3, column video_duration: 'nan'"),

@@ -14,6 +14,8 @@ from training.datasets.interactions import DataError, Impressions, Interactions,
 from training.features import item_features
 from training.prepare import FORMAT, core_filter, load_prepared, prepare
 
+START_MS = 1_700_000_000_000
+
 
 def _interactions(rows: list[tuple[str, str, int]]) -> Interactions:
     users, items, times = zip(*rows, strict=True)
@@ -24,7 +26,7 @@ def _interactions(rows: list[tuple[str, str, int]]) -> Interactions:
         "digest",
         users,
         items,
-        np.array(times, dtype=np.int64),
+        START_MS + np.array(times, dtype=np.int64),
         default_actions(len(rows)),
         zeros,
         zeros,

@@ -14,7 +14,8 @@ from training.sources import DATA_SETS, Published, counts_table, read_source
 
 def _interactions(**others: object) -> Interactions:
     numbers = np.arange(2, dtype=np.int64)
-    return Interactions("toy", "a test", "d", "uu", "ab", numbers, default_actions(2), numbers, numbers, **others)  # type: ignore[arg-type]
+    times = 1_700_000_000_000 + numbers
+    return Interactions("toy", "a test", "d", "uu", "ab", times, default_actions(2), numbers, numbers, **others)  # type: ignore[arg-type]
 
 
 def _shown(raw: Interactions, folder: Path, published: tuple[Published, ...] = ()) -> str:
