@@ -16,8 +16,9 @@ from service.behaviours import RedisBehaviourStore, StoreUnavailable
 from service.redis_client import Command, make_client
 from service.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventStream
-from tests.behaviour_store import Observer, records
+from tests.behaviour_store import Observer, open_rig, records
 from tests.redis_server import RedisServer, executable, free_port
+from tests.redis_topology import until_true, watched
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
@@ -235,6 +236,19 @@ async def test_sentinel_has_a_login_of_its_own(tmp_path: Path) -> None:
         finally:
             sentinel.kill()
             server.close()
+
+
+async def test_confirmed_writes_need_the_listed_rights() -> None:
+    with watched(sentinels=1) as parts:
+        await until_true(parts.is_replicated)
+        url = parts.url.replace("://", "://ranker:pw@")
+        confirming = rights()["writes that a replica confirms (Sentinel, Cluster)"]
+        for left_out in (None, *confirming):
+            for server in parts.servers:
+                allow(server, *BEHAVIOURS, *[rule for rule in confirming if rule != left_out])
+            async with open_rig(url, prefix=PREFIX) as rig:
+                assert await rig.store.append({"u1": records(1)})
+                assert (rig.observer.unconfirmed > 0) == (left_out is not None)
 
 
 async def test_two_prefixes_share_one_server(redis_server: RedisServer) -> None:
