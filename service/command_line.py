@@ -14,7 +14,7 @@ from service.errors import StartError
 from service.experiment_check import check_experiments
 from service.log import logging_to
 from service.server import serve
-from service.settings import Settings, SettingsError, effective, env_example, load_settings, warnings
+from service.settings import Settings, SettingsError, effective, env_example, load_settings, passed_sockets, warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check_settings:
         status = _print("\n".join(f"{name}={value}" for name, value in effective(settings).items()))
         return _complain(status, *[f"warning: {warning}" for warning in warnings(settings)])
-    return _serve(settings)
+    return _serve(settings, replaces=options.replace)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="say whether an experiment file may follow another (OLD NEW), or is valid (NEW), and exit",
     )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="take the port over from the process that serves there, which drains when this one is ready",
+    )
     return parser
 
 
@@ -63,12 +68,12 @@ def _check_experiments(files: Sequence[Path]) -> int:
     return _complain(report.status, *report.lines) if report.status else _print("\n".join(report.lines))
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, *, replaces: bool) -> int:
     try:
         with logging_to(settings.logging) as log:
             app = create_app(settings)
             app.state.runtime.metrics.watch_log(lambda: log.dropped)
-            serve(app, settings, log.close)
+            serve(app, settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
     except StartError as error:
         return _complain(1, str(error))
     return 0

@@ -23,10 +23,14 @@ class LatestEnd:
         self._flush_log = flush_log
         self._timer: threading.Timer | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Return whether the clock was started."""
+        return self._timer is not None
+
     def within(self, seconds: float) -> None:
-        """Start the clock; only the first call counts."""
-        if self._timer is not None:
-            return
+        """Start the clock, or set it anew."""
+        self.cancel()
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
         self._timer.start()

@@ -1,8 +1,9 @@
 """The process: a port, uvicorn behind it, and an end that loses no request.
 
 On SIGTERM: not ready at once, and every answer closes its connection, while new ones are still taken for a while,
-because balancers learn of it late. Then what the kernel has already accepted is taken too, the port is closed,
-everything under way is answered, and the process ends with status 0.
+because balancers learn of it late, and until a successor that has the port too is ready (service/handover.py). Then
+what the kernel has already accepted is taken too, the port is closed, everything under way is answered, and the process
+ends with status 0.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from fastapi import FastAPI
 
 from service.early import SIGNALS
 from service.ending import LatestEnd
-from service.errors import StartError
 from service.exchange import Headers
+from service.handover import Door
 from service.middleware import bucket_headers
+from service.port import Port, cannot_listen, open_port
 from service.protocol import Guard, GuardedProtocol
 from service.runtime import Runtime
 from service.settings import Settings
 
 _END_SECONDS: Final = 5.0  # for closing what is left, after everything has been answered
 _START_SECONDS: Final = 2.0  # for closing what had been made when a signal ended the start
+SUCCESSOR_SECONDS: Final = 60.0  # for a successor to load, while this process goes on accepting
 LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
 _ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end
 _TICK_SECONDS: Final = 0.01
@@ -38,48 +41,31 @@ _TICK_SECONDS: Final = 0.01
 _log = structlog.get_logger(__name__)
 
 
-def serve(app: FastAPI, settings: Settings, flush_log: Callable[[], None] = lambda: None) -> None:
-    """Serve until a signal says otherwise.
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    flush_log: Callable[[], None] = lambda: None,
+    *,
+    passed_sockets: int = 0,
+    replaces: bool = False,
+) -> None:
+    """Serve until a signal or a successor says otherwise.
 
     Args:
         app: made by create_app.
         settings: all of them.
         flush_log: writes the last log lines; called where the process has to be ended by force.
+        passed_sockets: sockets that a service manager has passed.
+        replaces: whether to take the port over from the process that serves there.
 
     Raises:
         StartError: the port cannot be had, or there is nothing to serve.
     """
+    port = open_port(settings.http, passed=passed_sockets, replaces=replaces)
     try:
-        listener = listen(settings.http.host, settings.http.port)
-    except OSError as error:
-        raise cannot_listen(settings, error) from error
-    with listener:
-        Server(app, settings, flush_log).run([listener])
-
-
-def cannot_listen(settings: Settings, error: OSError) -> StartError:
-    """Return the error that says which address cannot be had, and why."""
-    return StartError(f"cannot listen on {settings.http.host}:{settings.http.port} ({error.strerror})")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket.
-
-    Raises:
-        OSError: the address cannot be had.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        Server(app, settings, port, flush_log).run([port.listener])
+    finally:
+        port.close()
 
 
 class Server(uvicorn.Server):
@@ -87,13 +73,15 @@ class Server(uvicorn.Server):
 
     Args:
         app: made by create_app; its lifespan is entered before the port answers.
-        settings: of the port.
+        settings: all of them.
+        port: bound.
         flush_log: writes the last log lines.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, flush_log: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, port: Port, flush_log: Callable[[], None]) -> None:
         self._app, self._settings, self._http = app, settings, settings.http
-        self._latest_end = LatestEnd(flush_log)
+        self._port, self._latest_end = port, LatestEnd(flush_log)
+        self._door: Door | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
@@ -161,25 +149,41 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:  # another process listens by now
-            raise cannot_listen(self._settings, error) from error
+            raise cannot_listen(self._http, error.strerror) from error
         self._listeners = sockets or []
         for listener in self._listeners:
             _log.info("listening", address=_address(listener))
+        self._port.ready()
+        self._door = Door(
+            self._port.listener, is_stopping=lambda: self._runtime.is_draining, on_change=self._on_successor
+        )
+        self._door.open()
 
     async def main_loop(self) -> None:
-        """Wait for a signal, then go on for the drain delay, or until a second signal."""
+        """Wait for a signal or a successor, then go on for the drain delay, and until a successor has loaded.
+
+        A second signal, or a successor that is ready, ends the waiting.
+        """
         await self._told.wait()
-        delay = self._http.drain_delay_ms / 1000 if self._stopping[0] == signal.SIGTERM else 0.0
-        _log.info("draining", signal=self._stopping[0].name, delay_s=delay)
-        self._told.clear()
-        with suppress(TimeoutError):
-            if delay:
-                await asyncio.wait_for(self._told.wait(), delay)
+        delay = self._http.drain_delay_ms / 1000 if self._stopping[:1] == [signal.SIGTERM] else 0.0
+        reason = self._stopping[0].name if self._stopping else "successor"
+        _log.info("draining", signal=reason, delay_s=delay)
+        now = asyncio.get_running_loop().time
+        began = now()
+        while not self._is_succeeded and len(self._stopping) < 2:
+            left = began + (max(delay, SUCCESSOR_SECONDS) if self._is_loading_successor else delay) - now()
+            if left <= 0:
+                return
+            self._told.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), left)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has been accepted, close the port, answer everything, within the drain timeout."""
         loop = asyncio.get_running_loop()
         await self._close_port(sockets or [])
+        if self._door is not None:
+            self._door.close()
         await self._until(lambda: not self.server_state.connections, loop.time() + LINGER_SECONDS)
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -202,11 +206,30 @@ class Server(uvicorn.Server):
         self._runtime.drain()
         self._told.set()
         if self._has_started or self._starting is None:
-            self._latest_end.within(self._longest_end())
+            if not self._latest_end.is_set:
+                self._latest_end.within(self._longest_end())
             return
         self._latest_end.within(_START_SECONDS)
         self._is_cut_short = True
         self._starting.cancel()
+
+    @property
+    def _is_succeeded(self) -> bool:
+        return self._door is not None and self._door.is_succeeded
+
+    @property
+    def _is_loading_successor(self) -> bool:
+        return self._door is not None and self._door.has_successor
+
+    def _on_successor(self) -> None:
+        """Stop when a successor is ready; while it loads, the end may come later."""
+        if self._is_succeeded:
+            self._runtime.drain()
+            self._latest_end.within(self._longest_end())
+        elif self._runtime.is_draining:
+            self._latest_end.within(SUCCESSOR_SECONDS + self._longest_end())
+        if self._runtime.is_draining:
+            self._told.set()
 
     def _longest_end(self) -> float:
         waits_ms = self._http.drain_delay_ms + self._http.drain_timeout_ms + self._settings.streams.close_timeout_ms

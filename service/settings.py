@@ -330,6 +330,13 @@ def load_settings() -> Settings:
         raise SettingsError([f"{str(error).splitlines()[0][:200]}: a list is written as JSON, say [1,8]"]) from error
 
 
+def passed_sockets() -> int:
+    """Return how many listening sockets a service manager such as systemd has passed to this process (LISTEN_FDS)."""
+    environment = os.environ  # noqa: TID251 - this is the one reader
+    count = environment.get("LISTEN_FDS", "")
+    return int(count) if environment.get("LISTEN_PID") == str(os.getpid()) and count.isdecimal() else 0
+
+
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the names of the environment's RANKER_ variables."""
     known = sorted(name for name, _ in variables())

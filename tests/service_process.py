@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ class ServiceProcess:
             for model in ("mgnm", "pyramid_mixer"):
                 TinyModel(model=model).write(self.bundles)
             write_current(self.experiments)
-        self.port = free_port()
+        self.port = int(settings.get("HTTP__PORT", "0")) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         chosen = {
             "REDIS__URL": redis_url,
@@ -58,13 +59,28 @@ class ServiceProcess:
         self.until(lambda: _is_ready(self._client), "ready")
         return self
 
-    def spawn(self, output: int | None = None, *command: str) -> None:
-        """Start; `output` is a descriptor for standard output and error instead of the log file."""
+    def spawn(
+        self,
+        output: int | None = None,
+        *command: str,
+        options: tuple[str, ...] = (),
+        descriptors: tuple[int, ...] = (),
+    ) -> None:
+        """Start, by way of a command; `output` is a descriptor for both streams instead of the log file."""
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, sys.executable, "-m", "service"], cwd=ROOT, env=self._environment,
+                [*command, sys.executable, "-m", "service", *options], cwd=ROOT, env=self._environment,
                 stdout=log if output is None else output, stderr=log if output is None else output,
+                pass_fds=descriptors,
             )  # fmt: skip
+
+    def successor(self) -> ServiceProcess:
+        """Return another one with the same settings and a log of its own, not started."""
+        made = copy.copy(self)
+        made.log_file = self.log_file.with_name(f"after-{self.log_file.name}")
+        made._process = None
+        made._client = httpx.Client(base_url=self.url, verify=False)
+        return made
 
     def refusal(self) -> tuple[int, str]:
         """Start what must not start; return its exit status and all it said."""
