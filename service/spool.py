@@ -102,7 +102,7 @@ class Spool:
         self._folder.mkdir(parents=True, exist_ok=True)
         room = self._max_bytes - sum(path.stat().st_size for path in self.files())
         path = self._folder / f"{time.time_ns() // 1_000_000:013d}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
-        with path.open("xb", buffering=0) as file:
+        with open(path, "xb", buffering=0, opener=_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             kept = _written(file, stream, entries, room)
             os.fsync(file.fileno())
@@ -168,6 +168,11 @@ def _is_whole(path: Path) -> bool:
 
 def _checksum(stream: object, labels: object, event: object) -> int:
     return crc32(orjson.dumps([stream, labels, event]))
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only this user can read: events name users."""
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

