@@ -121,6 +121,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         # The store's gauge tells the truth, and its connections stand, before the first request.
         await asyncio.gather(store.ping(), store.read([""]))
         metrics.ready(True)
+        sinks.start_replay()
         try:
             yield
         finally:

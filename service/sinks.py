@@ -15,7 +15,7 @@ from service.replay import Replay
 from service.settings import Settings
 from service.spool import Spool
 from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream, Receipt
-from service.supervision import supervise_job
+from service.supervision import Supervised, supervise_job
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +26,8 @@ class Sinks:
 
     exposures: EventSink
     feedback: EventSink
+    # Called once the service is ready: one that fails at each start would write the beginning of the spool each time.
+    start_replay: Callable[[], None] = lambda: None
 
 
 class Nowhere:
@@ -76,14 +78,17 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
         stream(FEEDBACK_STREAM, metrics.feedback_dropped),
     )
     keys = {prefix + name: name for name in (EXPOSURE_STREAM, FEEDBACK_STREAM)}
-    replay = supervise_job(
-        "spool_replay", Replay(spool, client, keys, streams.max_length, metrics).run, metrics, name="replay the spool"
-    )
+    replay = Replay(spool, client, keys, streams.max_length, metrics)
+    replays: list[Supervised] = []
+
+    def start_replay() -> None:
+        replays.append(supervise_job("spool_replay", replay.run, metrics))
 
     async def close() -> None:
-        await replay.cancel()
+        for running in replays:
+            await running.cancel()
         seconds = streams.close_timeout_ms / 1000
         await asyncio.gather(exposures.close(seconds), feedback.close(seconds))
 
     stack.push_async_callback(close)
-    return Sinks(exposures, feedback)
+    return Sinks(exposures, feedback, start_replay)

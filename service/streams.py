@@ -200,16 +200,16 @@ class EventStream:
 
     async def _write(self, batch: list[Entry]) -> list[Any]:  # Any: an entry's id, or the error it met
         key, most = self.name.encode(), self._max_length
-        commands = [add_command(key, entry.event, int(most * _BACKSTOP)) for entry in batch]
+        commands = [add_command(key, entry.event, most) for entry in batch]
         *replies, trimmed = await self._client.run([*commands, Command(key, ("XTRIM", key, "MAXLEN", "~", most))])
         if isinstance(trimmed, int) and trimmed:
             self._on_trim(trimmed)
         return replies
 
 
-def add_command(key: bytes, event: bytes, most: int) -> Command:
-    """Return what adds an event to a stream of at most so many entries, about."""
-    return Command(key, ("XADD", key, "MAXLEN", "~", most, "*", FIELD, event))
+def add_command(key: bytes, event: bytes, max_length: int) -> Command:
+    """Return what adds an event to a stream; its own trim is the backstop, which counts nothing."""
+    return Command(key, ("XADD", key, "MAXLEN", "~", int(max_length * _BACKSTOP), "*", FIELD, event))
 
 
 def _settle(entries: Sequence[Entry], *, is_stored: bool) -> None:

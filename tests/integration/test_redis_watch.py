@@ -15,6 +15,7 @@ from service.redis_client import make_client
 from service.redis_watch import EVENT_BYTES, Instance, RedisWatch
 from service.settings import StreamsSettings
 from tests.redis_server import RedisServer, free_port
+from tests.redis_topology import ask, cluster, until_true
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
@@ -149,3 +150,19 @@ async def test_without_the_right_to_info_that_is_said_once(make_server: Make) ->
 
 async def test_the_default_length_fits_into_the_memory_that_compose_gives() -> None:
     assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
+
+
+async def test_every_primary_of_a_cluster_is_looked_at() -> None:
+    with cluster(3) as nodes:
+        await until_true(nodes.is_whole)
+        async with watching(nodes.url(), None) as (look, counts):
+            said = await look()
+            assert len([problem for _, problem in said if problem.startswith("maxmemory is not set")]) == 3
+            for node in nodes.nodes:
+                node.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+                for place in range(300):
+                    node.call("SET", f"{place}", b"x" * 5_000, "EX", "1000")  # those of other nodes are refused
+                node.call("CONFIG", "SET", "maxmemory", "1")
+            await look()
+        evicted = sum(int(ask(node.port, "INFO", "stats")["evicted_keys"]) for node in nodes.nodes)
+        assert counts.evicted["behaviours"] == evicted > 0
