@@ -1,12 +1,13 @@
 """One bundle being served: its engine proven by golden scores, its queue, and another engine when this one breaks.
 
 A run that takes longer than any request may is ended. A bundle whose batches are slow again and again is not asked for
-a while (service/slowness.py); the batch that was slow last is run again in the background to see whether it still is.
+a while (service/slowness.py); the golden rows are run in the background to see whether it still is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -28,6 +29,7 @@ from service.threads import DaemonThreads, in_time
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)  # before each try of a slow bundle; the last one repeats
+_STEADY_SECONDS: Final = 300.0  # a bundle that was fast for so long begins with the shortest pause again
 _END_AGAIN_SECONDS: Final = 0.25  # between attempts to end a batch, which may begin another run
 _CLOSE_SECONDS: Final = 2.0  # longer than a run may take, for a batch to end
 
@@ -125,6 +127,7 @@ class Deployment:
         self._guard = SlowGuard(limits.deadline_seconds)
         self._rebuilding: Supervised | None = None
         self._probing: Supervised | None = None
+        self._probes, self._asked_again = 0, -math.inf
         self._builder = DaemonThreads(1, "rebuild")
         self._batcher: Batcher[RankRow, ScoredRow] = Batcher(
             self._run,
@@ -208,7 +211,7 @@ class Deployment:
                 "engine_rebuild", self._rebuild, self._observer, name=f"rebuild-{self.bundle.name}"
             )
         if self._guard.note(batch.seconds):
-            self._avoid(rows, batch.seconds)
+            self._avoid(batch.seconds)
         return batch.results
 
     def _infer(self, rows: list[RankRow]) -> _Batch:
@@ -240,34 +243,41 @@ class Deployment:
             self._engine.end_runs()
         self._ending = asyncio.get_running_loop().call_later(_END_AGAIN_SECONDS, self._end_late_run)
 
-    def _avoid(self, rows: list[RankRow], seconds: float) -> None:
-        """Let requests go to another bundle until this batch is fast again."""
+    def _avoid(self, seconds: float) -> None:
+        """Let requests go to another bundle until this one is fast again."""
         name = self.bundle.name
         _log.error("bundle_slow", bundle=name, batch_s=round(seconds, 3), limit_s=self._guard.limit_seconds)
         self._observer.bundle_slow(name, True)
-        self._probing = supervise_job("bundle_probe", lambda: self._probe(rows), self._observer, name=f"probe-{name}")
+        self._probing = supervise_job("bundle_probe", self._probe, self._observer, name=f"probe-{name}")
 
-    async def _probe(self, rows: list[RankRow]) -> None:
-        """Run the slow batch now and then, for nobody, until it is fast."""
-        loop, tries = asyncio.get_running_loop(), 0
+    async def _probe(self) -> None:
+        """Run the golden rows now and then until they are fast.
+
+        A bundle that is slow on live batches only is asked again after each pause, and the pauses grow: what one user
+        sends must not keep it away from all others for good.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._asked_again > _STEADY_SECONDS:
+            self._probes = 0
         while True:
-            await asyncio.sleep(self._probe_seconds[min(tries, len(self._probe_seconds) - 1)])
-            tries += 1
+            await asyncio.sleep(self._probe_seconds[min(self._probes, len(self._probe_seconds) - 1)])
+            self._probes += 1
             ending = loop.call_later(self._limits.run_seconds, self._engine.end_runs)
             try:
-                seconds = await loop.run_in_executor(self._executor, self._replay, rows)
+                seconds = await loop.run_in_executor(self._executor, self._golden_seconds)
             finally:
                 ending.cancel()
             if seconds <= self._guard.limit_seconds:
                 break
+        self._asked_again = loop.time()
         self._guard.close()
         self._observer.bundle_slow(self.bundle.name, False)
-        _log.warning("bundle_fast_again", bundle=self.bundle.name, batch_s=round(seconds, 3), tries=tries)
+        _log.warning("bundle_asked_again", bundle=self.bundle.name, golden_s=round(seconds, 3))
 
-    def _replay(self, rows: list[RankRow]) -> float:
-        """Return how long a batch takes, with no state known before."""
+    def _golden_seconds(self) -> float:
         began = time.monotonic()
-        Inference(self.bundle, self._engine, StateCache(0)).run(rows)
+        with suppress(EngineError):
+            self._engine.verify_golden()
         return time.monotonic() - began
 
     async def _rebuild(self) -> None:

@@ -56,7 +56,8 @@ class TinyModel:
     nan_candidate: int | None = None  # the score of this index is not a number, though all weights are
     nan_weight: int | None = None  # the weight of this index is not a number
     nan_item: int | None = None  # with this index in a history, no score is a number
-    trips: int = 0  # of a loop in `score` that changes nothing and takes time
+    trips: int = 0  # of a loop that changes nothing and takes time: in `score`, always
+    slow_item: int | None = None  # with this: in `encode`, where the index is in a history of the batch
     hog: int = 0  # numbers that `score` fills for each candidate, for nothing
     spoilt: frozenset[str] = field(default_factory=frozenset)  # "golden": expected scores are wrong
 
@@ -174,7 +175,9 @@ class TinyModel:
             helper.make_node("ReduceSum", ["read", "last"], ["sum"], keepdims=0),
             helper.make_node("Div", ["sum", "divisor"], ["clean" if self.nan_item else "mean"]),
             *_spoilt("clean", "items", "mean", self.nan_item),
-            helper.make_node("Concat", ["count", "divisor", "count"], ["thirds"], axis=1),
+            *self._rounds(),
+            *_looped("count", "late_count", "rounds" if self.slow_item else None),
+            helper.make_node("Concat", ["late_count", "divisor", "count"], ["thirds"], axis=1),
             helper.make_node("Softmax", ["thirds"], ["period_weights"], axis=1),
             *self._shift(),
         ]
@@ -185,6 +188,9 @@ class TinyModel:
             "thousandth": np.float32(0.001),
             "poison": np.int64(self.poison_item or 0),
             "spoilt": np.int64(self.nan_item or 0),
+            "slow": np.int64(self.slow_item or 0),
+            "trips": np.int64(self.trips),
+            "go_on": np.array(True),
             "none": np.float32(0),
         }
         outputs = [("mean", ["B", WIDTH]), ("shift", ["B", 1]), ("period_weights", ["B", 3])]
@@ -208,7 +214,7 @@ class TinyModel:
             helper.make_node("Gather", ["bias", "candidates"], ["start"]),
             helper.make_node("Add", ["dot", "start"], ["plain"]),
             *_spoilt("plain", "candidates", "numbers", self.nan_candidate),
-            *_looped("numbers", "counted", self.trips),
+            *_looped("numbers", "counted", "trips" if self.trips and self.slow_item is None else None),
             *_hogged("counted", "scores", self.hog),
             helper.make_node("Mod", ["candidates", "three"], ["level"]),
         ]
@@ -229,6 +235,17 @@ class TinyModel:
                 "hog": np.array([self.hog], dtype=np.int64),
             },
         )
+
+    def _rounds(self) -> list[NodeProto]:
+        """Return nodes for how often a batch of histories goes round in a loop."""
+        if self.slow_item is None:
+            return []
+        return [
+            helper.make_node("Equal", ["items", "slow"], ["is_slow"]),
+            helper.make_node("Cast", ["is_slow"], ["slows"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["slows"], ["any_slow"], keepdims=0),
+            helper.make_node("Mul", ["any_slow", "trips"], ["rounds"]),
+        ]
 
     def _shift(self) -> list[NodeProto]:
         """Return nodes for what is added to every score of a row: 0, or what the user and the time say."""
@@ -275,9 +292,9 @@ def _spoilt(source: str, indices: str, target: str, index: int | None) -> list[N
     ]
 
 
-def _looped(source: str, target: str, trips: int) -> list[NodeProto]:
-    """Return nodes that pass scores on, after so many rounds of multiplying 0 by 1."""
-    if not trips:
+def _looped(source: str, target: str, trips: str | None) -> list[NodeProto]:
+    """Return nodes that pass numbers on, after as many rounds of multiplying 0 by 1 as a tensor says."""
+    if trips is None:
         return [helper.make_node("Identity", [source], [target])]
     body = helper.make_graph(
         [helper.make_node("Identity", ["go_in"], ["go_out"]), helper.make_node("Mul", ["in", "by"], ["out"])],
@@ -290,7 +307,7 @@ def _looped(source: str, target: str, trips: int) -> list[NodeProto]:
     return [
         helper.make_node("ReduceSum", [source], ["summed"], keepdims=0),
         helper.make_node("Mul", ["summed", "none"], ["first"]),
-        helper.make_node("Loop", ["trips", "go_on", "first"], ["rest"], body=body),
+        helper.make_node("Loop", [trips, "go_on", "first"], ["rest"], body=body),
         helper.make_node("Add", [source, "rest"], [target]),
     ]
 

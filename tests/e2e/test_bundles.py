@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
 from contract.manifest import CATALOGUE
+from deploy.experiments import write_current
 from tests.builders import TinyModel
 from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
@@ -65,16 +68,16 @@ class Published(ServiceProcess):
 
 
 @pytest.fixture
-def services() -> Iterator[list[Published]]:
+def services() -> Iterator[list[ServiceProcess]]:
     """Services to be killed at the end, whatever happened."""
-    started: list[Published] = []
+    started: list[ServiceProcess] = []
     yield started
     for service in started:
         service.close()
 
 
 def test_bundles_that_hurt_are_refused_once_and_the_next_good_one_is_served(
-    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="3000", BUNDLES__DEADLINE_SHARE="1")
     services.append(service)
@@ -104,7 +107,7 @@ def test_bundles_that_hurt_are_refused_once_and_the_next_good_one_is_served(
 
 
 def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
-    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="600000")
     services.append(service)
@@ -119,7 +122,7 @@ def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
 
 
 def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
-    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="600000")
     services.append(service)
@@ -132,7 +135,7 @@ def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
 
 
 def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
-    redis_server: RedisServer, tmp_path: Path, services: list[Published]
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url)
     services.append(service)
@@ -146,3 +149,35 @@ def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
         {"item_id": "i7", "score": None, "known": False}, {"item_id": "new", "score": None, "known": False},
     ]  # fmt: skip
     assert service.metric("ranker_unscored_items_total", bundle="mgnm@2") == 1
+
+
+def test_a_bundle_that_is_slow_for_what_users_did_is_avoided_and_the_default_answers(
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
+) -> None:
+    """Histories with i9 go round in a loop for minutes; the golden rows and the proof have no such history."""
+    slow = TinyModel(model="pyramid_mixer", trips=2**60, slow_item=9)
+    TinyModel(model="mgnm").write(tmp_path / "bundles")
+    slow.write(tmp_path / "bundles")
+    write_current(tmp_path / "experiments.yaml")
+    limits = {"LIMITS__DEADLINE_MS": "400", "LIMITS__MAX_DEADLINE_MS": "1000"}
+    service = ServiceProcess(tmp_path, redis_server.url, BUNDLES__DEADLINE_SHARE="100", **limits)
+    services.append(service)
+    service.start()
+    with httpx.Client(base_url=service.url) as client:
+
+        def rank(user: int) -> tuple[str, ...]:
+            recent = [{"item_id": "i9", "ts": 1_700_000_000_000}]
+            answer = client.post("/rank", json={**BODY, "user_id": f"u{user}", "recent": recent})
+            assert "pyramid-vs-mgnm" in answer.headers["x-ab-bucket"]
+            body = answer.json()
+            return (body["model"], *body["degraded"]) if answer.status_code == 200 else (str(answer.status_code),)
+
+        arms = Counter(rank(user)[0] for user in range(12))
+        assert set(arms) <= {"mgnm", "pyramid_mixer", "504"}
+        users = count(12)
+        service.until(lambda: rank(next(users)) == ("mgnm", "bundle_slow"), "answered by the default")
+        assert '"bundle_slow"' in service.log()
+        assert client.get("/health/ready").status_code == 200
+    assert service.metric("ranker_runs_ended_total", bundle="pyramid_mixer@1") >= 3
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0

@@ -321,6 +321,30 @@ async def test_a_bundle_that_is_slow_again_and_again_is_avoided_until_it_is_fast
         assert await deployment.score(row(), later())
 
 
+async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = dataclasses.replace(LIMITS, deadline_seconds=0.05)
+    pauses: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds in (5.0, 10.0, 20.0):
+            pauses.append(seconds)
+            rig.engines[0].delay = 0.0
+        await real(min(seconds, 0.001))
+
+    monkeypatch.setattr(deployment_module.asyncio, "sleep", sleep)
+    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        deployment = rig.get(OLD)
+        for _ in range(3):
+            rig.engines[0].delay = 0.06
+            while not deployment.is_slow:
+                await deployment.score(row(), later())
+                await real(0)
+            await until(lambda: not deployment.is_slow)
+        assert pauses == [5.0, 10.0, 20.0]
+
+
 async def test_a_run_that_never_ends_is_ended_and_the_bundle_answers_again(tmp_path: Path) -> None:
     """The loop in the graph has 2^60 rounds: only ONNX Runtime itself can leave it."""
     limits = dataclasses.replace(LIMITS, run_seconds=0.2)
