@@ -118,6 +118,7 @@ class Experiments:
         self._said: dict[str, tuple[object, ...]] = {}
         self._problems: tuple[str, ...] = ()
         self._poked = asyncio.Event()
+        self._is_loading = False  # models of a file that is not accepted yet
 
     @property
     def snapshot(self) -> ExperimentsSnapshot | None:
@@ -171,11 +172,34 @@ class Experiments:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._poked.wait(), interval_seconds)
             self._poked.clear()
-            await self.reload()
+            await self._reload_unless_changed(interval_seconds)
 
     def poke(self) -> None:
         """Make `watch` look now (SIGHUP)."""
         self._poked.set()
+
+    async def _reload_unless_changed(self, interval_seconds: float) -> None:
+        """Look once, and give up the loading of a new file's models when the file changes again meanwhile.
+
+        Loading may take as long as a bundle's time limit; a mended file need not wait for that.
+        """
+        looking = asyncio.ensure_future(self.reload())
+        try:
+            while not (await asyncio.wait({looking}, timeout=interval_seconds))[0]:
+                if self._is_loading and await self._has_changed():
+                    _log.warning("experiments_loading_given_up")
+                    self._poked.set()
+                    return
+            looking.result()
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _has_changed(self) -> bool:
+        """Return whether the file on this machine is another one than the one being loaded."""
+        with suppress(_Rejected):
+            return hashlib.sha256(await self._content()).digest() != self._disk.identity
+        return False
 
     async def _look(self) -> ReloadResult:
         await self._shared.look()
@@ -290,11 +314,14 @@ class Experiments:
         if missing:
             raise _Rejected("not_servable", [f"no such model: {name}" for name in missing])
         if self._prepare is not None and not wanted <= self._ready:
+            self._is_loading = True
             try:
                 await self._prepare(wanted | self._ready)
                 self._ready |= wanted
             except ExperimentsError as error:
                 raise _Rejected("not_servable", error.problems) from error
+            finally:
+                self._is_loading = False
 
     async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
         """Serve the models of accepted experiments; an arm whose model is not here is served its layer's default.

@@ -121,6 +121,20 @@ def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_mended_experiment_file_does_not_wait_for_an_endless_bundle(
+    redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
+) -> None:
+    service = Published(tmp_path, redis_server.url, BUNDLES__LOAD_TIMEOUT_MS="600000")
+    services.append(service)
+    service.start()
+    service.write(TinyModel(model="mgnm", version="2", trips=2**60))
+    service.write(TinyModel(model="mgnm", version="3"))
+    service.publish("2")
+    service.until(service.children, "loading")
+    service.publish("3")
+    service.until(lambda: service.version() == "3", "mended")
+
+
 def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:

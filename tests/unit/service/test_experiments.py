@@ -235,6 +235,42 @@ async def test_watching_takes_a_new_file_when_it_is_poked_or_when_the_time_has_c
             await watching
 
 
+async def test_a_mended_file_does_not_wait_for_the_loading_of_the_one_before(tmp_path: Path) -> None:
+    """As with a bundle that never ends: its loading goes on until its time limit, if nobody gives it up."""
+    begun, given_up = asyncio.Event(), asyncio.Event()
+
+    async def prepare(models: Models) -> None:
+        if ("pyramid_mixer", "13") not in models:
+            return
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    rig = Rig(tmp_path, prepare=prepare)
+    await rig.write(servable())
+    document = servable(revision="endless")
+    new = {**servable()["layers"][0]["experiments"][1], "key": "new", "salt": "new", "slots": [[5000, 6000]]}
+    new["arms"] = [
+        {"key": "control", "buckets": [[0, 5000]]},
+        {"key": "next", "buckets": [[5000, 10000]], "params": {"model": "pyramid_mixer", "version": "13"}},
+    ]
+    document["layers"][0]["experiments"].append(new)
+    watching = asyncio.create_task(rig.experiments.watch(0.005))
+    rig.path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    assert not given_up.is_set()  # the file is still the same
+    rig.path.write_text(yaml.safe_dump(servable(revision="mended")), encoding="utf-8")
+    while rig.observer.in_force[1] != "mended":  # noqa: ASYNC110 - another task's
+        await asyncio.sleep(0.001)
+    assert given_up.is_set()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
 async def test_without_a_file_everybody_is_served_the_default_model(tmp_path: Path) -> None:
     experiments = Experiments(
         None, versions=lambda model: VERSIONS.get(model, []), observer=Observer(), default_model="mgnm"
