@@ -76,6 +76,7 @@ def services() -> Iterator[list[ServiceProcess]]:
         service.close()
 
 
+@pytest.mark.slow
 def test_bundles_that_hurt_are_refused_once_and_the_next_good_one_is_served(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
     assert service.metric("ranker_unscored_items_total", bundle="mgnm@2") == 1
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_slow_for_what_users_did_is_avoided_and_the_default_answers(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
