@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -311,6 +312,37 @@ def test_golden_rows_of_another_kind_are_refused(directory: Path, change: dict[s
 )
 def test_a_file_of_another_format_is_refused(directory: Path, name: str, content: bytes) -> None:
     replace(directory, name, content)
+    with pytest.raises(BundleError):
+        load(directory)
+
+
+def test_a_header_that_is_no_python_is_refused(directory: Path) -> None:
+    """numpy's tokenizer has an error of its own for it."""
+    content = (directory / names.POPULARITY).read_bytes()
+    replace(directory, names.POPULARITY, content.replace(b"}", b"(", 1))
+    with pytest.raises(BundleError):
+        load(directory)
+
+
+@pytest.mark.parametrize("flag", [0, 1], ids=["a broken stream", "an encrypted member"])
+def test_an_archive_that_cannot_be_unpacked_is_refused(directory: Path, flag: int) -> None:
+    """zlib and zipfile have errors of their own for it."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **TINY.golden())
+    content = bytearray(file.getvalue())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        first = archive.infolist()[0]
+    central = content.index(b"PK\x01\x02")
+    content[central + 8] |= flag
+    content[first.header_offset + 6] |= flag
+    start = (
+        first.header_offset
+        + 30
+        + len(first.filename)
+        + int.from_bytes(content[first.header_offset + 28 :][:2], "little")
+    )
+    content[start : start + 8] = b"\xff" * 8
+    replace(directory, names.GOLDEN, bytes(content))
     with pytest.raises(BundleError):
         load(directory)
 
