@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,9 @@ from typing import Final, cast
 import orjson
 import uvloop
 
-from deploy.load import make_requests, offer
+from contract.command_line import run
+from deploy.load import make_requests, offer, positive, read_asked, whole
+from deploy.processes import port_number
 
 _START_SECONDS: Final = 0.5  # of greed, before the neighbour comes
 _LENGTH: Final = b"content-length:"
@@ -107,23 +109,26 @@ async def measure(options: argparse.Namespace, rankings: Sequence[bytes], greedy
     return f"{ranked}; greedy: {got or ''}", statistics.median(full) if full else float("nan")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print a line for each route, service and round, and the medians at the end."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.greedy", description="A good neighbour of greedy callers.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--ports", type=int, nargs="+", default=[8000])
-    parser.add_argument("--greedy", type=int, default=32, help="greedy connections")
-    parser.add_argument("--rate", type=float, default=10.0, help="the neighbour's rankings a second")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--candidates", type=int, default=10)
+    parser.add_argument("--ports", type=port_number, nargs="+", default=[8000])
+    parser.add_argument("--greedy", type=whole, default=32, help="greedy connections")
+    parser.add_argument("--rate", type=positive, default=10.0, help="the neighbour's rankings a second")
+    parser.add_argument("--seconds", type=positive, default=5.0, help="of each measurement")
+    parser.add_argument("--rounds", type=whole, default=3)
+    parser.add_argument("--candidates", type=whole, default=10)
     parser.add_argument("--only", default="", help="routes whose description contains this")
     parser.add_argument("--behaviours", type=Path, required=True, help="CSV whose users and items are asked for")
     options = parser.parse_args(arguments)
+    return run("greedy", lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Print a line for each route, service and round, and the medians at the end."""
     options.seed, options.connections, options.new_connections = 1, 100, False
-    with options.behaviours.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    users, items = (sorted({row[name] for row in rows}) for name in ("user_id", "item_id"))
+    users, items = read_asked(options.behaviours)
     rankings = make_requests(users, items, options.candidates, 2_000, options.seed)
     medians: dict[tuple[str, int], list[float]] = {}
     for name, greedy in GREEDY.items():
@@ -139,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in dict.fromkeys(name for name, _ in medians):
         found = [statistics.median(medians[name, port]) for port in options.ports]
         print(f"| {name} |", " | ".join(f"{value:.1f}" for value in found), "|")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

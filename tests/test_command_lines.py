@@ -20,7 +20,7 @@ import pytest
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.recbole import atomic, table
 from benchmarks.tables import __main__ as tables
-from deploy import bootstrap, demo, experiments, load
+from deploy import bootstrap, demo, experiments, greedy, load
 from deploy.dashboards import __main__ as dashboards
 from exporter import __main__ as exporter
 from service import seed
@@ -33,12 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py", "deploy/bootstrap.py",
     "deploy/demo.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py", "deploy/experiments.py",
-    "deploy/load.py",
+    "deploy/load.py", "deploy/greedy.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose_check.py": "a test itself: it fails by an error",
+    "service/proof.py": "is started by the service alone",
     "benchmarks/recbole/speed.py": "needs RecBole's environment",
     "benchmarks/recbole/run.py": "needs RecBole's environment",
     "benchmarks/recbole/metrics_fixture.py": "needs RecBole's environment",
@@ -117,7 +118,7 @@ def test_every_command_line_is_walked_here() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["prepare", "train", "seed", "load", "tables"])
+@pytest.mark.parametrize("command", ["prepare", "train", "seed", "load", "greedy", "tables"])
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "train": (training.main, "train", path, "--out", out),
         "seed": (seed.main, path),
         "load": (load.main, "--behaviours", path, "--seconds", "0.1"),
+        "greedy": (greedy.main, "--behaviours", path, "--seconds", "0.1"),
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
     }
     assert path.name in refused(*lines[command])
@@ -271,6 +273,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (load.main, ["--seconds", "inf"]),
         (load.main, ["--candidates", "0"]),
         (load.main, ["--port", "99999"]),
+        (greedy.main, ["--rounds", "0"]),
+        (greedy.main, ["--ports", "8000", "eight"]),
         (demo.main, ["--port", "0"]),
         (demo.main, ["--port", "eight"]),
         (dashboards.main, ["--no-such-option"]),
@@ -286,7 +290,7 @@ def test_an_unknown_option_or_value_is_shown_with_the_usage(
     main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """argparse's own way: usage, one line, status 2."""
-    needed = ["--behaviours", "x"] if main is load.main else []
+    needed = ["--behaviours", "x"] if main in (load.main, greedy.main) else []
     with pytest.raises(SystemExit, match="2"):
         main([*arguments, *needed])
     assert "error: " in capsys.readouterr().err
