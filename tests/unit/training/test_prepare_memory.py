@@ -40,7 +40,8 @@ def test_a_million_rows_of_an_own_file_peak_below_300_mib(tmp_path: Path) -> Non
     ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    output = process.stdout.read()
+    with process.stdout:
+        output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)  # the peak of this child, and of no other one
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
