@@ -17,6 +17,7 @@ import pytest
 
 from contract.manifest import SCORE
 from tests.redis_server import RedisServer
+from tests.redis_topology import watched
 from tests.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
@@ -55,6 +56,29 @@ def test_without_redis_rankings_are_degraded_and_recover_with_it(
         own_redis.start()
         service.until(lambda: client.post("/rank", json=BODY).json()["degraded"] == [], "whole again")
         service.until(lambda: client.post("/behaviours", json=body).status_code == 200, "taking appends")
+
+
+@pytest.mark.slow
+def test_appends_behind_sentinel_are_stored_and_counted_when_no_replica_has_them(
+    tmp_path: Path, processes: list[ServiceProcess]
+) -> None:
+    with watched(sentinels=1) as parts:
+        service = ServiceProcess(tmp_path, parts.url)
+        processes.append(service)
+        service.start()
+        bodies = [
+            {"behaviours": [{"user_id": "u1", "item_id": "i1", "ts": 1_700_000_000_000 + place}]} for place in range(3)
+        ]
+        service.until(parts.is_replicated, "replicated")
+        assert httpx.post(f"{service.url}/behaviours", json=bodies[0]).json()["stored"] == 1
+        assert service.metric("ranker_store_unconfirmed_total") == 0
+        parts.servers[1].kill()
+        service.until(lambda: not parts.is_replicated(), "without a replica")
+        # Not believed for some seconds: a failover would look the same.
+        assert httpx.post(f"{service.url}/behaviours", json=bodies[1]).status_code == 503
+        service.until(lambda: httpx.post(f"{service.url}/behaviours", json=bodies[2]).status_code == 200, "believed")
+        assert service.metric("ranker_store_unconfirmed_total") >= 1
+        assert service.metric("ranker_store_errors_total", kind="unconfirmed") >= 1
 
 
 def test_the_service_starts_without_redis(tmp_path: Path, processes: list[ServiceProcess]) -> None:
