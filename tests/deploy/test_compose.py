@@ -80,13 +80,23 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
     assert SERVICES["events"]["mem_limit"] == "768m"
 
 
-@pytest.mark.parametrize(("name", "keys"), [("redis", ["~bhv:*"]), ("events", ["~ab:*", "~fb:*"])])
-def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(name: str, keys: list[str]) -> None:
-    rights = configuration(name)["user"].split()
-    assert [right for right in rights if right.startswith("~")] == keys
+@pytest.mark.parametrize(
+    ("name", "keys", "subjects"),
+    [
+        ("redis", ["~bhv:*"], ["behaviours", "the page's list of users", "looks at memory"]),
+        ("events", ["~ab:*", "~fb:*"], ["exposures and feedback", "the state of the experiments", "looks at memory"]),
+    ],
+)
+def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(
+    name: str, keys: list[str], subjects: list[str]
+) -> None:
+    granted = configuration(name)["user"].split()
+    assert [right for right in granted if right.startswith("~")] == keys
     listed = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("### Access list")[1].split("```")[1]
-    [needed] = [line for line in listed.splitlines() if f"user ranker {keys[0]}" in line]
-    assert set(needed.split()[2:]) <= set(rights)
+    for subject in subjects:
+        needed = re.findall(r"\+\S+", listed.split(f"# {subject}")[1].split("#")[0])
+        assert needed
+        assert set(needed) <= set(granted), subject
 
 
 def configuration(name: str) -> dict[str, str]:
