@@ -103,14 +103,13 @@ def test_a_second_copy_started_by_mistake_is_refused_and_told_who_serves(
 def test_a_successor_that_dies_while_it_loads_changes_nothing_and_the_next_one_can_take_over(
     first: ServiceProcess, second: ServiceProcess
 ) -> None:
-    experiments = first.experiments.read_text()
-    first.experiments.write_text("schema: 1\nrevision: bad\nlayers: []\nlayerz: []\n")
     second.spawn(options=("--replace",))
-    assert second.wait() == 1
+    first.until(lambda: '"successor_loads"' in first.log(), "handed over")
+    second.process.kill()
+    second.wait()
     first.until(lambda: '"successor_lost"' in first.log(), "lost")
     assert httpx.post(f"{first.url}/rank", json=BODY, verify=False).status_code == 200
     assert httpx.get(f"{first.url}/health/ready", verify=False).status_code == 200
-    first.experiments.write_text(experiments)
     replaced(first, second)
     assert first.wait() == 0
     assert httpx.post(f"{second.url}/rank", json=BODY, verify=False).status_code == 200
