@@ -8,8 +8,6 @@ stay. One audit line for each attempt that says something new.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,27 +18,18 @@ from typing import Final, Literal, Protocol
 import structlog
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError
+from contract.experiments import ExperimentsError
 from contract.history import ExperimentFile, State
-from contract.ramps import changes, is_any_live, propose
-from service.arm_models import Latest, Models, built_in, default_models_of, models_of
-from service.detached import Detached
-from service.experiment_file import read_experiments, with_lines
+from contract.ramps import is_any_live, propose
+from service.arm_models import Latest, Models, default_models_of, models_of
+from service.experiment_audit import Audit
+from service.experiment_source import ExperimentSource, Rejected, ReloadResult
 from service.shared_state import SharedState
 from service.state_stores import StateUnavailable
 
 __all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
 
-ReloadResult = Literal[
-    "accepted", "unchanged", "adopted", "superseded",
-    "unreadable", "invalid", "refused", "not_servable", "state_unavailable",
-]  # fmt: skip
-"""What came of a look. `adopted`: another replica accepted this file first. `superseded`: the file on this machine is
-older than the accepted one."""
-
-_AUDIT_CHANGES: Final = 20  # lines of difference in one audit line
 _TRIES: Final = 4  # of a file in one look, where other replicas accept files too
-_READ_SECONDS: Final = 10.0  # for the file: a network mount may hang
 
 _log = structlog.get_logger(__name__)
 
@@ -67,22 +56,6 @@ class _InForce:
     snapshot: ExperimentsSnapshot
 
 
-class _Rejected(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, result: ReloadResult, problems: Sequence[str]) -> None:
-        self.result, self.problems = result, tuple(problems)
-
-
-class _Disk:
-    """The file on this machine, and how far it has come in the sequence of accepted files."""
-
-    def __init__(self) -> None:
-        self.identity = b""  # digest of the bytes, comments and all: tells whether the file changed
-        self.content = b""
-        self.parsed: ExperimentFile | tuple[str, ...] | None = None  # problems where it breaks a rule of its own
-        self.done = b""  # the identity that needs no more judging: it was accepted once
-        self.revision = -1  # the revision at which this file was accepted
-
-
 class Experiments:
     """The experiments in force.
 
@@ -94,6 +67,7 @@ class Experiments:
         prepare: loads and warms models before a file is accepted; raises ExperimentsError where one does not serve.
         shared: what was accepted before, here or by other replicas; None remembers it in this process.
         now_ms: milliseconds since the epoch.
+        read_seconds: how long reading the file may take; a network mount may hang.
     """
 
     def __init__(
@@ -106,16 +80,15 @@ class Experiments:
         prepare: Callable[[Models], Awaitable[None]] | None = None,
         shared: SharedState | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        read_seconds: float = 10.0,
     ) -> None:
-        self._path, self._default_model = path, default_model
+        self._source = ExperimentSource(path, default_model, read_seconds)
         self._versions, self._prepare = versions, prepare
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
-        self._detached = Detached("experiment-file")
         self._in_force: _InForce | None = None
         self._ready: Models = frozenset()
-        self._disk = _Disk()
-        self._said: dict[str, tuple[object, ...]] = {}
+        self._audit = Audit()
         self._problems: tuple[str, ...] = ()
         self._poked = asyncio.Event()
         self._is_loading = False  # models of a file that is not accepted yet
@@ -158,8 +131,8 @@ class Experiments:
         try:
             result = await self._look()
             self._problems = ()
-            self._said.pop("experiments_rejected", None)
-        except _Rejected as rejected:
+            self._audit.is_over("experiments_rejected")
+        except Rejected as rejected:
             result, self._problems = rejected.result, rejected.problems
             self._audit_rejection(rejected)
         self._observer.experiments_reloaded(result)
@@ -186,7 +159,7 @@ class Experiments:
         looking = asyncio.ensure_future(self.reload())
         try:
             while not (await asyncio.wait({looking}, timeout=interval_seconds))[0]:
-                if self._is_loading and await self._has_changed():
+                if self._is_loading and await self._source.has_changed():
                     _log.warning("experiments_loading_given_up")
                     self._poked.set()
                     return
@@ -195,23 +168,18 @@ class Experiments:
             looking.cancel()
             await asyncio.wait({looking})
 
-    async def _has_changed(self) -> bool:
-        """Return whether the file on this machine is another one than the one being loaded."""
-        with suppress(_Rejected):
-            return hashlib.sha256(await self._content()).digest() != self._disk.identity
-        return False
-
     async def _look(self) -> ReloadResult:
         await self._shared.look()
         first = self._in_force is None
+        trouble: Rejected | None = None
         try:
             await self._follow()
-        except _Rejected as rejected:  # what was accepted cannot be served here; a newer file may still do
-            result = await self._propose(await self._read_file())
-            if result != "accepted":
-                raise rejected from None
-            return result
-        return await self._take(await self._read_file(), first)
+        except Rejected as rejected:  # what was accepted cannot be served here; a newer file may still do
+            trouble = rejected
+        result = await self._take(await self._source.read(), first)
+        if trouble is not None and (self._in_force is None or self._in_force.state is not self._shared.state):
+            raise trouble
+        return result
 
     async def _follow(self) -> None:
         """Put in force what was accepted, here or elsewhere, if it is not in force yet."""
@@ -225,47 +193,25 @@ class Experiments:
         resolve = Latest(self._versions, state.latest).resolve
         snapshot = ExperimentsSnapshot(state.file.config, state.file.digest, resolve)
         await self._serve(snapshot)
-        self._audit_acceptance("experiments_adopted", state)
-        self._in_force = _InForce(state, snapshot)
-
-    async def _read_file(self) -> ExperimentFile:
-        """Return the file on this machine; it is parsed again only once it has changed."""
-        content = await self._content()
-        identity = hashlib.sha256(content).digest()
-        disk = self._disk
-        if disk.parsed is None or identity != disk.identity:
-            disk.identity, disk.content = identity, content
-            disk.parsed = await asyncio.to_thread(_parsed, content)
-        if isinstance(disk.parsed, tuple):
-            raise _Rejected("invalid", disk.parsed)
-        return disk.parsed
-
-    async def _content(self) -> bytes:
-        path = self._path
-        if path is None:
-            return json.dumps(built_in(self._default_model)).encode()
-        try:
-            return await self._detached.run(lambda: _read(path), _READ_SECONDS)
-        except OSError as error:  # TimeoutError too
-            raise _Rejected("unreadable", [f"cannot be read ({error.strerror or 'it takes too long'})"]) from error
+        self._put_in_force("experiments_adopted", state, snapshot)
 
     async def _take(self, file: ExperimentFile, first: bool) -> ReloadResult:
         """Compare the file on this machine with the accepted one, and propose it where it is news."""
-        state, disk = self._shared.state, self._disk
+        state = self._shared.state
         if state is None:
             return await self._propose(file)
         if file.digest == state.file.digest:
-            known, disk.done, disk.revision = disk.done, disk.identity, state.revision
+            was_known = self._source.settle(state.revision)
             if first and await self._is_newer_model_there(file, state):
                 return await self._propose(file)
-            return "unchanged" if known == disk.identity else "accepted" if not first else "adopted"
-        if disk.identity == disk.done:
-            return "superseded"
-        accepted_at = state.accepted_at(file.digest, disk.revision)
-        if accepted_at is not None:
-            # This machine gets its files later than others: it follows, and does not take the experiments back.
-            disk.done, disk.revision = disk.identity, accepted_at
-            _log.warning("experiments_file_superseded", digest=file.digest, digest_in_force=state.file.digest)
+            return "unchanged" if was_known else "adopted" if first else "accepted"
+        if self._source.is_older(file, state):
+            self._audit.trouble(
+                "experiments_file_superseded",
+                self._source.identity,
+                digest=file.digest,
+                digest_in_force=state.file.digest,
+            )
             return "superseded"
         return await self._propose(file)
 
@@ -284,25 +230,24 @@ class Experiments:
             try:
                 is_first = await self._shared.commit(state)
             except StateUnavailable as error:
-                raise _Rejected("state_unavailable", [str(error)]) from error
+                raise Rejected("state_unavailable", [str(error)]) from error
             if is_first:
-                self._audit_acceptance("experiments_accepted", state)
-                self._in_force = _InForce(state, snapshot)
-                self._disk.done, self._disk.revision = self._disk.identity, state.revision
+                self._put_in_force("experiments_accepted", state, snapshot)
+                self._source.settle(state.revision)
                 await self._serve(snapshot)
                 return "accepted"
             await self._shared.look()
             await self._follow()
             now = self._shared.state
             if now is not None and now.file.digest == file.digest:
-                self._disk.done, self._disk.revision = self._disk.identity, now.revision
+                self._source.settle(now.revision)
                 return "adopted"
-        raise _Rejected("state_unavailable", ["other replicas accept other files all the time"])
+        raise Rejected("state_unavailable", ["other replicas accept other files all the time"])
 
     def _judge(self, file: ExperimentFile) -> tuple[State, ExperimentsSnapshot]:
         problems, state = propose(self._shared.state, file, self._shared.now_ms)
         if state is None:
-            raise _Rejected("refused", [one.text for one in with_lines(self._disk.content, problems)])
+            raise self._source.refusal(problems)
         latest = Latest(self._versions, state.latest)
         snapshot = ExperimentsSnapshot(file.config, file.digest, latest.resolve)
         return replace(state, latest=latest.chosen), snapshot
@@ -312,14 +257,14 @@ class Experiments:
         wanted = models_of(snapshot)
         missing = sorted(f"{model}@{version}" for model, version in wanted if version not in self._versions(model))
         if missing:
-            raise _Rejected("not_servable", [f"no such model: {name}" for name in missing])
+            raise Rejected("not_servable", [f"no such model: {name}" for name in missing])
         if self._prepare is not None and not wanted <= self._ready:
             self._is_loading = True
             try:
                 await self._prepare(wanted | self._ready)
                 self._ready |= wanted
             except ExperimentsError as error:
-                raise _Rejected("not_servable", error.problems) from error
+                raise Rejected("not_servable", error.problems) from error
             finally:
                 self._is_loading = False
 
@@ -337,8 +282,8 @@ class Experiments:
         except ExperimentsError as error:
             self._ready = await self._serve_most(wanted, self._prepare)
             if not default_models_of(snapshot) <= self._ready:
-                raise _Rejected("not_servable", error.problems) from error
-            self._say("experiments_models_missing", problems=error.problems)
+                raise Rejected("not_servable", error.problems) from error
+            self._audit.trouble("experiments_models_missing", self._source.identity, problems=error.problems)
 
     async def _serve_most(self, wanted: Models, prepare: Callable[[Models], Awaitable[None]]) -> Models:
         served = self._ready
@@ -355,62 +300,25 @@ class Experiments:
         self._observer.experiments_in_force(state.file.digest, state.file.config.revision)
         self._observer.experiments_state(
             revision=state.revision,
-            is_shared=self._path is None or self._shared.is_shared,
+            is_shared=self._source.path is None or self._shared.is_shared,
             is_file_in_force=is_file_in_force,
         )
 
-    def _audit_acceptance(self, event: str, new: State) -> None:
+    def _put_in_force(self, event: str, state: State, snapshot: ExperimentsSnapshot) -> None:
         old = self._in_force.state.file if self._in_force is not None else None
-        differences = changes(old.config, new.file.config) if old is not None else []
-        _log.info(
-            event,
-            owner=self._owner(),
-            old_digest=old.digest if old is not None else None,
-            new_digest=new.file.digest,
-            revision=new.file.config.revision,
-            state_revision=new.revision,
-            changes=differences[:_AUDIT_CHANGES],
-            change_count=len(differences),
-        )
+        self._audit.accepted(event, old, state, self._source.owner)
+        self._in_force = _InForce(state, snapshot)
 
-    def _audit_rejection(self, rejected: _Rejected) -> None:
-        digest = self._in_force.state.file.digest if self._in_force is not None else None
-        self._say(
+    def _audit_rejection(self, rejected: Rejected) -> None:
+        self._audit.trouble(
             "experiments_rejected",
-            owner=self._owner(),
+            self._source.identity,
+            owner=self._source.owner,
             result=rejected.result,
             problems=rejected.problems,
-            digest_in_force=digest,
+            digest_in_force=self._in_force.state.file.digest if self._in_force is not None else None,
         )
-
-    def _say(self, event: str, **details: object) -> None:
-        """Log a trouble once for as long as it stays the same; the counter goes on."""
-        said = (event, str(details.get("problems")), self._disk.identity)
-        if self._said.get(event) != said:
-            self._said[event] = said
-            _log.error(event, **details)
-
-    def _owner(self) -> int | None:
-        """Return the user number of the file's owner: who answers for the change, as far as a file can tell."""
-        if self._path is None:
-            return None
-        try:
-            return self._path.stat().st_uid
-        except OSError:
-            return None
 
 
 def _serves_alike(one: State, other: State) -> bool:
     return one.file.digest == other.file.digest and dict(one.latest) == dict(other.latest)
-
-
-def _parsed(content: bytes) -> ExperimentFile | tuple[str, ...]:
-    try:
-        return read_experiments(content)
-    except ExperimentsError as error:
-        return error.problems
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +239,40 @@ def test_bad_file_without_any_state_refuses_to_start_with_line_and_field(fleet: 
     line = next(number for number, text in enumerate(lines, 1) if "status: paused" in text)
     assert status == 1
     assert f"(invalid): line {line}: layers.0.experiments.0.status: " in said
+
+
+def test_file_on_a_mount_that_hangs_keeps_neither_the_service_nor_its_end(fleet: Fleet) -> None:
+    one = fleet.replica("one").start()
+    before = arms(one)
+    one.experiments.unlink()
+    os.mkfifo(one.experiments)  # opening it waits for ever, as a dead network mount waits
+    time.sleep(0.5)
+    assert arms(one) == before
+    one.send(signal.SIGTERM)
+    assert one.wait(20) == 0
+
+
+def test_answer_carries_the_parameters_of_the_arm_in_every_layer(fleet: Fleet) -> None:
+    one = fleet.replica("one")
+    wanted = document(one)
+    arm = wanted["layers"][0]["experiments"][0]
+    blend = {**copy.deepcopy(arm), "key": "blend", "salt": "blend", "arms": [
+        {"key": "control", "buckets": [[0, 5000]]},
+        {"key": "treatment", "buckets": [[5000, 10000]], "params": {"diversity": 0.5}},
+    ]}  # fmt: skip
+    layer = {"key": "blend", "salt": "blend-slots", "defaults": {"diversity": 0.0, "fresh": True}}
+    wanted["layers"].append({**layer, "experiments": [blend]})
+    one.experiments.write_text(yaml.safe_dump(wanted))
+    one.start()
+    seen = set()
+    for user in USERS:
+        answer = httpx.post(f"{one.url}/rank", json={"user_id": user, "candidates": ["i1"]})
+        treated = "blend=blend:treatment" in answer.headers["x-ab-bucket"]
+        model = "pyramid_mixer" if "rank=pyramid-vs-mgnm:treatment" in answer.headers["x-ab-bucket"] else "mgnm"
+        expected = {"model": model, "version": "1", "diversity": 0.5 if treated else 0.0, "fresh": True}
+        assert answer.json()["parameters"] == expected
+        seen.add((treated, model))
+    assert len(seen) == 4
 
 
 def _answers(replica: ServiceProcess) -> bool:
