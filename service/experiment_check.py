@@ -7,14 +7,14 @@ the keys and salts of the files that it is given; the running service also check
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.experiments import MAX_FILE_BYTES, ExperimentsError
-from contract.history import ExperimentFile
+from contract.history import ExperimentFile, experiment_file
 from contract.ramps import changes, propose
-from service.experiment_file import read_experiments, with_lines
+from service.experiment_file import parse_file, read_experiments, with_lines
 
 _MAX_CHANGES: Final = 40
 
@@ -36,8 +36,8 @@ def check_experiments(files: Sequence[Path], now_ms: int | None = None) -> Repor
     now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     path = files[-1]
     try:
-        before = [_read(file)[1] for file in files[:-1]]
-        content, new = _read(path)
+        before = [_read(file, _in_format)[1] for file in files[:-1]]
+        content, new = _read(path, read_experiments)
     except _Unfit as unfit:
         return _report(unfit.path, unfit.problems)
     state = None
@@ -57,11 +57,16 @@ class _Unfit(Exception):  # noqa: N818 - never leaves this module
         self.path, self.problems = path, problems
 
 
-def _read(path: Path) -> tuple[bytes, ExperimentFile]:
+def _in_format(content: bytes) -> ExperimentFile:
+    """Return an old file, which an earlier version of the service may have accepted: only its format must hold."""
+    return experiment_file(parse_file(content))
+
+
+def _read(path: Path, parse: Callable[[bytes], ExperimentFile]) -> tuple[bytes, ExperimentFile]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
-        return content, read_experiments(content)
+        return content, parse(content)
     except OSError as error:
         raise _Unfit(path, [f"cannot be read ({error.strerror})"]) from error
     except ExperimentsError as error:

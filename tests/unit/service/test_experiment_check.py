@@ -113,6 +113,11 @@ def test_interleaving_that_is_stopped_may_stay_as_a_record(files: Files) -> None
     assert files.check(servable(**{f"{E0}__kind": "interleave", f"{E0}__status": "stopped"}))[0] == 0
 
 
+def test_old_file_that_this_version_would_not_accept_can_still_be_followed(files: Files) -> None:
+    stopped = {f"layers__0__experiments__{place}__status": "stopped" for place in (0, 1)}
+    assert files.check(servable(layers__0__defaults__top_k=2), servable(**stopped))[0] == 0
+
+
 def test_byte_order_mark_and_windows_line_ends_change_nothing() -> None:
     text = yaml.safe_dump(servable())
     plain = read_experiments(text.encode())
