@@ -90,8 +90,10 @@ async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> Asy
         yield Port(edge, server.sockets[0].getsockname()[1], state)
     finally:
         server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
+        for _ in range(10):  # a connection that was accepted a moment ago is made some turns of the loop later
+            for connection in list(state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
         if state.tasks:
             await asyncio.wait(state.tasks)
 
