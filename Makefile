@@ -3,6 +3,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 
+TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, or use one core
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock lock-check compose-test table dashboards clean
 
@@ -19,10 +21,10 @@ demo: setup      ## data, training, export, service, a ranking (ONESHOT=1: then 
 	@$(PY) -m deploy.demo $(if $(ONESHOT),--oneshot) $(if $(MODEL),--model $(MODEL))
 
 test: setup      ## the whole default test run, real Redis and ONNX Runtime included
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q $(TWICE)
 
 test-slow: setup ## tests that take minutes
-	@$(PY) -m pytest -q -m slow
+	@$(PY) -m pytest -q -m slow $(TWICE)
 
 test-browser: setup ## the page in headless Chromium
 	@$(PY) -m pytest -q -m browser

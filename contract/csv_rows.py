@@ -1,7 +1,7 @@
 """The only CSV reader: any file with a header, row by row, and exact about where trouble begins.
 
 - UTF-8 with or without a byte order mark; unpacked if the name ends in `.gz`.
-- Blanks (spaces and tabs) around a cell do not belong to it. Empty lines are passed over.
+- Blanks (spaces and tabs) around a cell do not belong to it, inside its quotes or outside. Empty lines are passed over.
 - A cell in quotes may hold commas, doubled quotes and line breaks. A record that cannot be read is reported by its
   first line; the lines after it are then read again as records of their own, so that an unclosed quote hides no row.
 """
@@ -20,7 +20,8 @@ from typing import IO, Final, NamedTuple
 
 BLANKS: Final = " \t"
 _BOM: Final = b"\xef\xbb\xbf"
-_OUTER_BLANK: Final = re.compile(rb"^[ \t]|,[ \t]|[ \t],|[ \t][\r\n]*$")
+_OUTER_BLANK: Final = re.compile(rb"^[ \t]|[,\"][ \t]|[ \t][,\"]|[ \t][\r\n]*$")  # in quotes or not
+_TAB_BEFORE_QUOTE: Final = re.compile(rb'(^|,)[ \t]*\t[ \t]*"')
 _TOLD: Final = {
     "unexpected end of data": "a quote opens here and is never closed",
     "field larger than": "a cell begins here that is longer than 131,072 characters: is its quote closed?",
@@ -130,7 +131,9 @@ class CsvRows:
         """Take the blanks from around the cells."""
         if not self._source.has_blanks:
             return None
-        if any(cell[:1] == "\t" and cell.lstrip(BLANKS)[:1] == '"' for cell in cells):
+        if any(cell[:1] == "\t" and cell.lstrip(BLANKS)[:1] == '"' for cell in cells) and any(
+            _TAB_BEFORE_QUOTE.search(raw) for raw in self._source.record
+        ):
             return Problem(line, "", "quotes", "a tab before a quote; put the quote next to the comma")
         self.padded += any(cell != cell.strip(BLANKS) for cell in self._raw_watched())
         cells[:] = [cell.strip(BLANKS) for cell in cells]

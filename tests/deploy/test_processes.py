@@ -47,6 +47,7 @@ def test_a_child_that_does_nothing_is_given_up_with_its_last_words(child: Callab
         started.process.wait()
 
 
+@pytest.mark.slow
 def test_a_child_that_gets_on_is_waited_for_however_long_it_takes(
     child: Callable[[str], Child], tmp_path: Path
 ) -> None:

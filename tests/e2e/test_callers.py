@@ -120,6 +120,7 @@ def test_a_caller_who_has_finished_sending_gets_his_answer(service: ServiceProce
         assert last_answer(connection) == expected
 
 
+@pytest.mark.slow
 def test_slow_readers_of_large_answers_do_not_take_the_places_of_good_neighbours(service: ServiceProcess) -> None:
     large = raw({"user_id": "u1", "candidates": [f"i{n}-{'x' * 50}" for n in range(2_000)], "explain": True})
     slow = []
@@ -167,7 +168,9 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "behaviours" else pytest.mark.slow) for name in FLOODS]
+)
 def test_a_flood_of_another_route_leaves_rankings_whole(service: ServiceProcess, name: str) -> None:
     """How fast they stay is measured by deploy/greedy.py; here none may be refused, late or degraded."""
     stop = threading.Event()

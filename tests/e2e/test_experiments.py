@@ -104,7 +104,11 @@ def test_restarted_replica_refuses_the_edit_that_its_neighbour_refuses(fleet: Fl
     assert "salt cannot change once it runs" in two.log()
 
 
-@pytest.mark.parametrize("bad", ["layers: [", "schema: 1\nrevision: x\nlayers: []\nlayerz: []\n"])
+@pytest.mark.parametrize(
+    "bad",
+    [pytest.param("layers: [", marks=pytest.mark.slow), "schema: 1\nrevision: x\nlayers: []\nlayerz: []\n"],
+    ids=["not YAML", "unknown field"],
+)
 def test_replica_that_starts_with_a_bad_file_serves_the_last_accepted_one(fleet: Fleet, bad: str) -> None:
     one = fleet.replica("one").start()
     before, known = arms(one), digest(one)
@@ -118,6 +122,7 @@ def test_replica_that_starts_with_a_bad_file_serves_the_last_accepted_one(fleet:
     assert '"result": "invalid"' in one.log() or '"result":"invalid"' in one.log()
 
 
+@pytest.mark.slow
 def test_replica_that_starts_with_a_bundle_that_cannot_be_served_serves_the_last_accepted_file(fleet: Fleet) -> None:
     one = fleet.replica("one").start()
     before, known = arms(one), digest(one)
@@ -138,6 +143,7 @@ def test_replica_that_starts_with_a_bundle_that_cannot_be_served_serves_the_last
     assert "not_servable" in one.log()
 
 
+@pytest.mark.slow
 def test_edit_that_one_replica_accepts_reaches_a_replica_that_does_not_have_the_file_yet(fleet: Fleet) -> None:
     one, two = fleet.replica("one").start(), fleet.replica("two").start()
     old = digest(one)
@@ -155,6 +161,7 @@ def test_edit_that_one_replica_accepts_reaches_a_replica_that_does_not_have_the_
     two.until(lambda: digest(two) == old, "switched on again")
 
 
+@pytest.mark.slow
 def test_replica_that_starts_with_an_old_file_serves_the_newer_state(fleet: Fleet) -> None:
     one = fleet.replica("one").start()
     old = one.experiments.read_text()
@@ -184,6 +191,7 @@ def test_two_replicas_with_different_files_agree_on_one(fleet: Fleet) -> None:
     assert sorted(in_force) == [0, 1]
 
 
+@pytest.mark.slow
 def test_service_without_redis_at_start_says_so_and_follows_when_it_is_back(fleet: Fleet, redis: RedisServer) -> None:
     one, two = fleet.replica("one"), fleet.replica("two", EXPERIMENTS__STATE_TIMEOUT_MS="200")
     publish(one, revision="of all")
@@ -201,6 +209,7 @@ def test_service_without_redis_at_start_says_so_and_follows_when_it_is_back(flee
     assert "experiments_state_overruled" in two.log()
 
 
+@pytest.mark.slow
 def test_start_while_the_store_is_away_serves_the_copy_although_the_file_is_bad(
     fleet: Fleet, redis: RedisServer, tmp_path: Path
 ) -> None:
@@ -215,6 +224,7 @@ def test_start_while_the_store_is_away_serves_the_copy_although_the_file_is_bad(
     assert one.metric("ranker_experiments_state_shared") == 0
 
 
+@pytest.mark.slow
 def test_state_in_a_file_that_replicas_share(fleet: Fleet, redis: RedisServer, tmp_path: Path) -> None:
     state = {"EXPERIMENTS__STATE": str(tmp_path / "state.json")}
     one, two = fleet.replica("one", **state).start(), fleet.replica("two", **state).start()
@@ -241,6 +251,7 @@ def test_bad_file_without_any_state_refuses_to_start_with_line_and_field(fleet: 
     assert f"(invalid): line {line}: layers.0.experiments.0.status: " in said
 
 
+@pytest.mark.slow
 def test_file_on_a_mount_that_hangs_keeps_neither_the_service_nor_its_end(fleet: Fleet) -> None:
     one = fleet.replica("one").start()
     before = arms(one)

@@ -177,7 +177,7 @@ class Caller(threading.Thread):
                 connection = None
 
 
-@pytest.mark.parametrize("delay_ms", ["0", "300"])
+@pytest.mark.parametrize("delay_ms", [pytest.param("0", marks=pytest.mark.slow), "300"])
 def test_sigterm_in_mid_traffic_loses_nothing(
     own_redis: RedisServer, tmp_path: Path, processes: list[ServiceProcess], delay_ms: str
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_log_whose_reader_is_gone(service: ServiceProcess, own_redis: RedisSer
     check_all_goes_on(service, own_redis)
 
 
+@pytest.mark.slow
 def test_a_log_on_a_full_disk(service: ServiceProcess, own_redis: RedisServer) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     service.start(full)
@@ -111,6 +112,7 @@ def answers(service: ServiceProcess) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_reader_that_comes_back_finds_whole_lines_and_how_many_are_missing(service: ServiceProcess) -> None:
     pipe = Pipe()
     service.start(pipe.write_end)

@@ -61,6 +61,7 @@ def port_redis() -> Iterator[RedisServer]:
     server.close()
 
 
+@pytest.mark.slow
 @pytest.mark.onnx
 def test_a_running_service_logs_no_secret_whatever_redis_does(port_redis: RedisServer, tmp_path: Path) -> None:
     """Right password, wrong password, no server: errors of the driver name addresses."""

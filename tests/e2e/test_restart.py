@@ -55,7 +55,7 @@ def stopped_and_started(old: ServiceProcess, new: ServiceProcess) -> None:
 Restart = Callable[[ServiceProcess, ServiceProcess], None]
 
 
-@pytest.mark.parametrize("restart", [replaced, stopped_and_started])
+@pytest.mark.parametrize("restart", [pytest.param(replaced, marks=pytest.mark.slow), stopped_and_started])
 def test_a_restart_under_load_answers_every_request(
     first: ServiceProcess, second: ServiceProcess, restart: Restart
 ) -> None:
@@ -100,6 +100,7 @@ def test_a_second_copy_started_by_mistake_is_refused_and_told_who_serves(
     assert httpx.post(f"{first.url}/rank", json=BODY, verify=False).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_successor_that_dies_while_it_loads_changes_nothing_and_the_next_one_can_take_over(
     first: ServiceProcess, second: ServiceProcess
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_successor_that_dies_while_it_loads_changes_nothing_and_the_next_one_c
     assert httpx.post(f"{second.url}/rank", json=BODY, verify=False).status_code == 200
 
 
+@pytest.mark.slow
 def test_without_a_predecessor_replace_is_an_ordinary_start(first: ServiceProcess, second: ServiceProcess) -> None:
     first.send(signal.SIGINT)
     assert first.wait() == 0
@@ -130,6 +132,7 @@ PASS_A_SOCKET = """if True:
 """
 
 
+@pytest.mark.slow
 def test_with_a_socket_of_the_service_managers_a_stop_and_a_start_refuse_no_one(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:

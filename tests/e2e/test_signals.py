@@ -79,6 +79,7 @@ def test_sigterm_while_a_file_that_never_ends_is_read_at_the_start(service: Serv
     os.close(writers[0])
 
 
+@pytest.mark.slow
 def test_sigterm_while_the_start_waits_for_a_frozen_redis(tmp_path: Path, own_redis: RedisServer) -> None:
     own_redis.freeze()
     service = ServiceProcess(tmp_path, own_redis.url)  # it waits for seconds

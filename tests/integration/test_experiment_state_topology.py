@@ -32,6 +32,7 @@ async def accept(shared: SharedState, revision: str) -> State:
                 return wanted
 
 
+@pytest.mark.slow
 async def test_state_lives_on_one_node_of_a_cluster() -> None:
     with cluster(3) as nodes:
         await until_true(nodes.is_whole)
@@ -46,6 +47,7 @@ async def test_state_lives_on_one_node_of_a_cluster() -> None:
             await client.aclose()
 
 
+@pytest.mark.slow
 async def test_accepted_file_survives_a_planned_failover() -> None:
     with watched(1) as parts:
         await until_true(parts.is_replicated)

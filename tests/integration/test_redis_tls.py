@@ -117,6 +117,7 @@ async def test_a_server_may_ask_for_our_certificate(files: Files, make_server: M
     assert await works(f"{url}&ssl_certfile={pem}&ssl_keyfile={key}&ssl_password=p%40ss")
 
 
+@pytest.mark.slow
 async def test_a_cluster_takes_the_same_options(files: Files, make_server: Make) -> None:
     options = ("cluster-enabled", "yes", "tls-cluster", "yes")
     url = f"rediss+cluster://127.0.0.1:{make_server(*tls(files), *options)}"

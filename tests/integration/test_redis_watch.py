@@ -152,6 +152,7 @@ async def test_the_default_length_fits_into_the_memory_that_compose_gives() -> N
     assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
 
 
+@pytest.mark.slow
 async def test_every_primary_of_a_cluster_is_looked_at() -> None:
     with cluster(3) as nodes:
         await until_true(nodes.is_whole)

@@ -106,6 +106,7 @@ def test_a_trial_never_sees_test_and_the_chosen_one_is_judged_without_training_a
     assert "ndcg@10" in places.records.read(chosen).means("test")
 
 
+@pytest.mark.slow
 def test_every_missing_run_is_made_in_its_own_process_and_none_twice(plan: Plan, places: Places) -> None:
     assert run(plan, places, QUIET, 2, frozenset({"Pop"})) == []
     records = sorted(places.records.folder.rglob("*.json"))
@@ -115,6 +116,7 @@ def test_every_missing_run_is_made_in_its_own_process_and_none_twice(plan: Plan,
     assert [path.stat().st_mtime_ns for path in records] == written
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_made(tmp_path: Path, places: Places) -> None:
     plan = _plan(tmp_path, PLAN.replace('dataset = "small"', 'dataset = "absent"'))
     failed = run(plan, places, QUIET, 1, frozenset({"Pop"}))

@@ -43,6 +43,7 @@ def one(tmp_path: Path, text: str) -> Chunk:
         f"user, item, ts\nu, a, {TS}\n",
         f" user ,\titem,ts \n u ,\ta, {TS}\t\n",
         f'"user", "item", "ts"\n"u", "a", "{TS}"\n',
+        f'user,item,ts\n" u ","\ta"," {TS}"\n',
         f"ts,item,colour,user\r\n{TS},a,red,u\r\n",
         f"user,item,ts\n\nu,a,{TS}\n   \n\n",
         f"user,item,ts\nu,a,{TS}.0\n",
@@ -220,9 +221,10 @@ def test_a_file_longer_than_a_chunk_is_read_whole(tmp_path: Path, monkeypatch: p
     ("name", "content", "words"),
     [
         ("plain.csv.gz", b"user,item,ts\n", "cannot be read"),
-        ("cut.csv.gz", gzip.compress(b"user,item,ts\n" * 99)[:-9], "cannot be read"),
-        ("bent.csv.gz", gzip.compress(b"user,item,ts\n")[:12] + b"\xff" * 20, "cannot be read"),
+        ("cut.csv.gz", gzip.compress(b"user,item,ts\n" * 99, mtime=0)[:-9], "cannot be read"),
+        ("bent.csv.gz", gzip.compress(b"user,item,ts\n", mtime=0)[:12] + b"\xff" * 20, "cannot be read"),
     ],
+    ids=["not packed", "cut", "bent"],
 )
 def test_a_packed_file_that_is_damaged_is_one_line(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     path = tmp_path / name

@@ -13,7 +13,13 @@ from tests.unit.exporter.fake_runs import sequence_of
 from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
 
 FIRST = {name: case for case, (name, _) in reversed(VARIANTS.items())}
-CASES = [pytest.param(case, marks=[] if case in FIRST.values() else pytest.mark.slow, id=case) for case in VARIANTS]
+LONG = frozenset({"bert4rec", "comirec-dr", "gru4rec-deeprec", "mimn-bias", "sli-rec", "surge-bias", "tgsrec"})
+"""Cases that take some seconds each: `make test-slow` runs them, as it does the other variants."""
+
+CASES = [
+    pytest.param(case, marks=[] if case in FIRST.values() and case not in LONG else pytest.mark.slow, id=case)
+    for case in VARIANTS
+]
 
 UNROLLED = {"mimn": 3, "surge": 6}
 """Lengths of models whose graphs hold every step of the sequence: the exporter takes minutes for long ones."""
