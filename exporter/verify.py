@@ -73,7 +73,8 @@ def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> 
         scored = model.score(encoded.state, torch.from_numpy(batch.candidates), torch.from_numpy(batch.rows))
     state = {name: encoded.state[key] for name, key in zip(names.state, names.state_keys, strict=True)}
     tensors = {**state, **encoded.explanation, SCORES: scored.scores, **scored.explanation}
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    # Detached: a state may be a parameter of the model itself, as MIMN's first memory is.
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
 def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length: int) -> list[Parity]:

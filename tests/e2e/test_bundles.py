@@ -122,6 +122,7 @@ def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.slow
 def test_a_mended_experiment_file_does_not_wait_for_an_endless_bundle(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:

@@ -92,6 +92,7 @@ def test_what_waited_while_the_process_was_stopped_is_refused_unscored_and_the_r
     assert scored - rows == 6
 
 
+@pytest.mark.slow
 def test_four_hundred_callers_who_hang_up_are_counted_as_499_and_nothing_else(
     redis: RedisServer, service: ServiceProcess
 ) -> None:

@@ -156,6 +156,7 @@ def test_full_streams_stop_no_ranking_and_evict_no_behaviour(
     assert sorted(set(items_in(events))) == sorted(f"i{place}" for place in range(taken))
 
 
+@pytest.mark.slow
 def test_one_redis_for_both_is_warned_of_at_start(own_redis: RedisServer, tmp_path: Path) -> None:
     service = ServiceProcess(tmp_path, own_redis.url)
     try:

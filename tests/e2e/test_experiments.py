@@ -176,6 +176,7 @@ def test_replica_that_starts_with_an_old_file_serves_the_newer_state(fleet: Flee
     assert "experiments_file_superseded" in two.log()
 
 
+@pytest.mark.slow
 def test_two_replicas_with_different_files_agree_on_one(fleet: Fleet) -> None:
     one, two = fleet.replica("one"), fleet.replica("two")
     publish(one, salt="salt-of-one", revision="one")

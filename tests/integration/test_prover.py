@@ -112,6 +112,7 @@ async def test_cancelling_ends_the_process(tmp_path: Path) -> None:
     assert not _tries(pid)
 
 
+@pytest.mark.slow
 async def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent gives up without ending it, as one that was killed does."""
 

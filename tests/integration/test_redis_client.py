@@ -150,6 +150,7 @@ async def _answers(url: str) -> bool:
         await store.close()
 
 
+@pytest.mark.slow
 async def test_client_speaks_to_a_cluster_where_users_live_on_several_nodes() -> None:
     # The second port of a node, for the cluster's own talk, is its first plus 10,000 and must exist too.
     ports = [_cluster_port() for _ in range(3)]

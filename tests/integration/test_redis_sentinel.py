@@ -53,6 +53,7 @@ async def test_no_acknowledged_append_is_lost_in_a_planned_failover() -> None:
         assert present == stored
 
 
+@pytest.mark.slow
 async def test_rankings_read_from_the_new_primary() -> None:
     with watched(sentinels=1) as parts:
         await ready(parts)

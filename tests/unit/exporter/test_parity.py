@@ -12,14 +12,10 @@ from service.graphs import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
 from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
 
-FIRST = {name: case for case, (name, _) in reversed(VARIANTS.items())}
-LONG = frozenset({"bert4rec", "comirec-dr", "gru4rec-deeprec", "mimn-bias", "sli-rec", "surge-bias", "tgsrec"})
-"""Cases that take some seconds each: `make test-slow` runs them, as it does the other variants."""
+QUICK = frozenset({"a2svd", "caser", "comirec-sa-max", "fmlp", "mind", "popularity", "sasrec"})
+"""Cases that take a second or two each; `make test-slow` runs all others, and an export compares its own model."""
 
-CASES = [
-    pytest.param(case, marks=[] if case in FIRST.values() and case not in LONG else pytest.mark.slow, id=case)
-    for case in VARIANTS
-]
+CASES = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id=case) for case in VARIANTS]
 
 UNROLLED = {"mimn": 3, "surge": 6}
 """Lengths of models whose graphs hold every step of the sequence: the exporter takes minutes for long ones."""

@@ -63,6 +63,7 @@ def test_whole_item_table_is_computed_once_at_export() -> None:
     verify(model, traced, maker(model), LENGTH)
 
 
+@pytest.mark.slow
 def test_recurrent_layer_is_one_operator_that_starts_from_nothing() -> None:
     model = Recurrent()
     traced = exported(model)
