@@ -7,6 +7,7 @@ caller who has finished sending as one who has gone.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -100,13 +101,13 @@ class AnsweringProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     @property
+    @abstractmethod
     def is_lingering(self) -> bool:
         """Return whether all is answered, and the rest of what arrives is thrown away."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close_when_read(self, transport: asyncio.Transport) -> None:
         """Close as soon as the caller can have read the answer."""
-        raise NotImplementedError
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin to answer a request, or wait until the answer before it has been read."""
