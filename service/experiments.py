@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 import structlog
 
@@ -22,12 +22,15 @@ from contract.experiments import ExperimentsError
 from contract.history import ExperimentFile, State
 from contract.ramps import is_any_live, propose
 from service.arm_models import Latest, Models, default_models_of, models_of
+from service.detached import Detached
 from service.experiment_audit import Audit
 from service.experiment_source import ExperimentSource, Rejected, ReloadResult
 from service.shared_state import SharedState
 from service.state_stores import StateUnavailable
 
 __all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
+
+T = TypeVar("T")
 
 _TRIES: Final = 4  # of a file in one look, where other replicas accept files too
 
@@ -67,7 +70,8 @@ class Experiments:
         prepare: loads and warms models before a file is accepted; raises ExperimentsError where one does not serve.
         shared: what was accepted before, here or by other replicas; None remembers it in this process.
         now_ms: milliseconds since the epoch.
-        read_seconds: how long reading the file may take; a network mount may hang.
+        read_seconds: how long reading the file, or a look into the folder of bundles, may take; a network mount may
+            hang.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Experiments:
     ) -> None:
         self._source = ExperimentSource(path, default_model, read_seconds)
         self._versions, self._prepare = versions, prepare
+        self._folder, self._read_seconds = Detached("bundle-folder"), read_seconds
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
         self._in_force: _InForce | None = None
@@ -191,7 +196,7 @@ class Experiments:
             await self._serve(mine.snapshot)  # what was missing may be here by now
             return
         resolve = Latest(self._versions, state.latest).resolve
-        snapshot = ExperimentsSnapshot(state.file.config, state.file.digest, resolve)
+        snapshot = await self._on_disk(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
         await self._serve(snapshot)
         self._put_in_force("experiments_adopted", state, snapshot)
 
@@ -220,12 +225,12 @@ class Experiments:
         if is_any_live(file.config, self._shared.now_ms):
             return False
         latest = Latest(self._versions, {})
-        await asyncio.to_thread(ExperimentsSnapshot, file.config, file.digest, latest.resolve)
+        await self._on_disk(lambda: ExperimentsSnapshot(file.config, file.digest, latest.resolve))
         return latest.chosen != dict(state.latest)
 
     async def _propose(self, file: ExperimentFile) -> ReloadResult:
         for _ in range(_TRIES):
-            state, snapshot = await asyncio.to_thread(self._judge, file)
+            state, snapshot = await self._on_disk(lambda: self._judge(file))
             await self._make_ready(snapshot)
             try:
                 is_first = await self._shared.commit(state)
@@ -255,9 +260,9 @@ class Experiments:
     async def _make_ready(self, snapshot: ExperimentsSnapshot) -> None:
         """Load what a new file needs beside what is served: it may still be refused."""
         wanted = models_of(snapshot)
-        missing = sorted(f"{model}@{version}" for model, version in wanted if version not in self._versions(model))
+        missing = await self._on_disk(lambda: [one for one in sorted(wanted) if one[1] not in self._versions(one[0])])
         if missing:
-            raise Rejected("not_servable", [f"no such model: {name}" for name in missing])
+            raise Rejected("not_servable", [f"no such model: {model}@{version}" for model, version in missing])
         if self._prepare is not None and not wanted <= self._ready:
             self._is_loading = True
             try:
@@ -267,6 +272,17 @@ class Experiments:
                 raise Rejected("not_servable", error.problems) from error
             finally:
                 self._is_loading = False
+
+    async def _on_disk(self, look: Callable[[], T]) -> T:
+        """Return what a look into the folder of bundles gives; the event loop must not wait for a mount that hangs.
+
+        Raises:
+            Rejected: the folder does not answer in time.
+        """
+        try:
+            return await self._folder.run(look, self._read_seconds)
+        except TimeoutError as error:
+            raise Rejected("not_servable", ["the folder of bundles does not answer"]) from error
 
     async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
         """Serve the models of accepted experiments; an arm whose model is not here is served its layer's default.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,29 @@ async def test_a_mended_file_does_not_wait_for_the_loading_of_the_one_before(tmp
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_a_folder_of_bundles_that_hangs_stops_neither_the_loop_nor_the_next_look(tmp_path: Path) -> None:
+    goes_on = threading.Event()
+    goes_on.set()
+
+    def versions(model: str) -> list[str]:
+        goes_on.wait()
+        return VERSIONS.get(model, [])
+
+    rig = Rig(tmp_path, read_seconds=0.2)
+    rig.experiments._versions = versions
+    assert await rig.write(servable()) == "accepted"
+    goes_on.clear()
+    looking = asyncio.ensure_future(rig.write(servable(revision="next")))
+    for _ in range(20):  # the loop turns, and answers rankings, all the while
+        await asyncio.sleep(0)
+        assert rig.experiments.decide("12", IOS, NOW_MS).variant == "pyramid-vs-mgnm:treatment"
+    assert await looking == "not_servable"
+    assert rig.experiments.problems == ("the folder of bundles does not answer",)
+    assert rig.digest == DIGEST
+    goes_on.set()
+    assert await rig.experiments.reload() == "accepted"
 
 
 async def test_without_a_file_everybody_is_served_the_default_model(tmp_path: Path) -> None:
