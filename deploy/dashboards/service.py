@@ -137,5 +137,62 @@ SERVICE = Board(
                 ),
             ),
         ),
+        Row(
+            "Losses: all of these should be flat",
+            (
+                Panel(
+                    "Histories",
+                    "Behaviours refused, usable ones trimmed, keys evicted, writes that no replica confirmed.",
+                    (
+                        Query(total("ranker_behaviours_refused_total"), "refused"),
+                        Query(total("ranker_behaviours_trimmed_total", 'kind="usable"'), "trimmed"),
+                        Query(total("ranker_redis_evicted_keys_total"), "keys evicted"),
+                        Query(total("ranker_store_unconfirmed_total"), "unconfirmed"),
+                    ),
+                    "ops",
+                ),
+                Panel(
+                    "Histories of no use",
+                    "Rankings of users of whose history the model could use nothing.",
+                    one(rate("ranker_history_unused_total", "reason"), "{{reason}}"),
+                    "ops",
+                ),
+                Panel(
+                    "Events",
+                    "Exposures and feedback that were dropped, trimmed from their stream, or damaged in the spool.",
+                    (
+                        Query(f"{total('ranker_exposures_dropped_total')} or vector(0)", "exposures dropped"),
+                        Query(total("ranker_feedback_dropped_total"), "feedback dropped"),
+                        Query(total("ranker_stream_trimmed_total"), "trimmed"),
+                        Query(total("ranker_spool_damaged_total"), "damaged"),
+                    ),
+                    "ops",
+                ),
+                Panel(
+                    "Memory of Redis",
+                    "Of the fullest server, as a part of its maxmemory.",
+                    one("max by (redis) (ranker_redis_memory_ratio)", "{{redis}}"),
+                    "percentunit",
+                    top=1,
+                ),
+                Panel(
+                    "Log and tasks",
+                    "Log lines dropped, background tasks started again after a fault.",
+                    (
+                        Query(total("ranker_log_lines_dropped_total"), "log lines dropped"),
+                        Query(total("ranker_task_restarts_total"), "tasks restarted"),
+                    ),
+                    "ops",
+                ),
+                Panel(
+                    "Replicas that follow",
+                    "1 where all processes have the experiment file on their disk in force, and share its state.",
+                    (
+                        Query("min (ranker_experiments_file_in_force)", "file in force"),
+                        Query("min (ranker_experiments_state_shared)", "state shared"),
+                    ),
+                ),
+            ),
+        ),
     ),
 )
