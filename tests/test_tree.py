@@ -36,6 +36,16 @@ def test_every_path_of_the_readme_tree_exists() -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_nothing_is_at_the_top_but_what_the_readme_or_a_tool_names() -> None:
+    """A file that a trial left behind is not committed with the rest."""
+    for_tools = {".ci", ".dockerignore", ".env.example", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"}
+    readme = (ROOT / "README.md").read_text()
+    tops = {path.split("/")[0] for path in tracked()} - for_tools
+    assert [top for top in sorted(tops) if not re.search(rf"^{re.escape(top)}/? ", readme, re.M)] == [
+        "docker-compose.gpu.yml"  # named with the commands
+    ]
+
+
 def test_every_link_of_the_documents_leads_to_a_file() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     broken = [
