@@ -1,7 +1,7 @@
 """How every command line ends: an expected error is one line on stderr and a status, never a traceback.
 
 Expected is what a person, a file or the machine can cause: a `CommandError` of some room, or an `OSError` (no such
-file, no permission, a full disk, an output that nobody reads). Anything else is a fault of this code, and keeps its
+file, no permission, a full disk, an output that no process reads). Anything else is a fault of this code, and keeps its
 traceback.
 """
 

@@ -75,7 +75,7 @@ class CsvRows:
         padded: records with a blank before or after a cell that `watched` names by its place.
 
     Raises:
-        FileError: there is no header that can be read.
+        FileError: the header cannot be read.
     """
 
     def __init__(self, path: Path, content: Iterable[bytes]) -> None:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 Place = tuple[str | int, ...]
-"""Where something stands in the file: keys and indices from the top."""
+"""The place of a value in the file: keys and indices from the top."""
 
 
 class Problem(NamedTuple):

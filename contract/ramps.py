@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     """Whether a file may follow the state: either problems, or the next state."""
 
     problems: tuple[Problem, ...]
-    state: State | None  # its `latest` holds what must not change; the caller adds what is resolved anew
+    state: State | None  # its `latest` holds what must not change; the caller adds the versions that it resolves now
 
 
 def propose(state: State | None, file: ExperimentFile, now_ms: int) -> Verdict:

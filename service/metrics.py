@@ -139,7 +139,7 @@ class Metrics:
         trimmed = Counter("ranker_behaviours_trimmed_total", "Behaviours dropped.", ("kind",), registry=registry)
         self._trimmed = {kind: trimmed.labels(kind) for kind in ("usable", "other")}
         self._breakers = Gauge(
-            "ranker_store_breaker_open", "Servers of the store that are left alone.", ("kind",), registry=registry
+            "ranker_store_breaker_open", "Servers of the store that get only probes.", ("kind",), registry=registry
         )
         self._unconfirmed = Counter(
             "ranker_store_unconfirmed_total", "Round trips of writes that no replica confirmed.", registry=registry

@@ -215,7 +215,7 @@ class ExperimentsSettings(Group):
     state_timeout_ms: Milliseconds = 1_000
     """How long (ms) the state may take to be read or written."""
     state_copy: Path | None = None
-    """A file of this replica alone with a copy of the state, for a start while the state cannot be read."""
+    """A file for a copy of the state, one for each replica: a start reads it while the state cannot be read."""
     show_bucket: bool = True
     """Whether X-AB-Bucket names the arm bucket (`b`)."""
     override_secret: SecretStr | None = None

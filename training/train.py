@@ -55,7 +55,7 @@ class Machine(NamedTuple):
         try:
             device = torch.device(self.device)
             torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises, by kind of device
             first = (str(error).splitlines() or [""])[0]
             raise MachineError(f"device: no {self.device!r} on this machine: {first}; try cpu or auto") from None
         return device

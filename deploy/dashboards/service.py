@@ -106,10 +106,10 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Redis reached",
-                    "0 = every read, write or event fails; servers that are left alone after failures.",
+                    "0 = every read, write or event fails; servers with an open breaker, which get only probes.",
                     (
                         Query("min by (kind) (ranker_store_up)", "{{kind}} up"),
-                        Query("max by (kind) (ranker_store_breaker_open)", "{{kind}}: servers left alone"),
+                        Query("max by (kind) (ranker_store_breaker_open)", "{{kind}}: open breakers"),
                     ),
                 ),
                 Panel(
