@@ -72,4 +72,4 @@ def _grades_of(items: Vocabulary, action_codes: NDArray[np.uint8], records: Reco
     reads[action_codes] = True
     is_read = reads[records["action"]]
     is_known = items.indices_of_keys(records["item"]) > 0
-    return (is_read.astype(np.int8) * (1 + is_known)).astype(np.int8)
+    return np.asarray(is_read * (1 + is_known), dtype=np.int8)
