@@ -14,8 +14,8 @@ from typing import Literal
 from contract.experiments import MAX_FILE_BYTES, ExperimentsError, Problem
 from contract.history import ExperimentFile, State
 from service.arm_models import built_in
-from service.detached import Detached
 from service.experiment_file import read_experiments, with_lines
+from service.threads import Detached
 
 ReloadResult = Literal[
     "accepted", "unchanged", "adopted", "superseded",

@@ -22,11 +22,11 @@ from contract.experiments import ExperimentsError
 from contract.history import ExperimentFile, State
 from contract.ramps import is_any_live, propose
 from service.arm_models import Latest, Models, default_models_of, models_of
-from service.detached import Detached
 from service.experiment_audit import Audit
 from service.experiment_source import ExperimentSource, Rejected, ReloadResult
 from service.shared_state import SharedState
 from service.state_stores import StateUnavailable
+from service.threads import Detached
 
 __all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
 

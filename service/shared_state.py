@@ -16,8 +16,8 @@ import structlog
 
 from contract.experiments import ExperimentsError
 from contract.history import State, state_from_json, state_to_json
-from service.detached import Detached
 from service.state_stores import StateStore, StateUnavailable, read_state_file, write_state_file
+from service.threads import Detached
 
 _TRIES: Final = 4  # of a swap in one look, where other replicas swap too
 _COPY_SECONDS: Final = 2.0

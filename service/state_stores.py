@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from redis.exceptions import RedisError
 
 from contract.history import MAX_STATE_BYTES
-from service.detached import Detached
 from service.redis_client import Client, Command
+from service.threads import Detached
 
 STATE_KEY: Final = "ab:state:v1"
 """Has no time to live, so that a server which evicts keys with one never evicts it."""

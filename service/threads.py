@@ -60,10 +60,7 @@ class DaemonThreads(Executor):
             if self._is_closed or not future.set_running_or_notify_cancel():
                 future.cancel()
                 continue
-            try:
-                future.set_result(run())
-            except BaseException as error:  # the caller gets whatever it was
-                future.set_exception(error)
+            _fulfil(future, run)
             del call, future, run  # or the last result lives until the next call
 
 
@@ -76,3 +73,38 @@ async def in_time(
         TimeoutError: it did not end in time, or the calls before it did not.
     """
     return await asyncio.wait_for(asyncio.wrap_future(threads.submit(run, *args, **kwargs)), seconds)
+
+
+class Detached:
+    """Runs one blocking call at a time, such as a read from a mount that may hang; each has a time limit.
+
+    A call that does not return takes one thread, however often the next one is tried: nothing queues up behind it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last: Future[Any] | None = None
+
+    async def run(self, call: Callable[[], T], timeout_seconds: float) -> T:
+        """Return what the call returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: this call, or the one before it, does not return.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            if self._last is not None and not self._last.done():
+                await asyncio.wait({asyncio.wrap_future(self._last)})
+            outcome: Future[T] = Future()
+            outcome.set_running_or_notify_cancel()  # a caller who gives up does not make the thread free
+            self._last = outcome
+            Thread(target=_fulfil, args=(outcome, call), name=self._name, daemon=True).start()
+            return await asyncio.wrap_future(outcome)
+
+
+def _fulfil(outcome: Future[T], call: Callable[[], T]) -> None:
+    try:
+        result = call()
+    except BaseException as error:  # the caller gets the error, of any kind
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)
