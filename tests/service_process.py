@@ -109,6 +109,11 @@ class ServiceProcess:
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
+    def will_log(self, text: str, count: int = 1) -> None:
+        """Wait until the log contains a text (`count` times, if more than one): a thread writes it after the event."""
+        self.until(lambda: self.log().count(text) >= count, f"logged: {text}")
+        assert self.log().count(text) == count or count == 1, self.log()
+
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric, summed over all series that have these labels."""
         total = 0.0

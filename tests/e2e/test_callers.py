@@ -109,6 +109,7 @@ def test_four_hundred_callers_who_hang_up_are_counted_as_499_and_nothing_else(
     assert service.metric("ranker_requests_total", route="/rank", status="499") == 400
     assert service.metric("ranker_rejected_total") == 0
     assert service.metric("ranker_requests_total", status="503") == 0
+    service.will_log('"status":499', 400)
     lines = [json.loads(line) for line in service.log().splitlines()]
     assert Counter(line["status"] for line in lines if line.get("route") == "/rank")[499] == 400
     assert httpx.post(f"{service.url}/rank", json=BODY).status_code == 200

@@ -149,7 +149,7 @@ def test_full_streams_stop_no_ranking_and_evict_no_behaviour(
     ranked = rank(service, "u1")
     assert (ranked.status_code, ranked.json()["degraded"]) == (200, [])
     assert own_redis.call("DBSIZE") == b":500\r\n"
-    assert "stream_write_refused" in service.log()
+    service.will_log("stream_write_refused")
     taken = int(service.metric("ranker_feedback_total"))
     events.call("CONFIG", "SET", "maxmemory", "100mb")
     service.until(lambda: service.metric("ranker_stream_queue_depth", stream=FEEDBACK) == 0, "written")
@@ -162,6 +162,7 @@ def test_one_redis_for_both_is_warned_of_at_start(own_redis: RedisServer, tmp_pa
     try:
         service.start()
         service.until(lambda: "redis_setup" in service.log(), "looked at")
+        service.will_log("RANKER_STREAMS__URL")
         problems = [json.loads(line) for line in service.log().splitlines() if '"redis_setup"' in line]
         assert any("RANKER_STREAMS__URL" in line["problem"] for line in problems)
     finally:

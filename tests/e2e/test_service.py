@@ -197,7 +197,8 @@ def test_the_page_and_the_docs_are_there(client: httpx.Client) -> None:
 
 def test_every_line_of_the_log_is_json_and_names_no_user(client: httpx.Client, service: ServiceProcess) -> None:
     rank(client, "a-very-private-user")
-    client.post("/rank", content=b"\r\n{}\x1b", headers={"X-Request-Id": "x\ty"})
+    refused = client.post("/rank", content=b"\r\n{}\x1b", headers={"X-Request-Id": "x\ty"})
+    service.will_log(refused.headers["x-request-id"])
     lines = service.log().splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)
     assert "a-very-private-user" not in service.log()
