@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from contract.command_line import CommandError
 from contract.tensors import SequenceSpec
 
-CONTRACT_VERSION: Final = 1
+CONTRACT_VERSION: Final = 2  # the newest that is read and written
+OLDEST_CONTRACT_VERSION: Final = 1  # without tables; still written where a bundle has none
 MANIFEST: Final = "manifest.json"
 ENCODE: Final = "encode.onnx"
 SCORE: Final = "score.onnx"
@@ -24,6 +34,7 @@ MODEL_CARD: Final = "model_card.md"
 
 REQUIRED_FILES: Final = (ENCODE, SCORE, ITEMS, POPULARITY, GOLDEN, MODEL_CARD)
 OPTIONAL_FILES: Final = (USERS, CATALOGUE)
+MAX_TABLES: Final = 16
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
@@ -55,6 +66,23 @@ class GraphSpec(Strict):
     outputs: tuple[TensorSpec, ...]
 
 
+class TableSpec(Strict):
+    """A table that the graphs read as an input, in a .npy file of its own: one copy serves both graphs.
+
+    The first dimension is indexed by item, by user or by another code, and graphs only take whole rows of it.
+    """
+
+    name: Annotated[str, Field(pattern=r"^table_[0-9]{1,2}$")]
+    dtype: Literal["int64", "float32"]
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
+    graphs: Annotated[tuple[Literal["encode", "score"], ...], Field(min_length=1, max_length=2)]
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return table_file(self.name)
+
+
 class Provenance(Strict):
     """Where the weights came from."""
 
@@ -72,7 +100,7 @@ class Manifest(Strict):
 
     `score` takes the state outputs of `encode` (one row per user), then `candidates` (M,) and `rows` (M,), the row that
     each flat candidate belongs to; its first output is `scores` (M,). Outputs named in `explanation` are answers
-    to `explain`: for people, never for ranking.
+    to `explain`: for people, never for ranking. Each graph takes its tables as inputs behind all others.
     """
 
     contract_version: int
@@ -86,6 +114,7 @@ class Manifest(Strict):
     user_count: Annotated[int, Field(ge=0)]
     encode: GraphSpec
     score: GraphSpec
+    tables: Annotated[tuple[TableSpec, ...], Field(max_length=MAX_TABLES)] = ()
     state: tuple[str, ...]
     explanation: tuple[str, ...] = ()
     max_candidates: Annotated[int, Field(ge=1)]
@@ -93,6 +122,42 @@ class Manifest(Strict):
     parameters: int
     metrics: dict[str, float]
     provenance: Provenance
+
+    def tables_of(self, graph: Literal["encode", "score"]) -> tuple[TableSpec, ...]:
+        """Return the tables that a graph reads, in the order of its inputs."""
+        return tuple(table for table in self.tables if graph in table.graphs)
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Manifest:
+        names = [table.name for table in self.tables]
+        if len(set(names)) < len(names):
+            raise ValueError("two tables have one name")
+        if self.contract_version != contract_version_of(self.tables):
+            raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave `tables` out where there are none: readers of contract version 1 refuse a field they do not know."""
+        document: dict[str, object] = handler(self)
+        if not self.tables:
+            del document["tables"]
+        return document
+
+
+def table_name(number: int) -> str:
+    """Return the name of a bundle's nth table, as the graphs call their input."""
+    return f"table_{number}"
+
+
+def table_file(name: str) -> str:
+    """Return the name of the file that has a table."""
+    return f"{name}.npy"
+
+
+def contract_version_of(tables: Sequence[TableSpec]) -> int:
+    """Return the lowest contract version that can describe a bundle with these tables."""
+    return CONTRACT_VERSION if tables else OLDEST_CONTRACT_VERSION
 
 
 def digest_of(content: bytes) -> str:
@@ -110,8 +175,9 @@ def parse_manifest(content: bytes) -> Manifest:
         version = _ContractVersion.model_validate_json(content).contract_version
     except ValidationError as error:
         raise ManifestError("manifest: not JSON with an integer contract_version") from error
-    if version != CONTRACT_VERSION:
-        raise ManifestError(f"manifest: contract version {version}, this service reads {CONTRACT_VERSION}")
+    if not OLDEST_CONTRACT_VERSION <= version <= CONTRACT_VERSION:
+        readable = f"{OLDEST_CONTRACT_VERSION} to {CONTRACT_VERSION}"
+        raise ManifestError(f"manifest: contract version {version}, this service reads {readable}")
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:

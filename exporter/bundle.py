@@ -24,7 +24,17 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from contract import manifest as names
-from contract.manifest import Manifest, ModelName, Provenance, Version, digest_of, write_manifest
+from contract.manifest import (
+    Manifest,
+    ModelName,
+    Provenance,
+    TableSpec,
+    Version,
+    contract_version_of,
+    digest_of,
+    table_file,
+    write_manifest,
+)
 from exporter.card import model_card
 from exporter.errors import ExportError
 from exporter.rows import RowMaker, Rows
@@ -42,6 +52,7 @@ _WHOLE_NUMBER: Final = re.compile(r"[1-9][0-9]*")
 _MODEL_NAME: Final = TypeAdapter(ModelName)
 _VERSION: Final = TypeAdapter(Version)
 _READABLE: Final = 0o755  # a temporary directory is private; the service runs as another user
+_READ_ONLY: Final = 0o444  # a served table is mapped: who edits it in place would edit what is being served
 
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32
 
@@ -114,6 +125,8 @@ def _fill(directory: Path, release: Release, version: str) -> None:
     files[names.MODEL_CARD] = model_card(release.run, unsealed, release.report).encode()
     for name, content in files.items():
         (directory / name).write_bytes(content)
+    for name in release.traced.tables:
+        (directory / table_file(name)).chmod(_READ_ONLY)
     digests = {name: digest_of((directory / name).read_bytes()) for name in sorted(files)}
     write_manifest(directory, unsealed.model_copy(update={"files": digests}))
 
@@ -132,6 +145,7 @@ def _files(release: Release) -> dict[str, bytes]:
         names.ITEMS: (run.directory / names.ITEMS).read_bytes(),
         names.POPULARITY: _npy(run.popularity),
         names.GOLDEN: _npz(arrays),
+        **{table_file(name): _npy(table) for name, table in release.traced.tables.items()},
     }
     if run.users is not None:
         files[names.USERS] = (run.directory / names.USERS).read_bytes()
@@ -143,8 +157,9 @@ def _files(release: Release) -> dict[str, bytes]:
 def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest:
     run, traced = release.run, release.traced
     explanation = (*traced.names.encode_explanation, *traced.names.score_explanation)
+    tables = _table_specs(traced)
     return Manifest(
-        contract_version=names.CONTRACT_VERSION,
+        contract_version=contract_version_of(tables),
         model=run.name,
         version=version,
         serving_class=run.model.serving_class,
@@ -155,6 +170,7 @@ def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest
         user_count=run.user_count,
         encode=traced.encode.spec,
         score=traced.score.spec,
+        tables=tables,
         state=traced.names.state,
         explanation=explanation,
         max_candidates=MAX_CANDIDATES,
@@ -162,6 +178,21 @@ def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest
         parameters=sum(weight.numel() for weight in run.model.parameters()),
         metrics=run.metrics.get("test", {}),
         provenance=_provenance(run),
+    )
+
+
+def _table_specs(traced: Traced) -> tuple[TableSpec, ...]:
+    readers = {"encode": traced.encode.tables, "score": traced.score.tables}
+    return tuple(
+        TableSpec.model_validate(
+            {
+                "name": name,
+                "dtype": table.dtype.name,
+                "shape": table.shape,
+                "graphs": tuple(graph for graph, tables in readers.items() if name in tables),
+            }
+        )
+        for name, table in traced.tables.items()
     )
 
 
@@ -194,7 +225,7 @@ def _next_version(home: Path) -> str:
     return str(max(taken, default=0) + 1)
 
 
-def _npy(array: NDArray[np.float32]) -> bytes:
+def _npy(array: NDArray[Any]) -> bytes:  # Any: float32 or int64
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from exporter.bundle import Release, check_target, golden_rows, write_bundle
 from exporter.rows import RowMaker
 from exporter.run import Run, read_run
+from exporter.tables import MIN_TABLE_BYTES
 from exporter.trace import Traced, trace
 from exporter.verify import Parity, check_weights, golden_scores, verify
 
@@ -23,7 +24,9 @@ class Exported(NamedTuple):
     report: list[Parity]
 
 
-def export_run(directory: Path, out: Path, version: str | None = None) -> Exported:
+def export_run(
+    directory: Path, out: Path, version: str | None = None, min_table_bytes: int = MIN_TABLE_BYTES
+) -> Exported:
     """Read a run, trace its model, compare both, and write the bundle below `out`.
 
     Raises:
@@ -35,7 +38,7 @@ def export_run(directory: Path, out: Path, version: str | None = None) -> Export
     check_weights(run.model)
     length = run.sequence.length
     maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
-    traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS))
+    traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS), min_table_bytes)
     report = verify(run.model, traced, maker, length)
     golden = golden_rows(run)
     scores, parity = golden_scores(run.model, traced, golden)

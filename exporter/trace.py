@@ -22,6 +22,7 @@ from exporter.errors import ExportError
 from exporter.graphs import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
 from exporter.rows import Rows
 from exporter.simplify import simplify
+from exporter.tables import MIN_TABLE_BYTES, TableBook, Tables
 from models.base import SequentialRecommender, Tensors
 
 OPSET: Final = 20  # the newest that the exporter of torch 2.13 writes by default; ONNX Runtime 1.31 reads it
@@ -33,8 +34,9 @@ class TracedGraph(NamedTuple):
     """One ONNX file and what it promises."""
 
     content: bytes
-    spec: GraphSpec
+    spec: GraphSpec  # without the tables
     nodes: int
+    tables: tuple[str, ...] = ()  # inputs behind those of `spec`
 
 
 class Traced(NamedTuple):
@@ -43,14 +45,16 @@ class Traced(NamedTuple):
     encode: TracedGraph
     score: TracedGraph
     names: Names
+    tables: Tables
 
 
-def trace(model: SequentialRecommender, sample: Rows) -> Traced:
+def trace(model: SequentialRecommender, sample: Rows, min_table_bytes: int = MIN_TABLE_BYTES) -> Traced:
     """Export a model's two graphs.
 
     Args:
         model: in evaluation mode, on the CPU.
         sample: a batch with at least two rows and two candidates, so that neither dimension is taken for a constant.
+        min_table_bytes: a table of this size that graphs only take rows of leaves them (exporter/tables.py).
 
     Raises:
         ExportError: the model breaks the contract, or cannot be exported with B and M dynamic.
@@ -62,15 +66,16 @@ def trace(model: SequentialRecommender, sample: Rows) -> Traced:
     with torch.no_grad():
         encoded = encoder(*inputs.values())
     state = encoded[: len(names.state)]
+    book = TableBook(min_table_bytes)
     encode = _trace(
         "encode", encoder, tuple(inputs.values()), ["B"] * len(inputs), names.inputs,
-        (*names.state, *names.encode_explanation), "B",
+        (*names.state, *names.encode_explanation), "B", book,
     )  # fmt: skip
     score = _trace(
         "score", scorer, (*state, candidates, rows), [*["B"] * len(state), "M", "M"], (*names.state, *FLAT_INPUTS),
-        (SCORES, *names.score_explanation), "M",
+        (SCORES, *names.score_explanation), "M", book,
     )  # fmt: skip
-    return Traced(encode, score, names)
+    return Traced(encode, score, names, book.tables)
 
 
 def tensors_of(sample: Rows) -> Tensors:
@@ -86,6 +91,7 @@ def _trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     symbol: str,
+    book: TableBook,
 ) -> TracedGraph:
     dimensions = {name: torch.export.Dim(name) for name in ("B", "M")}
     with torch.no_grad(), _quiet():
@@ -111,8 +117,9 @@ def _trace(
     input_specs = [_spec(name, tensor, first) for name, tensor, first in zip(inputs, arguments, leading, strict=True)]
     output_specs = [_spec(name, tensor, symbol) for name, tensor in zip(outputs, results, strict=True)]
     spec = GraphSpec(inputs=tuple(input_specs), outputs=tuple(output_specs))
-    _finish(graph, proto, spec)
-    return TracedGraph(proto.SerializeToString(deterministic=True), spec, len(proto.graph.node))
+    tables = book.take(proto.graph)
+    _finish(graph, proto, spec, tables)
+    return TracedGraph(proto.SerializeToString(deterministic=True), spec, len(proto.graph.node), tables)
 
 
 def _spec(name: str, tensor: Tensor, leading: str) -> TensorSpec:
@@ -121,13 +128,13 @@ def _spec(name: str, tensor: Tensor, leading: str) -> TensorSpec:
     return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (leading, *tensor.shape[1:])})
 
 
-def _finish(graph: str, proto: onnx.ModelProto, spec: GraphSpec) -> None:
+def _finish(graph: str, proto: onnx.ModelProto, spec: GraphSpec, tables: Sequence[str]) -> None:
     """Check what the exporter wrote against what was asked for, and leave only what a runtime needs.
 
     Node metadata holds stack traces with paths of this machine, and is larger than a small model.
     """
     for side, values, specs in (
-        ("input", proto.graph.input, spec.inputs),
+        ("input", proto.graph.input[: len(proto.graph.input) - len(tables)], spec.inputs),
         ("output", proto.graph.output, spec.outputs),
     ):
         if [value.name for value in values] != [one.name for one in specs]:

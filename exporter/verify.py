@@ -53,6 +53,7 @@ class OnnxPair:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._names = traced.names
+        self._tables = [{name: traced.tables[name] for name in one.tables} for one in (traced.encode, traced.score)]
         self._encode, self._score = (
             onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
             for graph in (traced.encode, traced.score)
@@ -60,9 +61,11 @@ class OnnxPair:
 
     def run(self, batch: Rows) -> Outputs:
         """Return every output of both graphs by name."""
-        encoded = _run(self._encode, batch.inputs)
+        encode_tables, score_tables = self._tables
+        encoded = _run(self._encode, {**batch.inputs, **encode_tables})
         flat = dict(zip(FLAT_INPUTS, (batch.candidates, batch.rows), strict=True))
-        return encoded | _run(self._score, {**{name: encoded[name] for name in self._names.state}, **flat})
+        state = {name: encoded[name] for name in self._names.state}
+        return encoded | _run(self._score, {**state, **flat, **score_tables})
 
 
 def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> Outputs:
@@ -184,6 +187,6 @@ def _same_top(case: str, batch: Rows, expected: NDArray[np.float32], found: NDAr
             raise ExportError(f"{case}: ONNX Runtime ranks row {row} in another order than torch")
 
 
-def _run(session: Any, inputs: dict[str, NDArray[np.int64]] | Outputs) -> Outputs:  # Any: the package has no types
+def _run(session: Any, inputs: Outputs) -> Outputs:  # Any: the package has no types
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

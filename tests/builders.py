@@ -150,7 +150,7 @@ class TinyModel:
         scores = TensorSpec(name="scores", dtype="float32", shape=("M",))
         level = TensorSpec(name="level", dtype="int64", shape=("M",))
         return Manifest(
-            contract_version=names.CONTRACT_VERSION, model=self.model, version=self.version, serving_class="A",
+            contract_version=names.contract_version_of(()), model=self.model, version=self.version, serving_class="A",
             created_at="2000-01-01T00:00:00Z", files=files, sequence=self.sequence, item_count=self.items,
             user_count=self.users, encode=GraphSpec(inputs=tuple(inputs), outputs=(*state, weights)),
             score=GraphSpec(inputs=(*state, *flat), outputs=(scores, level)), state=("mean", "shift"),

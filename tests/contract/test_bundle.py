@@ -36,6 +36,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="module")
+def tabled(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The same run with a limit so low that its tables leave the graphs."""
+    home = tmp_path_factory.mktemp("tabled")
+    return export_run(write_run(home / "run", "mgnm"), home / "bundles", min_table_bytes=200)
+
+
+@pytest.fixture(scope="module")
 def manifest(exported: Exported) -> Manifest:
     return read_manifest(exported.bundle)
 
@@ -57,6 +64,25 @@ def test_manifest_names_every_file_with_its_digest(exported: Exported, manifest:
     del found[names.MANIFEST]
     assert found == manifest.files
     assert set(found) == {*names.REQUIRED_FILES, names.USERS, names.CATALOGUE}
+
+
+def test_bundle_without_tables_keeps_the_older_contract(exported: Exported, manifest: Manifest) -> None:
+    """A service that reads version 1 refuses a field that it does not know."""
+    assert manifest.contract_version == names.OLDEST_CONTRACT_VERSION
+    assert "tables" not in json.loads((exported.bundle / names.MANIFEST).read_bytes())
+
+
+def test_large_tables_are_files_that_the_manifest_describes(tabled: Exported) -> None:
+    manifest = read_manifest(tabled.bundle)
+    assert manifest.contract_version == names.CONTRACT_VERSION
+    assert {table.file for table in manifest.tables} == {name for name in manifest.files if name.startswith("table_")}
+    for table in manifest.tables:
+        found = np.load(tabled.bundle / table.file, allow_pickle=False)
+        assert (found.dtype.name, found.shape) == (table.dtype, table.shape)
+        assert not (tabled.bundle / table.file).stat().st_mode & 0o222
+    shared = [table for table in manifest.tables if table.graphs == ("encode", "score")]
+    assert [table.shape[0] for table in shared] == [ITEMS + 1]
+    assert [table.shape[0] for table in manifest.tables_of("encode")] == [ITEMS + 1, USERS + 1]
 
 
 def test_manifest_says_what_the_run_was(manifest: Manifest) -> None:
