@@ -1,6 +1,6 @@
 """Train RecBole's own model by one of our recipes. Runs in RecBole's environment and imports nothing of ours.
 
-OMP_NUM_THREADS=1 ENV/bin/python run.py recipes/sasrec.toml --seed 0 --atomic ATOMIC --out results/runs
+OMP_NUM_THREADS=1 ENV/bin/python run.py recipes/sasrec.toml --seed 0 --atomic ATOMIC --out results
 
 The recipe is translated key by key; a key that has no translation is an error, so that no side has what the other
 lacks.
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's own")
     parser.add_argument("--atomic", type=Path, required=True, help="folder that benchmarks.recbole.atomic wrote")
-    parser.add_argument("--out", type=Path, help="folder of results")
+    parser.add_argument("--out", type=Path, help="folder whose runs.jsonl gets one more line")
     parser.add_argument("--length", type=int, help="instead of the recipe's own")
     parser.add_argument("--batch", type=int, help="instead of the recipe's own")
     parser.add_argument("--speed", type=int, metavar="STEPS", help="time training steps instead")
@@ -151,7 +151,8 @@ def main():
         "cpu_seconds": round(time.process_time() - started, 1),
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"recbole-{recipe['model']}-s{options.seed}.json").write_text(json.dumps(document, indent=1) + "\n")
+    with (out / "runs.jsonl").open("a") as lines:
+        lines.write(json.dumps(document) + "\n")
     print(document["test"])
 
 

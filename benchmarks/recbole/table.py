@@ -2,8 +2,8 @@
 
 python -m benchmarks.recbole.table --runs RUNS --results benchmarks/recbole/results
 
-Reads results/runs/recbole-*.json and the run directories under RUNS whose recipes lie here; copies the figures of ours
-into results/runs/ours-*.json, so that the table can be made again without the runs; writes comparison.json and
+Reads RecBole's lines of results/runs.jsonl and the run directories under RUNS whose recipes are in `recipes/`; copies
+the figures of ours into the same file, so that the table can be made again without the runs; writes comparison.json and
 comparison.md. Accepted: our mean lies between RecBole's lowest and highest seed, or within 5% of its mean.
 """
 
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.tables.records import read_lines, write_lines
 from contract.command_line import run
 from training.recipe import load_recipe
 from training.runs import RunDirectory
@@ -28,15 +29,28 @@ CLOSE: Final = 0.05
 Documents = list[dict[str, Any]]
 
 
+def read_runs(results: Path) -> Documents:
+    """Return the runs of both sides."""
+    path = results / "runs.jsonl"
+    return merged(read_lines(path)) if path.exists() else []
+
+
+def merged(runs: Documents) -> Documents:
+    """Return runs by side, model and seed, in this order; the last one of each counts."""
+    newest = {(run["side"] != "ours", run["model"], run["seed"]): run for run in runs}
+    return [newest[key] for key in sorted(newest)]
+
+
 def collect(runs: Path, results: Path) -> None:
-    """Write one JSON for each complete run of one of the recipes."""
+    """Add one line for each complete run of one of the recipes."""
+    found = []
     digests = {load_recipe(HERE / "recipes" / f"{model}.toml").digest(): model for model in MODELS}
     for facts in sorted(runs.glob("*/*/*/run.json")):
         run = RunDirectory(facts.parent)
         recipe = run.recipe()
         if recipe.digest() not in digests:
             continue
-        log = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        log = read_lines(run.path / "log.jsonl")
         spent = json.loads(facts.read_text(encoding="utf-8"))
         metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
         document = {
@@ -49,14 +63,13 @@ def collect(runs: Path, results: Path) -> None:
             "best_epoch": spent["best_epoch"],
             "cpu_seconds": spent["cpu_seconds"],
         }
-        path = results / "runs" / f"ours-{recipe.model}-s{recipe.seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        found.append(document)
+    write_lines(results / "runs.jsonl", merged(read_runs(results) + found))
 
 
 def compared(results: Path) -> list[dict[str, Any]]:
     """Return a row for every model and metric that both sides have."""
-    found: Documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("runs/*.json"))]
+    found = read_runs(results)
     rows = []
     for model in MODELS:
         sides = {

@@ -19,7 +19,7 @@ from benchmarks.tables.page import refreshed
 from benchmarks.tables.plan import PlanError, load_plan
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import write_table
-from benchmarks.tables.runner import Places
+from benchmarks.tables.runner import Folders, Places
 from contract.command_line import run
 from training.datasets.interactions import DataError
 from training.prepare import load_prepared, prepare
@@ -38,7 +38,7 @@ def _table(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     plan = load_plan(options.plan)
     results = options.results / options.plan.stem
-    places = Places(options.data, options.runs / options.plan.stem, Records(results / "runs"))
+    places = Places(Folders(options.data, options.runs / options.plan.stem), Records(results))
     failed: list[str] = []
     if not options.show:
         unknown = sorted(set(options.only) - {system.name for system in plan.systems})

@@ -92,7 +92,7 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
     }
     (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     _write_csv(folder / "table.csv", plan, rows)
-    (folder / "table.md").write_text(_markdown(plan, rows), encoding="utf-8")
+    (folder / "table.md").write_text(markdown(plan, rows), encoding="utf-8")
     for protocol in plan.protocols:
         metrics = _metrics(rows, protocol)
         if metrics:
@@ -208,7 +208,8 @@ def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
                     )
 
 
-def _markdown(plan: Plan, rows: list[Row]) -> str:
+def markdown(plan: Plan, rows: list[Row]) -> str:
+    """Return the tables of all protocols, the trials and the notes."""
     lines = [f"# {plan.title}", "", f"Data set `{plan.dataset}`, seeds {', '.join(map(str, plan.seeds))}.", ""]
     for protocol in plan.protocols:
         metrics = _metrics(rows, protocol)

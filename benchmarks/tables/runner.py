@@ -21,11 +21,17 @@ from training.runs import RunDirectory
 from training.train import JUDGED, Machine, evaluate_run, train
 
 
-class Places(NamedTuple):
-    """Where prepared data are, where runs are trained, and where their records are kept."""
+class Folders(NamedTuple):
+    """Where the prepared data are, and where runs are trained."""
 
     data: Path
     runs: Path
+
+
+class Places(NamedTuple):
+    """The folders, and the records of the runs."""
+
+    folders: Folders
     records: Records
 
 
@@ -55,19 +61,19 @@ def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) ->
 def run(plan: Plan, places: Places, console: Console, workers: int, only: frozenset[str]) -> list[str]:
     """Make all that is missing; returns what failed, in words."""
     failed: dict[str, str] = {}
-    running: dict[Future[float], Job] = {}
+    running: dict[Future[RunDirectory], Job] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         while True:
             busy = {job.name for job in running.values()} | set(failed)
             jobs = [job for job in pending(plan, places.records, only) if job.name not in busy]
             for job in jobs[: workers - len(running)]:
-                running[pool.submit(make, job, places)] = job
+                running[pool.submit(_trained, job, places.folders)] = job
             if not running:
                 return [f"{name}: {error}" for name, error in failed.items()]
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
                 try:
-                    value = future.result()
+                    value = _kept(job, future.result(), places.records)
                 except Exception as error:  # one run that fails must not take the table with it; it is reported
                     failed[job.name] = f"{type(error).__name__}: {error}"
                     console.print(f"failed {job.name}: {failed[job.name]}")
@@ -78,19 +84,25 @@ def run(plan: Plan, places: Places, console: Console, workers: int, only: frozen
 
 
 def make(job: Job, places: Places) -> float:
-    """Train and evaluate one run and keep its record; returns what chose its epoch.
+    """Train and evaluate one run and keep its record; returns the validation metric that chose its epoch."""
+    return _kept(job, _trained(job, places.folders), places.records)
 
-    A trial that was chosen is already trained: where its weights are still there, it is only judged.
-    """
-    run = RunDirectory(places.runs / job.name)
+
+def _trained(job: Job, folders: Folders) -> RunDirectory:
+    """Return a run, trained and evaluated; a chosen trial whose weights are still there is only evaluated."""
+    run = RunDirectory(folders.runs / job.name)
     run.path.mkdir(parents=True, exist_ok=True)
     (run.path / "recipe.json").write_text(job.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
     machine = Machine("cpu", 1)
     if (run.path / "run.json").exists():
-        evaluate_run(run, places.data, machine)
+        evaluate_run(run, folders.data, machine)
     else:
         with (run.path / "output.txt").open("a", encoding="utf-8") as output:
             console = Console(file=output, highlight=False)
-            train(run, job.recipe, places.data, machine, console, parts=job.parts)
-    places.records.write(job, run)
+            train(run, job.recipe, folders.data, machine, console, parts=job.parts)
+    return run
+
+
+def _kept(job: Job, run: RunDirectory, records: Records) -> float:
+    records.write(job, run)
     return float(run.metrics()["valid"][METRICS[job.recipe.split.protocol][0]])

@@ -12,8 +12,8 @@ from training.recipe import load_recipe
 def write(results: Path, side: str, seed: int, hit: float, gain: float) -> None:
     document = {"side": "ours" if side == "ours" else "RecBole 1.2.1", "model": "bpr", "seed": seed}
     document |= {"test": {"hr@10": hit, "ndcg@10": gain}, "valid_ndcg@10": [gain]}
-    (results / "runs").mkdir(exist_ok=True)
-    (results / "runs" / f"{side}-bpr-s{seed}.json").write_text(json.dumps(document))
+    with (results / "runs.jsonl").open("a") as lines:  # as run.py does
+        lines.write(json.dumps(document) + "\n")
 
 
 def test_a_mean_inside_the_spread_or_close_to_the_mean_is_accepted(tmp_path: Path) -> None:
@@ -35,6 +35,11 @@ def test_a_mean_inside_the_spread_or_close_to_the_mean_is_accepted(tmp_path: Pat
 def test_a_model_of_one_side_alone_has_no_row(tmp_path: Path) -> None:
     write(tmp_path, "ours", 0, 0.1, 0.05)
     assert table.compared(tmp_path) == []
+
+
+def test_committed_runs_give_the_committed_table() -> None:
+    results = table.HERE / "results"
+    assert table.markdown(table.compared(results)) == (results / "comparison.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("model", table.MODELS)

@@ -13,8 +13,8 @@ from rich.console import Console
 from benchmarks.tables.picture import draw_learning
 from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
 from benchmarks.tables.records import Records
-from benchmarks.tables.render import MISSING, read_rows, write_table
-from benchmarks.tables.runner import Places, chosen_trial, make, pending, run
+from benchmarks.tables.render import MISSING, markdown, read_rows, write_table
+from benchmarks.tables.runner import Folders, Places, chosen_trial, make, pending, run
 from training.datasets import generated
 from training.prepare import prepare
 
@@ -44,6 +44,11 @@ note = "small"
 config = { length = 5, width = 8, inner = 8, heads = 1, blocks = 1 }
 trials = [{ config = { dropout = 0.1 } }, { training = { learning_rate = 1e-2 } }]
 """
+ROOT = Path(__file__).resolve().parents[3]
+TABLES = [  # a thousand bootstraps of ten thousand users take seconds
+    pytest.param(path.name, marks=[] if path.name == "long-view" else pytest.mark.slow)
+    for path in sorted((ROOT / "benchmarks" / "results").iterdir())
+]
 QUIET = Console(file=StringIO())
 
 
@@ -61,7 +66,7 @@ def plan(tmp_path: Path) -> Plan:
 
 @pytest.fixture
 def places(tmp_path: Path, data: Path) -> Places:
-    return Places(data, tmp_path / "runs", Records(tmp_path / "records"))
+    return Places(Folders(data, tmp_path / "runs"), Records(tmp_path / "records"))
 
 
 def _plan(folder: Path, text: str = PLAN) -> Plan:
@@ -98,7 +103,7 @@ def test_a_trial_never_sees_test_and_the_chosen_one_is_judged_without_training_a
     trial = chosen_trial(plan, plan.systems[1], places.records)
     assert trial is not None
     chosen = next(job for job in pending(plan, places.records) if job.name == jobs[trial].name)
-    weights = places.runs / chosen.name / "checkpoint" / "weights.pt"
+    weights = places.folders.runs / chosen.name / "checkpoint" / "weights.pt"
     before = weights.stat().st_mtime_ns
     make(chosen, places)
     assert weights.stat().st_mtime_ns == before
@@ -109,11 +114,12 @@ def test_a_trial_never_sees_test_and_the_chosen_one_is_judged_without_training_a
 @pytest.mark.slow
 def test_every_missing_run_is_made_in_its_own_process_and_none_twice(plan: Plan, places: Places) -> None:
     assert run(plan, places, QUIET, 2, frozenset({"Pop"})) == []
-    records = sorted(places.records.folder.rglob("*.json"))
-    assert len(records) == 4
-    written = [path.stat().st_mtime_ns for path in records]
-    assert run(plan, places, QUIET, 2, frozenset({"Pop"})) == []
-    assert [path.stat().st_mtime_ns for path in records] == written
+    kept = Records(places.records.folder)
+    jobs = list(final_jobs(plan, plan.systems[0], 0))
+    assert [kept.judged(job) for job in jobs] == [True] * 4
+    written = [path.stat().st_mtime_ns for path in sorted(kept.folder.iterdir())]
+    assert run(plan, Places(places.folders, kept), QUIET, 2, frozenset({"Pop"})) == []
+    assert [path.stat().st_mtime_ns for path in sorted(kept.folder.iterdir())] == written
 
 
 @pytest.mark.slow
@@ -173,6 +179,34 @@ against = "Pop"
     assert again.cells["a"]["ndcg@10"].difference == (0, 0, 0)
     folder = write_table(plan, places.records, tmp_path / "table", QUIET)
     assert "| Pop again minus Pop | +0.0000 [+0.0000, +0.0000] (tie)" in (folder / "table.md").read_text()
+
+
+def test_records_are_read_back_as_they_were_written(plan: Plan, places: Places) -> None:
+    job, other = pending(plan, places.records, frozenset({"Pop"}))[:2]
+    make(job, places)
+    make(other, places)
+    kept = Records(places.records.folder)
+    assert [kept.judged(one) for one in (job, other)] == [True, True]
+    assert kept.read(job).document == places.records.read(job).document
+    by_user = kept.read(job).by_user
+    assert by_user.keys() == places.records.read(job).by_user.keys() > set()
+    means = kept.read(job).means("test")
+    assert {name: values.mean() for name, values in by_user.items()} == pytest.approx(
+        {name: means[name] for name in by_user}, abs=1e-6
+    )
+
+
+def test_a_damaged_line_is_named(tmp_path: Path, plan: Plan) -> None:
+    (tmp_path / "runs.jsonl").write_text('{"name": "a"}\n{"name": \n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"runs\.jsonl:2: damaged"):
+        Records(tmp_path).has(next(final_jobs(plan, plan.systems[0], 0)))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_committed_runs_give_the_committed_table(name: str) -> None:
+    plan = load_plan(ROOT / "benchmarks" / "tables" / f"{name}.toml")
+    folder = ROOT / "benchmarks" / "results" / name
+    assert markdown(plan, read_rows(plan, Records(folder))) == (folder / "table.md").read_text(encoding="utf-8")
 
 
 def test_learning_is_drawn_of_what_learnt_for_several_epochs(tmp_path: Path) -> None:
