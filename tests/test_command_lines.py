@@ -18,9 +18,10 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks.leak import mgnm_batch_position
+from benchmarks.load import compare, greedy, offer
 from benchmarks.recbole import atomic, table
 from benchmarks.tables import __main__ as tables
-from deploy import bootstrap, demo, experiments, greedy, load
+from deploy import bootstrap, demo, experiments
 from deploy.dashboards import __main__ as dashboards
 from exporter import __main__ as exporter
 from service import seed
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py", "deploy/bootstrap.py",
     "deploy/demo.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py", "deploy/experiments.py",
-    "deploy/load.py", "deploy/greedy.py",
+    "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py",
 }  # fmt: skip
@@ -118,7 +119,7 @@ def test_every_command_line_is_walked_here() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["prepare", "train", "seed", "load", "greedy", "tables"])
+@pytest.mark.parametrize("command", ["prepare", "train", "seed", "offer", "greedy", "compare", "tables"])
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -128,7 +129,8 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "prepare": (training.main, "prepare", path, "--out", out),
         "train": (training.main, "train", path, "--out", out),
         "seed": (seed.main, path),
-        "load": (load.main, "--behaviours", path, "--seconds", "0.1"),
+        "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
+        "offer": (offer.main, "--behaviours", path, "--seconds", "0.1"),
         "greedy": (greedy.main, "--behaviours", path, "--seconds", "0.1"),
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
     }
@@ -269,10 +271,10 @@ def test_a_service_that_is_not_there_is_one_line(
 @pytest.mark.parametrize(
     ("main", "arguments"),
     [
-        (load.main, ["--rate", "nan"]),
-        (load.main, ["--seconds", "inf"]),
-        (load.main, ["--candidates", "0"]),
-        (load.main, ["--port", "99999"]),
+        (offer.main, ["--rate", "nan"]),
+        (offer.main, ["--seconds", "inf"]),
+        (offer.main, ["--candidates", "0"]),
+        (offer.main, ["--port", "99999"]),
         (greedy.main, ["--rounds", "0"]),
         (greedy.main, ["--ports", "8000", "eight"]),
         (demo.main, ["--port", "0"]),
@@ -290,7 +292,7 @@ def test_an_unknown_option_or_value_is_shown_with_the_usage(
     main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """argparse's own way: usage, one line, status 2."""
-    needed = ["--behaviours", "x"] if main in (load.main, greedy.main) else []
+    needed = ["--behaviours", "x"] if main in (offer.main, greedy.main) else []
     with pytest.raises(SystemExit, match="2"):
         main([*arguments, *needed])
     assert "error: " in capsys.readouterr().err

@@ -174,7 +174,7 @@ FLOODS = {
     "name", [pytest.param(name, marks=[] if name == "behaviours" else pytest.mark.slow) for name in FLOODS]
 )
 def test_a_flood_of_another_route_leaves_rankings_whole(service: ServiceProcess, name: str) -> None:
-    """How fast they stay is measured by deploy/greedy.py; here none may be refused, late or degraded."""
+    """How fast they stay is measured by benchmarks/load/greedy.py; here none may be refused, late or degraded."""
     stop = threading.Event()
 
     def flood() -> None:

@@ -1,4 +1,6 @@
-"""Measure what greedy callers do to a good neighbour: `python -m deploy.greedy --behaviours FILE --ports 8001 8002`.
+"""Measure what greedy callers do to a good neighbour.
+
+    python -m benchmarks.load.greedy --behaviours FILE --ports 8001 8002
 
 A good neighbour ranks at a low fixed rate, while other callers repeat one request as fast as they are answered.
 With several ports the services are measured in turn, route by route, so that a busy machine is busy for all of them.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import statistics
 import sys
 from collections import Counter
@@ -19,8 +22,10 @@ from typing import Final, cast
 import orjson
 import uvloop
 
+from benchmarks.load.offer import positive, requests_of, whole
+from benchmarks.load.sockets import FULL, Phase, offer
+from benchmarks.load.workload import bodies, read_asked
 from contract.command_line import run
-from deploy.load import make_requests, offer, positive, read_asked, whole
 from deploy.processes import port_number
 
 _START_SECONDS: Final = 0.5  # of greed, before the neighbour comes
@@ -43,7 +48,7 @@ def behaviours(count: int, users: int) -> list[dict[str, object]]:
 
 
 GREEDY: Final = {
-    "nobody": None,
+    "none": None,
     "POST /behaviours, 1,000 of 500 users": request("POST", "/behaviours", {"behaviours": behaviours(1_000, 500)}),
     "POST /feedback, 1,000": request("POST", "/feedback", {"feedback": behaviours(1_000, 500)}),
     "GET /openapi.json": request("GET", "/openapi.json"),
@@ -99,19 +104,23 @@ async def measure(options: argparse.Namespace, rankings: Sequence[bytes], greedy
     for _ in range(options.greedy if greedy is not None else 0):
         await loop.create_connection(lambda: Greedy(greedy or b"", statuses, everyone), options.host, options.port)
     await asyncio.sleep(_START_SECONDS)
-    tally = await offer(options, rankings)
+    address = (options.host, options.port)
+    phases = [Phase(options.rate, options.seconds)]
+    offered = await asyncio.to_thread(offer, address, rankings, phases, random.Random(1), connections=100)
     got = dict(statuses)
     for one in list(everyone):
         one.transport.abort()
-    full = [1000 * value for value in tally.seconds.get("full", [])]
-    count = sum(len(values) for values in tally.seconds.values()) + sum(tally.lost.values())
-    ranked = f"{len(full)} of {count} full" + (f", lost {dict(+tally.lost)}" if +tally.lost else "")
+    full = [1000 * value for value in offered.latencies(0, FULL)]
+    counts = offered.counts(0)
+    ranked = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     return f"{ranked}; greedy: {got or ''}", statistics.median(full) if full else float("nan")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.greedy", description="A good neighbour of greedy callers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.load.greedy", description="A good neighbour of greedy callers."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--ports", type=port_number, nargs="+", default=[8000])
     parser.add_argument("--greedy", type=whole, default=32, help="greedy connections")
@@ -127,9 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Print a line for each route, service and round, and the medians at the end."""
-    options.seed, options.connections, options.new_connections = 1, 100, False
     users, items = read_asked(options.behaviours)
-    rankings = make_requests(users, items, options.candidates, 2_000, options.seed)
+    rankings = requests_of(bodies(users, items, options.candidates), deadline_ms=2_000)
     medians: dict[tuple[str, int], list[float]] = {}
     for name, greedy in GREEDY.items():
         if options.only not in name:

@@ -1,0 +1,110 @@
+"""Closed loops by `wrk`: some connections that each ask again as soon as they are answered."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from contract.command_line import CommandError
+
+_SCRIPT: Final = """
+local requests, place = {}, 0
+function init(args)
+  local headers = {["content-type"] = "application/json"}
+  for body in io.lines(args[1]) do requests[#requests + 1] = wrk.format("POST", args[3], headers, body) end
+  place = tonumber(args[2])
+end
+function request()
+  place = place % #requests + 1
+  return requests[place]
+end
+function done(summary, latency, requests)
+  local lost = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+  io.write(string.format(
+    '\\nFIGURES {"requests": %d, "microseconds": %d, "refused": %d, "lost": %d, "p50": %f, "p99": %f, "p999": %f}\\n',
+    summary.requests, summary.duration, summary.errors.status, lost,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency:percentile(99.9) / 1000))
+end
+"""
+_GRACE_SECONDS: Final = 30
+_MARK: Final = "FIGURES "
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a closed loop measured; answers other than 2xx count in `refused` and not in `requests`."""
+
+    requests: int
+    seconds: float
+    refused: int
+    lost: int
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    client_cpu_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Return good answers a second."""
+        return self.requests / self.seconds
+
+
+class Wrk:
+    """`wrk` with a file of request bodies.
+
+    Args:
+        folder: for the script and the bodies; must outlive this.
+        bodies: JSON without line ends, one request each; asked in their order, again and again.
+
+    Raises:
+        CommandError: this machine has no wrk.
+    """
+
+    def __init__(self, folder: Path, bodies: Sequence[bytes]) -> None:
+        self._program = shutil.which("wrk")
+        if self._program is None:
+            raise CommandError("no wrk on PATH; install it (apt-get install wrk, brew install wrk)")
+        self._script, self._bodies = folder / "post.lua", folder / "bodies.jsonl"
+        self._script.write_text(_SCRIPT)
+        self._bodies.write_bytes(b"\n".join(bodies) + b"\n")
+        self._next = 0
+
+    def run(self, url: str, connections: int, seconds: float, path: str = "/rank") -> Closed:
+        """Ask for some seconds.
+
+        Raises:
+            CommandError: wrk failed.
+        """
+        self._next += 997  # so that short runs do not ask for the same users again
+        whole = max(1, round(seconds))
+        command = [str(self._program), "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "10s"]
+        command += ["-s", str(self._script), url, "--", str(self._bodies), str(self._next), path]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=whole + _GRACE_SECONDS, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        line = next((line for line in done.stdout.splitlines() if line.startswith(_MARK)), None)
+        if done.returncode or line is None:
+            raise CommandError(f"wrk failed with status {done.returncode}", done.stdout + done.stderr)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return parse(line, cpu)
+
+
+def parse(line: str, client_cpu_seconds: float = 0.0) -> Closed:
+    """Read the line that the script prints at the end."""
+    found = json.loads(line.removeprefix(_MARK))
+    return Closed(
+        requests=found["requests"] - found["refused"],
+        seconds=found["microseconds"] / 1e6,
+        refused=found["refused"],
+        lost=found["lost"],
+        p50_ms=found["p50"],
+        p99_ms=found["p99"],
+        p999_ms=found["p999"],
+        client_cpu_seconds=client_cpu_seconds,
+    )
