@@ -17,7 +17,7 @@ from contract.command_line import CommandError
 from contract.files import read_object
 from deploy.processes import client
 from deploy.releases import Places, Release
-from service.overrides import sign
+from service.experiments.overrides import sign
 
 CANDIDATES = 200
 SHOWN = 10

@@ -1,6 +1,6 @@
 """Run the service: `python -m service`; `--help` names what it can print instead."""
 
-from service import early
+from service.process import early
 
 if __name__ == "__main__":
     early.begin()

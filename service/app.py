@@ -14,32 +14,32 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service import __version__
-from service.api import make_api
-from service.behaviours import RedisBehaviourStore
-from service.bundles import Bundle
-from service.comparison import PageSources
-from service.deployments import DeploymentLimits, Deployments
+from service.bundles.bundle import Bundle
+from service.bundles.registry import BundleRegistry
 from service.errors import StartError
-from service.experiments import Experiments
-from service.exposures import Exposures
-from service.feedback import FeedbackLog
+from service.experiments.exposures import Exposures
+from service.experiments.feedback import FeedbackLog
+from service.experiments.live import Experiments
+from service.experiments.overrides import Overrides
+from service.experiments.shared_state import SharedState
+from service.experiments.state_stores import STATE_KEY, FileStateStore, RedisStateStore, StateStore
+from service.flow.supervision import supervise
+from service.http.api import make_api
+from service.inference.fleet import DeploymentLimits, Deployments
+from service.inference.prover import prove_in_process
+from service.inference.state_cache import StateCache
 from service.metrics import Metrics, StoreKind
-from service.overrides import Overrides
-from service.page import page_router
-from service.prover import prove_in_process
-from service.ranker import Ranker, RankLimits
-from service.redis_client import Client, Confirmation, make_client
+from service.page.comparison import PageSources
+from service.page.routes import page_router
+from service.ranking.ranker import Ranker, RankLimits
+from service.redis.client import Client, Confirmation, make_client
+from service.redis.watch import Instance, RedisWatch
 from service.redis_url import RedisAddress, RedisUrlError
-from service.redis_watch import Instance, RedisWatch
-from service.registry import BundleRegistry
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.settings import warnings as settings_warnings
-from service.shared_state import SharedState
-from service.sinks import Sinks, no_sinks, open_sinks
-from service.state_stores import STATE_KEY, FileStateStore, RedisStateStore, StateStore
-from service.states import StateCache
-from service.supervision import supervise
+from service.store.behaviours import RedisBehaviourStore
+from service.store.sinks import Sinks, no_sinks, open_sinks
 
 _LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _STREAM_CONNECTIONS: Final = 3  # two flushers and the replay

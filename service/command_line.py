@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from service.api import openapi_json
 from service.app import create_app
 from service.errors import StartError
-from service.experiment_check import check_experiments
+from service.experiments.check import check_experiments
+from service.http.api import openapi_json
 from service.log import logging_to
-from service.server import serve
+from service.process.server import serve
 from service.settings import Settings, SettingsError, effective, env_example, load_settings, passed_sockets, warnings
 
 

@@ -4,7 +4,7 @@ Event names are snake_case and never formatted; what varies stands in fields. A 
 and a line break in it stays inside its JSON string, so that nobody can forge a line. User ids are logged nowhere.
 
 Logging never waits and never raises: a line that cannot be made is replaced by one that says so, and a thread of its
-own writes them (service/line_writer.py).
+own writes them (service/output/line_writer.py).
 
 Our own lines go straight to bytes: by way of the standard library's logging, the access line alone cost 110 us a
 request, and costs 45 us so.
@@ -23,9 +23,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from service.line_writer import LineWriter
+from service.output.line_writer import LineWriter
+from service.output.standard_streams import captured_streams
 from service.settings import LoggingSettings
-from service.standard_streams import captured_streams
 
 MAX_VALUE_LENGTH: Final = 2_000
 MAX_TRACEBACK_LENGTH: Final = 16_000

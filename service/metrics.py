@@ -27,13 +27,13 @@ from prometheus_client.registry import Collector
 from contract.assignment import Decision, ExperimentsSnapshot
 from contract.behaviours import ACTION_CODES
 from contract.experiments import BUCKETS
-from service.overrides import RejectReason
-from service.ranking import Reason as Degraded
-from service.redis_client import State
-from service.redis_errors import ErrorKind
-from service.schemas import RefusalReason
-from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM
-from service.supervision import TaskName
+from service.experiments.overrides import RejectReason
+from service.flow.supervision import TaskName
+from service.http.schemas import RefusalReason
+from service.ranking.answer import Reason as Degraded
+from service.redis.client import State
+from service.redis.errors import ErrorKind
+from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")

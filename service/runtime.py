@@ -9,17 +9,17 @@ from typing import Literal, Protocol
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
 from contract.behaviours import Records
-from service import schemas
-from service.admission import Admission
-from service.behaviours import AppendResult, StoredBehaviours
-from service.bundles import Bundle
+from service.bundles.bundle import Bundle
 from service.errors import NotReady
-from service.feedback import Refused
+from service.experiments.feedback import Refused
+from service.flow.admission import Admission
+from service.http import schemas
 from service.metrics import Metrics
-from service.ranker import RankQuery
-from service.ranking import Ranking
+from service.ranking.answer import Ranking
+from service.ranking.ranker import RankQuery
 from service.settings import Settings
-from service.streams import Receipt
+from service.store.behaviours import AppendResult, StoredBehaviours
+from service.store.streams import Receipt
 
 
 class Ranks(Protocol):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from contract.behaviours import Records, item_keys, records_from_columns
-from service.behaviours import RedisBehaviourStore
-from service.breaker import Breaker
-from service.bundles import Bundle
-from service.redis_client import Client, Confirmation, make_client
+from service.bundles.bundle import Bundle
+from service.flow.breaker import Breaker
+from service.redis.client import Client, Confirmation, make_client
+from service.store.behaviours import RedisBehaviourStore
 from tests.fakes import TaskCounts
 from tests.redis_server import RedisServer
 

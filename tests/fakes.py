@@ -13,19 +13,19 @@ import numpy as np
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD, Records
-from service.api import make_api
-from service.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
-from service.bundles import Bundle
+from service.bundles.bundle import Bundle
 from service.errors import RankerError
-from service.feedback import Refused
+from service.experiments.feedback import Refused
+from service.experiments.overrides import Overrides
+from service.http.api import make_api
+from service.http.schemas import Feedback
 from service.metrics import Metrics
-from service.overrides import Overrides
-from service.ranker import RankQuery
-from service.ranking import Explanation, Ranking
+from service.ranking.answer import Explanation, Ranking
+from service.ranking.ranker import RankQuery
 from service.runtime import Backend, Runtime
-from service.schemas import Feedback
 from service.settings import Settings
-from service.streams import Receipt
+from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
+from service.store.streams import Receipt
 
 NOW_MS = 1_700_000_000_000
 EXPERIMENTS: dict[str, Any] = {

@@ -12,9 +12,9 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.middleware import bucket_headers
-from service.protocol import Guard, GuardedProtocol
-from service.schemas import ErrorResponse
+from service.connection.protocol import Guard, GuardedProtocol
+from service.http.front import bucket_headers
+from service.http.schemas import ErrorResponse
 from service.settings import HttpSettings, Settings
 from tests.fakes import Edge
 from tests.raw_http import RawAnswer, RawConnection

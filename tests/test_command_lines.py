@@ -40,7 +40,7 @@ WALKED = {
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose_check.py": "a test itself: it fails by an error",
-    "service/proof.py": "is started by the service alone",
+    "service/inference/proof.py": "is started by the service alone",
     "benchmarks/recbole/speed.py": "needs RecBole's environment",
     "benchmarks/recbole/run.py": "needs RecBole's environment",
     "benchmarks/recbole/metrics_fixture.py": "needs RecBole's environment",

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.tables.page import refreshed
 from service import __version__, errors
-from service.api import openapi_json
 from service.errors import RankerError
+from service.http.api import openapi_json
 from service.metrics import Metrics
 from service.settings import Settings, effective, env_example, variables
 

@@ -20,8 +20,8 @@ from exporter.bundle import Release, golden_rows, golden_tolerance, write_bundle
 from exporter.errors import ExportError
 from exporter.export import Exported, export_run
 from exporter.verify import Parity, golden_scores
-from service.bundles import load_bundle
-from service.engine import OnnxEngine
+from service.bundles.bundle import load_bundle
+from service.inference.engine import OnnxEngine
 from tests.unit.exporter.fake_runs import ITEMS, USERS, write_run
 
 pytestmark = pytest.mark.onnx
@@ -143,8 +143,8 @@ def test_bundle_is_read_and_run_without_torch(exported: Exported) -> None:
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxscript', 'models', 'exporter'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from service.bundles import load_bundle\n"
-        "from service.engine import OnnxEngine\n"
+        "from service.bundles.bundle import load_bundle\n"
+        "from service.inference.engine import OnnxEngine\n"
         "bundle = load_bundle(Path(sys.argv[1]), max_bytes=1 << 30)\n"
         "assert OnnxEngine(bundle, 'cpu', threads=1).verify_golden() <= bundle.manifest.golden_tolerance\n"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.redis_watch import EVENT_BYTES
+from service.redis.watch import EVENT_BYTES
 from service.settings import StreamsSettings
 
 ROOT = Path(__file__).resolve().parents[2]

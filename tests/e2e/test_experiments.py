@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from contract.manifest import MANIFEST
-from service.state_stores import STATE_KEY
+from service.experiments.state_stores import STATE_KEY
 from tests.builders import TinyModel
 from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess

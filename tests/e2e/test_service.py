@@ -15,7 +15,7 @@ import yaml
 
 from contract.assignment import snapshot_of
 from contract.exposure import Exposure
-from service import schemas
+from service.http import schemas
 from tests.builders import TinyModel
 from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess

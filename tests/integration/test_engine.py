@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from service.bundles import Bundle, load_bundle
-from service.engine import EngineError, OnnxEngine
+from service.bundles.bundle import Bundle, load_bundle
+from service.inference.engine import EngineError, OnnxEngine
 from tests.builders import TinyModel
 
 pytestmark = pytest.mark.onnx
@@ -221,8 +221,8 @@ def test_loading_and_refusing_write_nothing_to_the_terminal(tmp_path: Path) -> N
     program = """
 import sys
 from pathlib import Path
-from service.bundles import load_bundle
-from service.engine import EngineError, OnnxEngine
+from service.bundles.bundle import load_bundle
+from service.inference.engine import EngineError, OnnxEngine
 bundle = load_bundle(Path(sys.argv[1]), max_bytes=10_000_000)
 OnnxEngine(bundle, "auto").verify_golden()
 for spoil in (b"", b"no model"):

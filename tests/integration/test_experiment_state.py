@@ -16,10 +16,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.history import State, state_from_json, state_to_json
-from service.redis_client import Client, make_client
-from service.redis_url import parse_redis_url
-from service.shared_state import SharedState
-from service.state_stores import (
+from service.experiments.shared_state import SharedState
+from service.experiments.state_stores import (
     STATE_KEY,
     FileStateStore,
     RedisStateStore,
@@ -27,6 +25,8 @@ from service.state_stores import (
     StateUnavailable,
     read_state_file,
 )
+from service.redis.client import Client, make_client
+from service.redis_url import parse_redis_url
 from tests.experiment_files import NOW_MS, accepted, servable
 from tests.redis_server import RedisServer
 
@@ -256,7 +256,7 @@ async def test_lock_that_another_process_holds_costs_the_time_limit_and_no_more(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from service.state_stores import FileStateStore
+from service.experiments.state_stores import FileStateStore
 async def main():
     store = FileStateStore(Path(sys.argv[1]), 5.0)
     while True:

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from contract.history import State
-from service.redis_client import Client, Confirmation, make_client
-from service.shared_state import SharedState
-from service.state_stores import STATE_KEY, RedisStateStore
+from service.experiments.shared_state import SharedState
+from service.experiments.state_stores import STATE_KEY, RedisStateStore
+from service.redis.client import Client, Confirmation, make_client
 from tests.experiment_files import NOW_MS, accepted, servable
 from tests.redis_topology import cluster, until_true, watched
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.behaviours import RedisBehaviourStore
 from service.metrics import Metrics
-from service.redis_client import make_client
+from service.redis.client import make_client
+from service.store.behaviours import RedisBehaviourStore
 from tests.builders import behaviours
 from tests.fakes import FakeStore
 from tests.redis_server import RedisServer

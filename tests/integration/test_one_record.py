@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from contract.behaviour_file import BehaviourFile, Problem
 from contract.behaviours import Records, item_keys, records_from_columns
-from service import wire
-from service.behaviours import RedisBehaviourStore
 from service.errors import InvalidRequest
+from service.http import codec as wire
 from service.metrics import Metrics
-from service.redis_client import make_client
+from service.redis.client import make_client
 from service.seed import BATCH, Line, read_lines
 from service.settings import LimitsSettings
+from service.store.behaviours import RedisBehaviourStore
 from tests.fakes import NOW_MS, Edge
 from tests.redis_server import RedisServer
 from training.datasets.csv_file import load

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from service import loading, prover
-from service.bundles import BundleError
-from service.deployment import DeploymentLimits
-from service.engine import EngineError
-from service.loading import Loader, NotServable
-from service.proof import Proof, ProofRequest
-from service.prover import prove_in_process
-from service.registry import BundleRegistry
+from service.bundles.bundle import BundleError
+from service.bundles.registry import BundleRegistry
+from service.inference import loading, prover
+from service.inference.deployment import DeploymentLimits
+from service.inference.engine import EngineError
+from service.inference.loading import Loader, NotServable
+from service.inference.proof import Proof, ProofRequest
+from service.inference.prover import prove_in_process
 from tests.builders import TinyModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
@@ -89,7 +89,7 @@ def _child() -> int | None:
 def _tries(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(stat[1]) == os.getpid() and b"service.proof" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return int(stat[1]) == os.getpid() and b"service.inference.proof" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False
 

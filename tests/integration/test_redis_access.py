@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
-from service.behaviours import RedisBehaviourStore, StoreUnavailable
-from service.redis_client import Command, make_client
-from service.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
-from service.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventStream
+from service.experiments.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
+from service.redis.client import Command, make_client
+from service.store.behaviours import RedisBehaviourStore, StoreUnavailable
+from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventStream
 from tests.behaviour_store import Observer, open_rig, records
 from tests.redis_server import RedisServer, executable, free_port
 from tests.redis_topology import until_true, watched

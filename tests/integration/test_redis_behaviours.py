@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contract.behaviours import RECORD_BYTES, pack, records_from_columns
-from service.behaviours import AppendResult
+from service.store.behaviours import AppendResult
 from tests.behaviour_store import (
     MAX_LENGTH,
     key,

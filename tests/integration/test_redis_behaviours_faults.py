@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from contract.behaviours import pack
-from service import redis_node
-from service.behaviours import AppendResult, StoreUnavailable
+from service.redis import node as redis_node
+from service.store.behaviours import AppendResult, StoreUnavailable
 from tests.behaviour_store import (
     open_store,
     records,

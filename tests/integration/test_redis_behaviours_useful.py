@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 
 from contract.behaviours import Records, pack, unpack
-from service.append_script import MAX_LATE, SLACK
-from service.behaviours import StoreUnavailable
-from service.bundles import Bundle, load_bundle
-from service.retention import usable_count
-from service.trimming import longest
+from service.bundles.bundle import Bundle, load_bundle
+from service.store.append_script import MAX_LATE, SLACK
+from service.store.behaviours import StoreUnavailable
+from service.store.retention import usable_count
+from service.store.trimming import longest
 from tests.behaviour_store import MAX_LENGTH, key, open_store, records, stored_bytes
 from tests.builders import TinyModel, behaviours
 from tests.redis_server import RedisServer

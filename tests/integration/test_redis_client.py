@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Connection, SSLConnection
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
-from service.behaviours import AppendResult, RedisBehaviourStore
-from service.redis_client import Client, Command, make_client
+from service.redis.client import Client, Command, make_client
 from service.redis_url import RedisUrlError
+from service.store.behaviours import AppendResult, RedisBehaviourStore
 from tests.redis_server import RedisServer, executable, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from redis.crc import key_slot
 
-from service.behaviours import StoreUnavailable
+from service.store.behaviours import StoreUnavailable
 from tests.behaviour_store import OpenStore, open_rig, quick_breaker, records, until
 from tests.fault_proxy import fault_proxy
 from tests.redis_topology import SLOTS, ask, cluster, slot_of, until_true

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from service import redis_node
-from service.behaviours import StoreUnavailable
-from service.redis_replication import Words
+from service.redis import node as redis_node
+from service.redis.replication import Words
+from service.store.behaviours import StoreUnavailable
 from tests.behaviour_store import key, open_rig, records
 from tests.fault_proxy import fault_proxy
 from tests.redis_server import RedisServer, free_port

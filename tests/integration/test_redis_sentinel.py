@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from service.behaviours import AppendResult, StoreUnavailable
-from service.redis_client import Confirmation, make_client
-from service.streams import EventStream
+from service.redis.client import Confirmation, make_client
+from service.store.behaviours import AppendResult, StoreUnavailable
+from service.store.streams import EventStream
 from tests.behaviour_store import OpenStore, key, open_rig, records, until
 from tests.redis_topology import Watched, ask, until_true, watched
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.redis_client import Command, make_client
-from service.replay import Replay
-from service.spool import Spool, Spooled, read_batch
-from service.streams import FEEDBACK_STREAM, FIELD, Entry, EventStream
+from service.redis.client import Command, make_client
+from service.store.replay import Replay
+from service.store.spool import Spool, Spooled, read_batch
+from service.store.streams import FEEDBACK_STREAM, FIELD, Entry, EventStream
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]

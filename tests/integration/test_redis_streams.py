@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.redis_client import Client, Command, make_client
-from service.streams import FIELD, EventStream
+from service.redis.client import Client, Command, make_client
+from service.store.streams import FIELD, EventStream
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.redis_client import Command, make_client
+from service.redis.client import Command, make_client
 from tests.certificates import Authority
 from tests.programs import needed
 from tests.redis_server import RedisServer, free_port

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.redis_client import make_client
-from service.redis_watch import EVENT_BYTES, Instance, RedisWatch
+from service.redis.client import make_client
+from service.redis.watch import EVENT_BYTES, Instance, RedisWatch
 from service.settings import StreamsSettings
 from tests.redis_server import RedisServer, free_port
 from tests.redis_topology import ask, cluster, until_true

@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batcher import Batcher
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.flow.batcher import Batcher
 
 MAX_QUEUE, MAX_ROWS, MAX_COST = 5, 3, 10
 

@@ -8,7 +8,7 @@ import pytest
 from exporter.rows import RowMaker
 from exporter.trace import TracedGraph, trace
 from exporter.verify import TOLERANCE, verify
-from service.graphs import refuse_unsafe
+from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
 from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
 

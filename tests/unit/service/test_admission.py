@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from contract.behaviours import Records
-from service.behaviours import AppendResult
+from service.flow.turns import Turns
 from service.settings import LimitsSettings, Settings
-from service.turns import Turns
+from service.store.behaviours import AppendResult
 from tests.fakes import NOW_MS, Edge
 
 pytestmark = pytest.mark.anyio

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service import schemas
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
-from service.overrides import sign
+from service.experiments.overrides import sign
+from service.http import schemas
 from service.settings import HttpSettings, LimitsSettings, Settings
 from tests.builders import behaviours
 from tests.fakes import NOW_MS, Edge

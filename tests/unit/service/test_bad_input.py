@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.schemas import ErrorResponse
+from service.http.schemas import ErrorResponse
 from tests.fakes import NOW_MS, Edge
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.batcher import Batcher
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.flow.batcher import Batcher
 from tests.fakes import BrokenLog, TaskCounts
 
 pytestmark = pytest.mark.anyio
@@ -274,7 +274,7 @@ async def test_several_batches_run_at_once_where_that_is_allowed() -> None:
 
 
 async def test_a_batch_that_fails_is_answered_even_when_its_log_line_fails_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batcher._log", BrokenLog())
+    monkeypatch.setattr("service.flow.batcher._log", BrokenLog())
 
     async def run(items: list[int]) -> list[int | Exception]:
         if items == [1]:

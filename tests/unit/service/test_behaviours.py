@@ -9,9 +9,9 @@ import pytest
 from redis import exceptions as errors
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
-from service.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
-from service.redis_client import Command, State
-from service.redis_errors import Busy, LeftAlone, NoServer, Unconfirmed
+from service.redis.client import Command, State
+from service.redis.errors import Busy, LeftAlone, NoServer, Unconfirmed
+from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
 from tests.fakes import TaskCounts
 
 pytestmark = pytest.mark.anyio

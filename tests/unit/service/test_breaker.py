@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from service.breaker import Breaker
+from service.flow.breaker import Breaker
 
 
 class Clock:

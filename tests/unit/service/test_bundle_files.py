@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from contract import manifest as names
-from service import bundle_files
-from service.bundle_files import BundleError, identity_of
-from service.bundles import load_bundle
+from service.bundles import files as bundle_files
+from service.bundles.bundle import load_bundle
+from service.bundles.files import BundleError, identity_of
 from tests.builders import TinyModel
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ MIB = 2**20
 _LOAD = """
 import re, sys
 from pathlib import Path
-from service.bundles import BundleError, load_bundle
+from service.bundles.bundle import BundleError, load_bundle
 
 def peak():
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

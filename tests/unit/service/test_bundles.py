@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from contract import manifest as names
-from service.bundle_arrays import MAX_GOLDEN_BYTES
-from service.bundles import Bundle, BundleError, load_bundle
-from service.graphs import UnsafeGraph, refuse_unsafe
+from service.bundles.arrays import MAX_GOLDEN_BYTES
+from service.bundles.bundle import Bundle, BundleError, load_bundle
+from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe
 from tests.builders import TinyModel
 
 MAX_BYTES = 10_000_000

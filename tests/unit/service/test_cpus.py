@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import available_cpus
+from service.inference.cpus import available_cpus
 
 
 @pytest.fixture(autouse=True)

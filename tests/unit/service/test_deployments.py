@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from contract.experiments import ExperimentsError
-from service import deployment as deployment_module
-from service.bundles import Bundle, load_bundle
-from service.deployment import Deployment, DeploymentLimits
-from service.deployments import Deployments
-from service.engine import EngineError, OnnxEngine, ProviderChoice
+from service.bundles.bundle import Bundle, load_bundle
+from service.bundles.registry import BundleRegistry
 from service.errors import InferenceFailed
-from service.inference import RankRow
+from service.inference import deployment as deployment_module
+from service.inference.deployment import Deployment, DeploymentLimits
+from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
+from service.inference.fleet import Deployments
+from service.inference.scorer import RankRow
+from service.inference.state_cache import StateCache
 from service.metrics import Metrics
-from service.registry import BundleRegistry
-from service.states import StateCache
 from tests.builders import TinyModel, behaviours
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]

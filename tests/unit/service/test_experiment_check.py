@@ -9,8 +9,8 @@ import yaml
 
 from contract.experiments import ExperimentsError
 from service.command_line import main
-from service.experiment_check import check_experiments
-from service.experiment_file import read_experiments
+from service.experiments.check import check_experiments
+from service.experiments.file import read_experiments
 from tests.experiment_files import NOW_MS, servable
 
 E0 = "layers__0__experiments__0"

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from contract.assignment import Decision
 from contract.experiments import ExperimentsError, parse_experiments
-from service.experiment_file import parse_file
-from service.experiments import Experiments, Models
+from service.experiments.file import parse_file
+from service.experiments.live import Experiments, Models
 from tests.experiment_files import NOW_MS, servable
 
 pytestmark = pytest.mark.anyio

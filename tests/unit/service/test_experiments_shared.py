@@ -12,10 +12,10 @@ import yaml
 from structlog.testing import capture_logs
 
 from contract.experiments import ExperimentsError
-from service.arm_models import Models
-from service.experiments import Experiments
-from service.shared_state import SharedState
-from service.state_stores import FileStateStore
+from service.experiments.arm_models import Models
+from service.experiments.live import Experiments
+from service.experiments.shared_state import SharedState
+from service.experiments.state_stores import FileStateStore
 from tests.experiment_files import NOW_MS, servable
 from tests.unit.service.test_experiments import IOS, VERSIONS, Observer
 

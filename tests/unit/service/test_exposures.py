@@ -8,7 +8,7 @@ import pytest
 
 from contract.assignment import Decision, bucket, snapshot_of
 from contract.exposure import Exposure
-from service.exposures import DEDUPLICATION_MS, Exposures, Outcome, ulid
+from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome, ulid
 from tests.experiment_files import NOW_MS, example
 
 IOS = {"platform": "ios"}

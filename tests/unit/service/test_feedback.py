@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from service.exposures import Exposures, Outcome
-from service.feedback import FeedbackLog
-from service.schemas import Feedback
-from service.streams import Receipt
+from service.experiments.exposures import Exposures, Outcome
+from service.experiments.feedback import FeedbackLog
+from service.http.schemas import Feedback
+from service.store.streams import Receipt
 from tests.fakes import NOW_MS, FakeExperiments
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.gate import Gate
+from service.flow.gate import Gate
 
 QUICK, SLOW = 0.01, 1.0
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service import handover
-from service.handover import READY, Door, StillServing, take_over
+from service.process import handover
+from service.process.handover import READY, Door, StillServing, take_over
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from contract.behaviours import Records
-from service.bundles import Bundle, load_bundle
-from service.engine import EngineError, OnnxEngine
+from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed
-from service.inference import Inference, NothingScored, RankRow, ScoredRow
-from service.states import StateCache
+from service.inference.engine import EngineError, OnnxEngine
+from service.inference.scorer import Inference, NothingScored, RankRow, ScoredRow
+from service.inference.state_cache import StateCache
 from tests.builders import TinyModel, behaviours
 
 pytestmark = pytest.mark.onnx

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from service.line_writer import LineWriter
+from service.output.line_writer import LineWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -148,7 +148,7 @@ def test_a_full_disk_tears_no_line_and_the_rest_follows_when_there_is_room(tmp_p
     """The limit of a file's size is met in the middle of a line, as a full disk is: a short write, then errors."""
     script = """if True:
         import os, resource, sys, time
-        from service.line_writer import LineWriter
+        from service.output.line_writer import LineWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_003, resource.RLIM_INFINITY))
         descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         writer = LineWriter(descriptor)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import structlog
 
-from service.line_writer import LineWriter
 from service.log import MAX_TRACEBACK_LENGTH, MAX_VALUE_LENGTH, logging_to
+from service.output.line_writer import LineWriter
 from service.settings import LoggingSettings
 
 

@@ -13,7 +13,7 @@ import structlog
 from starlette.types import Message, Receive
 
 from contract.assignment import Decision
-from service.ranker import Ranking, RankQuery
+from service.ranking.ranker import Ranking, RankQuery
 from service.settings import ExperimentsSettings, LimitsSettings, LoggingSettings, Settings
 from tests.fakes import Edge
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from contract.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
 from service.app import create_app
-from service.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature
+from service.experiments.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature
 from service.settings import BundlesSettings, ExperimentsSettings, RedisSettings, Settings
 from tests.builders import TinyModel
 from tests.redis_server import RedisServer

@@ -21,15 +21,15 @@ from contract.assignment import Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD
 from deploy.experiments import write_current
 from service.app import create_app
-from service.behaviours import StoredBehaviours, StoreUnavailable
-from service.bundles import Bundle, load_bundle
-from service.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
+from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed, RankerError
-from service.exposures import Exposures, Outcome
-from service.page import page_router
-from service.ranker import RankQuery
-from service.ranking import Explanation, Ranking
+from service.experiments.exposures import Exposures, Outcome
+from service.page.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
+from service.page.routes import page_router
+from service.ranking.answer import Explanation, Ranking
+from service.ranking.ranker import RankQuery
 from service.settings import BundlesSettings, ExperimentsSettings, PageSettings, RedisSettings, Settings
+from service.store.behaviours import StoredBehaviours, StoreUnavailable
 from tests.builders import TinyModel, behaviours
 from tests.redis_server import RedisServer
 
@@ -181,7 +181,7 @@ async def test_every_file_is_served_under_a_strict_policy(served: Served, path: 
 
 
 def test_files_name_no_other_host_and_make_no_markup_from_text() -> None:
-    folder = Path(names.__file__).parents[1] / "service" / "page"
+    folder = Path(names.__file__).parents[1] / "service" / "page" / "static"
     script = (folder / "app.js").read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|srcdoc", script)
     for path in folder.iterdir():

@@ -12,7 +12,7 @@ import structlog
 
 from contract.assignment import Decision
 from service.errors import CALLER_GONE
-from service.ranker import Ranking, RankQuery
+from service.ranking.ranker import Ranking, RankQuery
 from service.settings import LimitsSettings, Settings
 from tests.fakes import Edge
 from tests.ports import BODY, HOST, LIVE, check_refusal, chunked, post, probe, serving

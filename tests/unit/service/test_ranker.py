@@ -13,16 +13,16 @@ import pytest
 
 from contract.assignment import UNDECIDED, Decision, LayerDecision
 from contract.behaviours import RECORD, Records
-from service.batcher import Answer
-from service.behaviours import StoredBehaviours
-from service.bundles import Bundle, load_bundle
-from service.engine import OnnxEngine
+from service.bundles.bundle import Bundle, load_bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
-from service.exposures import Outcome
-from service.inference import Inference, RankRow, ScoredRow
+from service.experiments.exposures import Outcome
+from service.flow.batcher import Answer
+from service.inference.engine import OnnxEngine
+from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.state_cache import StateCache
 from service.metrics import Metrics
-from service.ranker import Ranker, Ranking, RankLimits, RankQuery
-from service.states import StateCache
+from service.ranking.ranker import Ranker, Ranking, RankLimits, RankQuery
+from service.store.behaviours import StoredBehaviours
 from tests.builders import TinyModel, behaviours
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.readers import SlowReaders
+from service.connection.readers import SlowReaders
 
 
 class Connection:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError
 
-from service.redis_errors import Unconfirmed
-from service.redis_replication import Replication, Words
+from service.redis.errors import Unconfirmed
+from service.redis.replication import Replication, Words
 
 pytestmark = pytest.mark.anyio
 

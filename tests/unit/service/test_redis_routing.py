@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis import exceptions as errors
 
-from service.redis_errors import Busy, LeftAlone, Unconfirmed
-from service.redis_node import Command
-from service.redis_routing import RoutedClient
+from service.redis.errors import Busy, LeftAlone, Unconfirmed
+from service.redis.node import Command
+from service.redis.routing import RoutedClient
 
 pytestmark = pytest.mark.anyio
 

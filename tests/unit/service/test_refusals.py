@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.refusals import Refusals
+from service.bundles.refusals import Refusals
 
 MODEL = ("mgnm", "1")
 FILES, OTHERS = (("score.onnx", 1, 1, 1, 1),), (("score.onnx", 1, 2, 2, 1),)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.manifest import MANIFEST
-from service.registry import BundleRegistry
+from service.bundles.registry import BundleRegistry
 
 
 def complete(root: Path, model: str, *versions: str) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.behaviours import Records
-from service.bundles import Bundle, load_bundle
-from service.retention import READABLE, UNREAD, USABLE, Grades, grades, retained, usable_count
+from service.bundles.bundle import Bundle, load_bundle
+from service.store.retention import READABLE, UNREAD, USABLE, Grades, grades, retained, usable_count
 from tests.builders import TinyModel, behaviours
 
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from contract.behaviours import ACTIONS
-from service import schemas
-from service.ranking import Explanation, Reason
+from service.http import schemas
+from service.ranking.answer import Explanation, Reason
 from service.settings import LimitsSettings
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.command_line import main
-from service.port import listen
+from service.process.port import listen
 
 
 @pytest.fixture(autouse=True)

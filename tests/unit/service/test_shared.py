@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from service.shared import Prepared, Shared
+from service.http.shared import Prepared, Shared
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.slowness import SlowGuard
+from service.inference.slowness import SlowGuard
 
 FAST, SLOW = 0.01, 2.0
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.states import State, StateCache, StateKey
+from service.inference.state_cache import State, StateCache, StateKey
 
 
 def state(number: float) -> State:

@@ -9,8 +9,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
-from service.redis_client import Command
-from service.streams import EventStream, Receipt
+from service.redis.client import Command
+from service.store.streams import EventStream, Receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.streams._RETRY_SECONDS", (0,))
+    monkeypatch.setattr("service.store.streams._RETRY_SECONDS", (0,))
 
 
 async def test_no_batch_is_larger_than_the_limit() -> None:

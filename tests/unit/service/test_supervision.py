@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.experiments import Experiments
+from service.experiments.live import Experiments
+from service.flow.supervision import PAUSE_SECONDS, Supervised, supervise, supervise_job
 from service.metrics import Metrics
-from service.streams import EventStream
-from service.supervision import PAUSE_SECONDS, Supervised, supervise, supervise_job
+from service.store.streams import EventStream
 from tests.fakes import BrokenLog, TaskCounts
 from tests.unit.service.test_streams import Drops, FakeClient
 
@@ -72,7 +72,7 @@ async def test_a_job_ends_when_it_has_returned_once() -> None:
 
 
 async def test_a_log_that_fails_does_not_end_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.supervision._log", BrokenLog())
+    monkeypatch.setattr("service.flow.supervision._log", BrokenLog())
     counts, work = TaskCounts(), Work(ValueError("x"))
     task = supervise("stream", work, counts, pause_seconds=NO_PAUSE)
     await until(lambda: work.runs == 2)
@@ -117,7 +117,7 @@ async def test_the_pauses_grow_and_are_bounded() -> None:
                 slept.append(seconds)
             await real(0)
 
-        patch.setattr("service.supervision.asyncio.sleep", sleep)
+        patch.setattr("service.flow.supervision.asyncio.sleep", sleep)
         task = supervise("stream", work, counts)
         await until(lambda: work.runs == 9)
         await task.cancel()
@@ -141,8 +141,8 @@ async def test_metrics_show_the_restarts_and_what_is_down() -> None:
 
 
 async def test_a_flusher_whose_own_warning_fails_writes_all_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.streams._log", BrokenLog())
-    monkeypatch.setattr("service.streams._RETRY_SECONDS", (0,))
+    monkeypatch.setattr("service.store.streams._log", BrokenLog())
+    monkeypatch.setattr("service.store.streams._RETRY_SECONDS", (0,))
     client, drops, counts = FakeClient(ConnectionError(), [ValueError("refused")]), Drops(), TaskCounts()
     stream = EventStream(client, "s", on_drop=drops, interval_seconds=0, observer=counts)
     stream.offer(b"event")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.threads import DaemonThreads, in_time
+from service.flow.threads import DaemonThreads, in_time
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 # Hangs in two threads at once, then reaches its end.
 _HANGS = """
 import threading
-from service.threads import DaemonThreads
+from service.flow.threads import DaemonThreads
 threads, began = DaemonThreads(2, "hung"), threading.Barrier(3)
 def hang():
     began.wait()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.turns import Turns
+from service.flow.turns import Turns
 
 pytestmark = pytest.mark.anyio
 

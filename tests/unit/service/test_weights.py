@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
-from service.bundles import BundleError, load_bundle
-from service.graphs import UnsafeGraph, refuse_unsafe
-from service.protobuf import NotProtobuf
-from service.weights import NotFinite, check_tensor
+from service.bundles.bundle import BundleError, load_bundle
+from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe
+from service.bundles.protobuf import NotProtobuf
+from service.bundles.weights import NotFinite, check_tensor
 from tests.builders import TinyModel
 
 FLOATS = {

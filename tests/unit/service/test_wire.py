@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from contract.behaviours import ACTION_CODES, item_key, unpack
 from contract.grammar import is_id
 from contract.vocabulary import Vocabulary
-from service import schemas, wire
-from service.behaviours import StoredBehaviours
 from service.errors import InvalidRequest, RankerError
-from service.ranking import Explanation, Ranking
+from service.http import codec as wire
+from service.http import schemas
+from service.ranking.answer import Explanation, Ranking
 from service.settings import LimitsSettings
+from service.store.behaviours import StoredBehaviours
 from tests.builders import behaviours
 
 LIMITS = LimitsSettings()

@@ -1,0 +1,219 @@
+"""Bundles from disk: every file is read once, and only what has passed every check leaves this module.
+
+A bundle may come from anywhere. Nothing in it is executed here: no pickle, no ONNX session, no path that it names.
+Each file's bytes are hashed, compared with the manifest, and those same bytes are what is parsed and later run
+(service/bundles/files.py), so a file that is rewritten after the check changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import manifest as names
+from contract.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
+from contract.vocabulary import Vocabulary
+from service.bundles.arrays import Array, read_npy, read_npz
+from service.bundles.files import BundleError, open_directory, read_files, read_small
+from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe
+
+_MAX_MANIFEST_BYTES: Final = 1_048_576
+_NOT_HELD: Final = frozenset({names.MODEL_CARD})  # for people; checked like the rest
+_MAX_ID_BYTES: Final = 800  # of an id in a vocabulary's JSON: 128 bytes, each escaped, and punctuation
+
+__all__ = ["Bundle", "BundleError", "load_bundle"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle, in memory: nothing of it is read from disk again."""
+
+    manifest: Manifest
+    digest: str  # SHA-256 of the manifest's bytes, which hold the digest of every other file
+    items: Vocabulary
+    users: Vocabulary | None
+    popularity: NDArray[np.float32]  # (items + 1,): training counts by item index, [0] = 0
+    catalogue: Mapping[str, Mapping[str, Any]]  # item id -> title and whatever else the data had; for people
+    encode_model: bytes
+    score_model: bytes
+    golden: Mapping[str, Array]
+
+    @property
+    def name(self) -> str:
+        """Return `model@version`."""
+        return f"{self.manifest.model}@{self.manifest.version}"
+
+
+def load_bundle(directory: Path, *, max_bytes: int) -> Bundle:
+    """Read and verify the bundle in `<model>/<version>/`.
+
+    Args:
+        directory: its last two names must be the manifest's model and version.
+        max_bytes: refused when its files hold more, packed or unpacked.
+
+    Raises:
+        BundleError: missing, incomplete, altered, of a newer contract, or anything else that must not be served.
+    """
+    with _reading(directory):
+        with open_directory(directory) as listing:
+            content = read_small(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
+            manifest = _manifest(content, directory)
+            files = _files(listing, manifest, max_bytes - len(content))
+        return _bundle(manifest, digest_of(content), files)
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[None]:
+    """Turn every way in which reading can fail into a BundleError that names the directory."""
+    place = "/".join(directory.parts[-2:])
+    try:
+        yield
+    except BundleError as error:
+        raise BundleError(f"bundle {place}: {error}") from error
+    except OSError as error:
+        raise BundleError(f"bundle {place}: cannot be read ({error.strerror or type(error).__name__})") from error
+    except Exception as error:  # numpy, zipfile, zlib and tokenize have a dozen words for bytes that are no arrays
+        raise BundleError(f"bundle {place}: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _manifest(content: bytes, directory: Path) -> Manifest:
+    try:
+        manifest = parse_manifest(content)
+    except ManifestError as error:
+        raise BundleError(str(error)) from error
+    path = directory.absolute()
+    if (path.parent.name, path.name) != (manifest.model, manifest.version):
+        raise BundleError(f"manifest: names {manifest.model}/{manifest.version}, which is not where it stands")
+    return manifest
+
+
+def _files(listing: int, manifest: Manifest, room: int) -> dict[str, bytes]:
+    """Read the files that the manifest names, each with the promised digest, and see that there are no others."""
+    expected = set(manifest.files)
+    known = {*names.REQUIRED_FILES, *names.OPTIONAL_FILES}
+    if missing := set(names.REQUIRED_FILES) - expected:
+        raise BundleError(f"manifest: does not name {min(missing)}")
+    if unknown := expected - known:
+        raise BundleError(f"manifest: names an unknown file {min(unknown)[:64]!r}")
+    if extra := set(os.listdir(listing)) - expected - {names.MANIFEST}:
+        raise BundleError(f"{min(extra)[:64]!r} is not in the manifest")
+    return read_files(listing, manifest.files, room, _NOT_HELD)
+
+
+def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes]) -> Bundle:
+    _check_signature(manifest)
+    for name in (names.ENCODE, names.SCORE):
+        try:
+            refuse_unsafe(files[name])
+        except UnsafeGraph as error:
+            raise BundleError(f"{name}: {error}") from error
+    popularity = _popularity(files[names.POPULARITY], manifest)  # first: its size bounds the number of items
+    return Bundle(
+        manifest=manifest,
+        digest=digest,
+        items=_vocabulary(files[names.ITEMS], names.ITEMS, manifest.item_count),
+        users=_users(files, manifest),
+        popularity=popularity,
+        catalogue=_catalogue(files.get(names.CATALOGUE)),
+        encode_model=files[names.ENCODE],
+        score_model=files[names.SCORE],
+        golden=_golden(files[names.GOLDEN], manifest),
+    )
+
+
+def _check_signature(manifest: Manifest) -> None:
+    """See that the two graphs' promised inputs and outputs fit the sequence spec and one another."""
+    length = manifest.sequence.length
+    inputs = tuple(
+        TensorSpec(name=name, dtype="int64", shape=("B", length) if name in manifest.sequence.columns else ("B",))
+        for name in manifest.sequence.names
+    )
+    encoded, scored = _by_name(manifest.encode.outputs), _by_name(manifest.score.outputs)
+    flat = tuple(TensorSpec(name=name, dtype="int64", shape=("M",)) for name in ("candidates", "rows"))
+    if not manifest.state or not set(manifest.state) <= set(encoded):
+        raise BundleError("manifest: state names no output of encode")
+    state = tuple(encoded[name] for name in manifest.state)
+    _check_specs("encode inputs", manifest.encode.inputs, inputs)
+    _check_specs("score inputs", manifest.score.inputs, (*state, *flat))
+    scores = (TensorSpec(name="scores", dtype="float32", shape=("M",)),)
+    _check_specs("score outputs", manifest.score.outputs[:1], scores)
+    if not set(manifest.explanation) <= (set(encoded) | set(scored)) - {*manifest.state, "scores"}:
+        raise BundleError("manifest: explanation names no output of its own")
+    if any(not spec.shape or isinstance(spec.shape[0], int) for spec in (*encoded.values(), *scored.values())):
+        raise BundleError("manifest: every output needs a symbolic first dimension")
+
+
+def _by_name(specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
+    return {spec.name: spec for spec in specs}
+
+
+def _check_specs(place: str, found: tuple[TensorSpec, ...], expected: tuple[TensorSpec, ...]) -> None:
+    """Compare names, dtypes and shapes; symbolic dimensions may be called anything."""
+
+    def plain(specs: tuple[TensorSpec, ...]) -> list[tuple[object, ...]]:
+        shapes = [tuple(size if isinstance(size, int) else "?" for size in spec.shape) for spec in specs]
+        return [(spec.name, spec.dtype, shape) for spec, shape in zip(specs, shapes, strict=True)]
+
+    if plain(found) != plain(expected):
+        raise BundleError(f"manifest: {place} are {plain(found)}, expected {plain(expected)}"[:300])
+
+
+def _vocabulary(content: bytes, name: str, count: int) -> Vocabulary:
+    if len(content) > _MAX_ID_BYTES * (count + 1):
+        raise BundleError(f"{name} is larger than {count} ids can be")
+    vocabulary = Vocabulary.parse(content)
+    if len(vocabulary) != count:
+        raise BundleError(f"{name} holds {len(vocabulary)} ids, the manifest says {count}")
+    return vocabulary
+
+
+def _users(files: Mapping[str, bytes], manifest: Manifest) -> Vocabulary | None:
+    if "user" not in manifest.sequence.row_inputs:
+        return None
+    if names.USERS not in files:
+        raise BundleError(f"manifest: the model reads the user, but {names.USERS} is not named")
+    return _vocabulary(files[names.USERS], names.USERS, manifest.user_count)
+
+
+def _popularity(content: bytes, manifest: Manifest) -> NDArray[np.float32]:
+    counts = read_npy(content)
+    if counts.dtype != np.float32 or counts.shape != (manifest.item_count + 1,):
+        raise BundleError(f"{names.POPULARITY} is not float32 ({manifest.item_count + 1},)")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise BundleError(f"{names.POPULARITY} holds a count that is negative or not finite")
+    return counts
+
+
+def _catalogue(content: bytes | None) -> Mapping[str, Mapping[str, Any]]:
+    document = json.loads(content) if content is not None else {"items": {}}
+    items = document.get("items") if isinstance(document, dict) else None
+    if not isinstance(items, dict) or not all(isinstance(entry, dict) for entry in items.values()):
+        raise BundleError(f"{names.CATALOGUE}: expected {{'items': {{id: {{...}}}}}}")
+    return items
+
+
+def _golden(content: bytes, manifest: Manifest) -> Mapping[str, Array]:
+    expected = {f"encode.{spec.name}": spec for spec in manifest.encode.inputs}
+    expected |= _by_name((*manifest.score.inputs[-2:], manifest.score.outputs[0]))
+    arrays = read_npz(content, expected)
+    _check_golden(arrays, expected, len(arrays[f"encode.{manifest.encode.inputs[0].name}"]))
+    return arrays
+
+
+def _check_golden(arrays: Mapping[str, Array], expected: Mapping[str, TensorSpec], rows: int) -> None:
+    for name, spec in expected.items():
+        size = rows if name.startswith("encode.") else len(arrays["scores"])
+        if arrays[name].dtype != spec.dtype or arrays[name].shape != (size, *spec.shape[1:]) or not size:
+            raise BundleError(f"{names.GOLDEN}: {name} is {arrays[name].dtype} {arrays[name].shape}")
+    if not np.isfinite(arrays["scores"]).all():
+        raise BundleError(f"{names.GOLDEN}: an expected score is not finite")
+    if not bool(((arrays["rows"] >= 0) & (arrays["rows"] < rows)).all()):
+        raise BundleError(f"{names.GOLDEN}: a candidate belongs to no row")

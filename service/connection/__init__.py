@@ -1,0 +1,1 @@
+"""One TCP connection: its limits, the order of its answers, and whether its caller is still there."""

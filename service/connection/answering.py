@@ -1,0 +1,141 @@
+"""The answering half of a connection: one request after the other, only as fast as the caller reads.
+
+uvicorn keeps what a caller does not read without a limit in time, works on the next request meanwhile, and treats a
+caller who has finished sending as one who has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.connection.exchange import Headers
+from service.connection.readers import SlowReaders
+from service.connection.transport import GuardedTransport
+from service.errors import CALLER_GONE
+from service.http.front import CLIENT_GONE, REFUSED
+from service.metrics import Metrics
+from service.settings import HttpSettings, LimitsSettings
+
+FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
+_LAST_LOOK_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What all connections share."""
+
+    http: HttpSettings
+    limits: LimitsSettings
+    metrics: Metrics
+    headers: Callable[[], Headers]  # of an answer to something that never became a request
+    readers: SlowReaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what is shared."""
+        object.__setattr__(self, "readers", SlowReaders(self.http.max_unsent_bytes))
+
+
+class AnsweringProtocol(HttpToolsProtocol):
+    """See the module; an abstract half, which service/connection/protocol.py makes whole.
+
+    Args:
+        guard: limits, counts.
+        parts: what uvicorn hands to a protocol.
+    """
+
+    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
+        super().__init__(**parts)
+        self._guard = guard
+        self._task: asyncio.Task[None] | None = None
+        self._running: RequestResponseCycle | None = None
+        self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None  # until the answer before it is read
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None  # at a caller who has finished sending
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        transport.set_write_buffer_limits(high=0)  # every unsent byte has a time limit
+        self._wire = GuardedTransport(transport, self)
+        super().connection_made(cast(asyncio.Transport, self._wire))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop working for a caller who has gone."""
+        self._taken()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        super().connection_lost(exc)
+        self._guard.metrics.connections(len(self.connections))
+        for _ in range(len(self.pipeline) + (self._held is not None)):
+            self._guard.metrics.refused_by_protocol(CLIENT_GONE)
+        self.pipeline.clear()
+        self._held = None
+        if self._task is not None and self._running is not None and not self._running.response_complete:
+            cast(dict[str, Any], self._running.scope).setdefault(REFUSED, CLIENT_GONE)
+            self._running.disconnected = True
+            self._task.cancel(CALLER_GONE)
+
+    def pause_writing(self) -> None:
+        """Give a caller who does not read only so long, and only so much memory."""
+        super().pause_writing()
+        self._guard.readers.add(self, self._wire.get_write_buffer_size())
+        self._write_timer = self.loop.call_later(self._guard.http.write_timeout_ms / 1000, self.cut_off)
+
+    def resume_writing(self) -> None:
+        """Go on writing, and answer the request that has waited for it."""
+        self._taken()
+        super().resume_writing()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._start_asgi_task(*held)
+
+    def cut_off(self) -> None:
+        """End the connection of a caller who does not read."""
+        self._guard.metrics.connection_refused("slow_reader")
+        self.transport.abort()
+
+    @property
+    @abstractmethod
+    def is_lingering(self) -> bool:
+        """Return whether all is answered, and the rest of what arrives is thrown away."""
+
+    @abstractmethod
+    def close_when_read(self, transport: asyncio.Transport) -> None:
+        """Close as soon as the caller can have read the answer."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request, or wait until the answer before it has been read."""
+        if self.flow.write_paused:
+            self._held = (cycle, app)
+            self.flow.pause_reading()
+            return
+        self._running = cycle
+        self._task = self.loop.create_task(cycle.run_asgi(app))
+        self._task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._task)
+
+    def _taken(self) -> None:
+        self._guard.readers.remove(self)
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _unanswered(self) -> list[RequestResponseCycle]:
+        """Return the requests that are not answered yet, the first one first."""
+        running = [self._running] if self._running is not None and not self._running.response_complete else []
+        held = [self._held[0]] if self._held is not None else []
+        return [*running, *held, *[cycle for cycle, _ in reversed(self.pipeline)]]
+
+    def _look(self, after_seconds: float) -> None:
+        """Stop working for a caller who turns out to have closed the connection."""
+        if self._wire.is_reset():
+            self.transport.abort()
+        elif self._unanswered():
+            following = min(2 * after_seconds, _LAST_LOOK_SECONDS)
+            self._look_timer = self.loop.call_later(after_seconds, self._look, following)

@@ -1,0 +1,99 @@
+"""What is known of one request so far, from its first byte to the last one of its answer."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Final
+
+from contract.assignment import Decision
+from service.errors import InvalidRequest
+from service.flow.gate import Place
+
+EXCHANGE: Final = "ranker.exchange"  # in the scope
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """What is known of one request so far."""
+
+    __slots__ = (
+        "arrived",
+        "began",
+        "decision",
+        "headers",
+        "is_ranking",
+        "is_shed",
+        "notes",
+        "place",
+        "request_headers",
+        "request_id",
+        "traceparent",
+    )
+
+    def __init__(self, request_headers: Headers, arrived: float) -> None:
+        self.request_headers = request_headers
+        self.arrived = arrived  # event loop time at which it could have been read, for deadlines
+        self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
+        self.request_id = _request_id(request_headers)
+        self.traceparent = _traceparent(request_headers)
+        self.decision: Decision | None = None
+        self.is_ranking = False
+        self.place: Place | None = None  # at the gate
+        self.is_shed = False  # refused at the gate: counted but not logged, since that costs more than refusing does
+        self.headers: Headers = []  # of the answer, beside those that every answer has
+        self.notes: dict[str, object] = {}  # for the access line
+
+    def leave(self) -> None:
+        """Leave the gate, if the request is inside one."""
+        if self.place is not None:
+            self.place.leave()
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first value of a request header, or None."""
+        value = find_header(self.request_headers, name)
+        return value.decode("latin-1") if value is not None else None
+
+    def deadline(self, default_ms: int, longest_ms: int) -> float:
+        """Return the event loop time after which nobody needs the answer.
+
+        Raises:
+            InvalidRequest: X-Deadline-Ms is no whole number.
+        """
+        value = find_header(self.request_headers, b"x-deadline-ms")
+        if value is not None and not _DEADLINE.fullmatch(value):
+            raise InvalidRequest("must be a whole number of milliseconds", field="X-Deadline-Ms")
+        wanted_ms = default_ms if value is None else int(value)
+        return self.arrived + min(max(wanted_ms, 1), longest_ms) / 1000
+
+
+def find_header(headers: Headers, name: bytes) -> bytes | None:
+    """Return the first value of a header, its name in lower case, or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def new_request_id() -> str:
+    """Return 128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def _request_id(headers: Headers) -> str:
+    """Return the first X-Request-Id that is fit to be repeated in headers and logs, or a new one."""
+    for key, value in headers:
+        if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode()
+    return new_request_id()
+
+
+def _traceparent(headers: Headers) -> bytes | None:
+    value = find_header(headers, b"traceparent")
+    return value if value is not None and _TRACEPARENT.fullmatch(value) else None

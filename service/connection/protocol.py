@@ -1,0 +1,287 @@
+"""One connection: uvicorn's httptools protocol, with the limits that it lacks.
+
+uvicorn waits for ever for a request that does not arrive, takes headers of any size, answers a malformed request in
+plain text, and closes a connection whose body it has not read so that the caller may lose the answer. Here every wait
+has an end, every buffer a limit, and what never becomes a request is answered like all others: JSON, a request id, and
+X-AB-Bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from service.connection.answering import FIRST_LOOK_SECONDS, AnsweringProtocol, Guard
+from service.connection.exchange import new_request_id
+from service.connection.head import NOT_HTTP, refusal, target_of, with_host
+from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
+from service.http.front import CLIENT_GONE, REFUSED, WAITED
+
+__all__ = ["Guard", "GuardedProtocol"]
+
+_LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
+
+
+class GuardedProtocol(AnsweringProtocol):
+    """See the module.
+
+    Args:
+        guard: limits, counts.
+        parts: what uvicorn hands to a protocol.
+    """
+
+    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
+        super().__init__(guard, **parts)
+        self._head_bytes = 0  # of a request whose headers are not all there yet
+        self._head_size = 0  # of the same, as parsed
+        self._in_head = self._in_body = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_for = ""
+        self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
+        self._lingering = 0  # bytes that may still be thrown away
+        self._is_upgrading = False
+        self._is_head = False  # the request that is being read: its answer has no body, whatever it is
+        self._waited = 0.0  # seconds that the beginning of this request lay in the kernel
+
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse one too many."""
+        super().connection_made(transport)
+        self._guard.metrics.connections(len(self.connections))
+        if len(self.connections) <= self._guard.http.max_connections:
+            self._await("head")
+            return
+        self._guard.metrics.connection_refused("too_many")
+        self._refuse(NotReady("There are too many connections."))
+        transport.close()  # and no lingering: it would hold the very thing that there is too much of
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._await("")
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on for a caller who has finished sending and waits for answers; close for everyone else."""
+        self._await("")
+        unanswered = self._unanswered()
+        if self._in_body and unanswered and unanswered[-1] is self.cycle:
+            unanswered.pop()  # the rest of it will never come
+            if unanswered:
+                self.pipeline.popleft()
+                self._guard.metrics.refused_by_protocol(CLIENT_GONE)
+        if not unanswered or self._wire.is_closing():
+            return False
+        self._in_body = False
+        if self._refusal is None:
+            unanswered[-1].keep_alive = False
+        if not unanswered[0].response_started:
+            self._wire.begin_answer()
+            self._look(FIRST_LOOK_SECONDS)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, within the limits."""
+        if self._refusal is not None or self._lingering:
+            self._throw_away(len(data))
+            return
+        self._unset_keepalive_if_required()
+        if not self._in_body:
+            if not self._in_head:
+                self._waited = self._wire.waited_seconds()
+            self._head_bytes += len(data)
+        self._feed(data)
+        if self._refusal is None and not self._lingering:
+            self._bound_what_follows()
+
+    def on_response_complete(self) -> None:
+        """Send a refusal that had to wait for the answer before it, or go on with the next request."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._refusal is not None and is_last and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._write_refusal(self._refusal)
+
+    # --- the parser's calls
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_head, self._head_size = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        super().on_url(url)
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header line."""
+        self._head_size += len(name) + len(value) + 4
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the headers are too many, too long, or not HTTP/1.1."""
+        self._head_bytes, self._in_head, self._in_body = 0, False, True
+        self._is_head = self.parser.get_method() == b"HEAD"
+        self._check_head()
+        cast(dict[str, Any], self.scope)[WAITED] = self._waited
+        self._is_upgrading = self.parser.should_upgrade()
+        if not self._is_upgrading:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the request is there."""
+        self._in_body = self._is_head = False
+        if not self._is_upgrading:
+            super().on_message_complete()
+
+    # --- inside
+
+    def _bound_what_follows(self) -> None:
+        if self._in_body:
+            self._await("body")
+        elif not self._in_head:
+            self._head_bytes = 0
+            self._await("")
+        elif self._head_bytes > self._guard.limits.max_header_bytes:
+            self._refuse(HeadersTooLarge())
+        else:
+            self._await("head")
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # Nothing is upgraded, as HTTP allows. The parser has left the body to the other protocol: it is asked
+                # again, without the wish. Java's client wishes for HTTP/2 with its every first request.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                cause = error.__context__
+                self._refuse_rest(cause.error if isinstance(cause, _Refused) else Malformed(NOT_HTTP))
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        first = self.parser.get_method() + b" " + self.url + b" HTTP/" + version + b"\r\n"
+        return first + b"".join(lines) + b"\r\n"
+
+    def _refuse_rest(self, error: RankerError) -> None:
+        """Refuse what cannot be parsed: a new request, or the rest of a body that the application waits for."""
+        has_begun = self._in_body and self.cycle is not None and self.cycle.scope is self.scope
+        if not has_begun:
+            self._refuse(error)
+        elif self.pipeline or self.cycle.response_started:
+            self.transport.abort()  # answered already, or others are to be answered first
+        else:
+            self._give_up(self.cycle, error)
+
+    def _check_head(self) -> None:
+        """Refuse a head that is too large or not HTTP/1.1; leave of the target what it means."""
+        sizes = {"size": self._head_size, "target_size": len(self.url)}
+        error = refusal(self.headers, self.parser.get_http_version(), self._guard.limits, **sizes)
+        if error is not None:
+            raise _Refused(error)
+        try:
+            self.url, authority = target_of(self.parser.get_method(), self.url)
+        except Malformed as malformed:
+            raise _Refused(malformed) from malformed
+        if authority is not None:
+            self.headers[:] = with_host(self.headers, authority)
+
+    def _await(self, what: str) -> None:
+        """Give the head or the body of a request only so long; once begun, the time goes on with every part."""
+        if what == self._timer_for:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_for = what
+        if what:
+            http = self._guard.http
+            timeout_ms = http.header_timeout_ms if what == "head" else http.body_timeout_ms
+            self._timer = self.loop.call_later(timeout_ms / 1000, self._too_slow)
+
+    def _too_slow(self) -> None:
+        what, self._timer, self._timer_for = self._timer_for, None, ""
+        if self.transport.is_closing() or self._refusal is not None:
+            return
+        self._guard.metrics.connection_refused(f"slow_{what}")
+        if what == "head" and not self._in_head:
+            self.transport.close()  # nothing was asked
+            return
+        self._refuse_rest(ReceiveTimeout())
+
+    def _give_up(self, cycle: RequestResponseCycle, error: RankerError) -> None:
+        """Answer for the application, which waits for the rest of a body; it learns that nobody is there any more."""
+        cast(dict[str, Any], cycle.scope)[REFUSED] = error.status
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self._await("")
+        self._refusal = error
+        self._write_refusal(error, counted=False)
+
+    def _refuse(self, error: RankerError) -> None:
+        """Answer what never became a request, after the answers that are still under way."""
+        self._refusal = error
+        self._await("")
+        if self.cycle is not None and not self.cycle.response_complete:
+            return
+        self._write_refusal(error)
+
+    def _write_refusal(self, error: RankerError, *, counted: bool = True) -> None:
+        if counted:
+            self._guard.metrics.refused_by_protocol(error.status)
+        request_id = new_request_id()
+        body = error.body(request_id)
+        is_head = self._is_head
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            (b"x-request-id", request_id.encode()),
+            *self._guard.headers(),
+        ]
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + (b"" if is_head else body))
+        self._in_body = True  # whatever follows is thrown away
+        self.transport.close()
+
+    # --- closing
+
+    @property
+    def is_lingering(self) -> bool:
+        """Say whether all is answered, and what still comes is thrown away."""
+        return bool(self._lingering)
+
+    def close_when_read(self, transport: asyncio.Transport) -> None:
+        """Close; while the caller is still sending, throw away what comes, or the reset could overtake the answer."""
+        if self._lingering:
+            return
+        if not self._in_body or transport.is_closing():
+            transport.close()
+            return
+        self._lingering = _LINGER_BYTES
+        if transport.can_write_eof():
+            transport.write_eof()
+        self.flow.resume_reading()
+        self._await("")
+        self._timer = self.loop.call_later(self._guard.http.body_timeout_ms / 1000, transport.abort)
+        self._timer_for = "linger"
+
+    def _throw_away(self, size: int) -> None:
+        if self._lingering:
+            self._lingering = max(1, self._lingering - size)
+            if self._lingering == 1:
+                self.transport.abort()
+
+
+class _Refused(Exception):  # noqa: N818 - passes through the parser, which wraps it
+    def __init__(self, error: RankerError) -> None:
+        super().__init__(error.message)
+        self.error = error

@@ -1,0 +1,1 @@
+"""Who is served what, and what is recorded about it."""

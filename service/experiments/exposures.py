@@ -1,0 +1,136 @@
+"""Exposures: which unit was served, or should have been served, under which arm; whatever the outcome.
+
+One event for each experiment that the unit is in. The same unit under the same arm and file is written once an hour and
+process: the analysis keeps the earliest, so that more of them would only cost.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Literal
+
+from contract.assignment import Decision, LayerDecision
+from contract.exposure import Exposure
+from service.store.streams import EventSink
+
+DEDUPLICATION_MS: Final = 3_600_000
+MAX_REMEMBERED: Final = 100_000  # some 30 MB
+_PSEUDONYM_DIGITS: Final = 32  # 128 bits: no two units of one experiment share a pseudonym by chance
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
+
+_Identity = tuple[str, str, str, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one ranking attempt."""
+
+    request_id: str
+    time_ms: int
+    status: Literal["ok", "degraded", "error", "gone"]  # gone: the caller hung up before the answer
+    served_model: str | None
+    served_version: str | None
+    answered: int  # length of the answered list
+    candidates: int
+
+
+class Exposures:
+    """Builds exposures and hands them to a sink; never waits and never fails a request.
+
+    Args:
+        sink: takes the JSON of each, with (experiment, arm) for counting.
+        on_exposure: called with experiment and arm of each exposure that the sink took.
+        unit_type: what is randomised.
+        pseudonym_key: where given, units leave as `h:` and an HMAC-SHA256 under this key, and not as they are.
+        max_remembered: (experiment, unit, arm, file) kept in mind; beyond it the oldest are forgotten.
+    """
+
+    def __init__(
+        self,
+        sink: EventSink,
+        *,
+        on_exposure: Callable[[str, str], None],
+        unit_type: str = "user_id",
+        pseudonym_key: bytes | None = None,
+        max_remembered: int = MAX_REMEMBERED,
+    ) -> None:
+        self._sink = sink
+        self._on_exposure = on_exposure
+        self._unit_type = unit_type
+        self._pseudonym_key = pseudonym_key
+        self._max_remembered = max_remembered
+        self._written: OrderedDict[_Identity, int] = OrderedDict()  # to the time of writing, oldest first
+
+    def record(self, decision: Decision, outcome: Outcome) -> int:
+        """Write one exposure for each experiment the unit is in, unless it was written within the hour.
+
+        Returns:
+            How many were written.
+        """
+        written = 0
+        for layer in decision.layers:
+            if layer.experiment is None or layer.arm is None or decision.unit is None:
+                continue
+            # A forced exposure is never analysed: it must not stand for the natural one of the same arm.
+            identity = (layer.experiment, decision.unit, layer.arm, decision.digest, layer.forced)
+            if self._is_fresh(identity, outcome.time_ms):
+                continue
+            exposure = self._exposure(decision, layer, outcome)
+            # Forgotten where it was dropped: the unit's next request is then the first that counts.
+            if self._sink.offer(exposure.model_dump_json().encode(), (layer.experiment, layer.arm)):
+                self._remember(identity, outcome.time_ms)
+                self._on_exposure(layer.experiment, layer.arm)
+                written += 1
+        return written
+
+    def _exposure(self, decision: Decision, layer: LayerDecision, outcome: Outcome) -> Exposure:
+        return Exposure(
+            id=ulid(outcome.time_ms),
+            ts=outcome.time_ms,
+            req=outcome.request_id,
+            unit_type=self._unit_type,
+            unit=self._unit(decision.unit or ""),
+            layer=layer.layer,
+            exp=layer.experiment or "",
+            arm=layer.arm or "",
+            reason=layer.reason,
+            slot=layer.slot,
+            armb=layer.arm_bucket,
+            cfg=decision.digest,
+            exp_salt=layer.salt,
+            forced=1 if layer.forced else 0,
+            model=str(decision.parameters.get("model", "")),
+            ver=str(decision.parameters.get("version", "")),
+            served_model=outcome.served_model,
+            served_ver=outcome.served_version,
+            outcome=outcome.status,
+            k=outcome.answered,
+            n_cand=outcome.candidates,
+        )
+
+    def _unit(self, unit: str) -> str:
+        if self._pseudonym_key is None:
+            return unit
+        return "h:" + hmac.new(self._pseudonym_key, unit.encode(), sha256).hexdigest()[:_PSEUDONYM_DIGITS]
+
+    def _is_fresh(self, identity: _Identity, now_ms: int) -> bool:
+        written_ms = self._written.get(identity)
+        return written_ms is not None and now_ms - written_ms < DEDUPLICATION_MS
+
+    def _remember(self, identity: _Identity, now_ms: int) -> None:
+        self._written[identity] = now_ms
+        self._written.move_to_end(identity)
+        if len(self._written) > self._max_remembered:
+            self._written.popitem(last=False)
+
+
+def ulid(time_ms: int, tail: int | None = None) -> str:
+    """Return a ULID: 48 bits of time and 80 of `tail` (default random), 26 digits of Crockford's base 32."""
+    number = (time_ms & (2**48 - 1)) << 80 | (secrets.randbits(80) if tail is None else tail)
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,340 @@
+"""The running experiments: the file is read, judged by all that was accepted before, and swapped by one reference.
+
+Order of a look: follow what other replicas accepted; read the file; validate it; judge it (contract/ramps.py); make its
+models ready; agree on it with the other replicas (shared_state.py); swap. Whatever fails, the last accepted experiments
+stay. One audit line for each attempt that says something new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeVar
+
+import structlog
+
+from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
+from contract.experiments import ExperimentsError
+from contract.history import ExperimentFile, State
+from contract.ramps import is_any_live, propose
+from service.experiments.arm_models import Latest, Models, default_models_of, models_of
+from service.experiments.audit import Audit
+from service.experiments.shared_state import SharedState
+from service.experiments.source import ExperimentSource, Rejected, ReloadResult
+from service.experiments.state_stores import StateUnavailable
+from service.flow.threads import Detached
+
+__all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
+
+T = TypeVar("T")
+
+_TRIES: Final = 4  # of a file in one look, where other replicas accept files too
+
+_log = structlog.get_logger(__name__)
+
+
+class ExperimentsObserver(Protocol):
+    """Where reloads and assignments are counted (service/metrics.py)."""
+
+    def experiments_reloaded(self, result: str) -> None:
+        """Count an attempt to load the file, by result."""
+
+    def experiments_in_force(self, digest: str, revision: str) -> None:
+        """Note which file is in force."""
+
+    def experiments_state(self, *, revision: int, is_shared: bool, is_file_in_force: bool) -> None:
+        """Note how the state in force relates to the other replicas and to the file on this machine."""
+
+    def assigned(self, decision: Decision) -> None:
+        """Count what each layer decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    state: State
+    snapshot: ExperimentsSnapshot
+
+
+class Experiments:
+    """The experiments in force.
+
+    Args:
+        path: the YAML or JSON file; None for one layer that serves `default_model` to all.
+        versions: the versions of a model that can be served, oldest first; none of an unknown model.
+        observer: counts reloads and assignments.
+        default_model: served where there is no file.
+        prepare: loads and warms models before a file is accepted; raises ExperimentsError where one does not serve.
+        shared: what was accepted before, here or by other replicas; None remembers it in this process.
+        now_ms: milliseconds since the epoch.
+        read_seconds: how long reading the file, or a look into the folder of bundles, may take; a network mount may
+            hang.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        versions: Callable[[str], Sequence[str]],
+        observer: ExperimentsObserver,
+        default_model: str = "",
+        prepare: Callable[[Models], Awaitable[None]] | None = None,
+        shared: SharedState | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        read_seconds: float = 10.0,
+    ) -> None:
+        self._source = ExperimentSource(path, default_model, read_seconds)
+        self._versions, self._prepare = versions, prepare
+        self._folder, self._read_seconds = Detached("bundle-folder"), read_seconds
+        self._observer = observer
+        self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
+        self._in_force: _InForce | None = None
+        self._ready: Models = frozenset()
+        self._audit = Audit()
+        self._problems: tuple[str, ...] = ()
+        self._poked = asyncio.Event()
+        self._is_loading = False  # models of a file that is not accepted yet
+
+    @property
+    def snapshot(self) -> ExperimentsSnapshot | None:
+        """The experiments in force; None while no file was ever accepted, which is a reason not to be ready."""
+        return self._in_force.snapshot if self._in_force is not None else None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the last look accepted nothing; empty where it did."""
+        return self._problems
+
+    @property
+    def models(self) -> Models:
+        """Every model that the experiments in force may serve."""
+        return models_of(self._in_force.snapshot) if self._in_force is not None else frozenset()
+
+    def decide(
+        self,
+        unit: object,
+        attributes: Mapping[str, object],
+        now_ms: int,
+        forced: Mapping[str, str] | None = None,
+    ) -> Decision:
+        """Decide every layer for a unit, and count it."""
+        if self._in_force is None:
+            return UNDECIDED
+        decision = self._in_force.snapshot.decide(unit, attributes, now_ms, forced)
+        self._observer.assigned(decision)
+        return decision
+
+    def undecided(self, reason: Literal["not_ranked", "error"] = "not_ranked") -> Decision:
+        """Return the decision of a response that did not rank; counts nothing."""
+        return self._in_force.snapshot.undecided(reason) if self._in_force is not None else UNDECIDED
+
+    async def reload(self) -> ReloadResult:
+        """Look once; on any fault the last accepted experiments stay, and nothing is raised."""
+        try:
+            result = await self._look()
+            self._problems = ()
+            self._audit.is_over("experiments_rejected")
+        except Rejected as rejected:
+            result, self._problems = rejected.result, rejected.problems
+            self._audit_rejection(rejected)
+        self._observer.experiments_reloaded(result)
+        self._observe(is_file_in_force=result in {"accepted", "unchanged", "adopted"})
+        return result
+
+    async def watch(self, interval_seconds: float) -> None:
+        """Look every so often, and at once when poked; runs until it is cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poked.wait(), interval_seconds)
+            self._poked.clear()
+            await self._reload_unless_changed(interval_seconds)
+
+    def poke(self) -> None:
+        """Make `watch` look now (SIGHUP)."""
+        self._poked.set()
+
+    async def _reload_unless_changed(self, interval_seconds: float) -> None:
+        """Look once, and give up the loading of a new file's models when the file changes again meanwhile.
+
+        Loading may take as long as a bundle's time limit; a mended file need not wait for that.
+        """
+        looking = asyncio.ensure_future(self.reload())
+        try:
+            while not (await asyncio.wait({looking}, timeout=interval_seconds))[0]:
+                if self._is_loading and await self._source.has_changed():
+                    _log.warning("experiments_loading_given_up")
+                    self._poked.set()
+                    return
+            looking.result()
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+
+    async def _look(self) -> ReloadResult:
+        await self._shared.look()
+        first = self._in_force is None
+        trouble: Rejected | None = None
+        try:
+            await self._follow()
+        except Rejected as rejected:  # what was accepted cannot be served here; a newer file may still do
+            trouble = rejected
+        result = await self._take(await self._source.read(), first)
+        if trouble is not None and (self._in_force is None or self._in_force.state is not self._shared.state):
+            raise trouble
+        return result
+
+    async def _follow(self) -> None:
+        """Put in force what was accepted, here or elsewhere, if it is not in force yet."""
+        state, mine = self._shared.state, self._in_force
+        if state is None:
+            return
+        if mine is not None and _serves_alike(mine.state, state):
+            self._in_force = replace(mine, state=state)
+            await self._serve(mine.snapshot)  # what was missing may be here by now
+            return
+        resolve = Latest(self._versions, state.latest).resolve
+        snapshot = await self._on_disk(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
+        await self._serve(snapshot)
+        self._put_in_force("experiments_adopted", state, snapshot)
+
+    async def _take(self, file: ExperimentFile, first: bool) -> ReloadResult:
+        """Compare the file on this machine with the accepted one, and propose it where it is news."""
+        state = self._shared.state
+        if state is None:
+            return await self._propose(file)
+        if file.digest == state.file.digest:
+            was_known = self._source.settle(state.revision)
+            if first and await self._is_newer_model_there(file, state):
+                return await self._propose(file)
+            return "unchanged" if was_known else "adopted" if first else "accepted"
+        if self._source.is_older(file, state):
+            self._audit.trouble(
+                "experiments_file_superseded",
+                self._source.identity,
+                digest=file.digest,
+                digest_in_force=state.file.digest,
+            )
+            return "superseded"
+        return await self._propose(file)
+
+    async def _is_newer_model_there(self, file: ExperimentFile, state: State) -> bool:
+        """Say whether a start would resolve `latest` otherwise, while no experiment runs that could notice."""
+        if is_any_live(file.config, self._shared.now_ms):
+            return False
+        latest = Latest(self._versions, {})
+        await self._on_disk(lambda: ExperimentsSnapshot(file.config, file.digest, latest.resolve))
+        return latest.chosen != dict(state.latest)
+
+    async def _propose(self, file: ExperimentFile) -> ReloadResult:
+        for _ in range(_TRIES):
+            state, snapshot = await self._on_disk(lambda: self._judge(file))
+            await self._make_ready(snapshot)
+            try:
+                is_first = await self._shared.commit(state)
+            except StateUnavailable as error:
+                raise Rejected("state_unavailable", [str(error)]) from error
+            if is_first:
+                self._put_in_force("experiments_accepted", state, snapshot)
+                self._source.settle(state.revision)
+                await self._serve(snapshot)
+                return "accepted"
+            await self._shared.look()
+            await self._follow()
+            now = self._shared.state
+            if now is not None and now.file.digest == file.digest:
+                self._source.settle(now.revision)
+                return "adopted"
+        raise Rejected("state_unavailable", ["other replicas accept other files all the time"])
+
+    def _judge(self, file: ExperimentFile) -> tuple[State, ExperimentsSnapshot]:
+        problems, state = propose(self._shared.state, file, self._shared.now_ms)
+        if state is None:
+            raise self._source.refusal(problems)
+        latest = Latest(self._versions, state.latest)
+        snapshot = ExperimentsSnapshot(file.config, file.digest, latest.resolve)
+        return replace(state, latest=latest.chosen), snapshot
+
+    async def _make_ready(self, snapshot: ExperimentsSnapshot) -> None:
+        """Load what a new file needs beside what is served: it may still be refused."""
+        wanted = models_of(snapshot)
+        missing = await self._on_disk(lambda: [one for one in sorted(wanted) if one[1] not in self._versions(one[0])])
+        if missing:
+            raise Rejected("not_servable", [f"no such model: {model}@{version}" for model, version in missing])
+        if self._prepare is not None and not wanted <= self._ready:
+            self._is_loading = True
+            try:
+                await self._prepare(wanted | self._ready)
+                self._ready |= wanted
+            except ExperimentsError as error:
+                raise Rejected("not_servable", error.problems) from error
+            finally:
+                self._is_loading = False
+
+    async def _on_disk(self, look: Callable[[], T]) -> T:
+        """Return what a look into the folder of bundles gives; the event loop must not wait for a mount that hangs.
+
+        Raises:
+            Rejected: the folder does not answer in time.
+        """
+        try:
+            return await self._folder.run(look, self._read_seconds)
+        except TimeoutError as error:
+            raise Rejected("not_servable", ["the folder of bundles does not answer"]) from error
+
+    async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
+        """Serve the models of accepted experiments; an arm whose model is not here is served its layer's default.
+
+        The arm of a user must not depend on the replica, so only a missing default keeps a state out of force.
+        """
+        wanted = models_of(snapshot)
+        if self._prepare is None or wanted == self._ready:
+            return
+        try:
+            await self._prepare(wanted)
+            self._ready = wanted
+        except ExperimentsError as error:
+            self._ready = await self._serve_most(wanted, self._prepare)
+            if not default_models_of(snapshot) <= self._ready:
+                raise Rejected("not_servable", error.problems) from error
+            self._audit.trouble("experiments_models_missing", self._source.identity, problems=error.problems)
+
+    async def _serve_most(self, wanted: Models, prepare: Callable[[Models], Awaitable[None]]) -> Models:
+        served = self._ready
+        for model in sorted(wanted - served):
+            with suppress(ExperimentsError):
+                await prepare(served | {model})
+                served |= {model}
+        return served
+
+    def _observe(self, *, is_file_in_force: bool) -> None:
+        if self._in_force is None:
+            return
+        state = self._in_force.state
+        self._observer.experiments_in_force(state.file.digest, state.file.config.revision)
+        self._observer.experiments_state(
+            revision=state.revision,
+            is_shared=self._source.path is None or self._shared.is_shared,
+            is_file_in_force=is_file_in_force,
+        )
+
+    def _put_in_force(self, event: str, state: State, snapshot: ExperimentsSnapshot) -> None:
+        old = self._in_force.state.file if self._in_force is not None else None
+        self._audit.accepted(event, old, state, self._source.owner)
+        self._in_force = _InForce(state, snapshot)
+
+    def _audit_rejection(self, rejected: Rejected) -> None:
+        self._audit.trouble(
+            "experiments_rejected",
+            self._source.identity,
+            owner=self._source.owner,
+            result=rejected.result,
+            problems=rejected.problems,
+            digest_in_force=self._in_force.state.file.digest if self._in_force is not None else None,
+        )
+
+
+def _serves_alike(one: State, other: State) -> bool:
+    return one.file.digest == other.file.digest and dict(one.latest) == dict(other.latest)

@@ -1,0 +1,1 @@
+"""How much runs at once: gates, turns, batches, breakers, threads and background tasks."""

@@ -1,0 +1,311 @@
+"""Bytes in, bytes out: from a body to validated values and on to records, and from a ranking to the answer's bytes.
+
+Refusing must never cost more than serving: lists stop at their first bad element, an object with more fields than there
+are names is not looked at any further, and nothing that a client sent is sent back but a field's name, cut short.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import orjson
+from pydantic import ValidationError
+
+from contract import grammar
+from contract.behaviours import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
+from contract.experiments import Parameters
+from contract.grammar import is_id, is_text
+from contract.vocabulary import Vocabulary
+from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
+from service.experiments.feedback import Refused
+from service.http import schemas
+from service.http.media import is_json
+from service.ranking.answer import Ranking
+from service.settings import LimitsSettings
+from service.store.behaviours import StoredBehaviours
+
+Document = dict[str, Any]  # Any: JSON
+Model = TypeVar("Model", bound=schemas.Request)
+
+_DEFAULT_CODE: Final = ACTION_CODES[DEFAULT_ACTION]
+ID_RULE: Final = f"must be {grammar.ID_RULE}"
+_TEXT_RULE: Final = f"must be 1 to {grammar.MAX_ID_BYTES} bytes of UTF-8 without control characters"
+_TIME_FIELDS: Final = frozenset({"ts", "request_time"})
+_TIME_MESSAGES: Final = {"greater_than_equal": grammar.SECONDS_HINT, "less_than": grammar.LATE_HINT}
+_MESSAGES: Final = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is required",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "string_too_short": ID_RULE,
+    "string_too_long": ID_RULE,
+    "too_short": "must not be empty",
+}
+_RECENT_FIELDS: Final = frozenset(schemas.Behaviour.__annotations__)
+_BEHAVIOUR_FIELDS: Final = frozenset(schemas.UserBehaviour.__annotations__)
+_FEEDBACK_FIELDS: Final = frozenset(schemas.Feedback.__annotations__)
+
+
+def check_media(content_type: str | None, content_encoding: str | None) -> None:
+    """Refuse a body that is not plain JSON in UTF-8.
+
+    Raises:
+        UnsupportedMedia: it is not.
+    """
+    if content_type is None or not is_json(content_type):
+        raise UnsupportedMedia(field="Content-Type")
+    if content_encoding is not None and content_encoding.strip().lower() != "identity":
+        raise UnsupportedMedia(field="Content-Encoding")
+
+
+def parse_rank(body: bytes, limits: LimitsSettings) -> schemas.RankRequest:
+    """Return a valid ranking request.
+
+    Raises:
+        Malformed: not JSON.
+        TooLarge: more candidates or recent behaviours than are allowed.
+        InvalidRequest: a field cannot be used; it is named.
+    """
+    document = _document(body)
+    _bound_list(document, "candidates", limits.max_candidates)
+    _bound_list(document, "recent", limits.max_recent)
+    _bound_fields(document, "recent", _RECENT_FIELDS)
+    attributes = document.get("attributes")
+    if isinstance(attributes, dict) and len(attributes) > schemas.MAX_ATTRIBUTES:
+        raise InvalidRequest(f"must have at most {schemas.MAX_ATTRIBUTES} entries", field="attributes")
+    request = _validated(schemas.RankRequest, document)
+    check_ids((request.user_id,), "user_id")
+    check_ids(request.candidates, "candidates.{}")
+    check_ids([behaviour["item_id"] for behaviour in request.recent], "recent.{}.item_id")
+    _check_texts(request.attributes, "attributes")
+    _check_texts([value for value in request.attributes.values() if isinstance(value, str) and value], "attributes")
+    return request
+
+
+def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[schemas.UserBehaviour]:
+    """Return valid behaviours to be stored.
+
+    Raises:
+        Malformed, TooLarge, InvalidRequest: as parse_rank.
+    """
+    document = _document(body)
+    _bound_list(document, "behaviours", limits.max_behaviours)
+    _bound_fields(document, "behaviours", _BEHAVIOUR_FIELDS)
+    behaviours = _validated(schemas.BehavioursRequest, document).behaviours
+    check_ids([behaviour["user_id"] for behaviour in behaviours], "behaviours.{}.user_id")
+    check_ids([behaviour["item_id"] for behaviour in behaviours], "behaviours.{}.item_id")
+    return behaviours
+
+
+def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.Feedback]:
+    """Return valid activity.
+
+    Raises:
+        Malformed, TooLarge, InvalidRequest: as parse_rank.
+    """
+    document = _document(body)
+    _bound_list(document, "feedback", limits.max_behaviours)
+    _bound_fields(document, "feedback", _FEEDBACK_FIELDS)
+    feedback = _validated(schemas.FeedbackRequest, document).feedback
+    check_ids([event["user_id"] for event in feedback], "feedback.{}.user_id")
+    check_ids([event["item_id"] for event in feedback], "feedback.{}.item_id")
+    _check_texts([event["request_id"] for event in feedback if "request_id" in event], "feedback")
+    return feedback
+
+
+def wants_receipt(parameters: Iterable[tuple[str, str]]) -> bool:
+    """Return whether a caller of /feedback waits until the events are in Redis: `ack=stored`.
+
+    Raises:
+        InvalidRequest: `ack` has another value, or is there twice.
+    """
+    given = [value for name, value in parameters if name == "ack"]
+    if len(given) > 1 or not set(given) <= {"accepted", "stored"}:
+        raise InvalidRequest("must be accepted or stored, once", field="ack")
+    return given == ["stored"]
+
+
+def feedback_answer(refused: Sequence[Refused]) -> schemas.FeedbackResponse:
+    """Return what became of events, from why each was not taken ("" where it was)."""
+    refusals = []
+    place = 0
+    for reason, group in groupby(refused):
+        count = len(list(group))
+        if reason:
+            refusals.append(schemas.FeedbackRefusal(index=place, count=count, reason=reason))
+        place += count
+    counts = Counter(refused)
+    return schemas.FeedbackResponse(
+        accepted=counts[""], dropped=counts["full"], refused=counts["future"], refusals=refusals
+    )
+
+
+def check_ids(identifiers: Sequence[str], place: str) -> None:
+    """Refuse ids outside the grammar. Fast path: one pass when all are plain.
+
+    Args:
+        identifiers: each already 1 to 128 characters.
+        place: the field's name, with `{}` where the number of the id goes.
+
+    Raises:
+        InvalidRequest: one is outside; it is named.
+    """
+    if grammar.are_plain_ids(identifiers):
+        return
+    for number, identifier in enumerate(identifiers):
+        if not is_id(identifier):
+            raise InvalidRequest(ID_RULE, field=place.format(number))
+
+
+def _check_texts(texts: Iterable[str], field: str) -> None:
+    for text in texts:
+        if not is_text(text):
+            raise InvalidRequest(_TEXT_RULE, field=field)
+
+
+def records_of(behaviours: Sequence[Mapping[str, Any]]) -> Records:
+    """Return the records of behaviours, in their order; Any: validated as schemas.Behaviour."""
+    if not behaviours:
+        return _NOTHING
+    return records_from_columns(
+        item_keys([behaviour["item_id"] for behaviour in behaviours]),
+        np.array([behaviour["ts"] for behaviour in behaviours], dtype=np.int64),
+        np.array([_code(behaviour) for behaviour in behaviours], dtype=np.uint8),
+        np.array([behaviour.get("play_ms", 0) for behaviour in behaviours], dtype=np.int64),
+        np.array([behaviour.get("value", 0) for behaviour in behaviours], dtype=np.float64),
+    )
+
+
+def records_by_user(behaviours: Sequence[schemas.UserBehaviour]) -> dict[str, tuple[list[int], Records]]:
+    """Return of each user the places of his behaviours and their records, both in the order sent."""
+    records = records_of(behaviours)
+    places: dict[str, list[int]] = {}
+    for place, behaviour in enumerate(behaviours):
+        places.setdefault(behaviour["user_id"], []).append(place)
+    return {user_id: (own, records[own]) for user_id, own in places.items()}
+
+
+def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> bytes:
+    """Return the answer of a ranking, as schemas.RankResponse describes it.
+
+    Args:
+        request_id: of the request.
+        ranking: what came of it.
+        parameters: of the user's arm in every layer.
+    """
+    items: list[dict[str, object]] = [
+        {"item_id": item_id, "score": score} if known else {"item_id": item_id, "score": None, "known": False}
+        for item_id, score, known in zip(ranking.item_ids, ranking.scores, ranking.known, strict=True)
+    ]
+    answer: dict[str, object] = {
+        "request_id": request_id,
+        "model": ranking.model,
+        "version": ranking.version,
+        "degraded": ranking.degraded,
+        "parameters": parameters,
+        "items": items,
+    }
+    if ranking.explanation is not None:
+        answer["explanation"] = ranking.explanation
+    return orjson.dumps(answer)
+
+
+def stored_body(user_id: str, stored: StoredBehaviours, vocabularies: Sequence[Vocabulary]) -> bytes:
+    """Return what is stored of a user, as schemas.StoredBehavioursResponse describes it."""
+    records = stored.records[::-1]
+    names: list[str | None] = [None] * len(records)
+    for vocabulary in vocabularies:
+        indices = vocabulary.indices_of_keys(records["item"]).tolist()
+        names = [vocabulary.ids[index - 1] if index else name for index, name in zip(indices, names, strict=True)]
+    behaviours = [
+        {
+            "item_key": f"{key:016x}", "item_id": name, "ts": ts, "action": ACTIONS[action - 1],
+            "play_ms": play_ms, "value": value / 10,
+        }
+        for name, (key, ts, play_ms, action, value, _) in zip(names, records.tolist(), strict=True)
+    ]  # fmt: skip
+    return orjson.dumps({
+        "user_id": user_id, "status": stored.status, "corrupt": stored.corrupt, "truncated": stored.truncated,
+        "behaviours": behaviours,
+    })  # fmt: skip
+
+
+def server_timing(timings: Mapping[str, float]) -> bytes:
+    """Return the Server-Timing header of stages in seconds."""
+    return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in timings.items()]).encode()
+
+
+_NOTHING: Final = records_from_columns(
+    np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint8),
+    np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float64),
+)  # fmt: skip
+
+
+def _code(behaviour: Mapping[str, Any]) -> int:
+    action = behaviour.get("action")
+    return _DEFAULT_CODE if action is None else ACTION_CODES[action]
+
+
+def _document(body: bytes) -> Document:
+    """Parse a body: NaN, infinities, a byte order mark, bad UTF-8 and 1,024 levels of nesting are not JSON here."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return document
+
+
+def _bound_list(document: Document, name: str, limit: int) -> None:
+    values = document.get(name)
+    if isinstance(values, list) and len(values) > limit:
+        raise TooLarge(f"must have at most {limit} elements", field=name)
+
+
+def _bound_fields(document: Document, name: str, known: frozenset[str]) -> None:
+    """Refuse an element with more fields than there are names, before its every surplus field makes an error."""
+    values = document.get(name)
+    if not isinstance(values, list):
+        return
+    for number, value in enumerate(values):
+        if isinstance(value, dict) and len(value) > len(known):
+            unknown = next(key for key in value if key not in known)
+            raise InvalidRequest(_MESSAGES["extra_forbidden"], field=f"{name}.{number}.{unknown}")
+
+
+def _validated(model: type[Model], document: Document) -> Model:
+    if len(document) > len(model.model_fields):
+        unknown = next(key for key in document if key not in model.model_fields)
+        raise InvalidRequest(_MESSAGES["extra_forbidden"], field=unknown)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        details = _details(error)
+        raise InvalidRequest(
+            details[0].message, field=details[0].field, details=details if len(details) > 1 else ()
+        ) from error
+
+
+def _details(error: ValidationError) -> list[Detail]:
+    """Return the first problems, each field once: a union reports every member that did not fit."""
+    found: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = problem["loc"][:2] if problem["loc"][:1] == ("attributes",) else problem["loc"]
+        message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be", 1)
+        if place and place[-1] in _TIME_FIELDS:
+            message = _TIME_MESSAGES.get(problem["type"], message)
+        if len(place) < len(problem["loc"]):
+            message = "must be a string of at most 128 characters, a number or a boolean"
+        found.setdefault(".".join(str(part) for part in place), message)
+    return [Detail(field, message) for field, message in found.items()][:MAX_DETAILS]

@@ -1,0 +1,298 @@
+"""The outermost layer, plain ASGI: every answer of every route leaves through here, whatever made it.
+
+It gives each request its id and its exchange (what is known of the request so far), admits or refuses it, renders
+errors, sets the headers that every answer has, counts, and writes the access line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, Literal, Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contract.assignment import Decision
+from service.connection.exchange import EXCHANGE, Exchange, Headers, find_header
+from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, RankerError, TooLarge
+from service.flow.admission import Admission
+from service.flow.gate import Gate, Place
+from service.http.cors import Cors
+from service.metrics import Metrics
+from service.settings import Settings
+
+REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
+WAITED: Final = "ranker.waited"  # in the scope: seconds that the request lay in the kernel before it was read
+CLIENT_GONE: Final = 499  # in metrics and logs only: the caller hung up before the answer
+
+_PROBES: Final = frozenset({"/health/live", "/health/ready"})
+_QUIET: Final = _PROBES | {"/metrics"}
+_LARGE_BODY_BYTES: Final = 65_536  # more than a ranking of 2,000 candidates usually has
+_SECONDS_PER_BYTE: Final = 1e-8  # of a body, to parse it
+_REFUSAL_SECONDS: Final = 0.0002  # what a refusal costs
+_PERSONAL: Final = (b"cache-control", b"private, no-store")
+_SERVER_OPTIONS: Final = (b"allow", b"GET, HEAD, POST, OPTIONS")
+
+_log = structlog.get_logger(__name__)
+
+
+class ClientGone(Exception):  # noqa: N818 - reads as a state; never leaves the service
+    """The caller hung up before the body was there."""
+
+
+class Front(Protocol):
+    """What the middleware needs to know of the service."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Return whether the service is about to stop."""
+
+    @property
+    def admission(self) -> Admission:
+        """Return the gates and turns."""
+
+    def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
+        """Return the decision of an answer that did not rank."""
+
+
+class FrontMiddleware:
+    """See the module.
+
+    Args:
+        app: what answers.
+        front: what the service is doing.
+        metrics: counts.
+        settings: limits, and what is logged.
+    """
+
+    def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
+        self._app, self._front, self._metrics = app, front, metrics
+        self._limits = settings.limits
+        self._access = settings.logging.access
+        self._show_bucket = settings.experiments.show_bucket
+        self._cors = Cors(settings.http.cors_origins)
+        self._admission = front.admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; one that asks for the head of an answer only is routed as GET."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope["headers"], asyncio.get_running_loop().time() - scope.get(WAITED, 0.0))
+        exchange.is_ranking = scope["path"] == "/rank"
+        scope[EXCHANGE] = exchange
+        is_head = scope["method"] == "HEAD"
+        routed = {**scope, "method": "GET"} if is_head else scope
+        answer = _Answer(send, exchange, self._headers, is_head)
+        self._metrics.request_started()
+        try:
+            error = await self._answer(routed, receive, answer)
+            await self._refuse(error, exchange, answer)
+        except ClientGone:
+            answer.status = scope.get(REFUSED, CLIENT_GONE)
+        except asyncio.CancelledError:
+            # The protocol cancels when the caller has hung up, the server when the last requests take too long. This
+            # is the outermost frame of the request's own task, so nothing above waits to see the cancellation.
+            if REFUSED in scope:
+                answer.status = scope[REFUSED]
+            else:
+                await self._refuse(NotReady("The service is stopping."), exchange, answer)
+        finally:
+            exchange.leave()
+            self._finish(scope["method"], routed, exchange, answer.status)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        """Let the application answer; return what it could not answer with."""
+        exchange: Exchange = scope[EXCHANGE]
+        path: str = scope["path"]
+        try:
+            self._check_length(exchange)
+            if exchange.is_ranking:
+                return await self._admitted(self._admission.rankings, scope, receive, send)
+            if scope["method"] == "POST" and path in self._admission.writes:
+                return await self._admitted(self._admission.writes[path], scope, receive, send)
+            if path in _PROBES:
+                await self._admission.probes.take()
+                return await self._run(scope, receive, send)
+            await self._admission.turns.take()
+            with self._admission.turns.charged():
+                return await self._run(scope, receive, send)
+        except RankerError as error:
+            exchange.leave()  # waiting for a turn must not keep good rankings out
+            await self._admission.turns.take()
+            self._admission.turns.charge(_REFUSAL_SECONDS)
+            return error
+
+    async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        """Answer behind a gate.
+
+        What is too much is refused before anything has been done for it: under overload, refusals are the load. A
+        request enters only once it is all there, so that a caller who sends slowly cannot hold a place.
+        """
+        exchange: Exchange = scope[EXCHANGE]
+        if gate is not self._admission.rankings and gate.is_full:
+            exchange.is_shed = True
+            raise Overloaded  # with its body unread
+        body = await read_body(receive, self._limits.max_body_bytes)
+        if len(body) > _LARGE_BODY_BYTES and exchange.is_ranking:
+            await self._admission.turns.take()
+            self._admission.turns.charge(len(body) * _SECONDS_PER_BYTE)
+        if scope.get(WAITED) and exchange.is_ranking:
+            self._check_deadline(exchange)
+        if not gate.enter():
+            exchange.is_shed = True
+            return Overloaded()
+        exchange.place = Place(gate)
+        return await self._run(scope, _again(body, receive), send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+        exchange: Exchange = scope[EXCHANGE]
+        if scope["method"] == "OPTIONS" and await self._options(scope, send):
+            return None
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+                await self._app(scope, receive, send)
+        except (RankerError, ClientGone):
+            raise
+        except Exception:
+            _log.exception("request_failed", request_id=exchange.request_id)
+            return InternalError()
+        return None
+
+    async def _options(self, scope: Scope, send: Send) -> bool:
+        """Answer what is asked of the server as a whole, and browsers that ask whether a page may send a request."""
+        preflight = self._cors.preflight(scope["method"], scope["headers"])
+        headers = [_SERVER_OPTIONS] if scope["path"] == "*" else preflight
+        if headers is None:
+            return False
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return True
+
+    def _check_length(self, exchange: Exchange) -> None:
+        declared = find_header(exchange.request_headers, b"content-length")
+        most = self._limits.max_body_bytes
+        if declared is not None and (not declared.isdigit() or int(declared[:20]) > most):
+            self._metrics.rejected("too_large")
+            raise TooLarge(f"The body must be at most {most} bytes.")
+
+    def _check_deadline(self, exchange: Exchange) -> None:
+        """Refuse a ranking that became useless while it lay in the kernel: the process was stopped or held up."""
+        deadline = exchange.deadline(self._limits.deadline_ms, self._limits.max_deadline_ms)
+        if deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded("The deadline passed before the work began.")
+
+    async def _refuse(self, error: RankerError | None, exchange: Exchange, send: _Answer) -> None:
+        if error is None or send.has_started:
+            return
+        body = error.body(exchange.request_id)
+        if exchange.is_ranking and error.code in {"overloaded", "deadline_exceeded", "not_ready"}:
+            self._metrics.rejected(error.code)
+        exchange.notes["code"] = error.code
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if error.retry_after is not None:
+            headers.append((b"retry-after", str(error.retry_after).encode()))
+        if isinstance(error, TooLarge) and error.field is None:
+            headers.append((b"connection", b"close"))  # whatever is left of the body is not read
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _headers(self, exchange: Exchange) -> Headers:
+        """Return the headers of an answer, which says that nothing was decided where nothing was."""
+        decision = exchange.decision or self._front.undecided("error" if exchange.is_ranking else "not_ranked")
+        headers = [
+            (b"x-request-id", exchange.request_id.encode()),
+            *bucket_headers(decision, self._show_bucket),
+            (b"x-content-type-options", b"nosniff"),
+            *exchange.headers,
+            *self._cors.headers(exchange.request_headers),
+        ]
+        if exchange.is_ranking:
+            headers.append(_PERSONAL)
+        if exchange.traceparent is not None:
+            headers.append((b"traceparent", exchange.traceparent))
+        if self._front.is_draining:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def _finish(self, method: str, scope: Scope, exchange: Exchange, status: int) -> None:
+        seconds = time.perf_counter() - exchange.began
+        route = getattr(scope.get("route"), "path_format", self._gated(scope["path"]))
+        variant = exchange.decision.variant if exchange.decision is not None else "none"
+        self._metrics.request_finished(route, status, variant, seconds)
+        if self._access and not exchange.is_shed and (status >= 400 or route not in _QUIET):
+            _log.info(
+                "request",
+                request_id=exchange.request_id,
+                method=method,
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                variant=variant,
+                **({"trace_id": exchange.traceparent[3:35].decode()} if exchange.traceparent else {}),
+                **exchange.notes,
+            )
+
+    def _gated(self, path: str) -> str:
+        """Return the route of a request that no router has seen."""
+        return path if path == "/rank" or path in self._admission.writes else "none"
+
+
+class _Answer:
+    """The way out of one answer, by which every message of it goes."""
+
+    __slots__ = ("_exchange", "_headers", "_is_head", "_send", "has_started", "status")
+
+    def __init__(self, send: Send, exchange: Exchange, headers: Callable[[Exchange], Headers], is_head: bool) -> None:
+        self._send, self._exchange, self._headers, self._is_head = send, exchange, headers, is_head
+        self.status, self.has_started = CLIENT_GONE, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.has_started = message["status"], True
+            message["headers"] = [*message["headers"], *self._headers(self._exchange)]
+            self._exchange.leave()  # the answer is made: a caller who is slow to read it holds no place
+        elif self._is_head:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
+    """Return X-AB-Bucket, and X-AB-Config where a file is in force."""
+    headers = [(b"x-ab-bucket", decision.header(show_bucket).encode())]
+    if decision.digest:
+        headers.append((b"x-ab-config", f'"{decision.digest}"'.encode()))
+    return headers
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        TooLarge: longer than the limit; no more than that is held.
+        ClientGone: the caller hung up.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message: MutableMapping[str, Any] = await receive()  # Any: ASGI
+        if message["type"] != "http.request":
+            raise ClientGone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLarge(f"The body must be at most {limit} bytes.")
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which has been read, and then whatever really comes."""
+    parts = [body]
+
+    async def receive_again() -> Message:
+        return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
+
+    return receive_again

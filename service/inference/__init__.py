@@ -1,0 +1,1 @@
+"""The engine: bundles loaded, run in batches, watched, and replaced."""

@@ -1,0 +1,325 @@
+"""One bundle being served: its engine proven by golden scores, its queue, and another engine when this one breaks.
+
+A run that takes longer than any request may is ended. A bundle whose batches are slow again and again is not asked for
+a while (service/inference/slowness.py); the golden rows are run in the background to see whether it still is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from service.bundles.bundle import Bundle
+from service.flow.batcher import Answer, Batcher, BatchObserver
+from service.flow.supervision import Supervised, supervise_job
+from service.flow.threads import DaemonThreads, in_time
+from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
+from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.slowness import SlowGuard
+from service.inference.state_cache import StateCache
+
+_REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
+_STALL_SECONDS: Final = 10.0
+_PROBE_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)  # before each try of a slow bundle; the last one repeats
+_STEADY_SECONDS: Final = 300.0  # a bundle that was fast for so long begins with the shortest pause again
+_END_AGAIN_SECONDS: Final = 0.25  # between attempts to end a batch, which may begin another run
+_CLOSE_SECONDS: Final = 2.0  # longer than a run may take, for a batch to end
+
+_log = structlog.get_logger(__name__)
+
+
+class DeploymentObserver(BatchObserver, Protocol):
+    """Where bundles and their engines are counted (service/metrics.py)."""
+
+    def bundle_loaded(self, result: str) -> None:
+        """Count a loading: `ok` or `failed`."""
+
+    def bundle_served(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is loaded, and where it truly runs."""
+
+    def bundle_dropped(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is not loaded any more."""
+
+    def engine_failed(self, bundle: str) -> None:
+        """Count a run of a graph that failed."""
+
+    def scores_not_finite(self, bundle: str, candidates: int) -> None:
+        """Count candidates for which a model gave no finite score."""
+
+    def bundle_slow(self, bundle: str, is_slow: bool) -> None:
+        """Note whether requests avoid a bundle because it is slow."""
+
+    def run_ended(self, bundle: str) -> None:
+        """Count a batch that was ended because it took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentLimits:
+    """How bundles are loaded and run; see the settings of the same names."""
+
+    max_bundle_bytes: int = 2**31
+    provider: ProviderChoice = "auto"
+    threads: int = 0
+    max_queue: int = 256
+    max_rows: int = 64
+    max_batch_candidates: int = 20_000
+    warm_up_rows: tuple[int, ...] = (1, 2, 8, 64)
+    max_candidates: int = 1  # of a request; a bundle that was made for fewer is refused
+    deadline_seconds: float = 0.25  # a batch that takes longer is slow
+    run_seconds: float = 2.0  # no request waits longer, so a batch that does is ended
+    budget_seconds: float = 0.2  # that the largest request may take when the bundle is loaded
+    load_seconds: float = 60.0  # that loading may take
+    memory_bytes: int = 2**32  # that the process that tries a bundle may have
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    results: list[ScoredRow | Exception]
+    seconds: float  # that it took
+    works: bool  # whether the engine does
+    was_ended: bool  # because it took too long
+
+
+EngineMaker = Callable[[Bundle, ProviderChoice, int], OnnxEngine]
+
+
+class Deployment:
+    """One bundle being served: its engine, its queue, and whether they work.
+
+    Args:
+        bundle: verified.
+        engine: proven by the bundle's golden scores.
+        states: cache, shared between bundles.
+        executor: the inference threads.
+        limits: of the queue and of a batch.
+        observer: counts.
+        make_engine: makes another engine when this one is broken.
+        rebuild_seconds: how long to wait before each attempt at that.
+        probe_seconds: how long to wait before each try of a slow bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: OnnxEngine,
+        states: StateCache,
+        executor: Executor,
+        limits: DeploymentLimits,
+        observer: DeploymentObserver,
+        make_engine: EngineMaker = OnnxEngine,
+        rebuild_seconds: Sequence[float] = _REBUILD_SECONDS,
+        probe_seconds: Sequence[float] = _PROBE_SECONDS,
+    ) -> None:
+        self.bundle = bundle
+        self._states, self._executor, self._limits, self._observer = states, executor, limits, observer
+        self._make_engine, self._rebuild_seconds, self._probe_seconds = make_engine, rebuild_seconds, probe_seconds
+        self._use(engine)
+        self._batch_began: float | None = None
+        self._run_began: float | None = None  # of the batch inside the inference thread; by the monotonic clock
+        self._guard = SlowGuard(limits.deadline_seconds)
+        self._rebuilding: Supervised | None = None
+        self._probing: Supervised | None = None
+        self._probes, self._asked_again = 0, -math.inf
+        self._builder = DaemonThreads(1, "rebuild")
+        self._batcher: Batcher[RankRow, ScoredRow] = Batcher(
+            self._run,
+            max_queue=limits.max_queue,
+            max_rows=limits.max_rows,
+            max_cost=limits.max_batch_candidates,
+            name=bundle.name,
+            observer=observer,
+        )
+
+    @property
+    def provider(self) -> str:
+        """Return where the graphs truly run: `cpu` or `cuda`."""
+        return self._engine.provider
+
+    @property
+    def is_healthy(self) -> bool:
+        """Return whether the engine answers: not broken, and no run that does not end."""
+        return self._rebuilding is None and not self._is_stalled()
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether batches keep taking longer than a request may: better ask another bundle."""
+        return self._guard.is_open
+
+    def start(self) -> None:
+        """Start answering; needs a running event loop."""
+        self._batcher.start()
+        self._observer.bundle_served(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
+
+    async def score(self, row: RankRow, deadline: float) -> Answer[ScoredRow]:
+        """Score one request, in a batch with those that wait with it.
+
+        Args:
+            row: the request.
+            deadline: event loop time after which nobody needs the answer.
+
+        Raises:
+            Overloaded, DeadlineExceeded, NotReady: see Batcher.submit.
+            InferenceFailed: the model failed on this request.
+        """
+        return await self._batcher.submit(row, cost=max(1, len(row.candidates)), deadline=deadline)
+
+    async def close(self) -> None:
+        """Answer what waits, then let go of the engine; a run that cannot be ended is left to its thread."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._batcher.close(), self._limits.run_seconds + _CLOSE_SECONDS)
+        if self._run_began is not None:
+            _log.error("run_abandoned", bundle=self.bundle.name)
+        for task in (self._rebuilding, self._probing):
+            if task is not None:
+                await task.cancel()
+        self._observer.bundle_dropped(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
+        self._engine.close()
+        self._builder.shutdown()
+
+    def _use(self, engine: OnnxEngine) -> None:
+        self._engine = engine
+        self._inference = Inference(
+            self.bundle, engine, self._states, self._observer.engine_failed, self._observer.scores_not_finite
+        )
+
+    def _is_stalled(self) -> bool:
+        began = self._batch_began
+        return began is not None and asyncio.get_running_loop().time() - began > _STALL_SECONDS
+
+    async def _run(self, rows: list[RankRow]) -> Sequence[ScoredRow | Exception]:
+        loop = asyncio.get_running_loop()
+        self._batch_began = loop.time()
+        self._ending = loop.call_later(self._limits.run_seconds, self._end_late_run)
+        try:
+            batch = await loop.run_in_executor(self._executor, self._infer, rows)
+        finally:
+            self._batch_began = None
+            self._ending.cancel()
+        if batch.was_ended:
+            _log.error("run_ended", bundle=self.bundle.name, rows=len(rows), limit_s=self._limits.run_seconds)
+            self._observer.run_ended(self.bundle.name)
+        if not batch.works and self._rebuilding is None:
+            self._rebuilding = supervise_job(
+                "engine_rebuild", self._rebuild, self._observer, name=f"rebuild-{self.bundle.name}"
+            )
+        if self._guard.note(batch.seconds):
+            self._avoid(batch.seconds)
+        return batch.results
+
+    def _infer(self, rows: list[RankRow]) -> _Batch:
+        """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault."""
+        self._run_began = began = time.monotonic()
+        try:
+            results = self._inference.run(rows)
+            seconds = time.monotonic() - began
+            causes = [result.__cause__ for result in results if isinstance(result, Exception)]
+            faults = [cause for cause in causes if isinstance(cause, EngineError)]
+            was_ended = any(fault.was_ended for fault in faults)
+            works = not faults or was_ended or self._is_sound()
+            return _Batch(results, seconds, works, was_ended)
+        finally:
+            self._run_began = None
+
+    def _is_sound(self) -> bool:
+        try:
+            self._engine.verify_golden()
+        except EngineError as error:
+            _log.error("engine_broken", bundle=self.bundle.name, provider=self.provider, error=str(error))
+            return False
+        return True
+
+    def _end_late_run(self) -> None:
+        """End a batch that has taken longer than any request waits; called again until the batch is over."""
+        began = self._run_began  # None while it waits for a thread
+        if began is not None and time.monotonic() - began >= self._limits.run_seconds:
+            self._engine.end_runs()
+        self._ending = asyncio.get_running_loop().call_later(_END_AGAIN_SECONDS, self._end_late_run)
+
+    def _avoid(self, seconds: float) -> None:
+        """Let requests go to another bundle until this one is fast again."""
+        name = self.bundle.name
+        _log.error("bundle_slow", bundle=name, batch_s=round(seconds, 3), limit_s=self._guard.limit_seconds)
+        self._observer.bundle_slow(name, True)
+        self._probing = supervise_job("bundle_probe", self._probe, self._observer, name=f"probe-{name}")
+
+    async def _probe(self) -> None:
+        """Run the golden rows now and then until they are fast.
+
+        A bundle that is slow on live batches only is asked again after each pause, and the pauses grow: what one user
+        sends must not keep it away from all others for good.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._asked_again > _STEADY_SECONDS:
+            self._probes = 0
+        while True:
+            await asyncio.sleep(self._probe_seconds[min(self._probes, len(self._probe_seconds) - 1)])
+            self._probes += 1
+            ending = loop.call_later(self._limits.run_seconds, self._engine.end_runs)
+            try:
+                seconds = await loop.run_in_executor(self._executor, self._golden_seconds)
+            finally:
+                ending.cancel()
+            if seconds <= self._guard.limit_seconds:
+                break
+        self._asked_again = loop.time()
+        self._guard.close()
+        self._observer.bundle_slow(self.bundle.name, False)
+        _log.warning("bundle_asked_again", bundle=self.bundle.name, golden_s=round(seconds, 3))
+
+    def _golden_seconds(self) -> float:
+        began = time.monotonic()
+        with suppress(EngineError):
+            self._engine.verify_golden()
+        return time.monotonic() - began
+
+    async def _rebuild(self) -> None:
+        """Make another engine from the bytes in memory, until one works; `auto` may end on the CPU."""
+        attempt = 0
+        provider = self._limits.provider
+        while True:
+            await asyncio.sleep(self._rebuild_seconds[min(attempt, len(self._rebuild_seconds) - 1)])
+            attempt += 1
+            try:
+                engine = await in_time(
+                    self._builder, self._limits.load_seconds, prove, self.bundle, self._limits, self._make_engine,
+                    provider,
+                )  # fmt: skip
+            except (EngineError, TimeoutError) as error:
+                _log.error("engine_rebuild_failed", bundle=self.bundle.name, attempt=attempt, error=str(error))
+                provider = "cpu" if provider == "auto" else provider
+                continue
+            manifest = self.bundle.manifest
+            self._observer.bundle_dropped(manifest.model, manifest.version, self.provider)
+            self._engine.close()
+            self._use(engine)
+            self._observer.bundle_served(manifest.model, manifest.version, self.provider)
+            self._observer.bundle_slow(self.bundle.name, self.is_slow)
+            _log.warning("engine_rebuilt", bundle=self.bundle.name, provider=self.provider, attempt=attempt)
+            self._rebuilding = None
+            return
+
+
+def prove(
+    bundle: Bundle, limits: DeploymentLimits, make_engine: EngineMaker, provider: ProviderChoice | None = None
+) -> OnnxEngine:
+    """Return an engine that has given the bundle's golden scores on its provider, and has run every batch size.
+
+    Raises:
+        EngineError: it does not, or cannot be made.
+    """
+    engine = make_engine(bundle, provider or limits.provider, limits.threads)
+    try:
+        engine.verify_golden()
+        engine.warm_up(limits.warm_up_rows)
+    except EngineError:
+        engine.close()
+        raise
+    return engine

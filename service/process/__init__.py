@@ -1,0 +1,1 @@
+"""The process: its port, its signals, its successor and its end."""

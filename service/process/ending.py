@@ -1,0 +1,47 @@
+"""An end that comes in any case: work in a thread that never returns must not keep the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from service.process import early
+
+_log = structlog.get_logger(__name__)
+
+
+class LatestEnd:
+    """Ends the process by force some time after the first signal, unless it has ended by itself.
+
+    Args:
+        flush_log: writes the last log lines, within a bounded time.
+    """
+
+    def __init__(self, flush_log: Callable[[], None]) -> None:
+        self._flush_log = flush_log
+        self._timer: threading.Timer | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether the clock was started."""
+        return self._timer is not None
+
+    def within(self, seconds: float) -> None:
+        """Start the clock, or set it anew."""
+        self.cancel()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        busy = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+        _log.error("end_forced", threads=busy)
+        self._flush_log()
+        early.end(0)

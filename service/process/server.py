@@ -1,0 +1,286 @@
+"""The process: a port, uvicorn behind it, and an end that loses no request.
+
+On SIGTERM: not ready at once, and every answer closes its connection, while new ones are still taken for a while,
+because balancers learn of it late, and until a successor that has the port too is ready (service/process/handover.py).
+Then what the kernel has already accepted is taken too, the port is closed, everything under way is answered, and the
+process ends with status 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.connection.exchange import Headers
+from service.connection.protocol import Guard, GuardedProtocol
+from service.http.front import bucket_headers
+from service.process.early import SIGNALS
+from service.process.ending import LatestEnd
+from service.process.handover import Door
+from service.process.port import Port, cannot_listen, open_port
+from service.runtime import Runtime
+from service.settings import Settings
+
+_END_SECONDS: Final = 5.0  # for closing what is left, after everything has been answered
+_START_SECONDS: Final = 2.0  # for closing what had been made when a signal ended the start
+SUCCESSOR_SECONDS: Final = 60.0  # for a successor to load, while this process goes on accepting
+LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
+_ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end
+_TICK_SECONDS: Final = 0.01
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    flush_log: Callable[[], None] = lambda: None,
+    *,
+    passed_sockets: int = 0,
+    replaces: bool = False,
+) -> None:
+    """Serve until a signal or a successor says otherwise.
+
+    Args:
+        app: made by create_app.
+        settings: all of them.
+        flush_log: writes the last log lines; called where the process has to be ended by force.
+        passed_sockets: sockets that a service manager has passed.
+        replaces: whether to take the port over from the process that serves there.
+
+    Raises:
+        StartError: the port cannot be had, or there is nothing to serve.
+    """
+    port = open_port(settings.http, passed=passed_sockets, replaces=replaces)
+    try:
+        Server(app, settings, port, flush_log).run([port.listener])
+    finally:
+        port.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with another beginning and another end.
+
+    Args:
+        app: made by create_app; its lifespan is entered before the port answers.
+        settings: all of them.
+        port: bound.
+        flush_log: writes the last log lines.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, port: Port, flush_log: Callable[[], None]) -> None:
+        self._app, self._settings, self._http = app, settings, settings.http
+        self._port, self._latest_end = port, LatestEnd(flush_log)
+        self._door: Door | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[Any] | None = None
+        self._has_started = self._is_cut_short = False
+        self._runtime: Runtime = app.state.runtime
+        guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=functools.partial(GuardedProtocol, guard),  # type: ignore[arg-type]  # called as a class is
+                ws="none",
+                lifespan="off",
+                loop="uvloop",
+                backlog=settings.http.backlog,
+                timeout_keep_alive=settings.http.keep_alive_ms / 1000,  # type: ignore[arg-type]  # seconds, used as such
+                server_header=False,
+                date_header=False,
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+            )
+        )
+        self._stopping: list[signal.Signals] = []
+        self._told = asyncio.Event()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            StartError: the port cannot be had, or there is nothing to serve.
+        """
+        with self.capture_signals():
+            super().run(sockets)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop; a signal ends the start too, since nothing has been accepted yet."""
+        self._loop, self._starting = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            if not self._stopping:
+                async with self._app.router.lifespan_context(self._app):
+                    self._has_started = True
+                    await self._serve(sockets)
+        except asyncio.CancelledError:
+            if self._starting is None or not self._is_cut_short:
+                raise
+            self._starting.uncancel()
+        _log.info("stopped")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure.
+
+        The handlers are never taken away before others are there: without one, a second SIGTERM would end the process
+        with another status, and that of process 1 be lost.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (*SIGNALS, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            self._latest_end.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another process listens by now
+            raise cannot_listen(self._http, error.strerror) from error
+        self._listeners = sockets or []
+        for listener in self._listeners:
+            _log.info("listening", address=_address(listener))
+        self._port.ready()
+        self._door = Door(
+            self._port.listener, is_stopping=lambda: self._runtime.is_draining, on_change=self._on_successor
+        )
+        self._door.open()
+
+    async def main_loop(self) -> None:
+        """Wait for a signal or a successor, then go on for the drain delay, and until a successor has loaded.
+
+        A second signal, or a successor that is ready, ends the waiting.
+        """
+        await self._told.wait()
+        delay = self._http.drain_delay_ms / 1000 if self._stopping[:1] == [signal.SIGTERM] else 0.0
+        reason = self._stopping[0].name if self._stopping else "successor"
+        _log.info("draining", signal=reason, delay_s=delay)
+        now = asyncio.get_running_loop().time
+        began = now()
+        while not self._is_succeeded and len(self._stopping) < 2:
+            left = began + (max(delay, SUCCESSOR_SECONDS) if self._is_loading_successor else delay) - now()
+            if left <= 0:
+                return
+            self._told.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), left)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take what has been accepted, close the port, answer everything, within the drain timeout."""
+        loop = asyncio.get_running_loop()
+        await self._close_port(sockets or [])
+        if self._door is not None:
+            self._door.close()
+        await self._until(lambda: not self.server_state.connections, loop.time() + LINGER_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        deadline = loop.time() + self._http.drain_timeout_ms / 1000
+        await self._until(lambda: not self.server_state.connections and not self.server_state.tasks, deadline)
+        await self._abandon()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Hand a signal to the event loop; one that comes before or after the loop is only noted."""
+        if number != signal.SIGHUP:
+            self._stopping.append(signal.Signals(number))
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._reload if number == signal.SIGHUP else self._stop)
+
+    def _reload(self) -> None:
+        self._runtime.reload()
+
+    def _stop(self) -> None:
+        self._runtime.drain()
+        self._told.set()
+        if self._has_started or self._starting is None:
+            if not self._latest_end.is_set:
+                self._latest_end.within(self._longest_end())
+            return
+        self._latest_end.within(_START_SECONDS)
+        self._is_cut_short = True
+        self._starting.cancel()
+
+    @property
+    def _is_succeeded(self) -> bool:
+        return self._door is not None and self._door.is_succeeded
+
+    @property
+    def _is_loading_successor(self) -> bool:
+        return self._door is not None and self._door.has_successor
+
+    def _on_successor(self) -> None:
+        """Stop when a successor is ready; while it loads, the end may come later."""
+        if self._is_succeeded:
+            self._runtime.drain()
+            self._latest_end.within(self._longest_end())
+        elif self._runtime.is_draining:
+            self._latest_end.within(SUCCESSOR_SECONDS + self._longest_end())
+        if self._runtime.is_draining:
+            self._told.set()
+
+    def _longest_end(self) -> float:
+        waits_ms = self._http.drain_delay_ms + self._http.drain_timeout_ms + self._settings.streams.close_timeout_ms
+        return waits_ms / 1000 + LINGER_SECONDS + _ABANDON_SECONDS + _END_SECONDS
+
+    async def _close_port(self, listeners: list[socket.socket]) -> None:
+        """Close the port and lose nobody: closing a listener resets whoever waits in the kernel to be accepted.
+
+        The loop lets go of the listener first, while a duplicate keeps it open; then all who wait are accepted, and the
+        last descriptor is closed in the very moment in which nobody does.
+        """
+        loop = asyncio.get_running_loop()
+        duplicates = [listener.dup() for listener in listeners]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        await asyncio.sleep(_TICK_SECONDS)  # the loop closes its own descriptor a little later
+        accepted: list[socket.socket] = []
+        for duplicate in duplicates:
+            with duplicate, suppress(OSError):
+                while True:
+                    accepted.append(duplicate.accept()[0])
+        for connection in accepted:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        parts: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}  # uvicorn's
+        made: asyncio.Protocol = self.config.http_protocol_class(**parts)
+        return made
+
+    async def _until(self, is_done: Callable[[], bool], deadline: float) -> None:
+        """Wait for the last requests; a second signal ends the waiting."""
+        loop = asyncio.get_running_loop()
+        while not is_done() and loop.time() < deadline and len(self._stopping) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(_TICK_SECONDS)  # uvicorn's sets of connections and tasks tell nobody when they change
+
+    async def _abandon(self) -> None:
+        """Refuse what would not end; its callers are told to come again."""
+        tasks = list(self.server_state.tasks)
+        if tasks:
+            _log.error("abandoned", requests=len(tasks))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_ABANDON_SECONDS)
+
+    def _refusal_headers(self) -> Headers:
+        return bucket_headers(self._runtime.undecided("error"), show_bucket=True)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

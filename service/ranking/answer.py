@@ -1,0 +1,113 @@
+"""The answered list: candidates ordered by score, or by popularity, and why it is as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundles.bundle import Bundle
+from service.inference.scorer import ScoredRow
+from service.ranking.ordering import Candidates, best
+from service.store.behaviours import StoredBehaviours
+
+Reason = Literal[
+    "store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "bundle_slow", "unscored_items",
+    "popularity",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the list is as it is: for people, never for ranking."""
+
+    read: int  # behaviours that the store gave
+    recent: int  # behaviours that came with the request and were not stored yet
+    corrupt: int  # stored records that were dropped
+    used: int  # behaviours that the model read
+    truncated: int  # left out as too old for the model
+    unread_behaviours: int  # left out because the model does not read their action
+    unknown_behaviours: int  # left out because the model has never seen their item
+    unknown_candidates: int
+    state_cached: bool
+    user: Mapping[str, list[Any]]  # the model's own, say `period_weights`; Any: numbers, nested as the model likes
+    items: Mapping[str, list[Any]]  # the model's own, aligned with the answered list, None where it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """An answered list, best first. In order of popularity there are no scores: a count is no score of the model's."""
+
+    item_ids: list[str]
+    scores: list[float | None]
+    known: list[bool]
+    model: str
+    version: str
+    degraded: tuple[Reason, ...]
+    timings: Mapping[str, float]  # seconds by stage, as in service.metrics.STAGES
+    explanation: Explanation | None = None
+
+
+def ranking_of(
+    bundle: Bundle,
+    candidates: Candidates,
+    scored: ScoredRow | None,
+    *,
+    limit: int | None,
+    degraded: Sequence[Reason],
+    timings: Mapping[str, float],
+    explanation: Explanation | None = None,
+) -> Ranking:
+    """Order candidates by the model's scores, or by the bundle's popularity where it gave none; unknown ones follow."""
+    numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
+    count = min(limit or candidates.count, candidates.count)
+    order = best(numbers, min(count, len(numbers)))
+    places = candidates.known[order].tolist() + list(candidates.unknown[: count - len(order)])
+    rest = len(places) - len(order)
+    scores = [None] * len(order) if scored is None else numbers[order].tolist()
+    if explanation is not None and scored is not None:
+        explanation = _with_the_model_s(explanation, bundle, scored, order, rest)
+    return Ranking(
+        item_ids=[candidates.item_ids[place] for place in places],
+        scores=[*scores, *[None] * rest],
+        known=[*[True] * len(order), *[False] * rest],
+        model=bundle.manifest.model,
+        version=bundle.manifest.version,
+        degraded=tuple(degraded),
+        timings=timings,
+        explanation=explanation,
+    )
+
+
+def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: ScoredRow | None) -> Explanation:
+    """Say what was read and what was left out; the model's own part is added once the order is known."""
+    return Explanation(
+        read=len(stored.records),
+        recent=recent,
+        corrupt=stored.corrupt,
+        used=scored.used if scored else 0,
+        truncated=scored.truncated if scored else 0,
+        unread_behaviours=scored.unread if scored else 0,
+        unknown_behaviours=scored.unknown if scored else 0,
+        unknown_candidates=unknown,
+        state_cached=scored.state_hit if scored else False,
+        user={},
+        items={},
+    )
+
+
+def _with_the_model_s(
+    explanation: Explanation, bundle: Bundle, scored: ScoredRow, order: NDArray[np.int64], rest: int
+) -> Explanation:
+    """Add the model's own explanation; what it says of candidates, in the order of the answered list."""
+    of_items = {spec.name for spec in bundle.manifest.score.outputs}
+    user = {name: output.tolist() for name, output in scored.explanation.items() if name not in of_items}
+    items = {
+        name: [*output[order].tolist(), *[None] * rest]
+        for name, output in scored.explanation.items()
+        if name in of_items
+    }
+    return replace(explanation, user=user, items=items)

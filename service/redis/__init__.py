@@ -1,0 +1,1 @@
+"""Redis servers: how a command reaches the right one in time."""

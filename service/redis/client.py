@@ -1,0 +1,218 @@
+"""The one place that makes Redis clients, and why each option is not redis-py's default.
+
+redis-py is made for jobs that may wait: 5 s timeouts, 10 retries with back-off, and a pool that raises when it is
+empty. On a ranking path of 20 ms that means one frozen Redis holds a request for 59 s (11 tries of 5 s), a killed one
+for 3.6 s, and 98 of 100 concurrent calls on a small pool fail although waiting 20 ms would have served them all. Its
+Cluster client forgets the configured addresses, and its Sentinel client keeps its connections to an old primary; both
+are therefore our own (service/redis/routing.py), over redis-py's connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from redis.asyncio import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.connection import AbstractConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from service.flow.breaker import Breaker
+from service.flow.supervision import UNOBSERVED, TaskObserver
+from service.redis.cluster import Cluster
+from service.redis.node import Address, Command, Node
+from service.redis.replication import Replication
+from service.redis.routing import OneServer, RoutedClient, State, Topology
+from service.redis.sentinel import Sentinels
+from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
+
+__all__ = ["CLIENT_NAME", "Client", "Command", "Confirmation", "State", "make_client"]
+
+Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
+
+CLIENT_NAME: Final = "ranker"
+_CONNECT_SHARE: Final = 0.8  # of a budget: what connecting leaves is for the reply
+# The caller has its own eye on the clock, and one that allows for a busy event loop. This timeout only closes a
+# connection on which nothing comes any more: were it as short, each slow moment would cost all connections.
+_SILENCE_SECONDS: Final = 0.25
+# Appends that a server has before it at once. A read waits for what came before it: more would only make it wait for
+# longer, as the server does one thing after another.
+_WRITES_AT_ONCE: Final = 2
+_WAIT_SHARE: Final = 0.4  # of a budget, for a replica's confirmation: enough is left for a second try
+# How long a primary without its replicas is not believed. Sentinels need a second or two to name the new primary; the
+# nodes of a Cluster tell one another within milliseconds.
+_SENTINEL_GRACE_SECONDS: Final = 5.0
+_CLUSTER_GRACE_SECONDS: Final = 0.0
+
+
+class Client(Protocol):
+    """What the stores ask of Redis, whichever kind of it there is."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:  # Any: a reply, of a type that the command knows
+        """Send commands in one round trip (per node); an error of one command stands in its place."""
+
+    def state(self) -> State:
+        """Return how well the client gets on with its servers."""
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Asks for writes to be on a replica too, where Sentinels or a Cluster can replace a primary."""
+
+    on_unconfirmed: Callable[[], None]  # called for a round trip of writes that only a primary has confirmed
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the servers of one client."""
+
+    address: RedisAddress
+    options: Options
+    timeout_seconds: float
+    max_connections: int
+    observer: TaskObserver
+    breaker: Callable[[], Breaker] = field(default=Breaker)
+    confirmation: Confirmation | None = None
+
+    def server(self, where: Address, grace_seconds: float | None = None) -> Node:
+        kind = SSLConnection if self.address.is_encrypted else Connection
+        tls = {} if self.address.is_encrypted else self.address.tls_options
+        own = {name: value for name, value in self.address.options.items() if name not in tls}
+        place = {"host": where[0], "port": where[1], "db": self.address.database}
+        return self._node({"connection_class": kind, **own, **place}, where[0], grace_seconds)
+
+    def socket(self) -> Node:
+        place = {"path": self.address.path, "db": self.address.database}
+        return self._node({"connection_class": UnixDomainSocketConnection, **self.address.options, **place})
+
+    def sentinel(self, where: Address) -> Node:
+        own = {name: value for name, value in self.address.sentinel_options.items() if name != "ssl"}
+        encrypted = bool(self.address.sentinel_options.get("ssl"))
+        kind = SSLConnection if encrypted else Connection
+        tls = self.address.tls_options if encrypted else {}
+        return self._node({"connection_class": kind, **own, **tls, "host": where[0], "port": where[1]}, where[0])
+
+    def _node(self, place: Options, host: str = "", grace_seconds: float | None = None) -> Node:
+        replication = None
+        if self.confirmation is not None and grace_seconds is not None:
+            wait_ms = int(1000 * self.timeout_seconds * _WAIT_SHARE)
+            replication = Replication(
+                wait_ms=wait_ms, grace_seconds=grace_seconds, on_unconfirmed=self.confirmation.on_unconfirmed
+            )
+        # Ours last: an option in the URL may add (a CA file) but not take the budget away.
+        options = {**place, **self.options, "max_connections": self.max_connections + 1}
+        return Node(
+            lambda: ConnectionPool(**options),
+            host=host,
+            max_connections=self.max_connections,
+            max_pieces=None if self.confirmation is None else _WRITES_AT_ONCE,
+            timeout_seconds=self.timeout_seconds,
+            breaker=self.breaker(),
+            replication=replication,
+            observer=self.observer,
+        )
+
+
+def make_client(
+    address: RedisAddress | str,
+    *,
+    timeout_seconds: float,
+    max_connections: int = 16,
+    client_name: str = CLIENT_NAME,
+    breaker: Callable[[], Breaker] = Breaker,
+    confirmation: Confirmation | None = None,
+    observer: TaskObserver = UNOBSERVED,
+) -> Client:
+    """Make a client; nothing connects before its first command.
+
+    Args:
+        address: a parsed URL, or one for `parse_redis_url`.
+        timeout_seconds: the caller's budget for a call, with everything; connecting gets four fifths of it.
+        max_connections: to each server; the next caller waits for one as long as its budget allows.
+        client_name: shown by CLIENT LIST, where the user's ACL allows CLIENT SETNAME.
+        breaker: makes the breaker of each server.
+        confirmation: for a client that writes.
+        observer: counts restarts of background tasks.
+
+    Raises:
+        RedisUrlError: the URL is malformed, or its TLS files cannot be used.
+    """
+    if isinstance(address, str):
+        address = parse_redis_url(address)
+    if address.tls_options:
+        _check_tls(address.tls_options)
+    options = _options(timeout_seconds, client_name)
+    maker = _Maker(address, options, timeout_seconds, max_connections, observer, breaker, confirmation)
+    return RoutedClient(_TOPOLOGIES[address.kind](maker), timeout_seconds, observer)
+
+
+def _check_tls(options: Options) -> None:
+    """Load the certificates now, so that a wrong path is told at start and not at each connection."""
+    try:
+        SSLConnection(**options).ssl_context.get()
+    except (OSError, ValueError) as error:
+        raise RedisUrlError(f"the TLS files or ciphers cannot be used ({type(error).__name__})") from error
+
+
+def _options(timeout_seconds: float, client_name: str) -> Options:
+    return {
+        # Both bounded: a frozen server accepts connections and never answers, a lost one never accepts.
+        "socket_timeout": max(timeout_seconds, _SILENCE_SECONDS),
+        "socket_connect_timeout": timeout_seconds * _CONNECT_SHARE,
+        # No retries of redis-py's: the router knows the budget, and whether another server is the one to ask.
+        "retry": Retry(NoBackoff(), 0),
+        # The health check is a PING before a command, so it doubles the wait for a Redis that is slow already.
+        "health_check_interval": 0,
+        # Bytes: with decoding on, one bad byte raises UnicodeDecodeError, which is no RedisError.
+        "decode_responses": False,
+        # RESP 2 has all that we ask for and connects without a HELLO; no CLIENT SETINFO either.
+        "protocol": 2,
+        "driver_info": None,
+        "redis_connect_func": _naming(client_name),
+    }
+
+
+def _naming(name: str) -> Callable[[AbstractConnection], Awaitable[None]]:
+    """Return what logs in and then names the connection; redis-py's own `client_name` fails without the right to."""
+
+    async def connect(connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+        with suppress(ResponseError):  # NOPERM: the name only helps people
+            await connection.read_response()
+
+    return connect
+
+
+def _one_server(maker: _Maker) -> Topology:
+    return OneServer(maker.server(maker.address.hosts[0]))
+
+
+def _socket(maker: _Maker) -> Topology:
+    return OneServer(maker.socket())
+
+
+def _sentinels(maker: _Maker) -> Topology:
+    sentinels = [maker.sentinel(where) for where in maker.address.hosts]
+    return Sentinels(sentinels, maker.address.service, lambda where: maker.server(where, _SENTINEL_GRACE_SECONDS))
+
+
+def _cluster(maker: _Maker) -> Topology:
+    def node(where: Address) -> Node:
+        return maker.server(where, _CLUSTER_GRACE_SECONDS)
+
+    return Cluster(maker.address.hosts, node, maker.server)
+
+
+_TOPOLOGIES: Final[dict[str, Callable[[_Maker], Topology]]] = {
+    "redis": _one_server,
+    "unix": _socket,
+    "sentinel": _sentinels,
+    "cluster": _cluster,
+}

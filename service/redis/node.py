@@ -1,0 +1,246 @@
+"""One Redis server as a client sees it: its connections, its breaker, and whether it is of use."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, NamedTuple, TypeVar
+
+import structlog
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from service.flow.breaker import Breaker
+from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
+from service.redis.errors import Busy, LeftAlone, is_of_no_use, kind_of
+from service.redis.replication import Replication, Words
+
+T = TypeVar("T")
+Address = tuple[str, int]  # host and port
+
+PING: Final = ("PING",)
+# On a busy loop the timer can fire before a reply that has already arrived is read. This many turns of the loop read
+# it; else a rush of requests would look like a dead Redis, and the breaker would degrade all answers.
+_PASSES: Final = 8
+# Commands that are sent before their replies are read. A server works off what it has read from one connection before
+# it turns to the next: a thousand appends in one piece would make everyone's reads wait for all of them.
+_PIECE: Final = 64
+_LEAST_PAUSE_SECONDS: Final = 0.01  # between two probes, whatever the breaker says
+# After this long without a command, a failure says nothing about now.
+_FORGET_SECONDS: Final = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Command(NamedTuple):
+    """One command on one key."""
+
+    key: bytes
+    words: Words
+
+
+class Node:
+    """A server. Cancelling a caller never cancels a command: that would drop its connection.
+
+    Args:
+        make_pool: makes the pool of connections; called again when the connections are to be dropped.
+        host: of its address; a Cluster's node may name another one by its port only.
+        max_connections: calls in progress at once.
+        max_pieces: pieces of calls that the server has before it at once; None for no limit but the connections.
+        timeout_seconds: for a probe.
+        breaker: decides when the server is left alone.
+        replication: confirms writes; None for reads.
+        observer: counts restarts of background tasks.
+    """
+
+    def __init__(
+        self,
+        make_pool: Callable[[], ConnectionPool],
+        *,
+        host: str = "",
+        max_connections: int,
+        timeout_seconds: float,
+        max_pieces: int | None = None,
+        breaker: Breaker | None = None,
+        replication: Replication | None = None,
+        observer: TaskObserver = UNOBSERVED,
+    ) -> None:
+        self._make_pool = make_pool
+        self._pool = make_pool()
+        self._made_at = time.monotonic()
+        self.host = host
+        self._turns = asyncio.Semaphore(max_connections)
+        self._pieces = asyncio.Semaphore(max_pieces or max_connections)
+        self._timeout = timeout_seconds
+        self.breaker = breaker or Breaker()
+        self._replication, self._observer = replication, observer
+        self._probing: Supervised | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
+        self._failed_at: float | None = None  # when the last commands got no answer of use
+
+    async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Send commands over one connection; an error reply is returned in its place.
+
+        Args:
+            commands: of keys that this server has.
+            deadline: event loop time after which the caller goes on without a reply.
+
+        Raises:
+            LeftAlone: the breaker is open.
+            Busy: no connection was free in time.
+            Exception: what connecting, sending or waiting met; TimeoutError at the deadline.
+        """
+        if self.breaker.is_open:
+            raise LeftAlone
+        try:
+            replies = await self._finished(self._exchange(commands, deadline), deadline)
+        except Busy:
+            raise
+        except Exception as error:
+            self._failed_at = time.monotonic()
+            self._note_failure(error)
+            raise
+        self.breaker.success()
+        self._failed_at = time.monotonic() if all(map(is_of_no_use, replies)) else None
+        return replies
+
+    @property
+    def is_failing(self) -> bool:
+        """Say whether the server did nothing of use when it was last asked, a moment ago."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < _FORGET_SECONDS
+
+    def drop_connections(self, since: float) -> None:
+        """Use new connections from now on, unless they are younger than `since`; the old end with their replies."""
+        if self._made_at < since:
+            old, under_way = self._pool, set(self._tasks)
+            self._pool, self._made_at = self._make_pool(), time.monotonic()
+            self._keep(asyncio.ensure_future(_close(old, under_way)))
+
+    async def aclose(self, timeout_seconds: float = 0.0) -> None:
+        """Give what is under way a moment to finish, then let go of all connections."""
+        if self._probing is not None:
+            await self._probing.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await self._pool.aclose()
+
+    async def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        async with _turn(self._turns, deadline):
+            pool = self._pool
+            connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                return await self._converse(connection, commands, deadline)
+            except Busy:
+                raise  # between two pieces: no reply is due
+            except BaseException:
+                await connection.disconnect(nowait=True)  # a late reply must never answer the next command
+                raise
+            finally:
+                await pool.release(connection)
+
+    async def _converse(
+        self, connection: AbstractConnection, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
+        replies: list[Any] = []
+        for start in range(0, len(commands), _PIECE):
+            piece = [command.words for command in commands[start : start + _PIECE]]
+            async with _turn(self._pieces, deadline):
+                replies += await _ask(connection, piece)
+        if self._replication is None:
+            return replies
+        error = await self._replication.confirm(lambda words: _ask_one(connection, words))
+        return replies if error is None else [error if not isinstance(one, Exception) else one for one in replies]
+
+    async def _finished(self, work: Coroutine[Any, Any, T], deadline: float) -> T:
+        """Await work until the deadline, but never cancel it: the timeouts of its connection end it."""
+        task = asyncio.ensure_future(work)
+        self._keep(task)
+        await asyncio.wait({task}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        for _ in range(_PASSES):
+            if task.done():
+                return task.result()
+            await asyncio.sleep(0)
+        raise TimeoutError
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that an error that no caller waits for is not reported as lost
+
+    def _note_failure(self, error: Exception) -> None:
+        was_open = self.breaker.is_open
+        self.breaker.failure()
+        if self.breaker.is_open and not was_open:
+            _log.warning("store_breaker_opened", kind=kind_of(error), error=type(error).__name__)
+            self._probing = supervise_job("store_probe", self._probe_until_closed, self._observer)
+
+    async def _probe_until_closed(self) -> None:
+        while self.breaker.is_open:
+            await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, self.breaker.seconds_to_probe))
+            if self.breaker.takes_probe():
+                await self._probe()
+        _log.info("store_breaker_closed")
+
+    async def _probe(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            await self._finished(self._exchange([Command(b"", PING)], deadline), deadline)
+        except Exception:  # whatever it is, the server stays alone until the next probe
+            self.breaker.failure()
+        else:
+            self.breaker.success()
+
+
+@asynccontextmanager
+async def _turn(turns: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await turns.acquire()
+    except TimeoutError:
+        raise Busy from None
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+async def _ask(connection: AbstractConnection, commands: Sequence[Words]) -> list[Any]:
+    """Send commands in one piece and read their replies, under one timeout for all: one for each costs more."""
+    await connection.send_packed_command([b"".join(map(_packed, commands))])
+    async with asyncio.timeout(connection.socket_timeout):
+        return [await _reply(connection) for _ in commands]
+
+
+async def _ask_one(connection: AbstractConnection, words: Words) -> Any:
+    return (await _ask(connection, [words]))[0]
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ResponseError as error:
+        return error
+
+
+def _packed(words: Words) -> bytes:
+    texts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+
+
+async def _close(pool: ConnectionPool, under_way: set[asyncio.Task[Any]]) -> None:
+    if under_way:
+        await asyncio.wait(under_way)
+    with suppress(RedisError, OSError):
+        await pool.aclose()

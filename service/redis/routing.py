@@ -1,0 +1,219 @@
+"""Commands on their way to the right server: by key, within the caller's budget, and a second time where that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, Protocol
+
+from redis.exceptions import AskError
+
+from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
+from service.redis.errors import (
+    Busy,
+    NoServer,
+    Unconfirmed,
+    is_cut,
+    is_redirect,
+    is_unreachable,
+    is_wrong_server,
+)
+from service.redis.node import Command, Node
+
+_LOOK_SECONDS: Final = 0.25  # between two look-ups: one that fails must not be asked for by every request
+_CLOSE_SECONDS: Final = 1.0
+_ASKING: Final = Command(b"", ("ASKING",))
+
+
+class State(NamedTuple):
+    """How well a client gets on with its servers."""
+
+    is_up: bool  # a server is known that does not fail, as far as it was asked
+    open_breakers: int  # servers that are left alone
+
+
+class Topology(Protocol):
+    """Which server has which key."""
+
+    @property
+    def poll_seconds(self) -> float | None:
+        """Return the time between look-ups while all is well; None where the servers themselves say who moved."""
+
+    def node_of(self, key: bytes) -> Node | None:
+        """Return the server of a key; None where none is known."""
+
+    def redirected(self, error: AskError, node: Node) -> Node | None:
+        """Return the server that a redirection by another one names, and note it if it is to last."""
+
+    async def look_up(self) -> None:
+        """Ask the configured addresses which servers there are; keep the known ones where nobody answers."""
+
+    def nodes(self) -> Sequence[Node]:
+        """Return the servers known by now."""
+
+    async def aclose(self) -> None:
+        """Let go of what look-ups use."""
+
+
+class RoutedClient:
+    """A client of one server, or of the servers that Sentinels or a Cluster name. Its calls never raise.
+
+    Args:
+        topology: knows the servers.
+        timeout_seconds: of a call, with everything: looking up, connecting, and a second try.
+        observer: counts restarts of the look-ups.
+    """
+
+    def __init__(self, topology: Topology, timeout_seconds: float, observer: TaskObserver = UNOBSERVED) -> None:
+        self.topology = topology
+        self._timeout, self._observer = timeout_seconds, observer
+        self._look: Supervised | None = None
+        self._is_found = asyncio.Event()
+        self._look_began = self._look_ended = -_LOOK_SECONDS
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the reply to each command; an error stands in its place."""
+        if self.topology.poll_seconds and time.monotonic() - self._look_began > self.topology.poll_seconds:
+            self._look_soon()
+        return await self._run(commands, asyncio.get_running_loop().time() + self._timeout, tries=2)
+
+    def state(self) -> State:
+        """Return how well the client gets on with its servers."""
+        nodes = self.topology.nodes()
+        is_up = not all(node.is_failing for node in nodes) if nodes else self._look is None
+        return State(is_up, sum(node.breaker.is_open for node in nodes))
+
+    async def aclose(self) -> None:
+        """Give what is under way a moment to finish, then let go of all connections."""
+        if self._look is not None:
+            await self._look.cancel()
+        await asyncio.gather(*[node.aclose(_CLOSE_SECONDS) for node in self.topology.nodes()])
+        await self.topology.aclose()
+
+    async def _run(self, commands: Sequence[Command], deadline: float, tries: int) -> list[Any]:
+        nodes = [self.topology.node_of(command.key) for command in commands]
+        if None in nodes and await self._look_up(time.monotonic(), deadline):
+            nodes = [self.topology.node_of(command.key) for command in commands]
+        shares: dict[Node | None, list[int]] = {}
+        for place, node in enumerate(nodes):
+            shares.setdefault(node, []).append(place)
+        replies: list[Any] = [NoServer("no server is known for this key")] * len(commands)
+        works = [
+            self._share(node, [commands[place] for place in places], deadline, tries)
+            for node, places in shares.items()
+            if node is not None
+        ]
+        known = [places for node, places in shares.items() if node is not None]
+        for places, answers in zip(known, await asyncio.gather(*works), strict=True):
+            _put(replies, places, answers)
+        return replies
+
+    async def _share(self, node: Node, commands: Sequence[Command], deadline: float, tries: int) -> list[Any]:
+        """Send one server its share, and what is worth it a second time to whichever server is the right one now."""
+        began = time.monotonic()
+        replies = await _replies(node, commands, deadline)
+        failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
+        if not failed or tries < 2:
+            return replies
+        redirected = [place for place in failed if is_redirect(replies[place])]
+        if redirected:
+            await self._follow(node, redirected, commands, replies, deadline)
+        again = [place for place in failed if place not in set(redirected)]
+        if again and await self._is_worth_a_retry(node, replies[again[0]], began, deadline):
+            _put(replies, again, await self._run([commands[place] for place in again], deadline, tries - 1))
+        return replies
+
+    async def _follow(
+        self, node: Node, places: list[int], commands: Sequence[Command], replies: list[Any], deadline: float
+    ) -> None:
+        """Send commands to the servers that the redirections name; ASKING does no harm where it is not needed."""
+        self._look_soon()
+        targets: dict[Node, list[int]] = {}
+        for place in places:
+            target = self.topology.redirected(replies[place], node)
+            if target is not None:
+                targets.setdefault(target, []).append(place)
+
+        async def send(target: Node, share: list[int]) -> None:
+            pairs = [command for place in share for command in (_ASKING, commands[place])]
+            _put(replies, share, (await _replies(target, pairs, deadline))[1::2])
+
+        await asyncio.gather(*[send(target, share) for target, share in targets.items()])
+
+    async def _is_worth_a_retry(self, node: Node, error: Exception, began: float, deadline: float) -> bool:
+        if is_wrong_server(error):
+            is_found = await self._look_up(began, deadline)
+            if is_found and not isinstance(error, Unconfirmed):
+                node.drop_connections(began)
+            return is_found
+        if is_unreachable(error):
+            return await self._look_up(began, deadline)
+        if not isinstance(error, Busy):
+            self._look_soon()
+        return is_cut(error)
+
+    async def _look_up(self, since: float, deadline: float) -> bool:
+        """Wait for a look-up; say whether one ended after `since`."""
+        if self._look_soon():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._is_found.wait()
+        return self._look_ended >= since
+
+    def _look_soon(self) -> bool:
+        """Start a look-up beside the requests, unless the last one began a moment ago; say whether one is under way."""
+        if self._look is not None and not self._look.is_done:
+            return True
+        if time.monotonic() - self._look_began < _LOOK_SECONDS:
+            return False
+        self._look_began = time.monotonic()
+        self._is_found.clear()
+        self._look = supervise_job("store_lookup", self._look_again, self._observer)
+        return True
+
+    async def _look_again(self) -> None:
+        await self.topology.look_up()
+        self._look_ended = time.monotonic()
+        self._is_found.set()
+
+
+class OneServer:
+    """A single server, found by its configured name at each new connection."""
+
+    poll_seconds: Final = None
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def node_of(self, key: bytes) -> Node:
+        """Return the server."""
+        del key
+        return self._node
+
+    def redirected(self, error: AskError, node: Node) -> None:
+        """Follow nothing: this client was not told that it speaks to a Cluster."""
+        del error, node
+
+    async def look_up(self) -> None:
+        """Ask nobody: names are resolved at each new connection."""
+
+    def nodes(self) -> Sequence[Node]:
+        """Return the server."""
+        return (self._node,)
+
+    async def aclose(self) -> None:
+        """Let go of nothing: look-ups use nothing."""
+
+
+async def _replies(node: Node, commands: Sequence[Command], deadline: float) -> list[Any]:
+    try:
+        return await node.run(commands, deadline)
+    except Exception as error:  # the edge of the client: what its caller gets is always an answer
+        return [error] * len(commands)
+
+
+def _put(replies: list[Any], places: Sequence[int], answers: Sequence[Any]) -> None:
+    for place, answer in zip(places, answers, strict=True):
+        replies[place] = answer

@@ -1,0 +1,265 @@
+"""Stored behaviours: read for a batch of users in one round trip, appended atomically per user.
+
+The format is contract.behaviours: one string per user under `<prefix>bhv:{<user>}`. The braces are a Cluster hash tag:
+whatever else is ever kept for a user can live in the same slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import structlog
+from redis import exceptions as redis_errors
+
+from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
+from service.bundles.bundle import Bundle
+from service.flow.supervision import TaskObserver
+from service.redis.client import Client, Command
+from service.redis.errors import LeftAlone, kind_of
+from service.store.append_script import APPEND_SCRIPT
+from service.store.trimming import Trimmer, TrimObserver, longest
+
+Status = Literal["ok", "unavailable", "wrong_type"]
+
+_EMPTY: Final[Records] = np.zeros(0, dtype=RECORD)
+_SCRIPT_SHA: Final = sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_INLINE_BYTES: Final = 65_536  # decoding less than this costs the event loop less than a hop to a thread would
+
+_SCANS: Final = 20  # round trips of a list of users
+_GLOB: Final = re.compile(rb"([*?\[\]\\^-])")  # what a pattern of Redis would not take as itself
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBehaviours:
+    """What one user's key held."""
+
+    records: Records  # as stored: oldest first, newest last, late ones not yet sorted in
+    corrupt: int = 0  # records dropped: torn, altered or foreign
+    status: Status = "ok"
+    truncated: bool = False  # older ones exist that were not read
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What became of one user's behaviours."""
+
+    stored: int = 0
+    repeated: int = 0  # exact repeats of stored ones, or of one another: dropped, so that a retry is harmless
+    error: Literal["wrong_type", "unavailable"] | None = None
+
+
+class StoreUnavailable(Exception):  # noqa: N818 - reads as a state, like the rest of the service's errors
+    """The store took nothing: down, slow or refusing writes. Appending again is safe."""
+
+
+class BehaviourStore(Protocol):
+    """Where users' behaviours are kept."""
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return each user's newest behaviours, in the order asked; never raises."""
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return all that is kept of each user, in the order asked; never raises."""
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        """Append to each user's behaviours.
+
+        Raises:
+            StoreUnavailable: nothing was stored for anybody, as far as is known.
+        """
+
+    async def ping(self) -> bool:
+        """Say whether the store answers."""
+
+    async def close(self) -> None:
+        """Finish what is in flight and let go of all connections."""
+
+
+class StoreObserver(TaskObserver, TrimObserver, Protocol):
+    """Where the store's health is counted (service/metrics.py)."""
+
+    def store_error(self, kind: str) -> None:
+        """Count an error of a closed list of kinds."""
+
+
+class RedisBehaviourStore:
+    """Behaviours in Redis; a server that is gone costs a request at most its client's timeout, and soon nothing.
+
+    Args:
+        reads: client for the ranking path. It has its own connections and breakers, so that no flood of appends
+            takes a ranking's.
+        writes: client for appends.
+        read_length: how many of the newest behaviours a read returns.
+        max_length: how many a user keeps; trimmed when 25% over.
+        ttl_seconds: how long a user who does nothing is kept; 0 keeps for ever.
+        observer: counts errors.
+        served: the bundles being served, which say what a history is trimmed to.
+        prefix: what every key begins with (RANKER_REDIS__PREFIX).
+    """
+
+    def __init__(
+        self,
+        reads: Client,
+        writes: Client,
+        *,
+        read_length: int,
+        max_length: int,
+        ttl_seconds: int,
+        observer: StoreObserver,
+        served: Callable[[], Sequence[Bundle]] = tuple,
+        prefix: str = "",
+    ) -> None:
+        self._prefix = prefix.encode() + b"bhv:{"
+        self._reads, self._writes = reads, writes
+        self._length = read_length
+        self._whole = longest(max_length)
+        self._append_arguments = (max_length * RECORD_BYTES, ttl_seconds)
+        self._observer = observer
+        self._trimmer = Trimmer(writes, served, max_length, observer)
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return each user's newest behaviours, in the order asked; never raises."""
+        return await self._read(user_ids, self._length)
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        """Return all that is kept of each user, in the order asked; never raises."""
+        return await self._read(user_ids, self._whole)
+
+    async def _read(self, user_ids: Sequence[str], length: int) -> list[StoredBehaviours]:
+        try:
+            replies = await self._fetch(user_ids, length)
+            self._count_errors(replies)
+            if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
+                return await asyncio.to_thread(self._decode, replies, length)
+            return self._decode(replies, length)
+        except Exception as error:  # the edge of the store: whatever it is, the ranking goes on without
+            self._observer.store_error(kind_of(error))
+            return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        """Append to each user's behaviours, dropping exact repeats; atomic per user.
+
+        Raises:
+            StoreUnavailable: nothing was stored for anybody, as far as is known.
+        """
+        if not behaviours:
+            return {}
+        replies = await self._store(behaviours)
+        self._count_errors(replies)
+        results = [self._append_result(reply) for reply in replies]
+        if all(result.error == "unavailable" for result in results):
+            raise StoreUnavailable
+        wants_order = [user_id for user_id, reply in zip(behaviours, replies, strict=True) if _wants_order(reply)]
+        if wants_order:
+            await self._trimmer.trim([self._key(user_id) for user_id in wants_order])
+        return dict(zip(behaviours, results, strict=True))
+
+    async def some_users(self, prefix: str, limit: int) -> list[str]:
+        """Return some users with behaviours whose ids begin with a prefix: for people, never for a ranking.
+
+        Some thousand keys are looked through, in a Cluster those of one server.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or the user's ACL forbids SCAN.
+        """
+        pattern = _GLOB.sub(rb"\\\1", self._prefix + prefix.encode("utf-8", "surrogatepass")) + b"*}"
+        found: dict[str, None] = {}
+        cursor: bytes | int = 0
+        for _ in range(_SCANS):
+            [reply] = await self._writes.run([Command(b"", ("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000))])
+            if isinstance(reply, Exception):
+                self._count_errors([reply])
+                raise StoreUnavailable from reply
+            cursor, keys = reply
+            found |= dict.fromkeys(key[len(self._prefix) : -1].decode(errors="replace") for key in keys)
+            if len(found) >= limit or int(cursor) == 0:
+                break
+        return sorted(found)[:limit]
+
+    async def ping(self) -> bool:
+        """Say whether Redis answers a read of ours."""
+        [reply] = await self._fetch([""], 1, self._writes)
+        self._count_errors([reply])
+        return not isinstance(reply, Exception)
+
+    async def close(self) -> None:
+        """Give what is in flight a moment to finish, then let go of all connections."""
+        for client in (self._reads, self._writes):
+            try:
+                await client.aclose()
+            except (redis_errors.RedisError, OSError) as error:
+                _log.warning("store_close_failed", error=type(error).__name__)
+
+    async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
+        first = -RECORD_BYTES * (length + 1)  # one record more than asked tells whether there are older ones
+        keys = [self._key(user_id) for user_id in user_ids]
+        return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
+
+    async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
+        calls = list(zip(map(self._key, behaviours), _ordered(behaviours.values()), strict=True))
+        replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
+        missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
+        if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL both runs it and keeps it
+            again = await self._run_script("EVAL", APPEND_SCRIPT, [calls[place] for place in missing])
+            for place, reply in zip(missing, again, strict=True):
+                replies[place] = reply
+        return replies
+
+    def _key(self, user_id: str) -> bytes:
+        # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
+        return self._prefix + user_id.encode("utf-8", "surrogatepass") + b"}"
+
+    async def _run_script(self, command: str, script: str, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
+        commands = [Command(key, (command, script, 1, key, records, *self._append_arguments)) for key, records in calls]
+        return await self._writes.run(commands)
+
+    def _decode(self, replies: Sequence[object], length: int) -> list[StoredBehaviours]:
+        unpacked = unpack([reply if isinstance(reply, bytes) else None for reply in replies])
+        stops = np.cumsum(unpacked.counts).tolist()
+        results = []
+        start = 0
+        for reply, stop, corrupt in zip(replies, stops, unpacked.corrupt.tolist(), strict=True):
+            records = unpacked.records[max(start, stop - length) : stop]
+            status: Status = _failed(reply) if isinstance(reply, Exception) else "ok"
+            results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > length))
+            start = stop
+        return results
+
+    def _append_result(self, reply: Any) -> AppendResult:
+        if isinstance(reply, Exception):
+            return AppendResult(error=_failed(reply))
+        return AppendResult(stored=int(reply[0]), repeated=int(reply[1]))
+
+    def _count_errors(self, replies: Sequence[object]) -> None:
+        """Count each error once, however many commands it stands for; a server that is left alone met none."""
+        errors = {id(reply): reply for reply in replies if isinstance(reply, Exception)}
+        for error in errors.values():
+            if not isinstance(error, LeftAlone):
+                self._observer.store_error(kind_of(error))
+
+
+def _failed(error: Exception) -> Literal["unavailable", "wrong_type"]:
+    return "wrong_type" if kind_of(error) == "wrong_type" else "unavailable"
+
+
+def _wants_order(reply: object) -> bool:
+    return isinstance(reply, list) and bool(reply[2])
+
+
+def _ordered(behaviours: Iterable[Records]) -> list[bytes]:
+    """Return the bytes of each user's behaviours, oldest first: what is trimmed goes by place."""
+    users = list(behaviours)
+    counts = [len(records) for records in users]
+    together = np.frombuffer(b"".join([records.tobytes() for records in users]), dtype=RECORD)
+    order = np.lexsort((together["time_ms"], np.repeat(np.arange(len(users)), counts)))  # stable, and one for all
+    content = pack(together[order])
+    stops = (RECORD_BYTES * np.cumsum(counts)).tolist()
+    return [content[stop - RECORD_BYTES * count : stop] for count, stop in zip(counts, stops, strict=True)]

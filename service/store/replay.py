@@ -1,0 +1,103 @@
+"""Writes what the spool kept to the streams, beside the requests, when the process has started.
+
+An event keeps its id, so that a reader who sees it twice (the last process may have written it without seeing the
+reply, or been ended in the middle of a replay) keeps one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from service.redis.client import Client
+from service.store.spool import Spool, Spooled, read_batch
+from service.store.streams import add_command, is_wrong_type
+
+_AT_ONCE: Final = 256
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class ReplayObserver(Protocol):
+    """Where replays are counted (service/metrics.py)."""
+
+    def events_replayed(self, stream: str, count: int) -> None:
+        """Count events of the spool that were written to a stream."""
+
+    def spool_damaged(self, count: int) -> None:
+        """Count lines of the spool that could not be read, or that Redis will never take."""
+
+
+class Replay:
+    """Empties the spool once.
+
+    Args:
+        spool: where the files are.
+        client: of the streams' Redis.
+        streams: the name of each stream by its key; a file with other keys belongs to another environment and stays.
+        max_length: entries that a stream keeps.
+        observer: counts.
+    """
+
+    def __init__(
+        self, spool: Spool, client: Client, streams: Mapping[str, str], max_length: int, observer: ReplayObserver
+    ) -> None:
+        self._spool, self._client, self._streams = spool, client, streams
+        self._max_length, self._observer = max_length, observer
+
+    async def run(self) -> None:
+        """Write every file's events and remove the file; a file that cannot be read stays."""
+        for path in await asyncio.to_thread(self._spool.files):
+            try:
+                await self._replay(path)
+            except OSError as error:
+                _log.error("spool_unreadable", file=path.name, error=error.strerror)
+
+    async def _replay(self, path: Path) -> None:
+        with self._spool.claimed(path) as file:
+            if file is None:
+                return
+            events, damaged = 0, 0
+            while True:
+                batch, bad = await asyncio.to_thread(read_batch, file, _AT_ONCE)
+                if not batch and not bad:
+                    break
+                if any(one.stream not in self._streams for one in batch):
+                    _log.warning("spool_of_another_environment", file=path.name)
+                    return
+                damaged += bad + await self._write(batch)
+                events += len(batch)
+            await asyncio.to_thread(path.unlink)
+        self._observer.spool_damaged(damaged)
+        _log.info("spool_replayed", file=path.name, events=events, damaged=damaged)
+
+    async def _write(self, batch: list[Spooled]) -> int:
+        """Write events until Redis has them; return how many it will never take."""
+        refused = failures = 0
+        while batch:
+            again = []
+            replies = await self._try(batch)
+            for one, reply in zip(batch, replies, strict=True):
+                if is_wrong_type(reply):
+                    refused += 1
+                elif isinstance(reply, Exception):
+                    again.append(one)
+                else:
+                    self._observer.events_replayed(self._streams[one.stream], 1)
+            batch = again
+            if batch:
+                await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+                failures += 1
+        return refused
+
+    async def _try(self, batch: list[Spooled]) -> list[object]:
+        commands = [add_command(one.stream.encode(), one.event, self._max_length) for one in batch]
+        try:
+            return list(await self._client.run(commands))
+        except Exception as error:  # Redis is away: the caller waits and tries again
+            return [error] * len(batch)

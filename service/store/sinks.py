@@ -1,0 +1,94 @@
+"""Where exposures and feedback go: their streams, the spool, and the replay of what the last process left there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from service.flow.supervision import Supervised, supervise_job
+from service.metrics import Metrics
+from service.redis.client import Client
+from service.settings import Settings
+from service.store.replay import Replay
+from service.store.spool import Spool
+from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream, Receipt
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Takes exposures and feedback."""
+
+    exposures: EventSink
+    feedback: EventSink
+    # Called once the service is ready: one that fails at each start would write the beginning of the spool each time.
+    start_replay: Callable[[], None] = lambda: None
+
+
+class Nowhere:
+    """A sink that drops, where streams are switched off."""
+
+    def __init__(self, on_drop: Callable[[tuple[str, ...]], None]) -> None:
+        self._on_drop = on_drop
+
+    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
+        """Drop an event."""
+        del event, receipt
+        self._on_drop(labels)
+        return False
+
+
+def no_sinks(metrics: Metrics) -> Sinks:
+    """Return sinks that drop and count everything."""
+    return Sinks(Nowhere(metrics.exposure_dropped), Nowhere(metrics.feedback_dropped))
+
+
+async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack: AsyncExitStack) -> Sinks:
+    """Start the flushers and the replay; the stack ends them, and then lets go of the client."""
+    streams, prefix = settings.streams, settings.redis.prefix
+    spool = Spool(streams.spool, streams.spool_max_bytes)
+    if streams.spool_max_bytes and (problem := await asyncio.to_thread(spool.check)):
+        _log.error("spool_unusable", folder=str(streams.spool), error=problem)
+    stack.push_async_callback(client.aclose)
+
+    def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
+        made = EventStream(
+            client,
+            prefix + name,
+            on_drop=on_drop,
+            on_trim=lambda count: metrics.stream_trimmed(name, count),
+            spool=spool,
+            max_queue=streams.max_queue,
+            max_length=streams.max_length,
+            max_batch=streams.max_batch,
+            interval_seconds=streams.interval_ms / 1000,
+            observer=metrics,
+        )
+        made.start()
+        metrics.watch_stream(name, made.__len__)
+        return made
+
+    exposures, feedback = (
+        stream(EXPOSURE_STREAM, metrics.exposure_dropped),
+        stream(FEEDBACK_STREAM, metrics.feedback_dropped),
+    )
+    keys = {prefix + name: name for name in (EXPOSURE_STREAM, FEEDBACK_STREAM)}
+    replay = Replay(spool, client, keys, streams.max_length, metrics)
+    replays: list[Supervised] = []
+
+    def start_replay() -> None:
+        replays.append(supervise_job("spool_replay", replay.run, metrics))
+
+    async def close() -> None:
+        for running in replays:
+            await running.cancel()
+        seconds = streams.close_timeout_ms / 1000
+        await asyncio.gather(exposures.close(seconds), feedback.close(seconds))
+
+    stack.push_async_callback(close)
+    return Sinks(exposures, feedback, start_replay)
