@@ -28,7 +28,8 @@ from service.http.api import make_api
 from service.inference.fleet import DeploymentLimits, Deployments
 from service.inference.prover import prove_in_process
 from service.inference.state_cache import StateCache
-from service.metrics import Metrics, StoreKind
+from service.metrics import Metrics
+from service.names import StoreKind
 from service.page.comparison import PageSources
 from service.page.routes import page_router
 from service.ranking.ranker import Ranker, RankLimits

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,14 +26,9 @@ from prometheus_client.registry import Collector
 
 from contract.assignment import Decision, ExperimentsSnapshot
 from contract.behaviours import ACTION_CODES
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.experiments import BUCKETS
-from service.experiments.overrides import RejectReason
-from service.flow.supervision import TaskName
-from service.http.schemas import RefusalReason
-from service.ranking.answer import Reason as Degraded
-from service.redis.client import State
-from service.redis.errors import ErrorKind
-from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM
+from service.names import Degraded, ErrorKind, RefusalReason, RejectReason, StoreKind, StoreState, TaskName
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
@@ -47,10 +42,6 @@ _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _CANDIDATES: Final = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _BATCH_CANDIDATES: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 _LENGTHS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
-
-
-# Which of the service's clients: of rankings, of appends, or of streams.
-StoreKind = Literal["reads", "writes", "events"]
 
 
 class Metrics:
@@ -152,7 +143,7 @@ class Metrics:
     def _declare_events(self, registry: CollectorRegistry) -> None:
         cut = Counter("ranker_stream_trimmed_total", "Oldest events dropped.", ("stream",), registry=registry)
         replayed = Counter("ranker_stream_replayed_total", "Events from the spool.", ("stream",), registry=registry)
-        streams = (EXPOSURE_STREAM, FEEDBACK_STREAM)
+        streams = (EXPOSURE_STREAM, ACTIVITY_STREAM)
         self._stream_trimmed = {name: cut.labels(name) for name in streams}
         self._replayed = {name: replayed.labels(name) for name in streams}
         self._spool_damaged = Counter("ranker_spool_damaged_total", "Lines of the spool not read.", registry=registry)
@@ -342,7 +333,7 @@ class Metrics:
         """Count a round trip of writes that only a primary has confirmed."""
         self._unconfirmed.inc()
 
-    def watch_store(self, kind: StoreKind, state: Callable[[], State]) -> None:
+    def watch_store(self, kind: StoreKind, state: Callable[[], StoreState]) -> None:
         """Ask for a client's state at each scrape."""
         self._store_up.labels(kind).set_function(lambda: state().is_up)
         self._breakers.labels(kind).set_function(lambda: state().open_breakers)

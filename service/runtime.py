@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
 from contract.behaviours import Records
+from contract.events import Activity
 from service.bundles.bundle import Bundle
 from service.errors import NotReady
 from service.experiments.feedback import Refused
 from service.flow.admission import Admission
-from service.http import schemas
 from service.metrics import Metrics
 from service.ranking.answer import Ranking
 from service.ranking.ranker import RankQuery
@@ -75,7 +75,7 @@ class TakesFeedback(Protocol):
     """What is needed of the feedback log."""
 
     def take(
-        self, feedback: Sequence[schemas.Feedback], now_ms: int, latest_ms: int, receipt: Receipt | None = None
+        self, feedback: Sequence[Activity], now_ms: int, latest_ms: int, receipt: Receipt | None = None
     ) -> list[Refused]:
         """Take activity without waiting; return for each event why it was not taken."""
 
@@ -84,7 +84,7 @@ class DescribesBundles(Protocol):
     """What needs to be known of the bundles."""
 
     def describe(self) -> list[dict[str, object]]:
-        """Return what is loaded, as schemas.BundleInfo describes it."""
+        """Return what is loaded, for /info."""
 
     def served(self) -> list[Bundle]:
         """Return the bundles themselves."""

@@ -15,11 +15,10 @@ from typing import Any, Final, cast
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.connection.exchange import Headers
+from service.connection.exchange import CLIENT_GONE, REFUSED, Headers
 from service.connection.readers import SlowReaders
 from service.connection.transport import GuardedTransport
 from service.errors import CALLER_GONE
-from service.http.front import CLIENT_GONE, REFUSED
 from service.metrics import Metrics
 from service.settings import HttpSettings, LimitsSettings
 

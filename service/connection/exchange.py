@@ -12,6 +12,9 @@ from service.errors import InvalidRequest
 from service.flow.gate import Place
 
 EXCHANGE: Final = "ranker.exchange"  # in the scope
+REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
+WAITED: Final = "ranker.waited"  # in the scope: seconds that the request lay in the kernel before it was read
+CLIENT_GONE: Final = 499  # in metrics and logs only: the caller hung up before the answer
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

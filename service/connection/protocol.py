@@ -15,10 +15,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.connection.answering import FIRST_LOOK_SECONDS, AnsweringProtocol, Guard
-from service.connection.exchange import new_request_id
+from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
 from service.connection.head import NOT_HTTP, refusal, target_of, with_host
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
-from service.http.front import CLIENT_GONE, REFUSED, WAITED
 
 __all__ = ["Guard", "GuardedProtocol"]
 

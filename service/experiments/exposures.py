@@ -6,23 +6,17 @@ process: the analysis keeps the earliest, so that more of them would only cost.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final, Literal
 
 from contract.assignment import Decision, LayerDecision
-from contract.exposure import Exposure
+from contract.events import Exposure, pseudonym, ulid
 from service.store.streams import EventSink
 
 DEDUPLICATION_MS: Final = 3_600_000
 MAX_REMEMBERED: Final = 100_000  # some 30 MB
-_PSEUDONYM_DIGITS: Final = 32  # 128 bits: no two units of one experiment share a pseudonym by chance
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS: Final = [high + low for high in _CROCKFORD for low in _CROCKFORD]  # ten bits at a time
 
 _Identity = tuple[str, str, str, str, bool]
 
@@ -95,7 +89,7 @@ class Exposures:
             ts=outcome.time_ms,
             req=outcome.request_id,
             unit_type=self._unit_type,
-            unit=self._unit(decision.unit or ""),
+            unit=pseudonym(decision.unit or "", self._pseudonym_key),
             layer=layer.layer,
             exp=layer.experiment or "",
             arm=layer.arm or "",
@@ -114,11 +108,6 @@ class Exposures:
             n_cand=outcome.candidates,
         )
 
-    def _unit(self, unit: str) -> str:
-        if self._pseudonym_key is None:
-            return unit
-        return "h:" + hmac.new(self._pseudonym_key, unit.encode(), sha256).hexdigest()[:_PSEUDONYM_DIGITS]
-
     def _is_fresh(self, identity: _Identity, now_ms: int) -> bool:
         written_ms = self._written.get(identity)
         return written_ms is not None and now_ms - written_ms < DEDUPLICATION_MS
@@ -128,9 +117,3 @@ class Exposures:
         self._written.move_to_end(identity)
         if len(self._written) > self._max_remembered:
             self._written.popitem(last=False)
-
-
-def ulid(time_ms: int, tail: int | None = None) -> str:
-    """Return a ULID: 48 bits of time and 80 of `tail` (default random), 26 digits of Crockford's base 32."""
-    number = (time_ms & (2**48 - 1)) << 80 | (secrets.randbits(80) if tail is None else tail)
-    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -6,21 +6,16 @@ request can send it again: the repeat has the same ids, and readers of the strea
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from hashlib import blake2b, sha256
-from typing import Final, Literal
+from typing import Literal
 
 import orjson
 
-from service.experiments.exposures import ulid
-from service.http.schemas import Feedback
+from contract.events import Activity, activity_event, pseudonym, ulid
 from service.store.streams import EventSink, Receipt
 
 Refused = Literal["", "future", "full"]  # why an event was not taken; "" where it was
-
-FEEDBACK_SCHEMA: Final = 1
-_PSEUDONYM_DIGITS: Final = 32  # as in exposures: the two are joined by it
 
 
 class FeedbackLog:
@@ -45,7 +40,7 @@ class FeedbackLog:
         self._pseudonym_key = pseudonym_key
 
     def take(
-        self, feedback: Sequence[Feedback], now_ms: int, latest_ms: int, receipt: Receipt | None = None
+        self, feedback: Sequence[Activity], now_ms: int, latest_ms: int, receipt: Receipt | None = None
     ) -> list[Refused]:
         """Take activity; return for each event why it was not taken.
 
@@ -57,7 +52,7 @@ class FeedbackLog:
         """
         return [self._take(event, now_ms, latest_ms, receipt) for event in feedback]
 
-    def _take(self, event: Feedback, now_ms: int, latest_ms: int, receipt: Receipt | None) -> Refused:
+    def _take(self, event: Activity, now_ms: int, latest_ms: int, receipt: Receipt | None) -> Refused:
         if event.get("ts", now_ms) > latest_ms:
             self._on_refused()
             return "future"
@@ -66,28 +61,11 @@ class FeedbackLog:
         self._on_feedback(event["action"])
         return ""
 
-    def _event(self, event: Feedback, now_ms: int) -> bytes:
-        return orjson.dumps(
-            {
-                "v": FEEDBACK_SCHEMA,
-                "id": self._identity(event) or ulid(now_ms),
-                "ts": event.get("ts", now_ms),
-                "received": now_ms,
-                "req": event.get("request_id"),
-                "unit": self._unit(event["user_id"]),
-                "item": event["item_id"],
-                "action": event["action"],
-                "play_ms": event.get("play_ms"),
-                "value": event.get("value"),
-            }
-        )
+    def _event(self, event: Activity, now_ms: int) -> bytes:
+        unit = pseudonym(event["user_id"], self._pseudonym_key)
+        return orjson.dumps(activity_event(event, self._identity(event) or ulid(now_ms), unit, now_ms))
 
-    def _unit(self, user_id: str) -> str:
-        if self._pseudonym_key is None:
-            return user_id
-        return "h:" + hmac.new(self._pseudonym_key, user_id.encode(), sha256).hexdigest()[:_PSEUDONYM_DIGITS]
-
-    def _identity(self, event: Feedback) -> str:
+    def _identity(self, event: Activity) -> str:
         """Return the id of an event that has a time, "" for any other; keyed, so that no one can guess a user by it."""
         if "ts" not in event:
             return ""

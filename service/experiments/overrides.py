@@ -16,17 +16,17 @@ import hmac
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final
 
 from contract.assignment import ExperimentsSnapshot
 from contract.experiments import ExperimentsConfig
+from service.names import RejectReason
 
 OVERRIDE_HEADER: Final = "x-ab-override"
 MAX_AGE_SECONDS: Final = 300
 MAX_SKEW_SECONDS: Final = 30  # how far the signer's clock may run ahead of ours
 MAX_HEADER_LENGTH: Final = 1024
 
-RejectReason = Literal["disabled", "malformed", "signature", "expired", "unknown_arm"]
 
 _KEY = r"[a-z][a-z0-9_-]{0,31}"
 _MEMBER = rf"{_KEY}={_KEY}:{_KEY}"

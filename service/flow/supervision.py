@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import structlog
 
-# The `task` label of the metrics. A new kind of background task adds its name here.
-TaskName = Literal[
-    "batcher", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
-    "spool_replay", "store_lookup", "store_probe", "stream",
-]  # fmt: skip
+from service.names import TaskName
 
+# The `task` label of the metrics. A new kind of background task adds its name here.
 PAUSE_SECONDS: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before each restart; the last one repeats
 _HEALTHY_SECONDS: Final = 30.0  # a task that ran this long starts again with the shortest pause
 

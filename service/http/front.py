@@ -15,17 +15,13 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.assignment import Decision
-from service.connection.exchange import EXCHANGE, Exchange, Headers, find_header
+from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
 from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, RankerError, TooLarge
 from service.flow.admission import Admission
 from service.flow.gate import Gate, Place
 from service.http.cors import Cors
 from service.metrics import Metrics
 from service.settings import Settings
-
-REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
-WAITED: Final = "ranker.waited"  # in the scope: seconds that the request lay in the kernel before it was read
-CLIENT_GONE: Final = 499  # in metrics and logs only: the caller hung up before the answer
 
 _PROBES: Final = frozenset({"/health/live", "/health/ready"})
 _QUIET: Final = _PROBES | {"/metrics"}

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from contract.behaviours import DEFAULT_ACTION, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
 from contract.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.tensors import Action
+from service.names import RefusalReason
 
 MAX_ATTRIBUTES: Final = 32
 MAX_LIMIT: Final = 2**31 - 1
@@ -38,7 +39,6 @@ TimeMs = Annotated[
 ]
 PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
 Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; kept in tenths.")]
-RefusalReason = Literal["future", "wrong_type"]
 ActionName = Annotated[Action, Field(description=f"What was done; default {DEFAULT_ACTION}.")]
 Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
 

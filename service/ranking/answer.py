@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.bundles.bundle import Bundle
 from service.inference.scorer import ScoredRow
+from service.names import Degraded
 from service.ranking.ordering import Candidates, best
 from service.store.behaviours import StoredBehaviours
-
-Reason = Literal[
-    "store_unavailable", "behaviours_corrupt", "history_unknown", "bundle_unavailable", "bundle_slow", "unscored_items",
-    "popularity",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Ranking:
     known: list[bool]
     model: str
     version: str
-    degraded: tuple[Reason, ...]
+    degraded: tuple[Degraded, ...]
     timings: Mapping[str, float]  # seconds by stage, as in service.metrics.STAGES
     explanation: Explanation | None = None
 
@@ -57,7 +53,7 @@ def ranking_of(
     scored: ScoredRow | None,
     *,
     limit: int | None,
-    degraded: Sequence[Reason],
+    degraded: Sequence[Degraded],
     timings: Mapping[str, float],
     explanation: Explanation | None = None,
 ) -> Ranking:

@@ -23,12 +23,13 @@ from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotRe
 from service.experiments.exposures import Outcome
 from service.flow.batcher import Answer, Batcher, BatchObserver
 from service.inference.scorer import NothingScored, RankRow, ScoredRow
-from service.ranking.answer import Explanation, Ranking, Reason, explanation_of, ranking_of
+from service.names import Degraded
+from service.ranking.answer import Explanation, Ranking, explanation_of, ranking_of
 from service.ranking.ordering import Candidates, candidates_of, without_scores
 from service.store.behaviours import StoredBehaviours
 from service.store.retention import usable_count
 
-__all__ = ["Explanation", "RankLimits", "RankQuery", "Ranker", "Ranking", "Reason"]
+__all__ = ["Explanation", "RankLimits", "RankQuery", "Ranker", "Ranking"]
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
@@ -141,7 +142,7 @@ class _Attempt:
     query: RankQuery
     began: float
     cutoff: float = 0.0  # event loop time after which the answer is made from what there is
-    degraded: list[Reason] = field(default_factory=list)
+    degraded: list[Degraded] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     served: Bundle | None = None
     is_gone: bool = False  # the caller has hung up

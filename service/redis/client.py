@@ -22,14 +22,15 @@ from redis.exceptions import ResponseError
 
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, TaskObserver
+from service.names import StoreState
 from service.redis.cluster import Cluster
 from service.redis.node import Address, Command, Node
 from service.redis.replication import Replication
-from service.redis.routing import OneServer, RoutedClient, State, Topology
+from service.redis.routing import OneServer, RoutedClient, Topology
 from service.redis.sentinel import Sentinels
 from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 
-__all__ = ["CLIENT_NAME", "Client", "Command", "Confirmation", "State", "make_client"]
+__all__ = ["CLIENT_NAME", "Client", "Command", "Confirmation", "make_client"]
 
 Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
 
@@ -54,7 +55,7 @@ class Client(Protocol):
     async def run(self, commands: Sequence[Command]) -> list[Any]:  # Any: a reply, of a type that the command knows
         """Send commands in one round trip (per node); an error of one command stands in its place."""
 
-    def state(self) -> State:
+    def state(self) -> StoreState:
         """Return how well the client gets on with its servers."""
 
     async def aclose(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final
 
 from redis import exceptions as redis_errors
 from redis.exceptions import (
@@ -20,18 +20,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-ErrorKind = Literal[
-    "timeout",
-    "auth",
-    "loading",
-    "connection",
-    "wrong_server",
-    "unconfirmed",
-    "busy",
-    "wrong_type",
-    "response",
-    "other",
-]
+from service.names import ErrorKind
 
 # Replies that say: this server is not, or not yet, the one to ask. UNBLOCKED comes when a primary becomes a replica;
 # NOREPLICAS from a primary that has lost its replicas (min-replicas-to-write), as one does that is being replaced.

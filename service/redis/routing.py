@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from redis.exceptions import AskError
 
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
+from service.names import StoreState
 from service.redis.errors import (
     Busy,
     NoServer,
@@ -25,13 +26,6 @@ from service.redis.node import Command, Node
 _LOOK_SECONDS: Final = 0.25  # between two look-ups: one that fails must not be asked for by every request
 _CLOSE_SECONDS: Final = 1.0
 _ASKING: Final = Command(b"", ("ASKING",))
-
-
-class State(NamedTuple):
-    """How well a client gets on with its servers."""
-
-    is_up: bool  # a server is known that does not fail, as far as it was asked
-    open_breakers: int  # servers that are left alone
 
 
 class Topology(Protocol):
@@ -79,11 +73,11 @@ class RoutedClient:
             self._look_soon()
         return await self._run(commands, asyncio.get_running_loop().time() + self._timeout, tries=2)
 
-    def state(self) -> State:
+    def state(self) -> StoreState:
         """Return how well the client gets on with its servers."""
         nodes = self.topology.nodes()
         is_up = not all(node.is_failing for node in nodes) if nodes else self._look is None
-        return State(is_up, sum(node.breaker.is_open for node in nodes))
+        return StoreState(is_up, sum(node.breaker.is_open for node in nodes))
 
     async def aclose(self) -> None:
         """Give what is under way a moment to finish, then let go of all connections."""

@@ -13,12 +13,12 @@ from typing import Final, Protocol
 import structlog
 from redis import exceptions as redis_errors
 
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.redis.client import Client, Command
-from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM
 
 INTERVAL_SECONDS: Final = 10.0
 # Measured: bytes in Redis of one event whose ids have all 128 bytes (docs/operations.md has shorter ones).
-EVENT_BYTES: Final = {EXPOSURE_STREAM: 685, FEEDBACK_STREAM: 600}
+EVENT_BYTES: Final = {EXPOSURE_STREAM: 685, ACTIVITY_STREAM: 600}
 _CLUSTER_KEYS: Final = [b"%d" % number for number in range(64)]  # enough to meet every primary of a Cluster
 _MEGABYTE: Final = 1_000_000
 

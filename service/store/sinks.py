@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.flow.supervision import Supervised, supervise_job
 from service.metrics import Metrics
 from service.redis.client import Client
 from service.settings import Settings
 from service.store.replay import Replay
 from service.store.spool import Spool
-from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventSink, EventStream, Receipt
+from service.store.streams import EventSink, EventStream, Receipt
 
 _log = structlog.get_logger(__name__)
 
@@ -75,9 +76,9 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
 
     exposures, feedback = (
         stream(EXPOSURE_STREAM, metrics.exposure_dropped),
-        stream(FEEDBACK_STREAM, metrics.feedback_dropped),
+        stream(ACTIVITY_STREAM, metrics.feedback_dropped),
     )
-    keys = {prefix + name: name for name in (EXPOSURE_STREAM, FEEDBACK_STREAM)}
+    keys = {prefix + name: name for name in (EXPOSURE_STREAM, ACTIVITY_STREAM)}
     replay = Replay(spool, client, keys, streams.max_length, metrics)
     replays: list[Supervised] = []
 

@@ -17,12 +17,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 from redis import exceptions as redis_errors
 
+from contract.events import EVENT_FIELD
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise
 from service.redis.client import Client, Command
-
-EXPOSURE_STREAM: Final = "ab:exposure:v1"
-FEEDBACK_STREAM: Final = "fb:activity:v1"
-FIELD: Final = b"event"
 
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries while Redis is away; the last one again and again
 # The XTRIM after each batch counts what it drops. Should the user lack the right to it, XADD itself trims, later.
@@ -209,7 +206,7 @@ class EventStream:
 
 def add_command(key: bytes, event: bytes, max_length: int) -> Command:
     """Return what adds an event to a stream; its own trim is the backstop, which counts nothing."""
-    return Command(key, ("XADD", key, "MAXLEN", "~", int(max_length * _BACKSTOP), "*", FIELD, event))
+    return Command(key, ("XADD", key, "MAXLEN", "~", int(max_length * _BACKSTOP), "*", EVENT_FIELD, event))
 
 
 def _settle(entries: Sequence[Entry], *, is_stored: bool) -> None:

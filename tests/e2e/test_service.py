@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from contract.assignment import snapshot_of
-from contract.exposure import Exposure
+from contract.events import Exposure
 from service.http import schemas
 from tests.builders import TinyModel
 from tests.redis_server import RedisServer

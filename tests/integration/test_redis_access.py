@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.experiments.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
 from service.redis.client import Command, make_client
 from service.store.behaviours import RedisBehaviourStore, StoreUnavailable
-from service.store.streams import EXPOSURE_STREAM, FEEDBACK_STREAM, EventStream
+from service.store.streams import EventStream
 from tests.behaviour_store import Observer, open_rig, records
 from tests.redis_server import RedisServer, executable, free_port
 from tests.redis_topology import until_true, watched
@@ -80,7 +81,7 @@ async def keeps_events(url: str) -> bool:
     """Do all that the flushers ever do: write and trim."""
     client = make_client(url, timeout_seconds=SECONDS)
     trims, drops = list[int](), list[tuple[str, ...]]()
-    for name in (EXPOSURE_STREAM, FEEDBACK_STREAM):
+    for name in (EXPOSURE_STREAM, ACTIVITY_STREAM):
         stream = EventStream(
             client, PREFIX + name, on_drop=drops.append, on_trim=trims.append, max_length=100, interval_seconds=0.001
         )

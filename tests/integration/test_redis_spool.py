@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.events import ACTIVITY_STREAM, EVENT_FIELD
 from service.redis.client import Command, make_client
 from service.store.replay import Replay
 from service.store.spool import Spool, Spooled, read_batch
-from service.store.streams import FEEDBACK_STREAM, FIELD, Entry, EventStream
+from service.store.streams import Entry, EventStream
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
-KEY = "test:" + FEEDBACK_STREAM
+KEY = "test:" + ACTIVITY_STREAM
 MEGABYTE = 1_000_000
 
 
@@ -50,7 +51,7 @@ def lines_of(folder: Path) -> list[bytes]:
 async def replay(server: RedisServer, spool: Spool, keys: dict[str, str] | None = None) -> Counts:
     counts, client = Counts(), make_client(server.url, timeout_seconds=5)
     try:
-        await Replay(spool, client, {KEY: FEEDBACK_STREAM} if keys is None else keys, 100_000, counts).run()
+        await Replay(spool, client, {KEY: ACTIVITY_STREAM} if keys is None else keys, 100_000, counts).run()
     finally:
         await client.aclose()
     return counts
@@ -60,7 +61,7 @@ async def stored(server: RedisServer) -> list[bytes]:
     client = make_client(server.url, timeout_seconds=5)
     [found] = await client.run([Command(KEY.encode(), ("XRANGE", KEY, "-", "+"))])
     await client.aclose()
-    return [fields[FIELD] if isinstance(fields, dict) else fields[1] for _, fields in found]
+    return [fields[EVENT_FIELD] if isinstance(fields, dict) else fields[1] for _, fields in found]
 
 
 async def test_what_redis_never_took_is_written_by_the_next_process(own_redis: RedisServer, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ async def test_what_redis_never_took_is_written_by_the_next_process(own_redis: R
     own_redis.start()
     counts = await replay(own_redis, spool)
     assert await stored(own_redis) == expected
-    assert (counts.replayed, counts.damaged) == ({FEEDBACK_STREAM: 600}, 0)
+    assert (counts.replayed, counts.damaged) == ({ACTIVITY_STREAM: 600}, 0)
     assert spool.files() == []
 
 
@@ -90,7 +91,7 @@ async def test_a_replay_waits_for_redis_and_keeps_the_file_until_then(own_redis:
     await asyncio.sleep(0.05)
     assert len(spool.files()) == 1
     own_redis.start()
-    assert (await running).replayed == {FEEDBACK_STREAM: 5}
+    assert (await running).replayed == {ACTIVITY_STREAM: 5}
     assert spool.files() == []
 
 
@@ -103,7 +104,7 @@ async def test_a_replay_that_is_ended_leaves_the_file_for_the_next_one(own_redis
     running.cancel()
     await asyncio.wait({running})
     own_redis.start()
-    assert (await replay(own_redis, spool)).replayed == {FEEDBACK_STREAM: 5}
+    assert (await replay(own_redis, spool)).replayed == {ACTIVITY_STREAM: 5}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "blank", "text", "json", "other key", "no newline", "huge"])
@@ -125,7 +126,7 @@ async def test_a_damaged_line_is_skipped_and_counted(redis_server: RedisServer, 
     content = first + third + damaged if damage == "no newline" else first + damaged + third
     spool.files()[0].write_bytes(content)
     counts = await replay(redis_server, spool)
-    assert counts.replayed == {FEEDBACK_STREAM: 2}
+    assert counts.replayed == {ACTIVITY_STREAM: 2}
     assert counts.damaged == (2 if damage == "huge" else 1)
     assert await stored(redis_server) == [entries(3)[0].event, entries(3)[2].event]
     assert spool.files() == []
@@ -143,7 +144,7 @@ async def test_a_key_that_holds_something_else_does_not_hold_up_the_rest(
 
 async def test_files_of_another_environment_stay(redis_server: RedisServer, tmp_path: Path) -> None:
     spool = Spool(tmp_path, MEGABYTE)
-    await spool.save("staging:" + FEEDBACK_STREAM, entries(3))
+    await spool.save("staging:" + ACTIVITY_STREAM, entries(3))
     assert (await replay(redis_server, spool)).replayed == {}
     assert len(spool.files()) == 1
 
@@ -154,7 +155,7 @@ async def test_a_file_is_replayed_by_one_process_at_a_time(redis_server: RedisSe
     with spool.files()[0].open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert (await replay(redis_server, spool)).replayed == {}
-    assert (await replay(redis_server, spool)).replayed == {FEEDBACK_STREAM: 3}
+    assert (await replay(redis_server, spool)).replayed == {ACTIVITY_STREAM: 3}
 
 
 async def test_the_spool_is_bounded_and_says_what_it_could_not_keep(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from contract.events import EVENT_FIELD
 from service.redis.client import Client, Command, make_client
-from service.store.streams import FIELD, EventStream
+from service.store.streams import EventStream
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
@@ -34,7 +35,7 @@ async def open_client(server: RedisServer, timeout_seconds: float = 1.0) -> Asyn
 
 async def events_in(client: Client) -> list[bytes]:
     [entries] = await client.run([Command(STREAM.encode(), ("XRANGE", STREAM, "-", "+"))])
-    return [event for _, (name, event) in entries if name == FIELD]
+    return [event for _, (name, event) in entries if name == EVENT_FIELD]
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from redis import exceptions as errors
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
-from service.redis.client import Command, State
+from service.names import StoreState
+from service.redis.client import Command
 from service.redis.errors import Busy, LeftAlone, NoServer, Unconfirmed
 from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
 from tests.fakes import TaskCounts
@@ -40,8 +41,8 @@ class FakeClient:
         self.calls.append(list(commands))
         return list(self.reply) if isinstance(self.reply, list) else [self.reply] * len(commands)
 
-    def state(self) -> State:
-        return State(is_up=True, open_breakers=0)
+    def state(self) -> StoreState:
+        return StoreState(is_up=True, open_breakers=0)
 
     async def aclose(self) -> None:
         self.closed = True

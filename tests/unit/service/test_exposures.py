@@ -7,8 +7,8 @@ from hashlib import sha256
 import pytest
 
 from contract.assignment import Decision, bucket, snapshot_of
-from contract.exposure import Exposure
-from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome, ulid
+from contract.events import Exposure, ulid
+from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome
 from tests.experiment_files import NOW_MS, example
 
 IOS = {"platform": "ios"}

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from contract.behaviours import ACTIONS
 from service.http import schemas
-from service.ranking.answer import Explanation, Reason
+from service.names import Degraded
+from service.ranking.answer import Explanation
 from service.settings import LimitsSettings
 
 
@@ -20,7 +21,7 @@ def literal_of(model: type[schemas.Answer], field: str) -> tuple[str, ...]:
 
 
 def test_every_reason_of_the_ranker_is_on_the_wire() -> None:
-    assert set(literal_of(schemas.RankResponse, "degraded")) == set(get_args(Reason))
+    assert set(literal_of(schemas.RankResponse, "degraded")) == set(get_args(Degraded))
 
 
 def test_every_action_of_the_stored_format_is_on_the_wire() -> None:
