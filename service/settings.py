@@ -1,7 +1,7 @@
 """Every setting, and the only reader of the environment.
 
-A setting is `RANKER_<GROUP>__<NAME>`, say `RANKER_REDIS__READ_TIMEOUT_MS=20`. Unknown names are refused at start, at
-any level: a misspelt limit that is silently ignored is worse than none. Nothing is read anywhere else, or at import.
+A setting is `RANKER_<GROUP>__<NAME>`, for example `RANKER_REDIS__READ_TIMEOUT_MS=20`. Unknown names are refused at
+start, at any level, because a misspelt limit must not be ignored silently. Nothing is read elsewhere or at import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DELIMITER: Final = "__"
 # Read by the tools around the service and often set in the same shell or container.
 FOREIGN: Final = frozenset({"RANKER_DATA", "RANKER_BIND", "RANKER_PORT", "RANKER_RECIPES", "RANKER_BUILD_NETWORK"})
 
-# Kubernetes sets these in every pod beside a Service whose name begins with `ranker`.
+# Kubernetes sets these in every pod of a namespace with a Service whose name begins with `ranker`.
 _DISCOVERY: Final = re.compile(
     r"RANKER_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -38,7 +38,7 @@ Origin = Annotated[
     str, Field(pattern=r"^(\*|https?://[a-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?)$")
 ]
 Pause = Annotated[int, Field(ge=0, le=600_000)]  # milliseconds; 0 = none
-# No braces, which would move a key to another slot of a Cluster, and nothing that a pattern of an ACL reads.
+# No braces, which would move a key to another slot of a Cluster, and no wildcards of Redis ACL patterns.
 KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,64}$")]
 
 ExperimentState = Annotated[str, Field(pattern=r"^(redis(:[a-z0-9_-]{1,32})?|.*/.*)$")]
@@ -74,11 +74,11 @@ class HttpSettings(Group):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free one."""
     backlog: Count = 2_048
-    """Connections that the kernel may hold before they are accepted."""
+    """Maximum number of connections that wait in the kernel to be accepted."""
     max_connections: Count = 4_096
-    """Connections open at once, idle ones included; one more is refused with 503 and closed."""
+    """Maximum number of open connections, including idle ones; above it a connection gets 503 and is closed."""
     keep_alive_ms: Milliseconds = 75_000
-    """How long (ms) an idle connection stays open; keep it above the idle time of whatever proxy stands before."""
+    """How long (ms) an idle connection stays open. Keep it above the idle timeout of a proxy in front."""
     header_timeout_ms: Milliseconds = 5_000
     """How long (ms) a request's headers may take to arrive."""
     body_timeout_ms: Milliseconds = 10_000
@@ -86,193 +86,193 @@ class HttpSettings(Group):
     write_timeout_ms: Milliseconds = 10_000
     """How long (ms) a caller may take to read an answer."""
     max_unsent_bytes: Bytes = 67_108_864
-    """Bytes of answers that callers have not read yet, of all connections together; above it the slowest are closed."""
+    """Maximum bytes of unread answers over all connections; above it the slowest connections are closed."""
     drain_delay_ms: Pause = 3_000
-    """How long (ms) after SIGTERM the service goes on accepting, not ready, until balancers have noticed."""
+    """How long (ms) after SIGTERM the service still accepts requests while not ready, so that balancers notice."""
     drain_timeout_ms: Milliseconds = 15_000
-    """How long (ms) accepted requests may take after that before they are abandoned."""
+    """How long (ms) accepted requests may take after that delay before they are abandoned."""
     cors_origins: tuple[Origin, ...] = ()
-    """Origins whose pages may call the service from a browser, say ["https://feed.example"]; ["*"] allows all."""
+    """Origins whose pages may call the service from a browser, such as ["https://feed.example"]; ["*"] allows all."""
     docs_enabled: bool = True
-    """Whether /docs and /openapi.json answer."""
+    """Serve /docs and /openapi.json."""
     behaviours_enabled: bool = False
-    """Whether GET /behaviours/{user_id} answers; it shows what a user did, so for staging alone."""
+    """Serve GET /behaviours/{user_id}. It shows what a user did, so use it only in staging."""
 
 
 class LimitsSettings(Group):
-    """How much one request may ask for, and how much may be asked at once."""
+    """Limits on one request, and on concurrent requests."""
 
     max_body_bytes: Count = 1_048_576
-    """Bytes of a request's body."""
+    """Maximum bytes of a request body."""
     max_header_bytes: Count = 16_384
-    """Bytes of a request's headers, its first line included."""
+    """Maximum bytes of the request line and headers."""
     max_header_lines: Count = 64
-    """Header lines of a request."""
+    """Maximum number of header lines of a request."""
     max_url_bytes: Count = 4_096
-    """Bytes of a request's target."""
+    """Maximum bytes of a request target."""
     max_candidates: Count = 2_000
-    """Candidates of a ranking."""
+    """Maximum number of candidates in a ranking."""
     max_recent: Count = 500
-    """Behaviours that a ranking may bring along."""
+    """Maximum number of behaviours in `recent` of a ranking."""
     max_behaviours: Count = 1_000
-    """Behaviours, or pieces of feedback, that may be sent at once."""
+    """Maximum number of behaviours or feedback events in one request."""
     max_writes: Count = 32
     """Maximum concurrent POST /behaviours requests, and as many POST /feedback; above it requests get 429."""
     max_inflight: Count = 64
-    """Rankings in progress; one more is refused with 429. Fewer where they come to take a third of `deadline_ms`."""
+    """Maximum concurrent rankings; above it requests get 429. Lowered when rankings take a third of `deadline_ms`."""
     deadline_ms: Milliseconds = 250
-    """How long (ms) a ranking may take where the caller names no X-Deadline-Ms."""
+    """How long (ms) a ranking may take if the caller sends no X-Deadline-Ms."""
     max_deadline_ms: Milliseconds = 2_000
-    """The longest X-Deadline-Ms (ms); a longer one is cut to it."""
+    """Maximum X-Deadline-Ms (ms); a larger value is lowered to it."""
     max_future_ms: Milliseconds = MAX_FUTURE_MS
-    """How far (ms) ahead of our clock a behaviour may be; POST /behaviours refuses one further ahead."""
+    """POST /behaviours refuses a behaviour that is further (ms) ahead of the service's clock."""
 
 
 class RedisSettings(Group):
-    """Where behaviours are kept."""
+    """The store of behaviours."""
 
     url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
-    """redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; while it is away, answers are degraded."""
+    """redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://. If Redis is down, answers are degraded."""
     prefix: KeyPrefix = ""
-    """What every key begins with, say `staging:`, so that two environments can share one Redis or Cluster."""
+    """Prefix of every key, such as `staging:`, so that two environments can share one Redis or Cluster."""
     read_timeout_ms: Milliseconds = 20
-    """How long (ms) a read may take before the ranking goes on without it."""
+    """How long (ms) a read may take before the ranking continues without it."""
     write_timeout_ms: Milliseconds = 250
     """How long (ms) an append may take."""
     max_connections: Count = 16
-    """Connections for reads, and as many for writes."""
+    """Maximum number of connections for reads, and the same number for writes."""
     read_length: Annotated[int, Field(ge=1, le=4_096)] = 200
-    """Newest behaviours of the first read; if they do not fill a model's sequence, all that is kept is read."""
+    """Number of newest behaviours in the first read. If they do not fill a model's sequence, all are read."""
     max_length: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Behaviours that a user keeps; when a quarter over, those that no served model can use are dropped first."""
+    """Behaviours kept per user. At a quarter more, they are trimmed; those that no served model can use go first."""
     ttl_s: Annotated[int, Field(ge=0, le=3_153_600_000)] = 15_552_000
-    """How long (s) a user who does nothing is kept; 0 keeps for ever."""
+    """How long (s) an inactive user is kept; 0 means forever."""
 
     @property
     def address(self) -> RedisAddress:
-        """Return where behaviours are kept."""
+        """Return the address of the store of behaviours."""
         return parse_redis_url(self.url.get_secret_value())
 
 
 class BatchingSettings(Group):
-    """How much one batch may hold, and how much may wait for the next."""
+    """Sizes of batches and queues."""
 
     max_queue: Count = 256
-    """Requests that may wait for a bundle; one more is refused with 429."""
+    """Maximum number of requests that wait for a bundle; above it requests get 429."""
     max_rows: Annotated[int, Field(ge=1, le=4_096)] = 64
-    """Requests of one batch."""
+    """Maximum number of requests in one batch."""
     max_batch_candidates: Count = 20_000
-    """Candidates of one batch."""
+    """Maximum number of candidates in one batch."""
     max_store_users: Annotated[int, Field(ge=1, le=4_096)] = 128
-    """Users of one read."""
+    """Maximum number of users in one read."""
     store_reads: Annotated[int, Field(ge=1, le=64)] = 4
-    """Reads in progress at once."""
+    """Maximum number of concurrent reads."""
 
 
 class InferenceSettings(Group):
-    """How models run."""
+    """Execution of models."""
 
     provider: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes CUDA where it truly runs, `cuda` refuses to start without it."""
+    """`auto` uses CUDA if it works, else the CPU; `cuda` refuses to start without CUDA."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """Threads of one run; 0 takes what the cgroup and the affinity allow."""
+    """Threads of one run; 0 uses as many as the cgroup and the affinity allow."""
     warm_up_rows: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = (1, 2, 8, 64)
-    """Batch sizes that are run before the service is ready."""
+    """Batch sizes to run before the service is ready."""
     state_cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 20_000
-    """User states kept; 0 keeps none."""
+    """Maximum number of cached user states; 0 turns the cache off."""
     state_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = 268_435_456
-    """Bytes of all user states kept."""
+    """Maximum bytes of all cached user states."""
     popularity_fallback: bool = True
-    """Whether an engine that is gone, or too late, is answered for in order of popularity; else 503 or 504."""
+    """Answer in order of popularity if the engine fails or is too late; otherwise answer 503 or 504."""
 
 
 class BundlesSettings(Group):
-    """Where models come from."""
+    """The source of models."""
 
     root: Path = Path("bundles")
-    """Folder of <model>/<version>/ bundles."""
+    """Folder that contains the bundles as <model>/<version>/."""
     max_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**31
-    """Bytes of one bundle's files."""
+    """Maximum bytes of one bundle's files."""
     max_memory_bytes: Annotated[int, Field(ge=2**28, le=2**42)] = 2**32
-    """Memory of the process that tries a bundle on the CPU; a bundle that needs more is refused."""
+    """Maximum memory of the process that checks a bundle on the CPU; a bundle that needs more is refused."""
     load_timeout_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 60_000
-    """How long (ms) loading one bundle may take before it is ended and the bundle refused."""
+    """How long (ms) loading one bundle may take before the bundle is refused."""
     deadline_share: Annotated[float, Field(gt=0, le=1_000)] = 0.8
-    """Share of `limits.deadline_ms` that the largest request may take; a slower bundle is refused when it is loaded."""
+    """Share of `limits.deadline_ms` that the largest request may take; a slower bundle is refused at load."""
     default_model: str = ""
-    """The model served where there is no experiment file; empty takes the only one there is."""
+    """The model to serve without an experiment file; empty means the only model in the folder."""
 
 
 class ExperimentsSettings(Group):
-    """Who is served what."""
+    """Assignment of users to models."""
 
     file: Path | None = None
-    """The experiment file, YAML or JSON; without one, everybody is served `bundles.default_model`."""
+    """The experiment file, YAML or JSON; without one, all users get `bundles.default_model`."""
     reload_ms: Milliseconds = 5_000
-    """How often (ms) the file is looked at, and what other replicas accepted."""
+    """How often (ms) to check the file and the state that other replicas accepted."""
     state: ExperimentState = "redis"
-    """Where replicas keep what they accepted: `redis`, `redis:NAME`, or a file that all share (a path with a slash)."""
+    """Where replicas keep the accepted state: `redis`, `redis:NAME`, or a shared file (a path with a slash)."""
     state_timeout_ms: Milliseconds = 1_000
-    """How long (ms) the state may take to be read or written."""
+    """How long (ms) a read or write of the state may take."""
     state_copy: Path | None = None
-    """A file for a copy of the state, one for each replica: a start reads it while the state cannot be read."""
+    """File for this replica's copy of the state; used at start if the state cannot be read."""
     show_bucket: bool = True
-    """Whether X-AB-Bucket names the arm bucket (`b`)."""
+    """Include the arm bucket (`b`) in X-AB-Bucket."""
     override_secret: SecretStr | None = None
-    """What X-AB-Override must be signed with; without it no override is accepted."""
+    """Key that signs X-AB-Override; without it no override is accepted."""
     pseudonym_key: SecretStr | None = None
-    """Key under which user ids leave in exposures and feedback as pseudonyms; without it, as they are."""
+    """Key that turns user ids in exposures and feedback into pseudonyms; without it they are written as they are."""
 
 
 class StreamsSettings(Group):
-    """Exposures and feedback on their way to Redis streams."""
+    """Exposures and feedback written to Redis streams."""
 
     enabled: bool = True
-    """Whether exposures and feedback are written; without, exposures count as dropped."""
+    """Write exposures and feedback; if off, exposures count as dropped."""
     url: RedisUrl | None = None
-    """The Redis of the streams, as `redis.url`; empty shares that one, where full streams evict behaviours."""
+    """The Redis of the streams, written like `redis.url`; empty uses that one, where full streams evict behaviours."""
     max_queue: Count = 10_000
-    """Events of one stream held in memory; one more is dropped and counted."""
+    """Maximum number of events of one stream in memory; further ones are dropped and counted."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 256
-    """Events written at once."""
+    """Maximum number of events in one write."""
     interval_ms: Milliseconds = 200
-    """How long (ms) an event may wait for company."""
+    """How long (ms) an event may wait for others to be written with."""
     max_length: Annotated[int, Field(ge=1, le=10**12)] = 400_000
-    """Events that a stream keeps, about; two streams of the default length fit into 512 MB."""
+    """Approximate number of events that a stream keeps; two streams of the default length fit into 512 MB."""
     write_timeout_ms: Milliseconds = 1_000
     """How long (ms) a write may take."""
     ack_timeout_ms: Milliseconds = 1_000
-    """How long (ms) POST /feedback?ack=stored waits for Redis; a shorter X-Deadline-Ms counts."""
+    """How long (ms) POST /feedback?ack=stored waits for Redis, or X-Deadline-Ms if that is shorter."""
     close_timeout_ms: Pause = 2_000
-    """How long (ms) the last events may take at the end; what is left goes to the spool."""
+    """How long (ms) writing the last events may take at shutdown; the rest goes to the spool."""
     spool: Path = Path("spool")
-    """Folder for events that could not be written before the end; the next start writes them."""
+    """Folder for events that could not be written before shutdown; the next start writes them."""
     spool_max_bytes: Annotated[int, Field(ge=0, le=2**40)] = 2**26
-    """Bytes of all files in the spool; 0 keeps nothing, and events that do not fit are dropped and counted."""
+    """Maximum bytes of all files in the spool; events that do not fit are dropped and counted. 0 keeps none."""
 
 
 class PageSettings(Group):
     """The page for people."""
 
     enabled: bool = False
-    """Whether GET / answers with a page; it shows what users did, so for staging alone."""
+    """Serve the page at GET /. It shows what users did, so use it only in staging."""
 
 
 class LoggingSettings(Group):
-    """What is logged to standard output."""
+    """Logs on standard output."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe level that is logged."""
+    """The lowest level to log."""
     format: Literal["json", "console"] = "json"
-    """One JSON object a line, or lines for people."""
+    """`json` writes one object per line; `console` writes lines for people."""
     access: bool = True
-    """Whether each request is logged, in one line; never successful probes and scrapes, and rankings too many."""
+    """Log one line per request, except successful health checks, metric scrapes and rankings refused with 429."""
     buffer_bytes: int = Field(8 * 1024 * 1024, ge=16_384)
-    """Bytes of log lines that wait for a slow reader; when it is full, new lines are dropped and counted."""
+    """Maximum bytes of log lines that wait for a slow reader; above it new lines are dropped and counted."""
 
 
 class Settings(BaseSettings):
-    """All settings; made once, by the entry point, and passed on."""
+    """All settings; the entry point creates them once and passes them on."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -287,27 +287,27 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     """The port and its connections."""
     limits: LimitsSettings = LimitsSettings()
-    """How much one request may ask for, and how much may be asked at once."""
+    """Limits on one request, and on concurrent requests."""
     redis: RedisSettings = RedisSettings()
-    """Where behaviours are kept."""
+    """The store of behaviours."""
     batching: BatchingSettings = BatchingSettings()
-    """How much one batch may hold, and how much may wait for the next."""
+    """Sizes of batches and queues."""
     inference: InferenceSettings = InferenceSettings()
-    """How models run."""
+    """Execution of models."""
     bundles: BundlesSettings = BundlesSettings()
-    """Where models come from."""
+    """The source of models."""
     experiments: ExperimentsSettings = ExperimentsSettings()
-    """Who is served what."""
+    """Assignment of users to models."""
     streams: StreamsSettings = StreamsSettings()
-    """Exposures and feedback on their way to Redis streams."""
+    """Exposures and feedback written to Redis streams."""
     page: PageSettings = PageSettings()
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()
-    """What is logged to standard output."""
+    """Logs on standard output."""
 
     @property
     def streams_address(self) -> RedisAddress:
-        """Return where exposures and feedback go."""
+        """Return the address of the streams."""
         return parse_redis_url((self.streams.url or self.redis.url).get_secret_value())
 
 
@@ -315,7 +315,7 @@ def load_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        SettingsError: a variable is unknown or has a value that cannot be used.
+        SettingsError: a variable is unknown or has an invalid value.
     """
     problems = unknown_names(os.environ)  # noqa: TID251 - this is the one reader
     if problems:
@@ -326,8 +326,8 @@ def load_settings() -> Settings:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         problems = [f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}" for detail in details]
         raise SettingsError(problems) from error
-    except ValueError as error:  # pydantic-settings' own, which does not say which variable of the group it was
-        raise SettingsError([f"{str(error).splitlines()[0][:200]}: a list is written as JSON, say [1,8]"]) from error
+    except ValueError as error:  # from pydantic-settings, which names the group but not the variable
+        raise SettingsError([f"{str(error).splitlines()[0][:200]}: write a list as JSON, for example [1,8]"]) from error
 
 
 def passed_sockets() -> int:
@@ -338,7 +338,7 @@ def passed_sockets() -> int:
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the names of the environment's RANKER_ variables."""
+    """Return the problems with the names of the environment's RANKER_ variables."""
     known = sorted(name for name, _ in variables())
     problems = []
     for name in sorted(environment):
@@ -370,7 +370,7 @@ def env_example() -> str:
 
 
 def effective(settings: Settings) -> dict[str, str]:
-    """Return every variable with the value in force; secrets are replaced, a URL keeps its host."""
+    """Return every variable with its effective value; secrets are replaced, a URL keeps its host."""
     values: dict[str, str] = {}
     for name, _ in variables():
         group, _, field = name.removeprefix(PREFIX).lower().partition(DELIMITER)
@@ -379,7 +379,7 @@ def effective(settings: Settings) -> dict[str, str]:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """Return what is allowed but unsafe, each with its variable."""
+    """Return the unsafe settings, each with its variable."""
     found = [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
     if settings.streams.enabled and settings.streams.url is not None:
         found += [f"{PREFIX}STREAMS__URL: {warning}" for warning in settings.streams_address.warnings]
