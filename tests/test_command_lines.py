@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+from benchmarks import catalogue
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import compare, greedy, offer
 from benchmarks.recbole import atomic, table
@@ -36,7 +37,7 @@ WALKED = {
     "deploy/demo.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py", "deploy/experiments.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
-    "benchmarks/recbole/table.py",
+    "benchmarks/recbole/table.py", "benchmarks/catalogue.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose_check.py": "a test itself: it fails by an error",
@@ -119,11 +120,11 @@ def test_every_command_line_is_walked_here() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["prepare", "train", "seed", "offer", "greedy", "compare", "tables"])
+@pytest.mark.parametrize("command", ["prepare", "train", "seed", "offer", "greedy", "compare", "tables", "catalogue"])
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    name = {"train": "recipe.toml", "tables": "plan.toml"}.get(command, "clips.csv")
+    name = {"train": "recipe.toml", "tables": "plan.toml", "catalogue": "recipe.toml"}.get(command, "clips.csv")
     path, out = spoilt(tmp_path / name, kind), tmp_path / "out"
     lines: dict[str, tuple[object, ...]] = {
         "prepare": (training.main, "prepare", path, "--out", out),
@@ -133,6 +134,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "offer": (offer.main, "--behaviours", path, "--seconds", "0.1"),
         "greedy": (greedy.main, "--behaviours", path, "--seconds", "0.1"),
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
+        "catalogue": (catalogue.main, "--recipe", path, "--items", "9", "--out", out),
     }
     assert path.name in refused(*lines[command])
     assert not out.exists() or not any(out.rglob("*"))
@@ -193,7 +195,9 @@ def test_a_run_with_a_damaged_file_is_one_line(
     assert not (world.folder / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "export", "experiments", "tables", "bootstrap", "atomic"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "train", "export", "experiments", "tables", "bootstrap", "atomic", "catalogue"]
+)
 def test_a_place_that_cannot_be_written_is_one_line(world: World, command: str, refused: Callable[..., str]) -> None:
     out = world.folder / "a file"
     out.write_text("x")
@@ -207,6 +211,7 @@ def test_a_place_that_cannot_be_written_is_one_line(world: World, command: str, 
         "tables": (tables.main, plan, "--show", "--results", out),
         "bootstrap": (bootstrap.main, "behaviours", "--work", out),
         "atomic": (_with_arguments(atomic.main), "--data", world.data, "--dataset", "small", "--out", out),
+        "catalogue": (catalogue.main, "--recipe", world.recipe, "--items", "9", "--out", out),
     }
     assert "a file" in refused(*lines[command])
     assert out.read_text() == "x"
@@ -286,6 +291,7 @@ def test_a_service_that_is_not_there_is_one_line(
         (training.main, ["predict"]),
         (exporter.main, []),
         (tables.main, ["plan.toml", "--workers", "two"]),
+        (catalogue.main, ["--items", "many"]),
     ],
 )
 def test_an_unknown_option_or_value_is_shown_with_the_usage(
