@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 # What tests ask is on this machine: a proxy of the environment must not be asked for it, by children neither.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"

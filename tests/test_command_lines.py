@@ -26,7 +26,7 @@ from deploy import bootstrap, demo, experiments
 from deploy.dashboards import __main__ as dashboards
 from exporter import __main__ as exporter
 from service import seed
-from tests.redis_server import free_port
+from tests.support.redis_server import free_port
 from training import __main__ as training
 from training.datasets import generated
 from training.prepare import prepare

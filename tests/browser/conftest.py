@@ -21,9 +21,9 @@ from selenium.webdriver.chrome.service import Service
 
 from contract import manifest as names
 from deploy.experiments import write_current
-from tests.builders import TinyModel
-from tests.programs import needed
-from tests.redis_server import RedisServer, free_port
+from tests.support.builders import TinyModel
+from tests.support.programs import needed
+from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE_TITLE = '<img src=x onerror="document.title=\'owned\'"><b>Bold</b> & "quoted"'

@@ -10,7 +10,7 @@ from contract.experiments import ExperimentsError, parse_experiments
 from contract.history import experiment_file
 from contract.ramps import propose
 from deploy import experiments
-from tests.experiment_files import accepted
+from tests.support.experiment_files import accepted
 
 NEXT_YEAR = datetime(2031, 5, 17, 15, 30, tzinfo=UTC).timestamp()
 DAY = 86_400

@@ -15,7 +15,7 @@ import pytest
 from deploy import local_redis
 from deploy.local_redis import MOST_SOCKET_BYTES, NoRedisError, executable, socket_folder
 from deploy.processes import Child, StartError, StepError, check_ended, client, port_number, redis_server, wait_for
-from tests.http_answers import Answers
+from tests.support.http_answers import Answers
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.programs import needed
+from tests.support.programs import needed
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

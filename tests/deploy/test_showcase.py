@@ -6,8 +6,8 @@ import pytest
 
 from contract.command_line import CommandError
 from deploy import showcase
-from tests.http_answers import Answers
-from tests.redis_server import free_port
+from tests.support.http_answers import Answers
+from tests.support.redis_server import free_port
 
 LATE = (504, b'{"error": {"code": "deadline_exceeded", "message": "The deadline passed."}}')
 

@@ -14,9 +14,9 @@ import pytest
 
 from contract.manifest import CATALOGUE
 from deploy.experiments import write_current
-from tests.builders import TinyModel
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.builders import TinyModel
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

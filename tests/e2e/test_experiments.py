@@ -16,9 +16,9 @@ import yaml
 
 from contract.manifest import MANIFEST
 from service.experiments.state_stores import STATE_KEY
-from tests.builders import TinyModel
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.builders import TinyModel
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 USERS = [f"u{number}" for number in range(12)]
 

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from contract.manifest import SCORE
-from tests.redis_server import RedisServer
-from tests.redis_topology import watched
-from tests.service_process import ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import watched
+from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.redis_server import RedisServer
-from tests.service_process import ROOT, ServiceProcess
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ROOT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

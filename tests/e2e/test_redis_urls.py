@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.redis_server import RedisServer, free_port
-from tests.service_process import ROOT, ServiceProcess
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.service_process import ROOT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
 

@@ -16,9 +16,9 @@ import yaml
 from contract.assignment import snapshot_of
 from contract.events import Exposure
 from service.http import schemas
-from tests.builders import TinyModel
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.builders import TinyModel
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

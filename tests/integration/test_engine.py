@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from service.bundles.bundle import Bundle, load_bundle
 from service.inference.engine import EngineError, OnnxEngine
-from tests.builders import TinyModel
+from tests.support.builders import TinyModel
 
 pytestmark = pytest.mark.onnx
 

@@ -27,8 +27,8 @@ from service.experiments.state_stores import (
 )
 from service.redis.client import Client, make_client
 from service.redis_url import parse_redis_url
-from tests.experiment_files import NOW_MS, accepted, servable
-from tests.redis_server import RedisServer
+from tests.support.experiment_files import NOW_MS, accepted, servable
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from contract.history import State
 from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import STATE_KEY, RedisStateStore
 from service.redis.client import Client, Confirmation, make_client
-from tests.experiment_files import NOW_MS, accepted, servable
-from tests.redis_topology import cluster, until_true, watched
+from tests.support.experiment_files import NOW_MS, accepted, servable
+from tests.support.redis_topology import cluster, until_true, watched
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

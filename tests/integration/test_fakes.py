@@ -9,9 +9,9 @@ import pytest
 from service.metrics import Metrics
 from service.redis.client import make_client
 from service.store.behaviours import RedisBehaviourStore
-from tests.builders import behaviours
-from tests.fakes import FakeStore
-from tests.redis_server import RedisServer
+from tests.support.builders import behaviours
+from tests.support.fakes import FakeStore
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -27,8 +27,8 @@ from service.redis.client import make_client
 from service.seed import BATCH, Line, read_lines
 from service.settings import LimitsSettings
 from service.store.behaviours import RedisBehaviourStore
-from tests.fakes import NOW_MS, Edge
-from tests.redis_server import RedisServer
+from tests.support.fakes import NOW_MS, Edge
+from tests.support.redis_server import RedisServer
 from training.datasets.csv_file import load
 from training.datasets.interactions import DataError
 from training.prepare import Prepared, load_prepared, prepare

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from deploy.dashboards.__main__ import BOARDS
-from tests.programs import needed
-from tests.prometheus_server import SOURCE, Prometheus
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.programs import needed
+from tests.support.prometheus_server import SOURCE, Prometheus
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.redis, pytest.mark.onnx, pytest.mark.e2e, pytest.mark.timeout(180)]
 

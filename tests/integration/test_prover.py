@@ -19,7 +19,7 @@ from service.inference.engine import EngineError
 from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
 from service.inference.prover import prove_in_process
-from tests.builders import TinyModel
+from tests.support.builders import TinyModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

@@ -17,9 +17,9 @@ from service.experiments.state_stores import STATE_KEY, RedisStateStore, StateUn
 from service.redis.client import Command, make_client
 from service.store.behaviours import RedisBehaviourStore, StoreUnavailable
 from service.store.streams import EventStream
-from tests.behaviour_store import Observer, open_rig, records
-from tests.redis_server import RedisServer, executable, free_port
-from tests.redis_topology import until_true, watched
+from tests.support.behaviour_store import Observer, open_rig, records
+from tests.support.redis_server import RedisServer, executable, free_port
+from tests.support.redis_topology import until_true, watched
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -7,14 +7,14 @@ import pytest
 
 from contract.behaviours import RECORD_BYTES, pack, records_from_columns
 from service.store.behaviours import AppendResult
-from tests.behaviour_store import (
+from tests.support.behaviour_store import (
     MAX_LENGTH,
     key,
     open_store,
     records,
     stored_bytes,
 )
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -7,12 +7,12 @@ import pytest
 
 from contract.behaviours import RECORD_BYTES, pack
 from service.store.behaviours import AppendResult
-from tests.behaviour_store import (
+from tests.support.behaviour_store import (
     key,
     open_store,
     records,
 )
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -10,12 +10,12 @@ import pytest
 from contract.behaviours import pack
 from service.redis import node as redis_node
 from service.store.behaviours import AppendResult, StoreUnavailable
-from tests.behaviour_store import (
+from tests.support.behaviour_store import (
     open_store,
     records,
     until,
 )
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

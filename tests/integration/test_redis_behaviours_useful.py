@@ -14,9 +14,9 @@ from service.store.append_script import MAX_LATE, SLACK
 from service.store.behaviours import StoreUnavailable
 from service.store.retention import usable_count
 from service.store.trimming import longest
-from tests.behaviour_store import MAX_LENGTH, key, open_store, records, stored_bytes
-from tests.builders import TinyModel, behaviours
-from tests.redis_server import RedisServer
+from tests.support.behaviour_store import MAX_LENGTH, key, open_store, records, stored_bytes
+from tests.support.builders import TinyModel, behaviours
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

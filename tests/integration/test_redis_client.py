@@ -17,7 +17,7 @@ from contract.behaviours import Records, item_keys, pack, records_from_columns
 from service.redis.client import Client, Command, make_client
 from service.redis_url import RedisUrlError
 from service.store.behaviours import AppendResult, RedisBehaviourStore
-from tests.redis_server import RedisServer, executable, free_port
+from tests.support.redis_server import RedisServer, executable, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -9,9 +9,9 @@ import pytest
 from redis.crc import key_slot
 
 from service.store.behaviours import StoreUnavailable
-from tests.behaviour_store import OpenStore, open_rig, quick_breaker, records, until
-from tests.fault_proxy import fault_proxy
-from tests.redis_topology import SLOTS, ask, cluster, slot_of, until_true
+from tests.support.behaviour_store import OpenStore, open_rig, quick_breaker, records, until
+from tests.support.fault_proxy import fault_proxy
+from tests.support.redis_topology import SLOTS, ask, cluster, slot_of, until_true
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -12,9 +12,9 @@ from redis.asyncio.connection import AbstractConnection
 from service.redis import node as redis_node
 from service.redis.replication import Words
 from service.store.behaviours import StoreUnavailable
-from tests.behaviour_store import key, open_rig, records
-from tests.fault_proxy import fault_proxy
-from tests.redis_server import RedisServer, free_port
+from tests.support.behaviour_store import key, open_rig, records
+from tests.support.fault_proxy import fault_proxy
+from tests.support.redis_server import RedisServer, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

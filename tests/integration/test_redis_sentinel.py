@@ -9,8 +9,8 @@ import pytest
 from service.redis.client import Confirmation, make_client
 from service.store.behaviours import AppendResult, StoreUnavailable
 from service.store.streams import EventStream
-from tests.behaviour_store import OpenStore, key, open_rig, records, until
-from tests.redis_topology import Watched, ask, until_true, watched
+from tests.support.behaviour_store import OpenStore, key, open_rig, records, until
+from tests.support.redis_topology import Watched, ask, until_true, watched
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

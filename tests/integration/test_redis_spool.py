@@ -20,7 +20,7 @@ from service.redis.client import Command, make_client
 from service.store.replay import Replay
 from service.store.spool import Spool, Spooled, read_batch
 from service.store.streams import Entry, EventStream
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

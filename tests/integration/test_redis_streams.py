@@ -12,7 +12,7 @@ import pytest
 from contract.events import EVENT_FIELD
 from service.redis.client import Client, Command, make_client
 from service.store.streams import EventStream
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from service.redis.client import Command, make_client
-from tests.certificates import Authority
-from tests.programs import needed
-from tests.redis_server import RedisServer, free_port
+from tests.support.certificates import Authority
+from tests.support.programs import needed
+from tests.support.redis_server import RedisServer, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

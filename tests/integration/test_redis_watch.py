@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from service.redis.client import make_client
 from service.redis.watch import EVENT_BYTES, Instance, RedisWatch
 from service.settings import StreamsSettings
-from tests.redis_server import RedisServer, free_port
-from tests.redis_topology import ask, cluster, until_true
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_topology import ask, cluster, until_true
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 

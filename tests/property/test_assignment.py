@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contract.assignment import Decision, snapshot_of
 from contract.experiments import BUCKETS, ExperimentsError, parse_experiments
-from tests.experiment_files import NOW_MS, example, refusals
+from tests.support.experiment_files import NOW_MS, example, refusals
 
 SNAPSHOT = snapshot_of(example())
 UNITS = [str(unit) for unit in range(600)]

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.assignment import bucket
-from tests.statistics_checks import chi_square_p, independent_p, kolmogorov_smirnov_p, uniform_p
+from tests.support.statistics_checks import chi_square_p, independent_p, kolmogorov_smirnov_p, uniform_p
 
 UNITS = 40_000
 SALTS = [f"exp-{place}" for place in range(20)]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, ACTIONS, Records, item_keys, pack, records_from_columns
 from deploy.experiments import current
-from tests.builders import WIDTH, TinyModel
-from tests.redis_server import RedisServer
-from tests.service_process import ServiceProcess
+from tests.support.builders import WIDTH, TinyModel
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
 
 SECRET = "of-the-corpus"
 START_MS = 1_700_000_000_000

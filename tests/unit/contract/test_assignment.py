@@ -5,7 +5,7 @@ import math
 import pytest
 
 from contract.assignment import NO_SNAPSHOT_HEADER, UNDECIDED, ExperimentsSnapshot, snapshot_of
-from tests.experiment_files import NOW_MS, example
+from tests.support.experiment_files import NOW_MS, example
 
 E0 = "layers__0__experiments__0"
 START_MS, END_MS = 1_772_323_200_000, 1_774_742_400_000

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from contract.experiments import ExperimentsError, canonical_json, parse_experiments
-from tests.experiment_files import drop, example, put
+from tests.support.experiment_files import drop, example, put
 
 BROKEN = yaml.safe_load((Path(__file__).parent / "broken_experiments.yaml").read_text(encoding="utf-8"))
 

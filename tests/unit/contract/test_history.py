@@ -11,7 +11,7 @@ import pytest
 from contract.experiments import ExperimentsError
 from contract.history import MAX_DIGESTS, MAX_USED, Used, experiment_file, state_from_json, state_to_json
 from contract.ramps import SLACK_MS, propose
-from tests.experiment_files import NOW_MS, accepted, drop, example, refusals
+from tests.support.experiment_files import NOW_MS, accepted, drop, example, refusals
 
 E0, PLACE = "layers__0__experiments__0", "rank.pyramid-vs-mgnm"
 DAY_MS = 86_400_000

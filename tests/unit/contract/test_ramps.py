@@ -4,7 +4,7 @@ import pytest
 
 from contract.experiments import parse_experiments
 from contract.ramps import changes, is_live
-from tests.experiment_files import NOW_MS, drop, example, refusals
+from tests.support.experiment_files import NOW_MS, drop, example, refusals
 
 E0, PLACE = "layers__0__experiments__0", "rank.pyramid-vs-mgnm"
 AFTER_END_MS = NOW_MS + 90 * 86_400_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes import Edge
+from tests.support.fakes import Edge
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from service.settings import (
     Settings,
     StreamsSettings,
 )
-from tests.builders import TinyModel
-from tests.fakes import EXPERIMENTS
+from tests.support.builders import TinyModel
+from tests.support.fakes import EXPERIMENTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.metrics import STAGES, Metrics
-from tests.fakes import NOW_MS, FakeExperiments
+from tests.support.fakes import NOW_MS, FakeExperiments
 
 
 def families(metrics: Metrics) -> dict[str, str]:

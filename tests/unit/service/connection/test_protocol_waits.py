@@ -1,0 +1,204 @@
+"""Raw bytes on a socket: every wait has an end, every body and every number of connections a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from service.settings import LimitsSettings, Settings
+from tests.support.fakes import Edge
+from tests.support.ports import BODY, HOST, LIVE, check_refusal, post, probe, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_headers_that_do_not_arrive_are_refused_in_time(edge: Edge) -> None:
+    async with serving(edge, header_timeout_ms=500) as port:
+        connections = []
+        for _ in range(50):  # the wait begins at the accept, and one that has sent nothing by its end is told nothing
+            connections.append(await port.connect())
+            connections[-1].send(b"GET /info HTTP/1.1\r\nHost: ed")
+        for connection in connections:
+            check_refusal(await connection.answer(), 408)
+            assert await connection.ends()
+            await connection.close()
+        assert port.count("ranker_connections_refused_total", '{reason="slow_head"}') >= 50
+        await port.until(lambda: not port.state.connections)
+
+
+async def test_headers_that_trickle_are_refused_in_time(edge: Edge) -> None:
+    async with serving(edge, header_timeout_ms=500) as port:
+        connection = await port.connect()
+
+        async def trickle() -> None:
+            while True:
+                connection.send(b"X")
+                await asyncio.sleep(0.005)
+
+        connection.send(b"GET /info HTTP/1.1\r\nX: ")
+        task = asyncio.create_task(trickle())
+        check_refusal(await connection.answer(), 408)
+        task.cancel()
+        await connection.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word(edge: Edge) -> None:
+    async with serving(edge, header_timeout_ms=30) as port:
+        connection = await port.connect()
+        assert await connection.ends()
+        await connection.close()
+
+
+@pytest.mark.parametrize("start", [b"Content-Length: 36\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
+async def test_a_body_that_does_not_arrive_is_refused_in_time_and_counted_once(edge: Edge, start: bytes) -> None:
+    async with serving(edge, body_timeout_ms=50) as port:
+        before = port.count("ranker_requests_total", '{route="/rank",status="408",variant="none"}')
+        connection = await port.connect()
+        connection.send(b"POST /rank HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST + start)
+        check_refusal(await connection.answer(), 408)
+        assert await connection.ends()
+        await connection.close()
+        await port.until(lambda: not port.state.tasks)
+        assert port.count("ranker_requests_total", '{route="/rank",status="408",variant="none"}') == before + 1
+        assert edge.samples("ranker_inflight_requests") == {"": 0}
+
+
+async def test_a_body_refused_early_that_never_ends_is_cut_off(edge: Edge) -> None:
+    async with serving(edge, body_timeout_ms=50) as port:
+        connection = await port.connect()
+        connection.send(b"POST /nothing HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n\r\nabc")
+        answer = await connection.answer()
+        assert answer is not None
+        assert answer.status == 404
+        assert await connection.ends()
+        await connection.close()
+        await port.until(lambda: not port.state.connections)
+
+
+@pytest.mark.parametrize("framing", ["declared", "chunked"])
+async def test_ten_megabytes_are_refused_early_and_the_refusal_arrives(edge: Edge, framing: str) -> None:
+    async with serving(edge) as port:
+        connection = await port.connect()
+        head = b"POST /rank HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+        piece = b" " * 1_000_000
+        if framing == "declared":
+            connection.send(head + b"Content-Length: 10000000\r\n\r\n")
+        else:
+            connection.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            piece = b"%x\r\n%s\r\n" % (len(piece), piece)
+        for _ in range(10):
+            connection.send(piece)
+            await connection.writer.drain()
+        answer = await connection.answer()
+        assert answer is not None
+        assert answer.status == 413
+        assert answer.header(b"connection") == [b"close"]
+        assert len(answer.header(b"x-ab-bucket")) == 1
+        await connection.close()
+        await port.until(lambda: not port.state.connections)
+
+
+async def test_a_gigabyte_that_is_announced_is_refused_before_it_is_sent(edge: Edge) -> None:
+    async with serving(edge) as port:
+        connection = await port.connect()
+        connection.send(post(b"Content-Length: 1000000000", b"Expect: 100-continue", body=b""))
+        answer = await connection.answer()
+        assert answer is not None
+        assert answer.status == 413
+        await connection.close()
+
+
+async def test_a_caller_who_expects_to_be_asked_is_asked(edge: Edge) -> None:
+    async with serving(edge) as port:
+        connection = await port.connect()
+        connection.send(post(b"Content-Length: 36", b"Expect: 100-continue", body=b""))
+        asked = await connection.answer()
+        assert asked is not None
+        assert asked.status == 100
+        connection.send(BODY)
+        answer = await connection.answer()
+        assert answer is not None
+        assert answer.status == 200
+        await connection.close()
+
+
+async def test_a_caller_who_hangs_up_is_worked_for_no_longer(edge: Edge) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def never(*_: object) -> Any:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    edge.ranker.rank = never  # type: ignore[method-assign]
+    async with serving(edge) as port:
+        connection = await port.connect()
+        connection.send(post())
+        await begun.wait()
+        await connection.close()
+        async with asyncio.timeout(10):
+            await ended.wait()
+        await port.until(lambda: not port.state.tasks)
+        assert edge.samples("ranker_inflight_requests") == {"": 0}
+
+
+async def test_one_connection_too_many_is_refused_and_room_is_made_by_leaving(edge: Edge) -> None:
+    async with serving(edge, max_connections=2) as port:
+        kept = [await port.connect() for _ in range(2)]
+        await port.until(lambda: len(port.state.connections) == 2)
+        surplus = await port.connect()
+        check_refusal(await surplus.answer(), 503)
+        assert await surplus.ends()
+        await surplus.close()
+        kept[0].send(LIVE)
+        answer = await kept[0].answer()
+        assert answer is not None
+        assert answer.status == 200
+        await kept[1].close()
+        await port.until(lambda: len(port.state.connections) == 1)
+        assert (await probe(port)).status == 200
+        await kept[0].close()
+
+
+async def test_idle_connections_are_counted(edge: Edge) -> None:
+    async with serving(edge) as port:
+        connections = [await port.connect() for _ in range(5)]
+        await port.until(lambda: edge.samples("ranker_connections") == {"": 5})
+        for connection in connections:
+            await connection.close()
+        await port.until(lambda: edge.samples("ranker_connections") == {"": 0})
+
+
+async def test_a_caller_who_does_not_read_is_cut_off() -> None:
+    edge = Edge(Settings(limits=LimitsSettings(max_candidates=50_000)))
+    candidates = [f"item-{number:020}" for number in range(20_000)]
+    body = json.dumps({"user_id": "u1", "candidates": candidates}).encode()
+    async with serving(edge, write_timeout_ms=50) as port:
+        connection = await port.connect()
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(20):
+            connection.send(post(body=body))
+        await port.until(lambda: port.count("ranker_connections_refused_total", '{reason="slow_reader"}') == 1)
+        await port.until(lambda: not port.state.connections)
+        connection.writer.transport.abort()
+        await connection.close()
+
+
+async def test_while_draining_a_kept_connection_is_answered_and_closed(edge: Edge) -> None:
+    async with serving(edge) as port:
+        connection = await port.connect()
+        connection.send(LIVE)
+        assert await connection.answer() is not None
+        edge.runtime.is_draining = True
+        connection.send(post())
+        answer = await connection.answer()
+        edge.runtime.is_draining = False
+        assert answer is not None
+        assert (answer.status, answer.header(b"connection")) == (200, [b"close"])
+        assert await connection.ends()
+        await connection.close()

@@ -1,0 +1,79 @@
+"""Calls that hang: every wait for them ends, and so does the process."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from service.flow.threads import DaemonThreads, in_time
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[4]
+
+# Hangs in two threads at once, then reaches its end.
+_HANGS = """
+import threading
+from service.flow.threads import DaemonThreads
+threads, began = DaemonThreads(2, "hung"), threading.Barrier(3)
+def hang():
+    began.wait()
+    threading.Event().wait()
+for _ in range(3):
+    threads.submit(hang)
+began.wait()
+threads.shutdown()
+print("end")
+"""
+
+
+def test_a_process_ends_though_its_threads_hang() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HANGS], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "end\n"
+
+
+async def test_calls_are_answered_with_their_value_or_their_error() -> None:
+    threads = DaemonThreads(2, "test")
+    assert await in_time(threads, 10, pow, 2, 10) == 1024
+    with pytest.raises(ZeroDivisionError):
+        await in_time(threads, 10, divmod, 1, 0)
+    assert await asyncio.gather(*(in_time(threads, 10, abs, -number) for number in range(20))) == list(range(20))
+    threads.shutdown()
+
+
+async def test_a_call_that_hangs_is_given_up_and_so_are_those_behind_it() -> None:
+    threads, gate, ran = DaemonThreads(1, "test"), threading.Event(), list[int]()
+    with pytest.raises(TimeoutError):
+        await in_time(threads, 0.01, gate.wait)
+    with pytest.raises(TimeoutError):
+        await in_time(threads, 0.01, ran.append, 1)
+    gate.set()
+    assert await in_time(threads, 10, abs, -5) == 5
+    assert ran == []  # what nobody waits for any more is not run
+    threads.shutdown()
+
+
+async def test_threads_that_are_shut_down_take_no_more_calls() -> None:
+    threads, began, gate = DaemonThreads(1, "test"), threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        began.set()
+        return gate.wait(10)
+
+    first, second = threads.submit(wait), threads.submit(abs, -1)
+    assert began.wait(10)
+    threads.shutdown()
+    with pytest.raises(RuntimeError):
+        threads.submit(abs, -1)
+    gate.set()
+    assert first.result(10)
+    with pytest.raises(CancelledError):
+        second.result(10)
