@@ -38,7 +38,8 @@ def test_every_path_of_the_readme_tree_exists() -> None:
 
 def test_nothing_is_at_the_top_but_what_the_readme_or_a_tool_names() -> None:
     """A file that a trial left behind is not committed with the rest."""
-    for_tools = {".ci", ".dockerignore", ".env.example", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "README.md"}
+    for_tools = {".ci", ".dockerignore", ".env.example", ".gitignore"}
+    for_tools |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"}
     readme = (ROOT / "README.md").read_text()
     tops = {path.split("/")[0] for path in tracked()} - for_tools
     assert [top for top in sorted(tops) if not re.search(rf"^{re.escape(top)}/? ", readme, re.M)] == [
@@ -137,3 +138,12 @@ def test_every_room_is_linted_typed_and_layered() -> None:
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"deploy"}
     assert rooms == set(project["importlinter"]["root_packages"])
     assert rooms <= set(project["mypy"]["packages"])
+
+
+def test_every_module_of_a_room_is_in_a_package() -> None:
+    """`[tool.setuptools.packages.find]` takes folders with an `__init__.py`; others would be missing from the wheel."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {pattern.rstrip("*") for pattern in project["packages"]["find"]["include"]}
+    folders = {Path(name).parent for name in tracked() if name.endswith(".py") and name.split("/")[0] in rooms}
+    assert {folder.parts[0] for folder in folders} == rooms
+    assert [folder for folder in sorted(folders) if not (ROOT / folder / "__init__.py").exists()] == []
