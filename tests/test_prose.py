@@ -49,7 +49,7 @@ WORDS = {
     "name the actor (not 'whoever', 'whatever', 'nobody')": r"\b(?:whoever|whomever|whatever|nobody|whose every)\b",
     "is (not 'stands'); 'stands for' is fine": r"\b(?:stands|stood)\b(?! for\b)",
     "means, contains, shows (not 'says')": r"\b(?:says|said)\b",
-    "contains, has, keeps (not 'holds'); a lock is held": r"\bholds\b(?! out\b| (?:a|the|its|this|no) (?:lock|permit|slot))",
+    "contains, has, keeps (not 'holds'); a lock is held": r"\bholds\b(?! out\b| (?:a|the|its) (?:lock|permit))",
     "isn't a, is not (not 'is no')": r"(?<!\bthere )\b(?:is|are|was|were) no\b(?! (?:longer|better|more|worse|less)\b)",
     "our, ours (not 'of ours')": r"\bof ours\b",
     "'must not' or 'cannot' and the actor (not 'may not be ... by')": r"\bmay not be \w+ by\b",
