@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from contract.tensors import SequenceSpec
 from models.base import SequentialRecommender
-from training.candidates import Kind, Negatives, stored_negatives
 from training.loader import Loader, as_tensors
 from training.metrics import (
     Counts,
@@ -37,6 +36,7 @@ from training.metrics import (
     mrr,
     ndcg,
 )
+from training.negatives import Kind, Negatives, stored_negatives
 from training.prepare import Prepared
 from training.recipe import SplitRecipe
 from training.split import Part, Protocol, Rows, Split, split

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from contract.tensors import Arrays, SequenceSpec, windows
 from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
+from training.negatives import uniform_negatives
 from training.prepare import Prepared
 from training.recipe import Recipe
-from training.sampling import uniform_negatives
 from training.split import Rows, training_log
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}

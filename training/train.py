@@ -18,10 +18,10 @@ from training.evaluate import METRICS, Judge, means
 from training.fit import Fit
 from training.loader import Loader, dataset_facts, sequence_spec
 from training.prepare import Prepared, load_prepared
+from training.progress import ConsoleWatcher, ReportingWatcher
 from training.recipe import Recipe, RecipeError
 from training.runs import RunDirectory, RunError
 from training.split import Part, split
-from training.watch import ConsoleWatcher, ReportingWatcher
 
 JUDGED: Final[tuple[Part, ...]] = ("valid", "test")
 

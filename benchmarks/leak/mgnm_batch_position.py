@@ -36,9 +36,9 @@ from models.mgnm import MGNM, MGNMConfig, _attended
 from training.allocator import keep_freed_memory
 from training.loader import Loader, as_tensors, dataset_facts, sequence_spec
 from training.metrics import better_and_equal, hit_rate, list_auc
+from training.negatives import uniform_negatives
 from training.prepare import load_prepared
 from training.recipe import Recipe
-from training.sampling import uniform_negatives
 from training.split import split
 
 POSITIVES, NEGATIVES = 42, 5  # 252 rows per training batch, as published

@@ -13,10 +13,10 @@ import torch
 from contract.tensors import windows
 from models.base import SequentialRecommender
 from models.catalog import MODELS
-from training.candidates import stored_negatives
 from training.evaluate import Judge, View, means, queries
 from training.loader import dataset_facts, sequence_spec
 from training.metrics import MetricsError, auc
+from training.negatives import stored_negatives
 from training.prepare import Prepared
 from training.recipe import Recipe, parse_recipe
 from training.split import Rows

@@ -5,9 +5,9 @@ import pytest
 
 from contract.tensors import SequenceSpec
 from training.loader import Loader, dataset_facts
+from training.negatives import uniform_negatives
 from training.prepare import Prepared
 from training.recipe import parse_recipe
-from training.sampling import uniform_negatives
 from training.split import leave_last_out
 
 SPEC = SequenceSpec(length=7, columns=("items", "times", "plays"), row_inputs=("user", "request_time"))

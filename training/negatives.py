@@ -1,12 +1,14 @@
-"""Negatives that queries are judged against: drawn once per data set and split, stored, the same for every system.
+"""Negatives: of training rows, drawn each time, and of the queries of an evaluation.
+
+Negatives of queries are drawn once per data set and split, stored, and are the same for every system.
 
 | Kind | Drawn | Never |
 | --- | --- | --- |
-| pop100 | 100 by how often an item stands in training, with replacement | the target |
+| pop100 | 100 by the item's count in training, with replacement | the target |
 | uni100 | 100 uniform over all items, with replacement | the target |
 | uni1000 | 1,000 uniform over all items, with replacement | the target, and the newest 100 items of the history |
 
-A file holds the digest of the data and of the queries it belongs to; another one is drawn anew.
+A file contains the digest of its data and queries; if they differ, the negatives are drawn again.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.command_line import CommandError
 from contract.tensors import windows
 from training.prepare import Prepared
-from training.sampling import uniform_negatives
 from training.split import Rows, SplitError
 
 Kind = Literal["pop100", "uni100", "uni1000"]
@@ -32,6 +34,46 @@ Negatives = NDArray[np.int32]
 _SEED: Final = 20_250_717
 _HISTORY: Final = 100  # newest behaviours that are no negatives of uni1000
 _PIECE: Final = 1_000  # queries drawn at once, which bounds the memory
+
+
+class SamplingError(CommandError, ValueError):
+    """There are too few items to draw negatives from; the message says how many."""
+
+
+def uniform_negatives(
+    rng: np.random.Generator, excluded: NDArray[np.int64], item_count: int, count: int
+) -> NDArray[np.int64]:
+    """Draw `count` item indices per row, each uniform over 1 ... I without the row's excluded ones; (B, count).
+
+    Exact in one pass, without rejection: a number is drawn among the allowed items' ranks, then moved up past the
+    excluded items at or below it.
+
+    Args:
+        rng: the source of all randomness.
+        excluded: (B, T) item indices in any order; 0 and repeats are allowed.
+        item_count: I.
+        count: draws per row, with replacement.
+
+    Raises:
+        SamplingError: a row excludes every item.
+    """
+    beyond = item_count + 1
+    ordered = np.sort(excluded, axis=1)
+    ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    ordered = np.sort(np.where(ordered == 0, beyond, ordered), axis=1) - 1  # from 0; absent ones at the end
+    real = ordered < item_count
+    allowed = item_count - real.sum(axis=1, keepdims=True)
+    if int(allowed.min(initial=1)) < 1:
+        raise SamplingError(
+            f"no negatives to draw: a history and its target hold all {item_count:,} items; "
+            "use a shorter config.length, or a model that draws no negatives (training.negatives = 0)"
+        )
+    # The j-th excluded item has ordered[j] - j allowed items below it.
+    below = np.where(real, ordered - np.arange(ordered.shape[1]), item_count)
+    drawn = (rng.random((len(excluded), count)) * allowed).astype(np.int64)
+    lanes = np.arange(len(excluded))[:, None] * (2 * beyond)  # keeps the rows apart in one sorted array
+    passed = np.searchsorted((below + lanes).ravel(), (drawn + lanes).ravel(), side="right").reshape(drawn.shape)
+    return np.asarray(drawn + passed - np.arange(len(excluded))[:, None] * ordered.shape[1] + 1, dtype=np.int64)
 
 
 def stored_negatives(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.candidates import Kind, stored_negatives
+from training.negatives import Kind, stored_negatives
 from training.prepare import Prepared
 from training.split import Rows, SplitError, leave_last_out
 
