@@ -72,7 +72,7 @@ COPY training/ training/
 COPY exporter/ exporter/
 COPY service/ service/
 COPY deploy/ deploy/
-ENTRYPOINT ["python", "-m", "deploy.bootstrap"]
+ENTRYPOINT ["python", "-m", "deploy.compose.bootstrap"]
 CMD ["release"]
 
 FROM empty-venv AS venv-serve-gpu

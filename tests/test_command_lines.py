@@ -22,8 +22,10 @@ from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import compare, greedy, offer
 from benchmarks.recbole import atomic, table
 from benchmarks.tables import __main__ as tables
-from deploy import bootstrap, demo, experiments
+from deploy import experiments
+from deploy.compose import bootstrap
 from deploy.dashboards import __main__ as dashboards
+from deploy.demo import __main__ as demo
 from exporter import __main__ as exporter
 from service import seed
 from tests.support.redis_server import free_port
@@ -33,14 +35,15 @@ from training.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
-    "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py", "deploy/bootstrap.py",
-    "deploy/demo.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py", "deploy/experiments.py",
+    "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py",
+    "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
+    "deploy/experiments.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py",
 }  # fmt: skip
 ELSEWHERE = {
-    "deploy/compose_check.py": "a test itself: it fails by an error",
+    "deploy/compose/check.py": "a test itself: it fails by an error",
     "service/inference/proof.py": "is started by the service alone",
     "benchmarks/recbole/speed.py": "needs RecBole's environment",
     "benchmarks/recbole/run.py": "needs RecBole's environment",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import bootstrap
+from deploy.compose import bootstrap
 from deploy.processes import StepError
 from deploy.releases import Places
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contract.command_line import CommandError
-from deploy import showcase
+from deploy.demo import showcase
 from tests.support.http_answers import Answers
 from tests.support.redis_server import free_port
 

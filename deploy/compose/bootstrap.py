@@ -1,7 +1,7 @@
 """The one-shots of `docker-compose.yml`: what must be there before the service is ready, and what is loaded after.
 
-python -m deploy.bootstrap release      make or find both arms' bundles and the experiment file, then exit
-python -m deploy.bootstrap behaviours   load every user's behaviours through the service, then exit
+python -m deploy.compose.bootstrap release      make or find both arms' bundles and the experiment file, then exit
+python -m deploy.compose.bootstrap behaviours   load every user's behaviours through the service, then exit
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def load_behaviours(work: Path, url: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the one-shot that the command line names; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.bootstrap", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m deploy.compose.bootstrap", description=__doc__)
     parser.add_argument("step", choices=("release", "behaviours"))
     parser.add_argument("--datasets", type=Path, default=DATASETS, help="folder of data sets, empty if there is none")
     parser.add_argument("--work", type=Path, default=WORK, help="prepared data, runs and records")

@@ -37,7 +37,7 @@ class FailedError(Exception):
 
 def main() -> None:
     """Check the stack that the command line names."""
-    parser = argparse.ArgumentParser(prog="python deploy/compose_check.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python deploy/compose/check.py", description=__doc__)
     parser.add_argument("--url", required=True, help="published address of the service")
     parser.add_argument("--prometheus", required=True, help="published address of Prometheus")
     parser.add_argument("--container", required=True, help="container of the service")

@@ -20,10 +20,10 @@ from contextlib import ExitStack, contextmanager
 from rich.console import Console
 
 from contract.command_line import run
+from deploy.demo.showcase import Showcase, info, show_metrics, show_ranking
 from deploy.experiments import write_current
 from deploy.processes import ROOT, free_port, port_number, redis_server, run_step, service
 from deploy.releases import Places, Release, prepare, recipe_of, release
-from deploy.showcase import Showcase, info, show_metrics, show_ranking
 
 CONTROL, TREATMENT, BASELINE = "mgnm", "pyramid_mixer", "popularity"
 console = Console(highlight=False)

@@ -1,0 +1,1 @@
+"""`make demo`: from nothing to a ranked answer."""
