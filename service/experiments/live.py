@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ExperimentsObserver(Protocol):
-    """Where reloads and assignments are counted (service/metrics.py)."""
+    """Where reloads and assignments are counted (service/metrics/)."""
 
     def experiments_reloaded(self, result: str) -> None:
         """Count an attempt to load the file, by result."""

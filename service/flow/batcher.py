@@ -33,7 +33,7 @@ class Answer(NamedTuple, Generic[Out]):
 
 
 class BatchObserver(TaskObserver, Protocol):
-    """Where a batcher's work is counted (service/metrics.py)."""
+    """Where a batcher's work is counted (service/metrics/)."""
 
     def queue_depth(self, name: str, entries: int) -> None:
         """Note how many entries wait."""

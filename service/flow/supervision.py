@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TaskObserver(Protocol):
-    """Counts the faults of background tasks (service/metrics.py)."""
+    """Counts the faults of background tasks (service/metrics/)."""
 
     def task_failed(self, task: TaskName) -> None:
         """Note that a task ended by a fault and waits to be started again."""

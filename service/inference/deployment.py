@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class DeploymentObserver(BatchObserver, Protocol):
-    """Where bundles and their engines are counted (service/metrics.py)."""
+    """Where bundles and their engines are counted (service/metrics/)."""
 
     def bundle_loaded(self, result: str) -> None:
         """Count a loading: `ok` or `failed`."""

@@ -103,7 +103,7 @@ class RecordsExposures(Protocol):
 
 
 class RankObserver(BatchObserver, Protocol):
-    """Where rankings are counted (service/metrics.py)."""
+    """Where rankings are counted (service/metrics/)."""
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Observe the stages of one ranking."""

@@ -28,7 +28,7 @@ Info = Mapping[str, str]
 
 
 class RedisObserver(Protocol):
-    """Where the looks are counted (service/metrics.py)."""
+    """Where the looks are counted (service/metrics/)."""
 
     def redis_evicted(self, redis: str, count: int) -> None:
         """Count keys that a server has evicted since the last look."""

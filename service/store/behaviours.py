@@ -84,7 +84,7 @@ class BehaviourStore(Protocol):
 
 
 class StoreObserver(TaskObserver, TrimObserver, Protocol):
-    """Where the store's health is counted (service/metrics.py)."""
+    """Where the store's health is counted (service/metrics/)."""
 
     def store_error(self, kind: str) -> None:
         """Count an error of a closed list of kinds."""

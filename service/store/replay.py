@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ReplayObserver(Protocol):
-    """Where replays are counted (service/metrics.py)."""
+    """Where replays are counted (service/metrics/)."""
 
     def events_replayed(self, stream: str, count: int) -> None:
         """Count events of the spool that were written to a stream."""

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TrimObserver(Protocol):
-    """Where trims are counted (service/metrics.py)."""
+    """Where trims are counted (service/metrics/)."""
 
     def behaviours_trimmed(self, *, usable: int, other: int) -> None:
         """Count records that were dropped: those that a served model can use, and the others."""

@@ -1,0 +1,64 @@
+"""Metrics of bundles and their engines."""
+
+from __future__ import annotations
+
+from service.metrics.families import Families
+
+
+class BundleMetrics:
+    """Counts loadings and faults of bundles, and notes which are loaded.
+
+    Args:
+        families: where they are declared.
+    """
+
+    def __init__(self, families: Families) -> None:
+        self._bundles = families.gauge(
+            "ranker_bundle_info", "1 for each bundle that is loaded.", "max",
+            bundle=(), model=(), version=(), provider=(),
+        )  # fmt: skip
+        self._loads = families.counter("ranker_bundle_load_total", "Loadings of a bundle.", result=("ok", "failed"))
+        # The inference threads count in these two.
+        self._engine_failures = families.shared_counter(
+            "ranker_engine_failures_total", "Runs of a graph that failed.", bundle=()
+        )
+        self._unscored = families.shared_counter(
+            "ranker_unscored_items_total", "Candidates without a finite score.", bundle=()
+        )
+        self._slow = families.gauge("ranker_bundle_slow", "1 while requests avoid a slow bundle.", "max", bundle=())
+        self._runs_ended = families.counter(
+            "ranker_runs_ended_total", "Batches ended because they took too long.", bundle=()
+        )
+
+    def bundle_loaded(self, result: str) -> None:
+        """Count a loading: `ok` or `failed`."""
+        self._loads.of(result).inc()
+
+    def bundle_served(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is loaded, and where it truly runs."""
+        name = f"{model}@{version}"
+        self._bundles.of(name, model, version, provider).value = 1
+        for faults in (self._engine_failures, self._unscored, self._runs_ended):
+            faults.of(name)
+        self._slow.of(name).value = 0
+
+    def bundle_dropped(self, model: str, version: str, provider: str) -> None:
+        """Note a bundle that is not loaded any more."""
+        self._bundles.remove(f"{model}@{version}", model, version, provider)
+        self._slow.remove(f"{model}@{version}")
+
+    def engine_failed(self, bundle: str) -> None:
+        """Count a run of a graph that failed; from any thread."""
+        self._engine_failures.of(bundle).inc()
+
+    def scores_not_finite(self, bundle: str, candidates: int) -> None:
+        """Count candidates for which a model gave no finite score; from any thread."""
+        self._unscored.of(bundle).inc(candidates)
+
+    def bundle_slow(self, bundle: str, is_slow: bool) -> None:
+        """Note whether requests avoid a bundle because it is slow."""
+        self._slow.of(bundle).value = is_slow
+
+    def run_ended(self, bundle: str) -> None:
+        """Count a batch that was ended because it took too long."""
+        self._runs_ended.of(bundle).inc()

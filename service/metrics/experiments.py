@@ -1,0 +1,116 @@
+"""Metrics of experiments: decisions, exposures, the file in force."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import get_args
+
+from contract.assignment import Decision, ExperimentsSnapshot
+from contract.experiments import BUCKETS
+from service.metrics.families import Families
+from service.metrics.values import Counter, Labels, Made
+from service.names import RejectReason
+
+
+class ExperimentMetrics:
+    """Counts decisions and exposures, and notes the experiments in force.
+
+    Args:
+        families: where they are declared.
+    """
+
+    def __init__(self, families: Families) -> None:
+        assignments = families.counter(
+            "ranker_assignments_total", "Decisions of a layer.", layer=(), experiment=(), variant=(), reason=()
+        )
+        self._assignments: Made[tuple[str, str | None, str | None, str], Counter] = Made(
+            lambda key: assignments.of(*[part or "none" for part in key])
+        )
+        exposures = families.counter("ranker_exposures_total", "Exposures taken.", experiment=(), variant=())
+        self._exposures_dropped = families.counter(
+            "ranker_exposures_dropped_total", "Exposures that found no room.", experiment=(), variant=()
+        )
+
+        def exposure(arm: tuple[str, str]) -> Counter:
+            self._exposures_dropped.of(*arm)  # both series from the first exposure on
+            return exposures.of(*arm)
+
+        self._exposures: Made[tuple[str, str], Counter] = Made(exposure)
+        self._overrides = families.counter(
+            "ranker_overrides_rejected_total", "Override headers that were ignored.", reason=get_args(RejectReason)
+        )
+        self._declare_experiment_file(families)
+
+    def _declare_experiment_file(self, families: Families) -> None:
+        self._reloads = families.counter("ranker_experiments_reload_total", "Looks at the experiment file.", result=())
+        self._experiments = families.gauge(
+            "ranker_experiments_info", "1 for the experiment file in force.", "max", digest=(), revision=()
+        )
+        self._reloaded_at = families.gauge(
+            "ranker_experiments_last_success_timestamp_seconds",
+            "When the file on this machine was last found to be the one in force.", "min",
+        ).of()  # fmt: skip
+        self._state_revision = families.gauge(
+            "ranker_experiments_state_revision", "Accepted experiment files, so far.", "min"
+        ).of()
+        self._state_shared = families.gauge(
+            "ranker_experiments_state_shared",
+            "1 while this replica can agree on experiments with the others; also 1 without an experiment file.", "min",
+        ).of()  # fmt: skip
+        self._file_in_force = families.gauge(
+            "ranker_experiments_file_in_force",
+            "1 while the experiment file on this machine is the one in force.", "min",
+        ).of()  # fmt: skip
+        self._arm_shares = families.gauge(
+            "ranker_experiment_arm_share", "Planned share of an experiment's units.", "max", experiment=(), variant=()
+        )
+
+    def assigned(self, decision: Decision) -> None:
+        """Count what each layer decided."""
+        for layer in decision.layers:
+            self._assignments[layer.layer, layer.experiment, layer.arm, layer.reason].value += 1
+
+    def exposure(self, experiment: str, variant: str) -> None:
+        """Count an exposure that was taken."""
+        self._exposures[experiment, variant].value += 1
+
+    def exposure_dropped(self, labels: tuple[str, ...]) -> None:
+        """Count an exposure that found no room; labels are its experiment and variant."""
+        self._exposures_dropped.of(*labels).inc()
+
+    def override_rejected(self, reason: str) -> None:
+        """Count an override header that was ignored."""
+        self._overrides.of(reason).inc()
+
+    def experiments_reloaded(self, result: str) -> None:
+        """Count an attempt to load the experiment file."""
+        self._reloads.of(result).inc()
+
+    def experiments_in_force(self, digest: str, revision: str) -> None:
+        """Note which file is in force."""
+        self._experiments.clear()
+        self._experiments.of(digest, revision).value = 1
+
+    def experiments_state(self, *, revision: int, is_shared: bool, is_file_in_force: bool) -> None:
+        """Note how the state in force relates to the other replicas and to the file on this machine."""
+        self._state_revision.value = revision
+        self._state_shared.value = is_shared
+        self._file_in_force.value = is_file_in_force
+        if is_file_in_force:
+            self._reloaded_at.value = time.time()
+
+    def watch_arms(self, snapshot: Callable[[], ExperimentsSnapshot | None]) -> None:
+        """Tell the planned shares of the experiments in force at each scrape."""
+        self._arm_shares.watch_all(lambda: _planned_shares(snapshot()))
+
+
+def _planned_shares(snapshot: ExperimentsSnapshot | None) -> dict[Labels, float]:
+    """Return the share of the units that each arm of a running experiment was given."""
+    layers = snapshot.config.layers if snapshot is not None else ()
+    running = [one for layer in layers for one in layer.experiments if one.status == "running"]
+    return {
+        (experiment.key, arm.key): sum(stop - start for start, stop in arm.buckets) / BUCKETS
+        for experiment in running
+        for arm in experiment.arms
+    }

@@ -1,0 +1,40 @@
+"""Metrics of the process: background tasks and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from service.metrics.families import Families
+from service.names import TaskName
+
+
+class ProcessMetrics:
+    """Counts faults of background tasks and lost log lines.
+
+    Args:
+        families: where they are declared.
+    """
+
+    def __init__(self, families: Families) -> None:
+        tasks: tuple[str, ...] = get_args(TaskName)
+        self._restarts = families.counter(
+            "ranker_task_restarts_total", "Background tasks started again after a fault.", task=tasks
+        )
+        self._tasks_down = families.gauge(
+            "ranker_tasks_down", "Background tasks that wait to be started again.", "sum", task=tasks
+        )
+        self._log_dropped = families.counter("ranker_log_lines_dropped_total", "Log lines that nobody read in time.")
+
+    def task_failed(self, task: TaskName) -> None:
+        """Note that a background task ended by a fault and waits to be started again."""
+        self._tasks_down.of(task).value += 1
+
+    def task_restarted(self, task: TaskName) -> None:
+        """Count a restart of a background task."""
+        self._tasks_down.of(task).value -= 1
+        self._restarts.of(task).inc()
+
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """Ask at each scrape how many log lines were dropped: counting while a line is written could deadlock."""
+        self._log_dropped.watch((), dropped)

@@ -1,0 +1,92 @@
+"""Metrics of rankings: stages, candidates, histories, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, get_args
+
+from service.metrics.buckets import BATCH_CANDIDATES, CANDIDATES, LATENCY, LENGTHS, ROWS
+from service.metrics.families import Families
+from service.metrics.values import Gauge, Histogram, Made
+from service.names import Degraded
+
+STAGES: Final = ("store", "queue", "encode", "score", "order", "total")
+
+
+class RankingMetrics:
+    """Counts rankings.
+
+    Args:
+        families: where they are declared.
+    """
+
+    def __init__(self, families: Families) -> None:
+        stages = families.histogram(
+            "ranker_stage_duration_seconds", "Time of a ranking by stage.", LATENCY, stage=STAGES
+        )
+        self._stages = {stage: stages.of(stage) for stage in STAGES}
+        self._candidates = families.histogram("ranker_candidates", "Candidates of a request.", CANDIDATES).of()
+        self._lengths = families.histogram(
+            "ranker_sequence_length", "Behaviours that a model read for a request.", LENGTHS
+        ).of()
+        self._declare_batches(families)
+        self._unused = families.counter(
+            "ranker_history_unused_total", "Rankings of users of whose history the model could use nothing.",
+            reason=("items", "actions"),
+        )  # fmt: skip
+        unknown = families.counter(
+            "ranker_unknown_items_total", "Items the model has never seen.", kind=("behaviour", "candidate")
+        )
+        self._unknown_behaviours, self._unknown_candidates = unknown.of("behaviour"), unknown.of("candidate")
+        cache = families.counter("ranker_state_cache_total", "Look-ups of user states.", result=("hit", "miss"))
+        self._hits, self._misses = cache.of("hit"), cache.of("miss")
+        self._degraded = families.counter(
+            "ranker_degraded_total", "Answers that went without something.", reason=get_args(Degraded)
+        )
+
+    def _declare_batches(self, families: Families) -> None:
+        rows = families.histogram("ranker_batch_rows", "Requests of a batch.", ROWS, bundle=())
+        candidates = families.histogram(
+            "ranker_batch_candidates", "Candidates of a batch (of the store: users).", BATCH_CANDIDATES, bundle=()
+        )
+        depth = families.gauge("ranker_queue_depth", "Requests waiting for a batch.", "sum", bundle=())
+        self._batches: Made[str, tuple[Histogram, Histogram]] = Made(lambda name: (rows.of(name), candidates.of(name)))
+        self._depths: Made[str, Gauge] = Made(depth.of)
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """Observe the stages of one ranking; names as in STAGES."""
+        stages = self._stages
+        for stage, duration in seconds.items():
+            stages[stage].observe(duration)
+
+    def candidates(self, count: int, unknown: int) -> None:
+        """Observe how many candidates a request has, and how many of them the model has never seen."""
+        self._candidates.observe(count)
+        self._unknown_candidates.value += unknown
+
+    def sequence(self, used: int, unknown: int) -> None:
+        """Observe how many behaviours a model read, and how many it passed over as unknown."""
+        self._lengths.observe(used)
+        self._unknown_behaviours.value += unknown
+
+    def history_unused(self, reason: str) -> None:
+        """Count a ranking of a user with a history of which the model could use nothing: `items` or `actions`."""
+        self._unused.of(reason).inc()
+
+    def state_cache(self, hit: bool) -> None:
+        """Count a look-up of a user's state."""
+        (self._hits if hit else self._misses).value += 1
+
+    def degraded(self, reason: str) -> None:
+        """Count an answer that went without something."""
+        self._degraded.of(reason).inc()
+
+    def queue_depth(self, name: str, entries: int) -> None:
+        """Note how many entries wait in a batcher."""
+        self._depths[name].value = entries
+
+    def batch(self, name: str, rows: int, cost: int) -> None:
+        """Observe a batch that is about to run."""
+        of_rows, of_costs = self._batches[name]
+        of_rows.observe(rows)
+        of_costs.observe(cost)
