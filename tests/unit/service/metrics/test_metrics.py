@@ -1,13 +1,9 @@
-"""Metrics: one registry an application, names by convention, closed labels."""
+"""Metrics: one set for each application, names by convention, closed labels."""
 
 from __future__ import annotations
 
 from service.metrics import STAGES, Metrics
 from tests.support.fakes import NOW_MS, FakeExperiments
-
-
-def families(metrics: Metrics) -> dict[str, str]:
-    return {family.name: family.type for family in metrics.registry.collect() if family.name.startswith("ranker_")}
 
 
 def test_two_applications_in_one_process_do_not_meet() -> None:
@@ -22,9 +18,10 @@ def test_counters_bring_no_series_of_when_they_were_made() -> None:
 
 
 def test_names_end_in_their_unit() -> None:
-    for name, kind in families(Metrics()).items():
-        if kind == "histogram":
-            assert name.endswith(("_seconds", "_rows", "_candidates", "_length")), name
+    for one in Metrics().descriptions:
+        if one.kind == "histogram":
+            assert one.name.endswith(("_seconds", "_rows", "_candidates", "_length")), one.name
+        assert one.name.endswith("_total") == (one.kind == "counter"), one.name
 
 
 def test_latency_buckets_reach_from_a_fifth_of_a_millisecond_to_two_seconds() -> None:

@@ -10,9 +10,9 @@ from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.experiments import parse_experiments
 from service.metrics import Metrics
 from service.names import StoreState
-from tests.fakes import EXPERIMENTS, NOW_MS, FakeExperiments
+from tests.support.fakes import EXPERIMENTS, NOW_MS, FakeExperiments
 
-RECORDED = Path(__file__).with_name("metrics.txt")
+RECORDED = Path(__file__).with_name("recorded.txt")
 
 
 def play(metrics: Metrics) -> None:
