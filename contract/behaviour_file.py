@@ -183,7 +183,7 @@ class BehaviourFile:
         if not self._keep_ids and len(known) > _MAX_CACHED:
             known.clear()
         new = [cell for cell in dict.fromkeys(cells) if cell not in known]
-        bad = set() if grammar.are_plain_ids(new) else {cell for cell in new if not grammar.is_id(cell)}
+        bad = set() if grammar.are_ids(new) else {cell for cell in new if not grammar.is_id(cell)}
         known.update((cell, cell) for cell in new if cell not in bad)
         return [known.get(cell, cell) for cell in cells], bad
 

@@ -44,14 +44,16 @@ def is_id(text: str) -> bool:
     return is_text(text) and text == text.strip()
 
 
-def are_plain_ids(texts: Sequence[str]) -> bool:
-    """Return True only if all texts are ids; one pass, and False may also mean "look at each"."""
+def are_ids(texts: Sequence[str]) -> bool:
+    """Return whether all texts are ids: as `is_id` of each, but the texts are looked at together."""
     joined = "".join(texts)
-    if not (joined.isascii() and joined.isprintable()):
+    is_plain = joined.isascii() and joined.isprintable()
+    if not is_plain and _FORBIDDEN.search(joined):
         return False
-    if " " in joined and any(text != text.strip() for text in texts):
+    if (" " in joined or not is_plain) and any(text != text.strip() for text in texts):
         return False
-    return not texts or (min(map(len, texts)) >= 1 and max(map(len, texts)) <= MAX_ID_BYTES)
+    sizes = list(map(len, texts)) if is_plain else [len(text.encode()) for text in texts]
+    return not sizes or (min(sizes) >= 1 and max(sizes) <= MAX_ID_BYTES)
 
 
 def id_problem(text: str) -> str:

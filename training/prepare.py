@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from contract.behaviours import ACTION_CODES, ACTIONS, records_from_columns, repeats
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
-from contract.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_plain_ids, id_problem
+from contract.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_ids, id_problem
 from contract.tensors import POSITIVE_ACTIONS
 from contract.vocabulary import Vocabulary
 from training.datasets.interactions import DataError, Impressions, Interactions
@@ -172,7 +172,7 @@ def _check(raw: Interactions) -> None:
     """Refuse what the service would refuse to store, wherever the interactions come from."""
     for name, ids in (("user", raw.users), ("item", raw.items)):
         distinct = list(dict.fromkeys(ids))
-        if not are_plain_ids(distinct):
+        if not are_ids(distinct):
             problem = next(filter(None, map(id_problem, distinct)), "")
             if problem:
                 raise DataError(f"{raw.source}: {name}: {problem}")

@@ -160,7 +160,7 @@ def check_ids(identifiers: Sequence[str], place: str) -> None:
     Raises:
         InvalidRequest: one is outside; it is named.
     """
-    if grammar.are_plain_ids(identifiers):
+    if grammar.are_ids(identifiers):
         return
     for number, identifier in enumerate(identifiers):
         if not is_id(identifier):

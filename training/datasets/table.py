@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.csv_rows import CsvRows, FileError, Problem, Row
-from contract.grammar import are_plain_ids, is_id, shown
+from contract.grammar import are_ids, is_id, shown
 from training.datasets.interactions import DataError
 from training.datasets.text import fail, identifier, whole
 
@@ -43,7 +43,7 @@ class Table:
         """
         cells = self._columns[column]
         distinct = list(dict.fromkeys(cells))
-        if not are_plain_ids(distinct):
+        if not are_ids(distinct):
             for text in distinct:
                 if not is_id(text):
                     identifier(self.path, self._lines[cells.index(text)], column, text)
