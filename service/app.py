@@ -242,6 +242,7 @@ def _instance(name: str, redis: _Redis, settings: Settings, metrics: Metrics, st
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
     limits = DeploymentLimits(
         max_bundle_bytes=settings.bundles.max_bytes,
+        map_tables=settings.bundles.map_tables,
         provider=settings.inference.provider,
         threads=settings.inference.threads,
         max_queue=settings.batching.max_queue,

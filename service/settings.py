@@ -193,6 +193,8 @@ class BundlesSettings(Group):
     """Folder that contains the bundles as <model>/<version>/."""
     max_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2**31
     """Maximum bytes of one bundle's files."""
+    map_tables: bool = True
+    """Map large tables from their files, which all processes then share; false reads them into memory."""
     max_memory_bytes: Annotated[int, Field(ge=2**28, le=2**42)] = 2**32
     """Maximum memory of the process that checks a bundle on the CPU; a bundle that needs more is refused."""
     load_timeout_ms: Annotated[int, Field(ge=1_000, le=3_600_000)] = 60_000

@@ -17,17 +17,18 @@ from service.bundles.files import BundleError
 Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
 
 MAX_GOLDEN_BYTES: Final = 67_108_864  # unpacked; what an exporter writes has some ten thousand
+_MAX_HEADER_BYTES: Final = 65_536  # numpy itself reads no header of more than 10,000
 _TYPES: Final = {np.dtype(np.int64), np.dtype(np.float32)}
 _PACKINGS: Final = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # what numpy writes; others unpack without a limit
 
 
-def read_npy(content: bytes) -> Array:
-    """Read a .npy file whose size is what its header says; `numpy.load` would allocate whatever the header claims.
+def read_npy(content: bytes | memoryview) -> Array:
+    """Return a view of a .npy file whose size is what its header says; `numpy.load` would allocate what it claims.
 
     Raises:
         BundleError: another type, another size, or a version that numpy no longer writes.
     """
-    file = io.BytesIO(content)
+    file = io.BytesIO(bytes(content[:_MAX_HEADER_BYTES]))
     version = np.lib.format.read_magic(file)
     reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if reader is None:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,9 @@ from contract import manifest as names
 from contract.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
 from contract.vocabulary import Vocabulary
 from service.bundles.arrays import Array, read_npy, read_npz
-from service.bundles.files import BundleError, open_directory, read_files, read_small
+from service.bundles.files import BundleError, Content, open_directory, read_files, read_small
 from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe
+from service.bundles.tables import Tables, read_tables
 
 _MAX_MANIFEST_BYTES: Final = 1_048_576
 _NOT_HELD: Final = frozenset({names.MODEL_CARD})  # for people; checked like the rest
@@ -34,7 +35,7 @@ __all__ = ["Bundle", "BundleError", "load_bundle"]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A verified bundle, in memory: nothing of it is read from disk again."""
+    """A verified bundle: all of it is in memory, or mapped from the files that were checked."""
 
     manifest: Manifest
     digest: str  # SHA-256 of the manifest's bytes, which hold the digest of every other file
@@ -45,6 +46,7 @@ class Bundle:
     encode_model: bytes
     score_model: bytes
     golden: Mapping[str, Array]
+    tables: Tables = field(default_factory=Tables)
 
     @property
     def name(self) -> str:
@@ -52,12 +54,13 @@ class Bundle:
         return f"{self.manifest.model}@{self.manifest.version}"
 
 
-def load_bundle(directory: Path, *, max_bytes: int) -> Bundle:
+def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True) -> Bundle:
     """Read and verify the bundle in `<model>/<version>/`.
 
     Args:
         directory: its last two names must be the manifest's model and version.
         max_bytes: refused when its files hold more, packed or unpacked.
+        map_tables: map its tables from their files; else they are read into memory.
 
     Raises:
         BundleError: missing, incomplete, altered, of a newer contract, or anything else that must not be served.
@@ -66,8 +69,8 @@ def load_bundle(directory: Path, *, max_bytes: int) -> Bundle:
         with open_directory(directory) as listing:
             content = read_small(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
             manifest = _manifest(content, directory)
-            files = _files(listing, manifest, max_bytes - len(content))
-        return _bundle(manifest, digest_of(content), files)
+            files, tables = _files(listing, manifest, max_bytes - len(content), map_tables)
+        return _bundle(manifest, digest_of(content), files, read_tables(directory.absolute(), manifest.tables, tables))
 
 
 @contextmanager
@@ -95,20 +98,28 @@ def _manifest(content: bytes, directory: Path) -> Manifest:
     return manifest
 
 
-def _files(listing: int, manifest: Manifest, room: int) -> dict[str, bytes]:
-    """Read the files that the manifest names, each with the promised digest, and see that there are no others."""
-    expected = set(manifest.files)
-    known = {*names.REQUIRED_FILES, *names.OPTIONAL_FILES}
-    if missing := set(names.REQUIRED_FILES) - expected:
+def _files(
+    listing: int, manifest: Manifest, room: int, map_tables: bool
+) -> tuple[dict[str, bytes], dict[str, Content]]:
+    """Read the files that the manifest names, each with the promised digest; return the tables' apart from the others.
+
+    There may be no other files.
+    """
+    expected, tables = set(manifest.files), {table.file for table in manifest.tables}
+    needed = {*names.REQUIRED_FILES, *tables}
+    known = {*needed, *names.OPTIONAL_FILES}
+    if missing := needed - expected:
         raise BundleError(f"manifest: does not name {min(missing)}")
     if unknown := expected - known:
         raise BundleError(f"manifest: names an unknown file {min(unknown)[:64]!r}")
     if extra := set(os.listdir(listing)) - expected - {names.MANIFEST}:
         raise BundleError(f"{min(extra)[:64]!r} is not in the manifest")
-    return read_files(listing, manifest.files, room, _NOT_HELD)
+    found = read_files(listing, manifest.files, room, not_held=_NOT_HELD, mapped=tables if map_tables else ())
+    held = {name: content for name, content in found.items() if name not in tables and isinstance(content, bytes)}
+    return held, {name: found[name] for name in tables}
 
 
-def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes]) -> Bundle:
+def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables: Tables) -> Bundle:
     _check_signature(manifest)
     for name in (names.ENCODE, names.SCORE):
         try:
@@ -126,6 +137,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes]) -> Bund
         encode_model=files[names.ENCODE],
         score_model=files[names.SCORE],
         golden=_golden(files[names.GOLDEN], manifest),
+        tables=tables,
     )
 
 

@@ -1,4 +1,4 @@
-"""A bundle's files: checked by size and digest while they stream past, and only then held in memory.
+"""A bundle's files: checked by size and digest while they stream past, and only then held in memory or mapped.
 
 Each file is opened once. The first pass over all of them holds one chunk at a time, so a bundle that is too large or
 altered costs time and no memory. The second pass reads the same open files and hashes what it keeps: the bytes that
@@ -8,12 +8,13 @@ are parsed and run are the bytes that were checked, whatever happens to the file
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 CHUNK_BYTES: Final = 1_048_576
 
@@ -22,6 +23,25 @@ Identity = tuple[tuple[str, int, int, int, int], ...]  # of each file: name, siz
 
 class BundleError(ValueError):
     """The bundle cannot be served; the message says which file and why."""
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is written to."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class MappedFile(NamedTuple):
+    """A checked file, mapped for reading, and its stamp of before the check."""
+
+    content: memoryview
+    stamp: Stamp
+
+
+Content = bytes | MappedFile
 
 
 @contextmanager
@@ -49,32 +69,52 @@ def read_small(listing: int, name: str, limit: int) -> bytes:
     return content
 
 
-def read_files(listing: int, digests: Mapping[str, str], room: int, not_held: frozenset[str]) -> dict[str, bytes]:
-    """Check all files, then return the content of each that is held.
+def read_files(
+    listing: int,
+    digests: Mapping[str, str],
+    room: int,
+    *,
+    not_held: Collection[str] = (),
+    mapped: Collection[str] = (),
+) -> dict[str, Content]:
+    """Check all files, then return the content of each that is held or mapped.
 
     Args:
         listing: the open directory.
         digests: SHA-256 in hexadecimal by file name.
         room: bytes that all files together may have.
         not_held: files that are only checked.
+        mapped: files that are mapped instead of read into memory.
 
     Raises:
         BundleError: one is missing, not a regular file, altered, or all together are too large.
     """
     with ExitStack() as stack:
         files = {name: stack.enter_context(_open(listing, name)) for name in sorted(digests)}
-        sizes: dict[str, int] = {}
+        stamps = {name: stamp_of(os.fstat(file.fileno())) for name, file in files.items()}
+        _check_sizes(stamps, room)
         for name, file in files.items():
-            sizes[name] = _size(file)
-            room -= sizes[name]
-            if room < 0:
-                raise BundleError(f"{name} takes the bundle over its size limit")
-        for name, file in files.items():
-            if _streamed_digest(file, sizes[name]) != digests[name]:
+            if _streamed_digest(file, stamps[name].size) != digests[name]:
                 raise BundleError(f"{name} is not the file that the manifest describes (digest differs)")
         return {
-            name: _held(name, file, sizes[name], digests[name]) for name, file in files.items() if name not in not_held
+            name: _mapped(name, file, stamps[name])
+            if name in mapped
+            else _held(name, file, stamps[name].size, digests[name])
+            for name, file in files.items()
+            if name not in not_held
         }
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return the stamp of a file."""
+    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _check_sizes(stamps: Mapping[str, Stamp], room: int) -> None:
+    for name, stamp in stamps.items():
+        room -= stamp.size
+        if room < 0:
+            raise BundleError(f"{name} takes the bundle over its size limit")
 
 
 def identity_of(directory: Path) -> Identity:
@@ -114,6 +154,16 @@ def _streamed_digest(file: BinaryIO, size: int) -> str:
         found.update(chunk[:count])
         left -= count
     return found.hexdigest()
+
+
+def _mapped(name: str, file: BinaryIO, stamp: Stamp) -> MappedFile:
+    """Map a checked file. A write since its stamp was taken is in the mapping, and shows in the time of change."""
+    if not stamp.size:
+        raise BundleError(f"{name} is empty")
+    content = memoryview(mmap.mmap(file.fileno(), stamp.size, access=mmap.ACCESS_READ))
+    if stamp_of(os.fstat(file.fileno())) != stamp:
+        raise BundleError(f"{name} changed while it was read")
+    return MappedFile(content, stamp)
 
 
 def _held(name: str, file: BinaryIO, size: int, digest: str) -> bytes:

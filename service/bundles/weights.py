@@ -23,7 +23,7 @@ _RAW_TYPES: Final = {
 }  # fmt: skip
 _CHUNK: Final = 1_048_576  # values looked at together
 
-Values = NDArray[np.floating]
+Values = NDArray[np.floating] | NDArray[np.int64]
 
 
 class NotFinite(ValueError):  # noqa: N818 - reads as what it says of the tensor
@@ -51,7 +51,7 @@ def check_tensor(body: memoryview) -> None:
     if kind not in _RAW_TYPES:
         raise NotFinite(f"{label} has the data type {kind}, which cannot be checked")
     for values in _stored(kind, parts):
-        _check(label, values)
+        check_values(label, values)
 
 
 def check_floats(packed: bytes) -> None:
@@ -61,7 +61,21 @@ def check_floats(packed: bytes) -> None:
         NotFinite: one is NaN, or infinite beside ordinary numbers.
         NotProtobuf: no whole number of them.
     """
-    _check("an attribute", _array(memoryview(packed), "<f4"))
+    check_values("an attribute", _array(memoryview(packed), "<f4"))
+
+
+def check_values(label: str, values: Values) -> None:
+    """Check the numbers (N,) of a weight, a chunk at a time; `label` names it in errors.
+
+    Raises:
+        NotFinite: one is NaN, or infinite beside ordinary numbers.
+    """
+    if all(np.isfinite(chunk).all() for chunk in _chunks(values)):
+        return
+    if any(np.isnan(chunk).any() for chunk in _chunks(values)):
+        raise NotFinite(f"{label} holds a weight that is not a number")
+    if not all(((chunk == 0) | (chunk == 1) | np.isinf(chunk)).all() for chunk in _chunks(values)):
+        raise NotFinite(f"{label} holds an infinite weight")
 
 
 def _stored(kind: int, parts: dict[int, list[memoryview | int]]) -> Iterator[Values]:
@@ -98,15 +112,6 @@ def _integers(part: memoryview | int) -> NDArray[np.uint16]:
         at = np.minimum(starts + place, ends)
         total |= np.where(starts + place <= ends, octets[at] & 0x7F, 0).astype(np.uint32) << np.uint32(7 * place)
     return total.astype("<u2")
-
-
-def _check(label: str, values: Values) -> None:
-    if all(np.isfinite(chunk).all() for chunk in _chunks(values)):
-        return
-    if any(np.isnan(chunk).any() for chunk in _chunks(values)):
-        raise NotFinite(f"{label} holds a weight that is not a number")
-    if not all(((chunk == 0) | (chunk == 1) | np.isinf(chunk)).all() for chunk in _chunks(values)):
-        raise NotFinite(f"{label} holds an infinite weight")
 
 
 def _chunks(values: Values) -> Iterator[Values]:

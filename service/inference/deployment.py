@@ -66,6 +66,7 @@ class DeploymentLimits:
     """How bundles are loaded and run; see the settings of the same names."""
 
     max_bundle_bytes: int = 2**31
+    map_tables: bool = True
     provider: ProviderChoice = "auto"
     threads: int = 0
     max_queue: int = 256
@@ -156,6 +157,10 @@ class Deployment:
     def start(self) -> None:
         """Start answering; needs a running event loop."""
         self._batcher.start()
+        self.observe()
+
+    def observe(self) -> None:
+        """Note in the metrics that this bundle is served."""
         self._observer.bundle_served(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
 
     async def score(self, row: RankRow, deadline: float) -> Answer[ScoredRow]:

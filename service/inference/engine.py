@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from contract.manifest import GraphSpec, TensorSpec
+from contract.manifest import GraphSpec, TableSpec, TensorSpec
 from service.bundles.bundle import Bundle
 from service.inference.cpus import available_cpus
 
@@ -100,8 +100,13 @@ class OnnxEngine:
             raise EngineError(f"provider cuda was asked for, but ONNX Runtime runs on the CPU{hint}")
         self._provider = "cuda" if on_cuda else "cpu"
         manifest = bundle.manifest
-        _check_graph("encode", self._sessions["encode"], manifest.encode)
-        _check_graph("score", self._sessions["score"], manifest.score)
+        _check_graph("encode", self._sessions["encode"], manifest.encode, manifest.tables_of("encode"))
+        _check_graph("score", self._sessions["score"], manifest.score, manifest.tables_of("score"))
+        arrays = bundle.tables.arrays
+        self._tables = {
+            "encode": {table.name: arrays[table.name] for table in manifest.tables_of("encode")},
+            "score": {table.name: arrays[table.name] for table in manifest.tables_of("score")},
+        }
         self._outputs = {
             "encode": [spec.name for spec in manifest.encode.outputs],
             "score": [spec.name for spec in manifest.score.outputs],
@@ -176,7 +181,7 @@ class OnnxEngine:
         names, options = self._outputs[graph], onnxruntime.RunOptions()
         self._running.add(options)
         try:
-            return dict(zip(names, session.run(names, inputs, options), strict=True))
+            return dict(zip(names, session.run(names, {**inputs, **self._tables[graph]}, options), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if options.terminate:
                 raise EngineError(f"{graph}: ended, because it took too long", was_ended=True) from error
@@ -231,9 +236,12 @@ def _cuda_wanted(provider: ProviderChoice) -> tuple[bool, str]:
     return True, f": {said.getvalue().strip()[:300]}" if said.getvalue() else ""
 
 
-def _check_graph(name: str, session: Any, promised: GraphSpec) -> None:  # Any: the package has no types
+def _check_graph(
+    name: str, session: Any, promised: GraphSpec, tables: Sequence[TableSpec]
+) -> None:  # Any: the package has no types
+    inputs = (*promised.inputs, *(TensorSpec(name=one.name, dtype=one.dtype, shape=one.shape) for one in tables))
     for side, found, specs in (
-        ("input", session.get_inputs(), promised.inputs),
+        ("input", session.get_inputs(), inputs),
         ("output", session.get_outputs(), promised.outputs),
     ):
         if sorted(node.name for node in found) != sorted(spec.name for spec in specs):

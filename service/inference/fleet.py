@@ -6,7 +6,7 @@ A swap is one reference. On any failure what was served goes on being served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -89,15 +89,17 @@ class Deployments:
             self._live = {**self._live, **loaded}
             self._wanted = wanted
             if set(self._live) - wanted:
-                job = supervise_job("bundle_release", self._release_later, self._observer)
-                self._releasing.add(job)
-                job.when_done(self._releasing.discard)
+                self._release(self._release_later)
 
     async def watch(self, interval_seconds: float) -> None:
-        """Load bundles that were left out at the start, once their files change; runs until it is cancelled."""
+        """Load bundles that were left out at the start, once their files change; runs until it is cancelled.
+
+        A bundle whose mapped table was edited in place is loaded again, and withdrawn if its digest no longer fits.
+        """
         while True:
             await asyncio.sleep(interval_seconds)
             async with self._preparing:
+                await self._load_again(await self._changed())
                 missing = sorted(self._wanted - set(self._live))
                 loaded, _ = await self._load(missing)
                 self._live = {**self._live, **loaded}
@@ -131,6 +133,26 @@ class Deployments:
             raise
         return loaded, problems
 
+    async def _changed(self) -> list[Model]:
+        changed = await self._loader.changed({model: one.bundle for model, one in self._live.items()})
+        for model in changed:
+            _log.error("bundle_table_changed", bundle=self._live[model].bundle.name)
+        return changed
+
+    async def _load_again(self, changed: Sequence[Model]) -> None:
+        """Replace bundles by what their files are now; what is refused is withdrawn."""
+        loaded, _ = await self._load(changed)
+        replaced = {model: self._live[model] for model in changed}
+        self._live = {**{model: one for model, one in self._live.items() if model not in replaced}, **loaded}
+        if replaced:
+            self._release(lambda: _close_before(replaced, loaded))
+
+    def _release(self, release: Callable[[], Awaitable[None]]) -> None:
+        """Let go of bundles in the background; `close` waits for it."""
+        job = supervise_job("bundle_release", release, self._observer)
+        self._releasing.add(job)
+        job.when_done(self._releasing.discard)
+
     async def _load_one(self, model: Model) -> Deployment:
         made = await self._loader.load(model)
         deployment = Deployment(
@@ -150,6 +172,13 @@ class Deployments:
         for deployment in released:
             await deployment.close()
             _log.info("bundle_released", bundle=deployment.bundle.name)
+
+
+async def _close_before(replaced: Mapping[Model, Deployment], loaded: Mapping[Model, Deployment]) -> None:
+    """Close bundles; closing one drops it from the metrics, where its successor has the same name."""
+    await _close(replaced)
+    for deployment in loaded.values():
+        deployment.observe()
 
 
 async def _close(deployments: Mapping[Model, Deployment]) -> None:

@@ -6,7 +6,7 @@ nothing until its files change.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -94,6 +94,13 @@ class Loader:
         self.refusals.forget(model)
         return loaded
 
+    async def changed(self, bundles: Mapping[Model, Bundle]) -> list[Model]:
+        """Return those whose mapped tables were edited in place; none if their files cannot be looked at now."""
+        try:
+            return await in_time(self._threads, _LOOK_SECONDS, _changed, bundles)
+        except TimeoutError:
+            return []
+
     def close(self) -> None:
         """Load nothing more."""
         self._threads.shutdown()
@@ -132,7 +139,8 @@ class Loader:
             raise EngineError(f"loading it took longer than {self._limits.load_seconds:g} s") from error
 
     def _open(self, directory: Path, digest: str | None) -> tuple[Bundle, OnnxEngine]:
-        bundle = load_bundle(directory, max_bytes=self._limits.max_bundle_bytes)
+        limits = self._limits
+        bundle = load_bundle(directory, max_bytes=limits.max_bundle_bytes, map_tables=limits.map_tables)
         if not np.ptp(bundle.golden["scores"]) and len(np.unique(bundle.golden["candidates"])) > 1:
             _log.warning("bundle_orders_nothing", bundle=bundle.name)  # its golden scores are all the same
         if digest is not None and bundle.digest != digest:
@@ -141,6 +149,10 @@ class Loader:
         if promised < self._limits.max_candidates:
             raise BundleError(f"made for {promised} candidates, a request may hold {self._limits.max_candidates}")
         return bundle, prove(bundle, self._limits, self._make_engine)
+
+
+def _changed(bundles: Mapping[Model, Bundle]) -> list[Model]:
+    return [model for model, bundle in bundles.items() if bundle.tables.were_changed()]
 
 
 def _request(directory: Path, limits: DeploymentLimits) -> ProofRequest:

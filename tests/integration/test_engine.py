@@ -49,6 +49,25 @@ def test_scores_are_those_of_the_model(bundle: Bundle) -> None:
     assert encoded["period_weights"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("map_tables", [True, False])
+def test_a_table_in_its_own_file_gives_the_same_scores(tmp_path: Path, map_tables: bool) -> None:
+    model = TinyModel(tabled=True)
+    engine = OnnxEngine(load_bundle(model.write(tmp_path), max_bytes=10_000_000, map_tables=map_tables), "cpu")
+    assert engine.verify_golden() < 1e-6
+    encoded = engine.encode({"items": np.array([[0, 0, 4, 5, 6]])})
+    scored = engine.score({name: encoded[name] for name in ("mean", "shift")}, np.array([1, 20]), np.array([0, 0]))
+    assert np.allclose(scored["scores"], model.expected([4, 5, 6], [1, 20]), atol=1e-6)
+
+
+def test_a_graph_that_takes_another_table_than_the_manifest_says_is_refused(tmp_path: Path) -> None:
+    bundle = bundle_of(TinyModel(tabled=True), tmp_path)
+    other = TinyModel(tabled=True, items=21)
+    with pytest.raises(EngineError, match="input table_0 is"):
+        OnnxEngine(with_graphs(bundle, encode=other.encode_graph(), score=other.score_graph()))
+    with pytest.raises(EngineError, match="its inputs are"):
+        OnnxEngine(with_graphs(bundle, encode=TinyModel().encode_graph()))
+
+
 def test_golden_scores_hold_on_its_own_provider(bundle: Bundle) -> None:
     assert OnnxEngine(bundle).verify_golden() < 1e-6
 

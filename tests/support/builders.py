@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from contract import manifest as names
 from contract.behaviours import ACTION_CODES, Records, item_keys, records_from_columns
-from contract.manifest import GraphSpec, Manifest, Provenance, TensorSpec, digest_of, write_manifest
+from contract.manifest import GraphSpec, Manifest, Provenance, TableSpec, TensorSpec, digest_of, write_manifest
 from contract.tensors import RowInput, SequenceSpec
 from contract.vocabulary import Vocabulary
 
@@ -58,6 +58,7 @@ class TinyModel:
     nan_item: int | None = None  # with this index in a history, no score is a number
     trips: int = 0  # of a loop that changes nothing and takes time: in `score`, always
     slow_item: int | None = None  # with this: in `encode`, where the index is in a history of the batch
+    tabled: bool = False  # the item vectors are a table of their own
     hog: int = 0  # numbers that `score` fills for each candidate, for nothing
     spoilt: frozenset[str] = field(default_factory=frozenset)  # "golden": expected scores are wrong
 
@@ -80,6 +81,14 @@ class TinyModel:
         if self.nan_weight is not None:
             bias[self.nan_weight] = np.nan
         return bias
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """Return the tables that are files of their own."""
+        if not self.tabled:
+            return ()
+        shape = (self.items + 1, WIDTH)
+        return (TableSpec(name="table_0", dtype="float32", shape=shape, graphs=("encode", "score")),)
 
     @property
     def popularity(self) -> NDArray[np.float32]:
@@ -114,6 +123,8 @@ class TinyModel:
         if self.users:
             Vocabulary([f"u{index}" for index in range(1, self.users + 1)]).write(directory / names.USERS)
         np.save(directory / names.POPULARITY, self.popularity)
+        for table in self.tables:
+            np.save(directory / table.file, self.vectors)
         titles = {item_id: {"title": f"Film {item_id}"} for item_id in self.item_ids}
         (directory / names.CATALOGUE).write_text(json.dumps({"items": titles}))
         np.savez(directory / names.GOLDEN, **self.golden())
@@ -150,11 +161,13 @@ class TinyModel:
         scores = TensorSpec(name="scores", dtype="float32", shape=("M",))
         level = TensorSpec(name="level", dtype="int64", shape=("M",))
         return Manifest(
-            contract_version=names.contract_version_of(()), model=self.model, version=self.version, serving_class="A",
-            created_at="2000-01-01T00:00:00Z", files=files, sequence=self.sequence, item_count=self.items,
-            user_count=self.users, encode=GraphSpec(inputs=tuple(inputs), outputs=(*state, weights)),
-            score=GraphSpec(inputs=(*state, *flat), outputs=(scores, level)), state=("mean", "shift"),
-            explanation=("period_weights", "level"), max_candidates=2_000, golden_tolerance=1e-4, parameters=1,
+            contract_version=names.contract_version_of(self.tables), model=self.model, version=self.version,
+            serving_class="A", created_at="2000-01-01T00:00:00Z", files=files, sequence=self.sequence,
+            item_count=self.items, user_count=self.users,
+            encode=GraphSpec(inputs=tuple(inputs), outputs=(*state, weights)),
+            score=GraphSpec(inputs=(*state, *flat), outputs=(scores, level)), tables=self.tables,
+            state=("mean", "shift"), explanation=("period_weights", "level"), max_candidates=2_000,
+            golden_tolerance=1e-4, parameters=1,
             metrics={"ndcg@10": 0.1},
             provenance=Provenance(
                 run_id="test", recipe_digest="", git_revision=None, dataset="made", dataset_digest="",
@@ -171,7 +184,7 @@ class TinyModel:
             helper.make_node("ReduceSum", ["mask", "last"], ["count"], keepdims=1),
             helper.make_node("Max", ["count", "one"], ["divisor"]),
             *_poisoned("items", "safe_items", self.poison_item),
-            helper.make_node("Gather", ["vectors", "safe_items"], ["read"]),
+            helper.make_node("Gather", [self._vectors, "safe_items"], ["read"]),
             helper.make_node("ReduceSum", ["read", "last"], ["sum"], keepdims=0),
             helper.make_node("Div", ["sum", "divisor"], ["clean" if self.nan_item else "mean"]),
             *_spoilt("clean", "items", "mean", self.nan_item),
@@ -196,7 +209,7 @@ class TinyModel:
         outputs = [("mean", ["B", WIDTH]), ("shift", ["B", 1]), ("period_weights", ["B", 3])]
         return _model(
             nodes,
-            [_value("items", TensorProto.INT64, ["B", self.length]), *rows],
+            [_value("items", TensorProto.INT64, ["B", self.length]), *rows, *self._table_inputs],
             [_value(name, TensorProto.FLOAT, shape) for name, shape in outputs],
             constants,
         )
@@ -205,7 +218,7 @@ class TinyModel:
         """Return the graph from states and flat candidates to `scores` (M,) and `level` (M,)."""
         nodes = [
             *_poisoned("candidates", "safe", self.poison_candidate),
-            helper.make_node("Gather", ["vectors", "safe"], ["item"]),
+            helper.make_node("Gather", [self._vectors, "safe"], ["item"]),
             helper.make_node("Gather", ["mean", "rows"], ["user"]),
             helper.make_node("Gather", ["shift", "rows"], ["shifts"]),
             helper.make_node("Mul", ["item", "user"], ["product"]),
@@ -222,7 +235,7 @@ class TinyModel:
         state = [_value("mean", TensorProto.FLOAT, ["B", WIDTH]), _value("shift", TensorProto.FLOAT, ["B", 1])]
         return _model(
             nodes,
-            [*state, *(_value(name, TensorProto.INT64, ["M"]) for name in ("candidates", "rows"))],
+            [*state, *(_value(name, TensorProto.INT64, ["M"]) for name in ("candidates", "rows")), *self._table_inputs],
             [_value("scores", TensorProto.FLOAT, ["M"]), _value("level", TensorProto.INT64, ["M"])],
             {
                 **constants,
@@ -235,6 +248,15 @@ class TinyModel:
                 "hog": np.array([self.hog], dtype=np.int64),
             },
         )
+
+    @property
+    def _vectors(self) -> str:
+        """Return what the graphs call the item vectors."""
+        return "table_0" if self.tabled else "vectors"
+
+    @property
+    def _table_inputs(self) -> list[object]:
+        return [_value(table.name, TensorProto.FLOAT, table.shape) for table in self.tables]
 
     def _rounds(self) -> list[NodeProto]:
         """Return nodes for how often a batch of histories goes round in a loop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -443,6 +444,40 @@ async def test_a_bundle_left_out_at_the_start_is_served_once_its_files_are_mende
         await until(lambda: NEW in rig.deployments.live)
         watching.cancel()
         assert await rig.get(NEW).score(row(), later())
+
+
+async def test_a_bundle_whose_table_is_edited_in_place_is_withdrawn_until_it_is_mended(tmp_path: Path) -> None:
+    model = TinyModel(version="2", tabled=True)
+    async with rig_of(tmp_path, TinyModel(), model) as rig:
+        await rig.deployments.prepare(frozenset({OLD, NEW}))
+        table = tmp_path / "tiny" / "2" / "table_0.npy"
+        good = table.read_bytes()
+        watching = asyncio.create_task(rig.deployments.watch(0.01))
+        table.write_bytes(good[:-4] + np.float32(9).tobytes())
+        os.utime(table, ns=(1, 1))  # a write within the clock's tick of the one before would keep its time
+        await until(lambda: NEW not in rig.deployments.live)
+        await until(lambda: rig.engines[1].closed)
+        assert OLD in rig.deployments.live
+        table.write_bytes(good)
+        await until(lambda: NEW in rig.deployments.live)
+        watching.cancel()
+        answer = await rig.get(NEW).score(row(3, 4), later())
+        assert np.allclose(answer.value.scores, model.expected([1, 2], [3, 4]), atol=1e-6)
+
+
+async def test_a_table_that_only_looks_edited_is_loaded_again_and_stays_in_service(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(tabled=True)) as rig:
+        await rig.deployments.prepare(frozenset({OLD}))
+        before = rig.get(OLD)
+        watching = asyncio.create_task(rig.deployments.watch(0.01))
+        os.utime(tmp_path / "tiny" / "1" / "table_0.npy", ns=(1, 1))
+        await until(lambda: rig.deployments.find(*OLD) is not before)
+        await until(lambda: rig.engines[0].closed)
+        watching.cancel()
+        assert await rig.get(OLD).score(row(), later())
+        await until(lambda: bool(rig.shown("ranker_bundle_info{")))
+        info = 'ranker_bundle_info{bundle="tiny@1",model="tiny",provider="cpu",version="1"} 1.0'
+        assert rig.shown("ranker_bundle_info{") == [info]
 
 
 async def test_a_loading_that_is_cancelled_closes_what_it_has_loaded(tmp_path: Path) -> None:
