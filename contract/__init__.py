@@ -1,1 +1,1 @@
-"""What two rooms must agree on; numpy and pydantic only. Import from its modules."""
+"""Formats and rules that several packages share; numpy and pydantic only. Import from its modules."""

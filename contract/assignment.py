@@ -1,10 +1,10 @@
-"""Which arm a unit is in: one hash, and one pure function of snapshot, unit, attributes and time.
+"""The arm of a unit: one hash, and one pure function of snapshot, unit, attributes and time.
 
     bucket(salt, stage, unit) = first 8 bytes, big-endian, of SHA-256("salt.stage.unit"), mod 10,000
 
-Two independent hashes a layer (slot, then arm) are what makes "ramp without reshuffle" and "layers are orthogonal" true
-at once. A salt cannot hold a dot, so the hashed text is injective even where the unit holds one. Vectors that any other
-implementation must reproduce are in tests/contract/vectors/assignment.json.
+Each layer uses two independent hashes, one for the slot and one for the arm. So an experiment can be ramped up without
+moving users, and layers are orthogonal. A salt cannot contain a dot, so the hashed text is injective even if the unit
+contains one. Any other implementation must reproduce the vectors in tests/contract/vectors/assignment.json.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ Reason = Literal[
     "split", "override", "holdout", "unallocated", "inactive", "not_targeted", "disabled", "no_unit",
     "not_ranked", "error",
 ]  # fmt: skip
-"""Why a layer decided as it did; the last two mark answers for which nothing was decided: another route, a fault."""
+"""The reason of a layer's decision; the last two mark answers without a decision: another route, an error."""
 
 NOT_RANKED: Final = "not_ranked"
 ERROR: Final = "error"
 NO_SNAPSHOT_HEADER: Final = "none;r=error"
-"""The header while no experiment file has ever been accepted: `none` can be no layer's key."""
+"""The header before any experiment file was accepted; no layer can have the key `none`."""
 
 _NOBODY: Final = 255  # more than any place of an experiment or of an arm
-_MAX_INT_BITS: Final = 4096  # a longer integer id could not fit any allowed unit anyway, and its decimal form costs
+_MAX_INT_BITS: Final = (
+    4096  # a longer integer id exceeds every allowed unit, and its decimal form is expensive to compute
+)
 
 
 def bucket(salt: str, stage: Stage, unit: str) -> int:
@@ -48,13 +50,13 @@ def bucket(salt: str, stage: Stage, unit: str) -> int:
 
 
 class LayerDecision(NamedTuple):
-    """What one layer decided for one unit."""
+    """One layer's decision for one unit."""
 
     layer: str
     experiment: str | None
     arm: str | None
     reason: Reason
-    slot: int | None  # the unit's place in the layer, 0-9,999; None where the unit was not hashed
+    slot: int | None  # the unit's place in the layer, 0-9,999; None if the unit was not hashed
     arm_bucket: int | None  # its place inside the experiment; None unless the hash chose the arm
     forced: bool  # by override: served, never analysed
     parameters: Mapping[str, Scalar]  # the layer's defaults overlaid by the arm's
@@ -62,7 +64,7 @@ class LayerDecision(NamedTuple):
 
     @property
     def variant(self) -> str:
-        """Return `experiment:arm`, or `none`: bounded by the experiment file, so fit for a metric label."""
+        """Return `experiment:arm`, or `none`: bounded by the experiment file, so it can be a metric label."""
         return f"{self.experiment}:{self.arm}" if self.experiment is not None else NO_ARM
 
     def member(self, show_bucket: bool) -> str:
@@ -72,15 +74,15 @@ class LayerDecision(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What all layers decided for one unit, in the order of the file."""
+    """The decisions of all layers for one unit, in the order of the file."""
 
     layers: tuple[LayerDecision, ...]
     digest: str
-    unit: str | None  # as it was hashed; None where there was no valid one
+    unit: str | None  # as it was hashed; None if it was not valid
 
     @property
     def parameters(self) -> Parameters:
-        """Return the parameters of all layers; no name stands in two of them."""
+        """Return the parameters of all layers; no two layers share a name."""
         merged: Parameters = {}
         for layer in self.layers:
             merged.update(layer.parameters)
@@ -100,7 +102,7 @@ class Decision(NamedTuple):
 
 
 UNDECIDED: Final = Decision((), "", None)
-"""The decision while no experiment file has ever been accepted."""
+"""The decision before any experiment file was accepted."""
 
 
 class ExperimentsSnapshot:
@@ -109,8 +111,8 @@ class ExperimentsSnapshot:
     Args:
         config: the validated file.
         digest: its config digest.
-        resolve: maps parameters to those that are served (`version: latest` to a version that exists); once, here,
-            and not per request, so that "latest" cannot drift inside an experiment.
+        resolve: maps parameters to the served ones (`version: latest` to an existing version). It is called once, here,
+            and not per request, so that "latest" cannot change during an experiment.
     """
 
     def __init__(
@@ -128,11 +130,11 @@ class ExperimentsSnapshot:
         self._undecided = {reason: self._everywhere(reason, None) for reason in (NOT_RANKED, ERROR)}
 
     def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
-        """Return the decision of a response for which none was taken: defaults everywhere, and the reason."""
+        """Return the decision of a response that needed none: defaults everywhere, and the reason."""
         return self._undecided[reason]
 
     def unit_of(self, value: object) -> str | None:
-        """Return the identifier as it is hashed, or None where it is no valid unit.
+        """Return the identifier as it is hashed, or None if it is not a valid unit.
 
         Text is taken byte for byte; an integer in plain decimal. Booleans, floats, null and empty text are refused:
         1 and 1.0 would be the same unit in one language and two in another.
@@ -143,7 +145,7 @@ class ExperimentsSnapshot:
             return None
         try:
             return value if len(value.encode()) <= self._max_bytes else None
-        except UnicodeEncodeError:  # a lone surrogate: no UTF-8, so no hash that others could reproduce
+        except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form, so other programs could not reproduce the hash
             return None
 
     def decide(
@@ -156,10 +158,10 @@ class ExperimentsSnapshot:
         """Decide every layer for a unit. Pure and total: no clock, no I/O, and nothing raises.
 
         Args:
-            unit: the identifier; anything that is no valid unit is never hashed.
-            attributes: what targets may ask for.
+            unit: the identifier; an invalid one is never hashed.
+            attributes: the values that targets may test.
             now_ms: milliseconds since the epoch.
-            forced: an already verified override, layer to `experiment:arm`; it goes before the file's.
+            forced: an already verified override, layer to `experiment:arm`; it takes precedence over the file's.
         """
         if not self.config.enabled:
             return self._everywhere("disabled", None)
@@ -289,7 +291,7 @@ def _place(prefix: bytes, unit: bytes) -> int:
 
 
 def _table(owners: Iterable[Iterable[tuple[int, int]]], over: bytes | None = None) -> bytes:
-    """Return a table from bucket to the place of its owner, 255 where nobody owns it."""
+    """Return a table from bucket to the place of its owner, 255 if it has no owner."""
     table = bytearray(over if over is not None else bytes([_NOBODY]) * BUCKETS)
     for place, ranges in enumerate(owners):
         for start, stop in ranges:
@@ -308,7 +310,7 @@ _ORDERINGS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {  # Any: both sid
 def _condition(condition: Condition) -> Callable[[Mapping[str, object]], bool]:
     """Return the test of one condition. An attribute that is missing, or of another type, fails every operator.
 
-    So does `ne`: of a unit that does not say its platform, nobody knows that it is not on Android.
+    So does `ne`: a unit without a platform is not known to be off Android.
     """
     name, ordering = condition.attr, _ORDERINGS.get(condition.op)
     values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
@@ -329,7 +331,7 @@ def _condition(condition: Condition) -> Callable[[Mapping[str, object]], bool]:
 
 
 def _typed(value: Scalar) -> tuple[str, Scalar]:
-    """Return the value with its kind, because Python holds True == 1 and other languages do not."""
+    """Return the value with its kind, because True == 1 in Python but not in other languages."""
     if isinstance(value, bool):
         return "bool", value
     return ("text", value) if isinstance(value, str) else ("number", value)

@@ -1,6 +1,6 @@
 """Files of behaviours: CSV with a header, read the same way by `training prepare` and `service.seed`.
 
-| Column | Also called | Holds |
+| Column | Also called | Contains |
 | --- | --- | --- |
 | user_id | user | id |
 | item_id | item | id |
@@ -9,9 +9,9 @@
 | action | - | a name of contract.behaviours; empty = click |
 | play_ms | - | milliseconds played; empty = 0 |
 | value | rating | 0 to 25.5; empty = 0 |
-| title, year, genres | - | of the item; genres with `|` between them |
+| title, year, genres | - | of the item; genres separated by `|` |
 
-The file is read in chunks, so that its size does not matter, and each chunk column by column, so that it is fast.
+The file is read in chunks, to bound the memory, and each chunk column by column, to be fast.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from contract import grammar
 from contract.behaviours import ACTIONS, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE, tenths
 from contract.csv_rows import CsvRows, FileError, Problem, Row, open_lines
 
-CHUNK: Final = 16_384  # rows held as text at once
+CHUNK: Final = 16_384  # rows in memory as text at once
 MAX_LISTED: Final = 100  # bad lines that are listed for people
 KINDS: Final = ("columns", "quotes", "text", "id", "before_1971", "future", "number", "action")
-"""Of problems, to count by."""
+"""Kinds of problems, for counts."""
 
 _NAMES: Final = {"user": "user_id", "item": "item_id", "rating": "value"}
 _IDS: Final = ("user_id", "item_id")
@@ -52,7 +52,7 @@ class Chunk:
         plays_ms: (N,) milliseconds played or 0.
         values: (N,) tenths or 0.
         titles, genres: as the file has them; None if it has no such column.
-        years: 0 where there is none.
+        years: 0 if there is none.
     """
 
     lines: NDArray[np.int64]
@@ -73,14 +73,14 @@ class Chunk:
 
 @dataclass
 class ReadCounts:
-    """What a reader saw.
+    """Counts of a reader.
 
     Attributes:
-        lines: of the file, its header included.
-        rows: that were read.
+        lines: lines of the file, including its header.
+        rows: rows that were read.
         blank: empty lines.
         spanned: lines inside a quoted cell that began on an earlier line.
-        padded: rows with blanks around an id; the blanks are left out.
+        padded: rows with blanks around an id; the blanks are removed.
         skipped: lines that were not read, by kind of problem.
     """
 
@@ -93,7 +93,7 @@ class ReadCounts:
 
 
 class BadLineError(ValueError):
-    """A line cannot be read, and bad lines are not to be skipped; the message names file, line and column."""
+    """A line cannot be read, and bad lines are not skipped; the message names file, line and column."""
 
 
 class SkippedLines:
@@ -105,13 +105,13 @@ class SkippedLines:
         self._listed: list[str] = []
 
     def __call__(self, problem: Problem) -> None:
-        """Take one more."""
+        """Count one more line."""
         self.count += 1
         if len(self._listed) < MAX_LISTED:
             self._listed.append(f"skipped: {problem.told(self._path)}")
 
     def told(self) -> list[str]:
-        """Return the list for people, a line each."""
+        """Return the list for people, one line per bad line."""
         more = self.count - len(self._listed)
         return [*self._listed, *([f"skipped: {more:,} more lines"] if more else [])]
 
@@ -121,8 +121,8 @@ class BehaviourFile:
 
     Args:
         path: gzip if its name ends in .gz.
-        latest_ms: a time after this is refused: a service at this time would refuse it.
-        on_skip: called with each line that is skipped; None stops at the first one.
+        latest_ms: a time after this is refused, as a service would at this time.
+        on_skip: called with each skipped line; None stops at the first bad line.
         keep_ids: whether equal ids of the whole file share one object, for readers that keep them all.
 
     Attributes:
@@ -144,7 +144,7 @@ class BehaviourFile:
 
         Raises:
             FileError: the file cannot be read, or lacks a column.
-            BadLineError: a line is bad, and none may be skipped.
+            BadLineError: a line is bad and `on_skip` is None.
         """
         with open_lines(self._path) as file:
             rows = CsvRows(self._path, file if on_bytes is None else _told(file, on_bytes))
@@ -189,7 +189,7 @@ class BehaviourFile:
 
 
 class _Columns:
-    """Where each column of a file is, and how the file spells its name."""
+    """The place of each column in a file, and the file's spelling of its name."""
 
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         self.places: dict[str, int] = {}
@@ -218,7 +218,7 @@ def _missing(path: Path, wanted: str, header: Sequence[str]) -> str:
 
 
 class _Parsed:
-    """The columns of a batch of rows, and what is wrong with which."""
+    """The columns of a batch of rows, and the problems of each row."""
 
     def __init__(
         self,
@@ -315,12 +315,12 @@ class _Parsed:
         if "\n" in "".join(cells):
             for place, cell in enumerate(cells):
                 if "\n" in cell:
-                    self._fail(place, name, "quotes", "goes on over several lines: is its quote closed?")
+                    self._fail(place, name, "quotes", "continues over several lines: is its quote closed?")
         return cells
 
 
 _TIME_HINTS: Final = {
-    "ts": "; a column ts holds milliseconds, not micro- or nanoseconds",
+    "ts": "; a column ts contains milliseconds, not micro- or nanoseconds",
     "timestamp": "; milliseconds belong in a column ts",
 }
 

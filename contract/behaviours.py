@@ -42,7 +42,9 @@ RECORD: Final = np.dtype(
     [("item", "<u8"), ("time_ms", "<u8"), ("play_ms", "<u4"), ("action", "u1"), ("value", "u1"), ("check", "<u2")]
 )
 RECORD_BYTES: Final = RECORD.itemsize
-MAX_TIME_MS: Final = 253_402_300_800_000  # the first millisecond of the year 10000: beyond it no calendar can follow
+MAX_TIME_MS: Final = (
+    253_402_300_800_000  # the first millisecond of the year 10000, which Python's calendar cannot represent
+)
 MAX_PLAY_MS: Final = 2**32 - 1
 MAX_VALUE: Final = 25.5  # one byte of tenths
 
@@ -51,13 +53,13 @@ _WEIGHTS = np.arange(1, 2 * _WORDS, 2, dtype=np.uint32)
 _CHECK_START = np.uint32(0xB5AD)  # not zero, so that a record of zero bytes is not valid
 _CHECK_PRIME = np.uint32(65_521)  # a prime: a change of one byte can never leave the sum unchanged
 _SUMMED = 65_536  # records summed at once: bounds the memory
-_SEARCH_PLACES = 16_384  # places searched at once in a damaged value: bounds the memory, whatever the value's length
+_SEARCH_PLACES = 16_384  # places searched at once in a damaged value: bounds the memory for any length
 
 Records = NDArray[np.void]
 
 
 class Unpacked(NamedTuple):
-    """Valid records of several values, flat, with how many each value held."""
+    """Valid records of several values, flat, with the number of records per value."""
 
     records: Records  # (R,) of RECORD
     counts: NDArray[np.int64]  # (B,) valid records per value
@@ -95,8 +97,8 @@ def records_from_columns(
 ) -> Records:
     """Build records with their checksums from columns of one length N.
 
-    `values` are in their own unit (a rating) and stored as tenths. Ranges are the caller's to check: what does not fit
-    its field wraps.
+    `values` are in their own unit (a rating) and stored as tenths. The caller must check ranges: a value that does
+    not fit its field wraps.
     """
     records = np.zeros(len(items), dtype=RECORD)
     records["item"] = items
@@ -114,7 +116,7 @@ def tenths(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def identities(records: Records) -> NDArray[np.uint64]:
-    """Return what makes each record one behaviour, shape (N, 3): its item, time, and the rest as one word.
+    """Return the identity of each record, shape (N, 3): its item, time, and the rest as one word.
 
     Two records of one user are the same behaviour if item, time, action, play time and value are all equal, as stored.
     The append script in Redis, the ranker's `recent` and `training prepare` all use this identity.
@@ -123,7 +125,7 @@ def identities(records: Records) -> NDArray[np.uint64]:
 
 
 def repeats(owners: NDArray[np.int64], records: Records) -> NDArray[np.bool_]:
-    """Return which records repeat an earlier one of the same owner, shape (N,); the first of equal ones is not one."""
+    """Return which records repeat an earlier one of the same owner, shape (N,); the first of equal ones is False."""
     words = identities(records)
     order = np.lexsort((words[:, 2], words[:, 1], words[:, 0], owners))  # stable: equal ones stay in the order given
     again = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
@@ -143,10 +145,10 @@ def pack(records: Records) -> bytes:
 def unpack(values: Sequence[bytes | None]) -> Unpacked:
     """Decode the stored values of a batch of users at once; never raises on any bytes.
 
-    A value of whole records, all valid, is read as it stands. Any other is searched byte by byte, so that a torn write
-    costs one record and not the rest of the history: from its beginning, the next place that holds a valid
-    record is one, and what lies between them is dropped. Valid means: right checksum, known action, a time before
-    the year 10000. Of a value, `corrupt` counts its length in records, rounded up, less the valid ones.
+    A value of whole records, all valid, is read as it is. Any other is searched byte by byte, so that a torn write
+    costs one record and not the rest of the history. The search starts at the beginning, takes the next place with a
+    valid record, and drops the bytes in between. Valid means: right checksum, known action, a time before the year
+    10000. `corrupt` counts a value's length in records, rounded up, minus the valid ones.
     """
     contents = [value or b"" for value in values]
     lengths = np.array([len(value) for value in contents], dtype=np.int64)
@@ -166,7 +168,7 @@ def _valid(records: Records) -> NDArray[np.bool_]:
 
 
 def _search(value: bytes) -> Records:
-    """Return the valid records of one value, wherever they stand in it."""
+    """Return the valid records of one value, at any byte."""
     if len(value) % RECORD_BYTES == 0:
         records = np.frombuffer(value, dtype=RECORD)
         valid = _valid(records)

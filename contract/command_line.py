@@ -1,8 +1,7 @@
-"""How every command line ends: an expected error is one line on stderr and a status, never a traceback.
+"""The end of every command line: an expected error is one line on stderr and a status, never a traceback.
 
-Expected is what a person, a file or the machine can cause: a `CommandError` of some room, or an `OSError` (no such
-file, no permission, a full disk, an output that no process reads). Anything else is a fault of this code, and keeps its
-traceback.
+Expected errors are those that a person, a file or the machine can cause: a `CommandError`, or an `OSError` (no such
+file, no permission, a full disk, an output that no process reads). Any other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ from collections.abc import Callable
 from typing import Final
 
 FAILED: Final = 1
-STOPPED: Final = 130  # as a shell has it for Ctrl-C
+STOPPED: Final = 130  # the status that a shell uses for Ctrl-C
 
 _ADVICE: Final = {
     errno.ENOSPC: "make room on the disk and run the command again",
     errno.EDQUOT: "make room in your quota and run the command again",
-    errno.EPIPE: "the reader of the output has gone",
+    errno.EPIPE: "the reader of the output has closed it",
     errno.EACCES: "check who owns it, or name another place",
     errno.EROFS: "name another place",
 }
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked to do; the message is one line that says why, and what to do.
+    """A command cannot do its work; the message is one line with the reason and the remedy.
 
     Args:
         message: the line.
@@ -42,9 +41,9 @@ def run(name: str, command: Callable[[], int], stopped: str = "stopped") -> int:
     """Run a command and return its exit status: its own, 1 after an expected error, 130 after Ctrl-C.
 
     Args:
-        name: what stands before the colon of an error's line.
+        name: the text before the colon of an error's line.
         command: does the work and returns a status.
-        stopped: what is said after Ctrl-C.
+        stopped: the line to print after Ctrl-C.
     """
     try:
         status = command()
@@ -65,7 +64,7 @@ def run(name: str, command: Callable[[], int], stopped: str = "stopped") -> int:
 
 
 def explained(error: OSError) -> str:
-    """Return one line about an error of the operating system: which file, what happened, what to do."""
+    """Return one line about an error of the operating system: the file, the error, the remedy."""
     text = error.strerror or str(error) or type(error).__name__
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     advice = _ADVICE.get(error.errno or 0)
@@ -84,7 +83,7 @@ def say(text: str) -> None:
 
 
 def _drop_unwritten_output() -> None:
-    """Let go of output that cannot be written: the interpreter would try again at exit and report that it failed."""
+    """Discard output that cannot be written: the interpreter would try again at exit and report the failure."""
     if sys.stdout is None:
         return
     try:

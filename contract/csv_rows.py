@@ -1,9 +1,9 @@
-"""The only CSV reader: any file with a header, row by row, and exact about where trouble begins.
+"""The only CSV reader: any file with a header, row by row, with the exact place of every problem.
 
 - UTF-8 with or without a byte order mark; unpacked if the name ends in `.gz`.
-- Blanks (spaces and tabs) around a cell do not belong to it, inside its quotes or outside. Empty lines are passed over.
-- A cell in quotes may hold commas, doubled quotes and line breaks. A record that cannot be read is reported by its
-  first line; the lines after it are then read again as records of their own, so that an unclosed quote hides no row.
+- Blanks (spaces and tabs) around a cell are removed, inside its quotes or outside. Empty lines are ignored.
+- A cell in quotes may contain commas, doubled quotes and line breaks. A record that cannot be read is reported by its
+  first line; the lines after it are then read again as separate records, so that an unclosed quote hides no row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TAB_BEFORE_QUOTE: Final = re.compile(rb'(^|,)[ \t]*\t[ \t]*"')
 _TOLD: Final = {
     "unexpected end of data": "a quote opens here and is never closed",
     "field larger than": "a cell begins here that is longer than 131,072 characters: is its quote closed?",
-    "expected after": "a quoted cell goes on after its closing quote: is a quote not closed, or not doubled?",
+    "expected after": "a quoted cell continues after its closing quote: is a quote not closed, or not doubled?",
     "new-line character": "lines end in bare carriage returns; save the file with LF or CR LF",
 }
 
@@ -35,12 +35,12 @@ class FileError(ValueError):
 
 
 class Problem(NamedTuple):
-    """What is wrong with one line.
+    """A problem with one line.
 
     Attributes:
         line: from 1, where the record begins.
         column: as the file's header spells it; "" for the line as a whole.
-        kind: one of a closed list, to count by.
+        kind: one of a closed list, for counts.
         message: for people.
     """
 
@@ -92,7 +92,7 @@ class CsvRows:
         return self._source.number
 
     def __iter__(self) -> Iterator[Row | Problem]:
-        """Yield each record, or what is wrong with it; what follows a bad line is read as usual."""
+        """Yield each record or its problem; lines after a bad line are read as usual."""
         width = len(self.header)
         while True:
             self._source.begin()
@@ -128,7 +128,7 @@ class CsvRows:
         return header
 
     def _strip(self, line: int, cells: list[str]) -> Problem | None:
-        """Take the blanks from around the cells."""
+        """Remove the blanks around the cells."""
         if not self._source.has_blanks:
             return None
         if any(cell[:1] == "\t" and cell.lstrip(BLANKS)[:1] == '"' for cell in cells) and any(
@@ -149,7 +149,7 @@ class CsvRows:
 
     def _misfit(self, line: int, found: int) -> Problem:
         width = len(self.header)
-        spans = "; a quoted cell goes on over several lines: is its quote closed?" * (self._source.number > line)
+        spans = "; a quoted cell continues over several lines: is its quote closed?" * (self._source.number > line)
         if found < width:
             return Problem(
                 line, self.header[found], "columns", f"missing: the line has {found} of {width} columns{spans}"
@@ -163,7 +163,7 @@ class CsvRows:
 
 
 class _Lines:
-    """The lines of a file as text, one at a time; those of the record under way can be read again."""
+    """The lines of a file as text, one at a time; those of the current record can be read again."""
 
     def __init__(self, content: Iterable[bytes]) -> None:
         self._content = iter(content)
@@ -178,7 +178,7 @@ class _Lines:
         self.has_blanks = False
 
     def rewind(self) -> None:
-        """Give all lines of the record but its first once more."""
+        """Make all lines of the record except its first readable again."""
         self.number -= len(self.record) - 1
         self._again.extendleft(reversed(self.record[1:]))
 
@@ -201,7 +201,8 @@ def open_lines(path: Path) -> Iterator[IO[bytes]]:
     """Open a file to be read line by line, unpacked if its name ends in .gz (or .GZ).
 
     Raises:
-        FileError: it is missing or unreadable, or not the gzip that its name says; also while its lines are read.
+        FileError: it is missing or unreadable, or not gzip although its name ends in .gz; also raised while its lines
+            are read.
     """
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:

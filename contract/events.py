@@ -1,7 +1,7 @@
 """Events that the service writes and the analysis reads: exposures and activity (docs/contract.md has the fields).
 
-An exposure is written for every ranking attempt of an assigned unit, for every outcome: an event that only successful
-requests write is biased when one arm fails more.
+An exposure is written for every ranking attempt of an assigned unit, for every outcome: events written
+only for successful requests are biased when one arm fails more often.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Exposure(BaseModel):
 
 
 class Activity(TypedDict):
-    """What a user did, as a caller reports it."""
+    """An action of a user, reported by a caller."""
 
     user_id: str
     item_id: str
@@ -72,9 +72,9 @@ def activity_event(activity: Activity, identifier: str, unit: str, received_ms: 
 
     Args:
         activity: valid.
-        identifier: a ULID; the same for the same activity, where it can be known.
+        identifier: a ULID; the same for the same activity, if it can be known.
         unit: the user, or the pseudonym.
-        received_ms: when it came.
+        received_ms: the time of arrival.
     """
     return {
         "v": ACTIVITY_SCHEMA,

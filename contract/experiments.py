@@ -1,4 +1,4 @@
-"""The experiment file: what may stand in it. Assignment is in assignment.py, allowed edits are in ramps.py.
+"""The format of the experiment file. Assignment is in assignment.py, allowed edits are in ramps.py.
 
 The digest of a file is that of its canonical JSON (keys sorted, no spaces, UTF-8, times as YYYY-MM-DDTHH:MM:SSZ), so
 the same experiments in YAML and in JSON have one digest, and every exposure can be traced to the file in force.
@@ -42,11 +42,11 @@ class Problem(NamedTuple):
     """One reason why a file cannot be used."""
 
     text: str
-    place: Place = ()  # what a person must look at; empty means the whole file
+    place: Place = ()  # the place to check; empty means the whole file
 
 
 class ExperimentsError(CommandError, ValueError):
-    """The experiment file cannot be used; `problems` says where and why, the first few at most."""
+    """The experiment file cannot be used; `problems` has the first few places and reasons."""
 
     def __init__(self, problems: Iterable[str | Problem]) -> None:
         found = [Problem(one) if isinstance(one, str) else one for one in problems]
@@ -103,14 +103,14 @@ class Strict(BaseModel):
 
 
 class Unit(Strict):
-    """What is randomised."""
+    """The thing that is randomised."""
 
     type: Literal["user_id"] = "user_id"
     max_bytes: Annotated[int, Field(ge=1, le=1024)] = 128
 
 
 class Holdout(Strict):
-    """Units that no experiment of any layer may touch."""
+    """Units that are in no experiment of any layer."""
 
     salt: Salt
     buckets: Ranges
@@ -146,13 +146,13 @@ class Condition(Strict):
 
 
 class Target(Strict):
-    """Who an experiment is for: all conditions hold."""
+    """The users of an experiment: all conditions are true for them."""
 
     all: Annotated[tuple[Condition, ...], Field(max_length=16), AfterValidator(_at_least(1))]
 
 
 class Arm(Strict):
-    """One variant: its share of the arm buckets, and the parameters in which it differs from the layer's defaults."""
+    """One variant: its share of the arm buckets, and the parameters that differ from the layer's defaults."""
 
     key: Key
     buckets: Ranges
@@ -264,7 +264,7 @@ def canonical_json(document: object) -> bytes:
     """Return the canonical JSON of a parsed experiment file.
 
     Raises:
-        ExperimentsError: it holds something that JSON cannot say (NaN, a key that is no text, a foreign type).
+        ExperimentsError: it contains something that JSON cannot express (NaN, a key that is not text, a foreign type).
     """
     try:
         text = json.dumps(_plain(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

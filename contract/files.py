@@ -1,6 +1,6 @@
-"""Files that one room writes and another reads: written whole or not at all, and read without trust.
+"""Files that one package writes and another reads: written completely or not at all, and read without trust.
 
-A file takes its name when it is complete, so that a full disk or a kill leaves the old one or none.
+A file gets its name when it is complete, so that a full disk or a kill leaves the old file or none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from contract.command_line import CommandError, explained, one_line
 
-Arrays = Mapping[str, NDArray[Any]]  # Any: the file says which types it holds
+Arrays = Mapping[str, NDArray[Any]]  # Any: the file determines the types
 
 
 class BadFileError(CommandError, ValueError):
@@ -27,7 +27,7 @@ class BadFileError(CommandError, ValueError):
 
 
 class Fields(dict[str, Any]):  # Any: JSON
-    """A JSON object of a file; a field that it lacks is an error of the file."""
+    """A JSON object of a file; a missing field is an error of the file."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -41,7 +41,7 @@ def read_object(path: Path) -> Fields:
     """Return the object of a JSON file.
 
     Raises:
-        BadFileError: it is missing, damaged, or holds something else.
+        BadFileError: it is missing, damaged, or not a JSON object.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def read_object(path: Path) -> Fields:
     except (ValueError, RecursionError) as error:
         raise BadFileError(f"{path}: damaged: {one_line(str(error))}") from None
     if not isinstance(document, dict):
-        raise BadFileError(f"{path}: damaged: it holds no JSON object")
+        raise BadFileError(f"{path}: damaged: it is not a JSON object")
     return Fields(path, document)
 
 
@@ -65,11 +65,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except OSError as error:
         raise BadFileError(explained(error)) from None
-    except Exception as error:  # numpy, zipfile, zlib and tokenize have a dozen words for bytes that are no archive
+    except (
+        Exception
+    ) as error:  # numpy, zipfile, zlib and tokenize raise a dozen errors for bytes that are not an archive
         raise BadFileError(f"{path}: damaged: {one_line(str(error)) or type(error).__name__}") from None
 
 
-def read_array(path: Path) -> NDArray[Any]:  # Any: the file says which type it holds
+def read_array(path: Path) -> NDArray[Any]:  # Any: the file determines the type
     """Return the array of an npy file; nothing pickled is ever loaded.
 
     Raises:
@@ -84,10 +86,10 @@ def read_array(path: Path) -> NDArray[Any]:  # Any: the file says which type it 
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name and give it its own when it is complete.
+    """Write a file under a temporary name and rename it when it is complete.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it.
+        OSError: it cannot be written; no part of it is left.
     """
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # two processes may write the same file
     try:
@@ -101,9 +103,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, which takes the place of `path` when the block ends well.
+    """Yield an empty folder to fill, which replaces `path` when the block ends well.
 
-    Where the block fails, the folder goes and what was at `path` stays.
+    If the block fails, the folder is removed and the old content of `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid4().hex[:8]
@@ -120,19 +122,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, document: object, indent: int | None = 2) -> None:
-    """Write a JSON file, whole."""
+    """Write a JSON file atomically."""
     write_whole(path, (json.dumps(document, ensure_ascii=False, indent=indent) + "\n").encode())
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write a compressed npz file, whole."""
+    """Write a compressed npz file atomically."""
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_whole(path, content.getvalue())
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an npy file, whole."""
+    """Write an npy file atomically."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     write_whole(path, content.getvalue())

@@ -1,7 +1,7 @@
-"""What an id, a time, an action, a play time and a value are, in files and on the wire.
+"""The rules for ids, times, actions, play times and values, in files and on the wire.
 
-`training prepare`, `service.seed` and the HTTP routes all use these rules, so that what one of them accepts the others
-accept too (docs/data.md and docs/http-api.md list them).
+`training prepare`, `service.seed` and the HTTP routes all use these rules, so that a value accepted by
+one is accepted by the others (docs/data.md and docs/http-api.md list them).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_id(text: str) -> bool:
 
 
 def are_ids(texts: Sequence[str]) -> bool:
-    """Return whether all texts are ids: as `is_id` of each, but the texts are looked at together."""
+    """Return whether all texts are ids: as `is_id` of each, but checked together."""
     joined = "".join(texts)
     is_plain = joined.isascii() and joined.isprintable()
     if not is_plain and _FORBIDDEN.search(joined):
@@ -57,7 +57,7 @@ def are_ids(texts: Sequence[str]) -> bool:
 
 
 def id_problem(text: str) -> str:
-    """Return what is wrong with an id, "" if nothing."""
+    """Return the problem with an id, "" if it is valid."""
     if not text:
         return "is empty"
     return "" if is_id(text) else f"{shown(text)} is not an id: {ID_RULE}"
@@ -76,7 +76,7 @@ def is_number(text: str) -> bool:
 
 
 def numbers(cells: Sequence[str]) -> NDArray[np.float64]:
-    """Return the decimal numbers of cells, NaN where a cell is not one; shape (N,)."""
+    """Return the decimal numbers of cells, NaN if a cell is not one; shape (N,)."""
     if _NUMBER_CHARACTERS.fullmatch("".join(cells)):
         try:
             return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
@@ -91,6 +91,6 @@ def action_code(text: str) -> int:
 
 
 def shown(text: str) -> str:
-    """Return a bad value as an error may show it: quoted, control characters escaped, cut to 40 characters."""
+    """Return a bad value in the form that an error shows: quoted, control characters escaped, cut to 40 characters."""
     cut = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
     return ascii(cut) if _FORBIDDEN.search(cut) or cut != cut.strip() else repr(cut)

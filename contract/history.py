@@ -1,8 +1,8 @@
-"""What must outlive every process: the accepted experiment file, and every key and salt that was ever used.
+"""The state that outlives every process: the accepted experiment file, and every key and salt that was ever used.
 
-An experiment is used from the moment it may have assigned a unit. Its key and salt are then never free again, even when
-it was stopped and taken out of the file: a second experiment under one of them would mix its units with the first's.
-The rule that grows this state is in ramps.py.
+An experiment counts as used from the moment it may have assigned a unit. Its key and salt can then never be reused,
+even after it was stopped and taken out of the file: a second experiment with one of them would mix its units with
+those of the first. The rule that extends this state is in ramps.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from contract.experiments import (
 )
 
 MAX_USED: Final = 10_000
-"""Experiments that one state can remember; one more is refused."""
+"""Maximum number of experiments in a state; a file with more is refused."""
 MAX_DIGESTS: Final = 64
 MAX_STATE_BYTES: Final = 8_388_608
 
@@ -43,12 +43,12 @@ class ExperimentFile:
 
     config: ExperimentsConfig
     digest: str
-    document: Mapping[str, Any]  # Any: JSON; as it was parsed, because a config also holds defaults
+    document: Mapping[str, Any]  # Any: JSON; as it was parsed, because a config also contains defaults
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The accepted file, and what earlier files have used; never changes."""
+    """The accepted file and the keys and salts of earlier files; immutable."""
 
     revision: int  # counts accepted files, from 1
     file: ExperimentFile
@@ -120,7 +120,7 @@ def state_from_json(content: bytes) -> State:
         raise ExperimentsError(["the stored state is damaged, or another version wrote it"]) from error
     file = experiment_file(stored.document)
     if file.digest != stored.digests[-1]:
-        raise ExperimentsError(["the stored state is damaged: its digest is of another file"])
+        raise ExperimentsError(["the stored state is damaged: its digest belongs to another file"])
     return State(
         revision=stored.revision,
         file=file,

@@ -1,4 +1,4 @@
-"""The bundle's description: what the exporter promises and the service checks before it serves."""
+"""The bundle's description, which the exporter writes and the service checks before it serves the bundle."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pydantic import (
 from contract.command_line import CommandError
 from contract.tensors import SequenceSpec
 
-CONTRACT_VERSION: Final = 2  # the newest that is read and written
-OLDEST_CONTRACT_VERSION: Final = 1  # without tables; still written where a bundle has none
+CONTRACT_VERSION: Final = 2  # the newest version that is read and written
+OLDEST_CONTRACT_VERSION: Final = 1  # without tables; still written for a bundle without tables
 MANIFEST: Final = "manifest.json"
 ENCODE: Final = "encode.onnx"
 SCORE: Final = "score.onnx"
@@ -42,11 +42,11 @@ Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 
 
 class ManifestError(CommandError, ValueError):
-    """The manifest is missing, malformed, or of a contract this code does not know; the message says which."""
+    """The manifest is missing, malformed, or of an unknown contract version; the message names the reason."""
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors; values never change."""
+    """Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,16 +60,16 @@ class TensorSpec(Strict):
 
 
 class GraphSpec(Strict):
-    """Names, dtypes and shapes of a graph, in its own order."""
+    """Names, dtypes and shapes of a graph, in the graph's order."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
 
 class TableSpec(Strict):
-    """A table that the graphs read as an input, in a .npy file of its own: one copy serves both graphs.
+    """A table that the graphs read as an input, in a separate .npy file: one copy serves both graphs.
 
-    The first dimension is indexed by item, by user or by another code, and graphs only take whole rows of it.
+    The first dimension is indexed by item, by user or by another code, and the graphs only read whole rows.
     """
 
     name: Annotated[str, Field(pattern=r"^table_[0-9]{1,2}$")]
@@ -84,7 +84,7 @@ class TableSpec(Strict):
 
 
 class Provenance(Strict):
-    """Where the weights came from."""
+    """The origin of the weights."""
 
     run_id: str
     recipe_digest: str
@@ -96,11 +96,11 @@ class Provenance(Strict):
 
 
 class Manifest(Strict):
-    """All a service must know of a bundle.
+    """Everything that a service needs to know about a bundle.
 
     `score` takes the state outputs of `encode` (one row per user), then `candidates` (M,) and `rows` (M,), the row that
     each flat candidate belongs to; its first output is `scores` (M,). Outputs named in `explanation` are answers
-    to `explain`: for people, never for ranking. Each graph takes its tables as inputs behind all others.
+    to `explain`: for people, never for ranking. Each graph takes its tables as inputs after all others.
     """
 
     contract_version: int
@@ -131,7 +131,7 @@ class Manifest(Strict):
     def _tables_fit(self) -> Manifest:
         names = [table.name for table in self.tables]
         if len(set(names)) < len(names):
-            raise ValueError("two tables have one name")
+            raise ValueError("two tables have the same name")
         if self.contract_version != contract_version_of(self.tables):
             raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
         return self

@@ -1,9 +1,9 @@
-"""Which experiment file may follow which: the promise that no unit is ever moved from one arm to another.
+"""The allowed changes of an experiment file, so that no unit ever moves from one arm to another.
 
 While an experiment runs, slots can be added, the end extended, secondary metrics added, the owner changed, and it can
-be stopped. All else that touches it would move units between arms, or change what an arm means, after the first of them
-were counted. Once it was used, its key and salt are never free again (history.py): a stopped experiment, or one that is
-over, cannot start again, and a new one needs a new key and a new salt.
+be stopped. Any other change would move units between arms, or change the meaning of an arm, after the first units were
+counted. A used key or salt can never be reused (history.py): an experiment that was stopped or is over cannot start
+again, and a new one needs a new key and a new salt.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ _FROZEN: Final[tuple[tuple[str, str], ...]] = (
 
 
 class Verdict(NamedTuple):
-    """Whether a file may follow the state: either problems, or the next state."""
+    """The verdict on a file: either problems, or the next state."""
 
     problems: tuple[Problem, ...]
-    state: State | None  # its `latest` holds what must not change; the caller adds the versions that it resolves now
+    state: (
+        State | None
+    )  # its `latest` has the versions that must not change; the caller adds those that it resolves now
 
 
 def propose(state: State | None, file: ExperimentFile, now_ms: int) -> Verdict:
-    """Judge a new file by all that was accepted before. Pure: no clock and no I/O.
+    """Check a new file against everything accepted before. Pure: no clock and no I/O.
 
     Args:
-        state: what was accepted before; None where nothing was.
+        state: the accepted state; None if nothing was accepted.
         file: the new file.
         now_ms: milliseconds since the epoch.
     """
@@ -49,7 +51,7 @@ def propose(state: State | None, file: ExperimentFile, now_ms: int) -> Verdict:
 
 
 def changes(old: ExperimentsConfig, new: ExperimentsConfig) -> list[str]:
-    """Return what differs, one line per field, for the audit log."""
+    """Return the differences, one line per field, for the audit log."""
     before, after = _flat(old.model_dump(mode="json"), ""), _flat(new.model_dump(mode="json"), "")
     found = [f"+ {key} = {after[key]}" for key in after.keys() - before.keys()]
     found += [f"- {key} = {before[key]}" for key in before.keys() - after.keys()]
@@ -60,12 +62,12 @@ def changes(old: ExperimentsConfig, new: ExperimentsConfig) -> list[str]:
 
 
 def is_live(experiment: Experiment, now_ms: int, slack_ms: int = 0) -> bool:
-    """Say whether an experiment assigns units at this time, or within the slack of it."""
+    """Return whether an experiment assigns units at this time, or within the slack of it."""
     return _has_begun(experiment, now_ms + slack_ms) and not _is_over(experiment, now_ms - slack_ms)
 
 
 def is_any_live(config: ExperimentsConfig, now_ms: int) -> bool:
-    """Say whether any experiment of a file may assign units at this time on some replica."""
+    """Return whether any experiment of a file may assign units at this time on any replica."""
     return any(is_live(experiment, now_ms, SLACK_MS) for layer in config.layers for experiment in layer.experiments)
 
 
@@ -78,7 +80,7 @@ def _is_over(experiment: Experiment, now_ms: int) -> bool:
 
 
 def _used(state: State | None, now_ms: int) -> dict[str, Used]:
-    """Return all experiments that were used: also those of the file in force that have begun since it was accepted."""
+    """Return all used experiments, including those of the file in force that have started since it was accepted."""
     return {**state.used, **_used_by(state.file.config, now_ms)} if state is not None else {}
 
 
@@ -96,7 +98,7 @@ def _next(state: State | None, used: Mapping[str, Used], file: ExperimentFile, n
     return State(
         revision=state.revision + 1 if state is not None else 1,
         file=file,
-        # While anything runs, "latest" stays what it was when it started: an arm must not change its model.
+        # While an experiment runs, "latest" keeps its version: an arm must not change its model.
         latest=state.latest if state is not None and is_any_live(state.file.config, now_ms) else {},
         used={**used, **_used_by(file.config, now_ms)},
         layers={**(state.layers if state is not None else {}), **{one.salt: one.key for one in file.config.layers}},
@@ -121,7 +123,7 @@ def _refusals(state: State, used: Mapping[str, Used], new: ExperimentsConfig, no
     yield from _global_refusals(state, used, new, bool(running))
     yield from _override_refusals(old, new)
     if len({**used, **_used_by(new, now_ms)}) > MAX_USED:
-        yield Problem(f"layers: {MAX_USED} experiments were used: the state can remember no more", ("layers",))
+        yield Problem(f"layers: {MAX_USED} experiments were used: the state cannot remember more", ("layers",))
 
 
 def _keys_that_go_on(old: ExperimentsConfig, new: ExperimentsConfig, now_ms: int) -> frozenset[str]:
@@ -193,7 +195,7 @@ def _salt_refusals(state: State, used: Mapping[str, Used], name: str, salt: str,
 
 
 def _frozen_refusals(name: str, old: Experiment, new: Experiment, where: Place) -> Iterator[Problem]:
-    """Return what must stay as it is from the first unit on, also when the experiment is over."""
+    """Return changes that are forbidden from the first unit on, also when the experiment is over."""
     for field, words in _FROZEN:
         if getattr(old, field) != getattr(new, field):
             yield Problem(f"{name}: {words} cannot change once it runs", (*where, field))
@@ -204,7 +206,7 @@ def _frozen_refusals(name: str, old: Experiment, new: Experiment, where: Place) 
 
 
 def _course_refusals(name: str, old: Experiment, new: Experiment, where: Place, now_ms: int) -> Iterator[Problem]:
-    """Return what would start it again, shorten it, or take units out of it."""
+    """Return changes that would restart it, shorten it, or take units out of it."""
     if _is_over(old, now_ms - SLACK_MS):
         state = "stopped" if old.status == "stopped" else "finished"
         if new.status != "stopped" and (old.status == "stopped" or new.status == "draft" or old.end != new.end):
@@ -232,7 +234,7 @@ def _global_refusals(
 
 
 def _override_refusals(old: ExperimentsConfig, new: ExperimentsConfig) -> Iterator[Problem]:
-    """Return new overrides that could do nothing; those that a stop leaves behind may stay."""
+    """Return new overrides without effect; those that a stop leaves behind may stay."""
     stopped = {one.key for layer in new.layers for one in layer.experiments if one.status == "stopped"}
     for unit, choices in new.overrides.units.items():
         known = old.overrides.units.get(unit, {})
@@ -258,7 +260,7 @@ def _arms(experiment: Experiment) -> dict[str, tuple[set[int], dict[str, object]
 
 
 _COURSE: Final[tuple[tuple[str, str, Callable[[Experiment, Experiment], bool]], ...]] = (
-    ("status", "a running experiment can only go on or be stopped", lambda old, new: new.status != "draft"),
+    ("status", "a running experiment can only continue or be stopped", lambda old, new: new.status != "draft"),
     (
         "slots",
         "slots can only be added while it runs",

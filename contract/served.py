@@ -1,7 +1,7 @@
-"""What the service does with an experiment file, beyond its format: a file that asks for more is refused.
+"""The parts of an experiment file that the service can serve; a file with other parts is refused.
 
-The format (experiments.py) leaves room for what is planned and for other programs. A service that accepted a kind of
-experiment that it cannot run, or a parameter that nothing reads, would run an experiment without a treatment.
+The format (experiments.py) also allows planned features and data for other programs. If the service accepted a kind of
+experiment that it cannot run, or a parameter that nothing reads, the experiment would have no treatment.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from contract.experiments import Experiment, ExperimentsConfig, Layer, Parameter
 
 KINDS: Final = frozenset({"ab", "aa"})
 MODEL_PARAMETERS: Final = frozenset({"model", "version"})
-"""What the service itself reads; a layer without a model may hold any parameters, for the caller to read."""
+"""The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
 MAX_PARAMETERS: Final = 32
-"""Of a layer: every answer carries them."""
+"""Maximum number of parameters of a layer; every answer contains them."""
 MAX_INTEGER: Final = 2**53
-"""The largest number that every reader of JSON takes as it is."""
+"""The largest integer that every JSON reader represents exactly."""
 
 
 def unserved(config: ExperimentsConfig) -> list[Problem]:
-    """Return what a file asks for and the service does not do; empty where it does everything."""
+    """Return the parts of a file that the service cannot serve; empty if it can serve all of them."""
     return list(_unserved(config))
 
 
 def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
     if not any("model" in layer.defaults for layer in config.layers):
-        yield Problem("layers: one layer must name a model in its defaults: nothing could be ranked", ("layers",))
+        yield Problem(
+            "layers: one layer must name a model in its defaults: otherwise nothing can be ranked", ("layers",)
+        )
     for place, layer in enumerate(config.layers):
         where = ("layers", place)
         yield from _of_defaults(layer, (*where, "defaults"))
@@ -40,12 +42,12 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
     names_model = "model" in layer.defaults
     yield from _of_parameters(layer.key, layer.defaults, where)
     if len(layer.defaults) > MAX_PARAMETERS:
-        yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer carries them", where)
+        yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer contains them", where)
     for name, value in layer.defaults.items():
         place = (*where, name)
         if names_model and name not in MODEL_PARAMETERS:
             yield Problem(
-                f"{layer.key}: nothing reads param {name}: a layer with a model holds model and version; "
+                f"{layer.key}: nothing reads param {name}: a layer with a model has only model and version; "
                 "put it into a layer without a model, for the caller to read",
                 place,
             )

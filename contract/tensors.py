@@ -1,6 +1,6 @@
 """From ragged behaviours to a model's fixed inputs: the only padding code, for training and for serving.
 
-Padding stands on the left, so that the newest behaviour is always in the last slot. Item index 0 is padding.
+Padding is on the left, so that the newest behaviour is always in the last slot. Item index 0 is padding.
 Symbols: B rows, T sequence length, R behaviours of all rows in one flat array.
 """
 
@@ -24,7 +24,7 @@ Action = Literal[
 POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
     "click", "play", "finish", "like", "comment", "share", "follow", "purchase", "rate"
 )  # fmt: skip
-"""What counts as a behaviour unless a data set says otherwise: all but being shown an item and disliking it."""
+"""The actions that count as behaviours unless a data set overrides them: all except impression and dislike."""
 
 SEQUENCE_COLUMNS: Final[tuple[SequenceColumn, ...]] = ("items", "times", "actions", "values", "plays")
 """Behaviour columns a model may read, each int64 (B, T): item index, ms since epoch, action code, rating x 10,
@@ -37,7 +37,7 @@ Arrays = dict[str, NDArray[np.int64]]
 
 
 class SequenceSpec(BaseModel):
-    """What a model's `encode` reads: the length T and the actions it was trained with, and its inputs by name."""
+    """The inputs of a model's `encode`: the length T and the actions it was trained with, and its inputs by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class SequenceSpec(BaseModel):
 
     @property
     def action_codes(self) -> NDArray[np.uint8]:
-        """Codes of the actions that belong to the sequence; other stored behaviours are passed over."""
+        """Codes of the actions that belong to the sequence; other stored behaviours are ignored."""
         return np.array([ACTION_CODES[action] for action in self.actions], dtype=np.uint8)
 
     @property

@@ -38,16 +38,16 @@ class Vocabulary:
         return len(self.ids)
 
     def index(self, identifier: str) -> int:
-        """Return the index of an id, or 0 where it is not known."""
+        """Return the index of an id, or 0 if it is not known."""
         return self._index.get(identifier, 0)
 
     def indices(self, identifiers: Iterable[str]) -> NDArray[np.int64]:
-        """Return the indices of ids, 0 where one is not known; shape (N,)."""
+        """Return the indices of ids, 0 if one is not known; shape (N,)."""
         get = self._index.get
         return np.array([get(identifier, 0) for identifier in identifiers], dtype=np.int64)
 
     def indices_of_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return the indices of 64-bit item keys, 0 where one is not known; one vectorised search, shape (N,)."""
+        """Return the indices of 64-bit item keys, 0 if one is not known; one vectorised search, shape (N,)."""
         if not len(self._keys):
             return np.zeros(len(keys), dtype=np.int64)
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -62,12 +62,12 @@ class Vocabulary:
         """Read a vocabulary from the bytes of its file.
 
         Raises:
-            ValueError: not the JSON that `write` makes.
+            ValueError: not the JSON that `write` produces.
         """
         try:
             document = json.loads(content)
         except RecursionError as error:  # a bundle may come from anywhere
-            raise ValueError("vocabulary: nested without end") from error
+            raise ValueError("vocabulary: nested too deeply") from error
         ids = document.get("ids") if isinstance(document, dict) else None
         if not isinstance(ids, list) or not all(isinstance(identifier, str) for identifier in ids):
             raise ValueError("vocabulary: expected {'ids': [strings]}")

@@ -1,4 +1,4 @@
-"""Where a redis-server and a folder for its socket are found on this machine; used by the demo and by the tests."""
+"""Finds a redis-server and a folder for its socket on this machine; used by the demo and by the tests."""
 
 from __future__ import annotations
 

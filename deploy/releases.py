@@ -1,7 +1,7 @@
 """From a data set to released bundles, by the rooms' own command lines; what is already there is used again.
 
 A release is known by a key: the digest of its recipe, its prepared data and the code that made it. Its record stands in
-`.demo/<model>-<key>.json` beside the checkout's other products and names the run and the bundle.
+`.demo/<model>-<key>.json` next to the checkout's other products and names the run and the bundle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODE = ("contract", "models", "training", "exporter")
 
 @dataclass(frozen=True)
 class Places:
-    """Where the products of a demo lie, and which data set they are of."""
+    """The folders of a demo's products, and their data set."""
 
     dataset: str = DATASET
     data: Path = ROOT / "data"
@@ -130,7 +130,7 @@ def _read(record: Path, places: Places, model: str) -> Release | None:
     try:
         document = read_object(record)
         run, version = places.runs / document["run"], str(document["version"])
-    except BadFileError:  # a damaged record is none: what it named is made anew
+    except BadFileError:  # a damaged record is none: what it named is made again
         return None
     if not (run / "metrics.json").exists() or not (places.bundles / model / version / "manifest.json").exists():
         return None

@@ -45,7 +45,7 @@ from exporter.verify import TOLERANCE, Parity
 MAX_CANDIDATES: Final = 2_000
 _GOLDEN_COUNTS: Final = (1, 3, 10, 40)
 _GOLDEN_SEED: Final = 20_260
-_MARGIN: Final = 20  # another provider may be so many times further off than this CPU
+_MARGIN: Final = 20  # another provider may be that many times further off than this CPU
 _RELATIVE: Final = 1e-5  # of the largest golden score: what float32 leaves of a long sum
 _MAX_TOLERANCE: Final = 1e-2
 _WHOLE_NUMBER: Final = re.compile(r"[1-9][0-9]*")

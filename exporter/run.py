@@ -43,7 +43,7 @@ class Run:
         facts: run.json.
         recipe: recipe.json.
         recipe_digest: as run.json says it, else of the file's bytes.
-        metrics: by split and name; empty where the run was never evaluated.
+        metrics: by split and name; empty if the run was never evaluated.
         protocol: how they were measured, in words.
         queries: how many were averaged, by split.
     """
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def user_count(self) -> int:
-        """Return how many users the model knows, 0 where it does not read the user."""
+        """Return how many users the model knows, 0 if it does not read the user."""
         return len(self.users) if self.users is not None else 0
 
 

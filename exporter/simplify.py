@@ -1,4 +1,4 @@
-"""What the exporter wrote, without what a runtime would compute anew in every call: same numbers, fewer nodes.
+"""What the exporter wrote, without what a runtime would compute again in every call: same numbers, fewer nodes.
 
 torch's own optimiser is not used: it takes `x + 1e-9` for `x + 0`, because its patterns match constants to 1e-8, and
 the epsilon that keeps an empty history from dividing by zero is gone. No rule here compares one float with another.

@@ -132,7 +132,7 @@ class SequentialRecommender(nn.Module):
         raise TypeError(f"{type(self).__name__} has no loss")
 
     def begin_epoch(self) -> None:
-        """Forget whatever counts training steps: a run that is resumed at an epoch must go on as if never stopped."""
+        """Reset all counters of training steps, so that a resumed run continues as if it had never stopped."""
 
 
 def log_popularity(counts: NDArray[np.float32]) -> Tensor:

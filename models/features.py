@@ -1,4 +1,4 @@
-"""Side information: what is known of an item or of a behaviour beside the item's id, as vectors.
+"""Side information: what is known of an item or of a behaviour next to the item's id, as vectors.
 
 Symbols: B rows, T length, d width.
 """
@@ -89,7 +89,7 @@ class SideInformation(nn.Module):
         return torch.as_tensor(self.group(torch.cat(fields, dim=-1)))
 
     def candidates(self, ids: Tensor) -> Tensor | None:
-        """Return the vector of each candidate, (..., d), to be added to its id's; None where there is none."""
+        """Return the vector of each candidate, (..., d), to be added to its id's; None if there is none."""
         if self.out is None:
             return None
         return torch.as_tensor(self.out(torch.cat([feature(ids) for feature in self.side], dim=-1)))
@@ -97,7 +97,7 @@ class SideInformation(nn.Module):
 
 @dataclass(frozen=True)
 class SideFields:
-    """What a behaviour carries beside its item, for the config of a model that adds it to the item's vector.
+    """What a behaviour carries next to its item, for the config of a model that adds it to the item's vector.
 
     Attributes:
         side: item features, added to the vector of each behaviour.
@@ -161,7 +161,7 @@ def side_columns(*, rating: bool, gap: bool) -> tuple[SequenceColumn, ...]:
 
 
 def rating_bins(values: Tensor) -> Tensor:
-    """Return half units of values stored as tenths, at most 51; 0 where there is no value."""
+    """Return half units of values stored as tenths, at most 51; 0 if there is no value."""
     return torch.clamp((values + 4) // 5, 0, RATING_BINS)
 
 

@@ -26,7 +26,6 @@ PENDING: tuple[str, ...] = (
     "CHANGELOG.md",
     "Dockerfile",
     "Makefile",
-    "contract/",
     "deploy/",
     "docker-compose",
     "exporter/",

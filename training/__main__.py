@@ -19,7 +19,7 @@ from rich.console import Console
 
 from contract.command_line import STOPPED, run
 
-if TYPE_CHECKING:  # torch takes a second to import, which --help need not wait for
+if TYPE_CHECKING:  # torch takes a second to import, which --help does not have to wait for
     from training.recipe import Recipe
     from training.runs import RunDirectory
 

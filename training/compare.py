@@ -2,7 +2,7 @@
 
 Runs of one model and one recipe (but for the seed) are one system. Differences are paired by user: each user's metric
 is averaged over that system's seeds and the user's queries, and users are drawn again with replacement. The interval
-covers the choice of users, not of seeds; the spread over seeds stands beside it.
+covers the choice of users, not of seeds; the spread over seeds stands next to it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def compare(paths: list[Path], part: str, console: Console, view: str = "") -> l
 
 
 def _complete(runs: list[RunDirectory], console: Console) -> list[RunDirectory]:
-    """Return the runs that have ended; names those that go on or were stopped."""
+    """Return the runs that have ended; names those that continue or were stopped."""
     for run in runs:
         if not run.is_begun:
             raise RunError(f"{run.path} is no run directory: it has no recipe.json")

@@ -64,7 +64,7 @@ class View:
 
     Attributes:
         users: (Q,) from 0, one per value.
-        values: by metric, (Q,); NaN where a metric is not defined.
+        values: by metric, (Q,); NaN if a metric is not defined.
         weights: by metric, (Q,), where its mean is not the plain one.
         totals: metrics of all queries together.
     """
@@ -75,7 +75,7 @@ class View:
     totals: dict[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
-        """Return every metric's mean over the queries where it is defined; 0 where there are none."""
+        """Return every metric's mean over the queries where it is defined; 0 if there are none."""
         return self.totals | {name: self._mean(name) for name in self.values}
 
     def _mean(self, name: str) -> float:

@@ -1,7 +1,7 @@
 """The one training loop, for every model: Adam, a schedule, validation after each epoch, the best weights kept.
 
 The same recipe, data and seed give the same weights on one machine. All randomness of an epoch hangs on the seed and
-the epoch's number, so a run that was stopped and goes on gives what an unbroken one gives.
+the epoch's number, so a run that was stopped and continues gives what an unbroken one gives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """Where a fit stands; with weights and optimiser it is all that a resumed one needs."""
+    """The progress of a fit; a resumed fit needs it, the weights and the optimiser."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
@@ -73,7 +73,7 @@ class Fit:
         keep: is called when the model is the best so far.
         log: is called with all epochs after each.
         resume: file that holds the state after the last epoch; read if it exists.
-        data: digest of the prepared data; a run that began with other data does not go on.
+        data: digest of the prepared data; a run that began with other data does not continue.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ def auc(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
 
 
 def auc_by_user(users: Counts, scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> tuple[Counts, Floats]:
-    """Return the rows and the AUC of every user, in the order of their indices; NaN where a user has one label only."""
+    """Return the rows and the AUC of every user, in the order of their indices; NaN if a user has one label only."""
     order = np.argsort(users, kind="stable")
     _, starts, rows = np.unique(users[order], return_index=True, return_counts=True)
     parts = [order[start : start + count] for start, count in zip(starts, rows, strict=True)]

@@ -36,7 +36,7 @@ from training.features import Features, item_features
 from training.plausibility import Report, dropped_rows, suspects
 
 FORMAT: Final = 3
-"""Of the files; raise it whenever they change, so that older prepared data are made anew."""
+"""Of the files; raise it whenever they change, so that older prepared data are made again."""
 
 COLUMNS: Final = ("items", "times_ms", "actions", "values", "plays", "context")
 IMPRESSIONS: Final = ("users", "items", "times_ms", "labels")
@@ -58,7 +58,7 @@ class Prepared:
         user_starts: (U+1,); a user without interactions, known from impressions, has an empty range.
         features: by name, int64 (I+1, width).
         cardinalities: by name, one more than the largest value.
-        impressions: what was shown, by name, int64 (N,), in the order of time; None where the source does not say.
+        impressions: what was shown, by name, int64 (N,), in the order of time; None if the source does not say.
     """
 
     directory: Path

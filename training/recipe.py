@@ -54,7 +54,7 @@ class TrainingRecipe(_Section):
         schedule: afterwards; linear falls to 0 at the last of `epochs`.
         weight_decay: decoupled (AdamW).
         clip: largest norm of the gradient; 0 = none.
-        negatives: drawn per row; 0 where the model's loss needs none.
+        negatives: drawn per row; 0 if the model's loss needs none.
         patience: epochs without a better validation score before it stops; 0 = never.
         precision: of the forward pass in training; bfloat16 pays where the processor has it.
     """

@@ -89,7 +89,7 @@ class RunDirectory:
 
     @property
     def is_begun(self) -> bool:
-        """Whether this is a run at all: one that ended, goes on, or was stopped."""
+        """Whether this is a run at all: one that ended, continues, or was stopped."""
         return (self.path / "recipe.json").exists()
 
     @property
@@ -235,7 +235,7 @@ def protocol(recipe: Recipe) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return what a result may depend on beside the code."""
+    """Return what a result may depend on next to the code."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

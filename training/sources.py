@@ -133,7 +133,7 @@ def read_source(
 
 
 def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -> Table:
-    """Return the counts of prepared data beside the published ones."""
+    """Return the counts of prepared data next to the published ones."""
     counts = provenance["counts"]
     ours = [
         Published("read", *(counts[f"{name}_before"] for name in ("users", "items", "interactions"))),

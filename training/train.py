@@ -27,7 +27,7 @@ JUDGED: Final[tuple[Part, ...]] = ("valid", "test")
 
 
 class StoppedError(Exception):
-    """Training was interrupted; the run can go on."""
+    """Training was interrupted; the run can continue."""
 
 
 class MachineError(CommandError, ValueError):

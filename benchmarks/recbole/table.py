@@ -1,4 +1,4 @@
-"""One table of both sides: RecBole's results beside our runs of the same recipes.
+"""One table of both sides: RecBole's results next to our runs of the same recipes.
 
 python -m benchmarks.recbole.table --runs RUNS --results benchmarks/recbole/results
 

@@ -3,7 +3,7 @@
 python -m benchmarks.tables benchmarks/tables/ml-100k.toml          make what is missing, then write the table
 python -m benchmarks.tables benchmarks/tables/ml-100k.toml --show   write the table from the runs that are there
 
-Killed or stopped, the same command goes on where it ended. Prepared data are made first where they are not there.
+Killed or stopped, the same command continues where it ended. Prepared data are made first where they are not there.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class SystemPlan(_Strict):
         config: the model's, common to all its trials.
         training: of the recipe, common to all its trials.
         trials: what each trial changes: {config = {...}, training = {...}}.
-        against: the row that it is held against, where that is not the plan's reference: one of the same budget.
+        against: the row that it is held against, if that is not the plan's reference: one of the same budget.
     """
 
     name: str

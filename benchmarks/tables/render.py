@@ -33,7 +33,7 @@ class Cell:
 
     Attributes:
         by_seed: mean over queries, one per seed that is there.
-        difference: to the row it is held against, with its interval: mean, low, high; None where it cannot be paired.
+        difference: to the row it is held against, with its interval: mean, low, high; None if it cannot be paired.
     """
 
     by_seed: tuple[float, ...]

@@ -1,6 +1,6 @@
 """Train what a table still lacks, some runs at a time, each in a process of its own on one thread.
 
-A run that is complete is never made again. One that was killed goes on where its last epoch ended. Trials of all
+A run that is complete is never made again. One that was killed continues where its last epoch ended. Trials of all
 systems come first; then the final runs, seed by seed, so that a table that is stopped early has every row.
 """
 
@@ -22,7 +22,7 @@ from training.train import JUDGED, Machine, evaluate_run, train
 
 
 class Folders(NamedTuple):
-    """Where the prepared data are, and where runs are trained."""
+    """The folders of the prepared data and of the runs."""
 
     data: Path
     runs: Path

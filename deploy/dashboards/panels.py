@@ -23,7 +23,7 @@ class Panel(NamedTuple):
     queries: tuple[Query, ...]
     unit: str = "short"
     kind: Literal["graph", "stat", "names"] = "graph"
-    top: float | None = None  # the largest value there can be, where there is one
+    top: float | None = None  # the largest value there can be, if there is one
 
 
 class Row(NamedTuple):

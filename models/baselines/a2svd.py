@@ -6,7 +6,7 @@ https://github.com/recommenders-team/recommenders; nothing is copied.
 
     a_t = softmax_t((e_t W) . q),  long = sum_t a_t e_t,  score = MLP([long; e_candidate])
 
-Departures, beside those of `deeprec.py`:
+Departures, next to those of `deeprec.py`:
 - none: the mask on the softmax is the frame's departure (the original gives padding weight, so scores depend on T).
 
 Symbols: B rows, T length, e width of a behaviour vector.

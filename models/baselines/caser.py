@@ -8,9 +8,9 @@ https://github.com/recommenders-team/recommenders; nothing is copied.
     h_s = max_t ReLU(conv_s(e_(t-s+1) .. e_t)), s = 1, 2, 3  horizontal: s behaviours in a row
     score = MLP([v; h_1; h_2; h_3; e_candidate])
 
-Items and categories are two images with filters of their own, where there are categories.
+Items and categories are two images with filters of their own, if there are categories.
 
-Departures, beside those of `deeprec.py`:
+Departures, next to those of `deeprec.py`:
 - no vector of the user, as in the frame (the paper has one);
 - a horizontal window ends at a real behaviour and may begin before the first one, where it reads zeros, so a short
   history has windows of every size and scores do not depend on T; theirs pool over padding;
@@ -38,7 +38,7 @@ class CaserConfig(FrameConfig):
     Attributes:
         vertical: filters that see the whole history, per image.
         horizontal: filters of each window, per image.
-        windows: horizontal windows of 1 to so many behaviours.
+        windows: horizontal windows of 1 to that many behaviours.
     """
 
     vertical: int = 128

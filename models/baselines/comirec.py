@@ -25,7 +25,7 @@ from models.capsules import InterestModel, InterestsConfig, routed, start_matric
 
 @dataclass(frozen=True)
 class ComiRecDRConfig(InterestsConfig):
-    """Sizes and switches, beside those of `InterestsConfig`.
+    """Sizes and switches, next to those of `InterestsConfig`.
 
     Attributes:
         positional: one matrix per position too, as in the published code.
@@ -38,7 +38,7 @@ class ComiRecDRConfig(InterestsConfig):
 
 @dataclass(frozen=True)
 class ComiRecSAConfig(InterestsConfig):
-    """Sizes and switches, beside those of `InterestsConfig`.
+    """Sizes and switches, next to those of `InterestsConfig`.
 
     Attributes:
         positions: a position table that attention, but not the values, sees.

@@ -42,7 +42,7 @@ from models.objectives import Objective, objective_loss
 
 @dataclass(frozen=True)
 class FMLPConfig(SideFields):
-    """Sizes, beside the side information of `SideFields`.
+    """Sizes, next to the side information of `SideFields`.
 
     Attributes:
         length: T.

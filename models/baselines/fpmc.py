@@ -1,4 +1,4 @@
-"""FPMC: matrix factorisation of user and item beside a factorised Markov chain from the newest item to the next.
+"""FPMC: matrix factorisation of user and item next to a factorised Markov chain from the newest item to the next.
 
 Rendle et al., "Factorizing Personalized Markov Chains for Next-Basket Recommendation", WWW 2010,
 https://doi.org/10.1145/1772690.1772773, in the form of RecBole's `fpmc` (https://github.com/RUCAIBox/RecBole): baskets
@@ -70,7 +70,7 @@ class FPMC(DotProductRecommender):
         self.bias, self.dropout = item_bias(facts, config.popularity_bias), Dropout(config.dropout)
 
     def encode(self, inputs: Tensors) -> Encoded:
-        """Return the user's row beside the newest item's."""
+        """Return the user's row next to the newest item's."""
         newest = inputs["items"][:, -1]
         last = self.last(newest) * (newest > 0).to(self.last.weight.dtype)[:, None]
         return Encoded({"user": self.dropout(torch.cat((self.users(inputs["user"]), last), dim=-1))}, {})

@@ -7,7 +7,7 @@ holds that of Pyramid Mixer's.
 
     h = last state of GRU(e_1 .. e_T),  score = MLP([h; e_candidate])
 
-Departures, beside those of `deeprec.py`:
+Departures, next to those of `deeprec.py`:
 - a GRU without biases, whose state stays zero over left padding; theirs pads on the right and has biases.
 
 Symbols: B rows, T length, e width of a behaviour vector.

@@ -26,7 +26,7 @@ from models.capsules import InterestModel, InterestsConfig, routed, start_matric
 
 @dataclass(frozen=True)
 class MINDConfig(InterestsConfig):
-    """Sizes and switches, beside those of `InterestsConfig`.
+    """Sizes and switches, next to those of `InterestsConfig`.
 
     Attributes:
         relu_proj: a dense layer with ReLU after routing, one for all interests.

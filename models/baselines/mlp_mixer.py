@@ -35,7 +35,7 @@ from models.objectives import Objective, objective_loss
 
 @dataclass(frozen=True)
 class MLPMixerConfig(SideFields):
-    """Sizes, beside the side information of `SideFields`.
+    """Sizes, next to the side information of `SideFields`.
 
     Attributes:
         length: T.

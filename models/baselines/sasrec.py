@@ -28,7 +28,7 @@ from models.objectives import Objective, objective_loss
 
 @dataclass(frozen=True)
 class SASRecConfig(SideFields):
-    """Sizes, beside the side information of `SideFields`.
+    """Sizes, next to the side information of `SideFields`.
 
     Attributes:
         length: T.

@@ -14,7 +14,7 @@ https://github.com/recommenders-team/recommenders; nothing is copied.
 | long = attention of A2SVD, short = attention of the candidate over h_t | `QueryAttention`, `PairAttention` |
 | alpha = s(FCN([t; long; short; tn_last])), u = alpha long + (1 - alpha) short | `SLiRec._logits` |
 
-Departures, beside those of `deeprec.py`:
+Departures, next to those of `deeprec.py`:
 - tn_last is that of the newest behaviour; theirs reads the last column, which is padding for short histories;
 - the attention networks have no batch normalisation (theirs averages over padding too);
 - the 1 of s(f+1) is where the bias of f starts;

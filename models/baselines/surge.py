@@ -10,7 +10,7 @@ the form of https://github.com/tsinghua-fib-lab/SIGIR21-SURGE. Written from a de
 | interest extraction: cluster score and pooling | `_pooled` |
 | prediction: attention and AUGRU over what is kept | `_read`, `_candidate`, `_logits` |
 
-**It is slow.** Every candidate pools and reads the sequence anew: two attention networks over T behaviours and T steps
+**It is slow.** Every candidate pools and reads the sequence again: two attention networks over T behaviours and T steps
 of a recurrent net, 0.91 M multiply-adds at T = 50 and 0.56 M at T = 30 (d = h = 40), against some dozens for a
 dot product. Hundreds of candidates a request, not thousands.
 
@@ -23,7 +23,7 @@ Departures:
 - Edges carry the similarity (`learn_graph`), so the metric learns. In the published code edges are 0 or 1 and the
   metric keeps its random start; without the switch ours stays at ones.
 - Similarities are scaled per row among real behaviours alone, by a range of at least 0.01.
-- Exactly so many edges and behaviours are kept as are asked for; similarities and scores are compared to a grid, and
+- Exactly that many edges and behaviours are kept as are asked for; similarities and scores are compared to a grid, and
   later ones win ties, so that rounding errors of a runtime decide nothing.
 - One pooling layer, after which the pooled graph is never read and so not built; none of the paper's regularisers.
 - The AUGRU is in PyTorch's form (reset gate after the product) and passes over what is not kept.
@@ -145,7 +145,7 @@ class SURGE(SequentialRecommender):
         return objective_loss(self, batch, self.config.objective)
 
     def _graph(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the normalised adjacency Ah (B, T, T), and 1 where there is an edge; all have one to themselves."""
+        """Return the normalised adjacency Ah (B, T, T), and 1 if there is an edge; all have one to themselves."""
         pairs = mask[:, :, None] * mask[:, None, :]
         weighted = x * self.metric
         unit = weighted * torch.rsqrt((weighted * weighted).sum(dim=-1, keepdim=True) + 1e-9)

@@ -196,7 +196,7 @@ class TGSRec(SequentialRecommender):
     item_vectors: Tensor
 
     def train(self, mode: bool = True) -> TGSRec:
-        """Switch; leaving training computes the vectors of all items anew, at the end of the log."""
+        """Switch; leaving training computes the vectors of all items again, at the end of the log."""
         super().train(mode)
         if mode:
             self._current = False

@@ -1,4 +1,4 @@
-"""`make setup`: the right Python, a word about size, and a mended environment; with an empty lock."""
+"""`make setup`: the right Python, a word about size, and a repaired environment; with an empty lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles that hurt, published to a running service: it goes on answering, and ends when it is told to."""
+"""Bundles that hurt, published to a running service: it continues answering, and ends when it is told to."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ A changed answer breaks a promise to callers. If the change is wanted, write an 
     python -m tests.e2e.corpus.record
     git diff --word-diff tests/e2e/corpus/answers
 
-New cases go into the modules beside the answers; recording must then change no other line.
+New cases go into the modules next to the answers; recording must then change no other line.
 """
 
 from __future__ import annotations

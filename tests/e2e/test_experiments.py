@@ -257,7 +257,7 @@ def test_file_on_a_mount_that_hangs_keeps_neither_the_service_nor_its_end(fleet:
     one = fleet.replica("one").start()
     before = arms(one)
     one.experiments.unlink()
-    os.mkfifo(one.experiments)  # opening it waits for ever, as a dead network mount waits
+    os.mkfifo(one.experiments)  # opening it waits forever, as a dead network mount waits
     time.sleep(0.5)
     assert arms(one) == before
     one.send(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Whatever becomes of standard output, requests are answered, background work goes on, and SIGTERM ends well."""
+"""Whatever becomes of standard output, requests are answered, background work continues, and SIGTERM ends well."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def is_listening(service: ServiceProcess) -> bool:
 
 
 def replaced(old: ServiceProcess, new: ServiceProcess) -> None:
-    """Start a successor beside a process that serves."""
+    """Start a successor next to a process that serves."""
     new.spawn(options=("--replace",))
     new.until(lambda: is_listening(new), "listening")
 

@@ -300,7 +300,7 @@ def _poisoned(source: str, target: str, poison: int | None) -> list[NodeProto]:
 
 
 def _spoilt(source: str, indices: str, target: str, index: int | None) -> list[NodeProto]:
-    """Return nodes that add 0 to each row, or 0/0 where the row's indices have the spoilt one."""
+    """Return nodes that add 0 to each row, or 0/0 if the row's indices have the spoilt one."""
     if index is None:
         return [helper.make_node("Identity", [source], [target])] if source != "clean" else []
     per_row = [helper.make_node("ReduceMax", ["hit", "last"], ["hits"], keepdims=1)] if indices == "items" else []

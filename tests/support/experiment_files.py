@@ -42,7 +42,7 @@ def accepted(state: State | None, document: object, now_ms: int = NOW_MS) -> Sta
 
 
 def refusals(state: State | object, document: object, now_ms: int = NOW_MS) -> list[str]:
-    """Return why a file may not follow a state, or a first file; empty where it may."""
+    """Return why a file may not follow a state, or a first file; empty if it may."""
     before = state if isinstance(state, State) else accepted(None, state, now_ms)
     return [problem.text for problem in propose(before, experiment_file(document), now_ms).problems]
 

@@ -28,7 +28,7 @@ class RawConnection:
 
     @classmethod
     async def open(cls, port: int, *, receive_buffer: int | None = None) -> RawConnection:
-        """Connect; with a receive buffer of so many bytes, the kernel takes little more on the reader's behalf."""
+        """Connect; with a receive buffer of that many bytes, the kernel takes little more on the reader's behalf."""
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

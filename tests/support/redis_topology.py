@@ -22,7 +22,7 @@ SERVICE = "main"
 
 
 def ask(port: int, *words: str | int) -> Any:
-    """Send one command to a server on a port; None where it does not answer or refuses."""
+    """Send one command to a server on a port; None if it does not answer or refuses."""
     with suppress(RedisError, OSError), Redis(port=port, socket_timeout=5, decode_responses=True) as client:
         return client.execute_command(*words)
     return None

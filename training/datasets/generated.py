@@ -1,6 +1,6 @@
 """A generated catalogue: not real people, and said so wherever it is used.
 
-Items stand in series inside genres. A user has a few genres, mostly goes on to the next part of the series last
+Items stand in series inside genres. A user has a few genres, mostly continues to the next part of the series last
 watched, and now and then takes something popular. So the order of a history tells what comes next, as popularity alone
 does not, and a sequential model has something to learn.
 """

@@ -65,7 +65,7 @@ class Interactions:
         plays_ms: played milliseconds or 0.
         catalogue: facts by item id; items without facts are allowed.
         context: (R,) True for what was known before the log begins: it is part of histories and never a target.
-        impressions: what was shown; None where the source does not say.
+        impressions: what was shown; None if the source does not say.
         has_times: False where times are made up and tell the order alone.
         read: what the reader saw and left out, by name, for the provenance.
     """

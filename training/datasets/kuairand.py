@@ -133,7 +133,7 @@ def _videos(table: Table) -> dict[str, ItemFacts]:
 
 
 def _milliseconds(table: Table) -> NDArray[np.float64]:
-    """Return the duration of every video, 0 where it is not known."""
+    """Return the duration of every video, 0 if it is not known."""
     milliseconds = np.zeros(len(table))
     for row, cell in enumerate(table.text("video_duration")):
         try:

@@ -1,6 +1,6 @@
-"""Where a data set is: a named folder, the folder beside the checkout, the official archive, or else nowhere.
+"""The location of a data set: a named folder, the folder next to the checkout, or the official archive.
 
-In this order: --data, $RANKER_DATA, ../shared/data beside the checkout, an earlier download, the official archive.
+In this order: --data, $RANKER_DATA, ../shared/data next to the checkout, an earlier download, the official archive.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Fetch = Callable[[str], bytes]
 
 
 def data_folder() -> Path | None:
-    """Return the folder that $RANKER_DATA names, or None where it is not set."""
+    """Return the folder that $RANKER_DATA names, or None if it is not set."""
     named = os.environ.get("RANKER_DATA")  # noqa: TID251 (the documented way to name the data folder offline)
     return Path(named) if named else None
 

@@ -56,7 +56,7 @@ class Table:
             column: name.
             low: the least.
             high: the largest.
-            blank: what an empty cell stands for; None where there must be none.
+            blank: what an empty cell stands for; None if there must be none.
 
         Raises:
             DataError: a cell is no whole number from low to high.
@@ -101,7 +101,7 @@ class Table:
 
 
 def read_table(path: Path, content: bytes, columns: tuple[str, ...]) -> Table:
-    """Read the named columns of a CSV file; others are passed over.
+    """Read the named columns of a CSV file; others are ignored.
 
     Raises:
         DataError: a column is missing, a line has too few or too many cells, or there are no rows.

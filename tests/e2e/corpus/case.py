@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 Piece = str | tuple[str, int]
-"""Bytes as text, one character a byte (Latin-1); with a number: so many times. `AWAIT` waits for a 1xx answer."""
+"""Bytes as text, one character a byte (Latin-1); with a number: that many times. `AWAIT` waits for a 1xx answer."""
 
 AWAIT: Final = ("await", 0)
 HOST: Final = "host: ranker\r\n"

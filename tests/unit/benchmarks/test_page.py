@@ -1,4 +1,4 @@
-"""A page's tables follow the results; what people wrote beside them stays."""
+"""A page's tables follow the results; what people wrote next to them stays."""
 
 from __future__ import annotations
 

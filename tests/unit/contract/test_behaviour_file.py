@@ -115,7 +115,7 @@ BAD = {
     "u,a": ("ts", "columns", "missing: the line has 2 of 3 columns"),
     "u,a,1700000000000,x": ("", "columns", "4 columns, expected 3"),
     'u,"a,1700000000000': ("", "quotes", "a quote opens here and is never closed"),
-    'u,"a"b,1700000000000': ("", "quotes", "a quoted cell goes on after its closing quote"),
+    'u,"a"b,1700000000000': ("", "quotes", "a quoted cell continues after its closing quote"),
     'u,\t"a",1700000000000': ("", "quotes", "a tab before a quote"),
     "u,a\rb,1700000000000": ("", "quotes", "bare carriage returns"),
 }
@@ -143,7 +143,7 @@ def test_a_bad_line_is_named_and_hides_no_other_line(tmp_path: Path, line: str) 
         ("play_ms", "4294967296", "'4294967296' is not a number from 0 to 4294967295"),
         ("action", "stare", "'stare' is not one of impression, click"),
         ("year", "1999.5", "'1999.5' is not a whole number from 0 to 9999"),
-        ("title", '"two\nlines"', "goes on over several lines"),
+        ("title", '"two\nlines"', "continues over several lines"),
     ],
 )
 def test_a_column_is_named_as_the_header_spells_it(tmp_path: Path, column: str, cell: str, message: str) -> None:

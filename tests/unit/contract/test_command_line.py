@@ -1,4 +1,4 @@
-"""How a command line ends: expected errors are one line and a status; a fault of ours keeps its traceback."""
+"""How a command line ends: expected errors are one line and a status; a bug of this code keeps its traceback."""
 
 from __future__ import annotations
 

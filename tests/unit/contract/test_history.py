@@ -1,4 +1,4 @@
-"""Sequences of edits, each of which looks harmless beside the one before it: no key and no salt is used twice."""
+"""Sequences of edits, each of which looks harmless next to the one before it: no key and no salt is used twice."""
 
 from __future__ import annotations
 
@@ -202,4 +202,4 @@ def test_state_remembers_a_bounded_number_of_experiments() -> None:
     new["layers"][0]["experiments"].append({
         **document()["layers"][0]["experiments"][0], "key": "new", "salt": "new", "slots": [[5000, 5001]],
     })  # fmt: skip
-    assert refusals(full, new) == [f"layers: {MAX_USED} experiments were used: the state can remember no more"]
+    assert refusals(full, new) == [f"layers: {MAX_USED} experiments were used: the state cannot remember more"]

@@ -63,7 +63,7 @@ REFUSED = {
         {f"{E0}__arms": arms(5000, "13")},
         f"{PLACE}: arms, their ranges and params cannot change once it runs",
     ),
-    "back to draft": ({f"{E0}__status": "draft"}, f"{PLACE}: a running experiment can only go on or be stopped"),
+    "back to draft": ({f"{E0}__status": "draft"}, f"{PLACE}: a running experiment can only continue or be stopped"),
     "change the layer's salt": (
         {"layers__0__salt": "other"},
         "rank: salt of a layer cannot change while an experiment runs in it",

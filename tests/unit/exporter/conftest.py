@@ -1,4 +1,4 @@
-"""torch's exporter reads the source of a thousand operators anew in every export; for tests once is enough."""
+"""torch's exporter reads the source of a thousand operators again in every export; for tests once is enough."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_the_loss_adds_the_variance_of_aggregate_write_weights() -> None:
 
 def test_evening_out_the_use_moves_no_address() -> None:
     """Its gradient reaches the write's shift and power, and at the first behaviour no head's key or strength."""
-    model = build("mimn-bias", utilisation=1e6)  # the fit's own share is lost beside it
+    model = build("mimn-bias", utilisation=1e6)  # the fit's own share is lost next to it
     assert isinstance(model, MIMN)
     inputs = inputs_of(model, histories([1]), [0])
     model.loss(TrainingBatch(inputs, torch.tensor([1]), torch.tensor([[2, 3]]))).backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Where no scores are equal, our metrics are RecBole's; under ties RecBole's are undefined and ours expected values."""
+"""If no scores are equal, our metrics are RecBole's; under ties RecBole's are undefined and ours expected values."""
 
 from __future__ import annotations
 

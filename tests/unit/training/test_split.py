@@ -12,7 +12,7 @@ from training.split import Rows, SplitError, impressions, leave_last_out, split,
 
 
 def _prepared(starts: list[int], **columns: list[int]) -> Prepared:
-    """Users with so many interactions each; the item is the place from 1, a second passes between two of a user."""
+    """Users with that many interactions each; the item is the place from 1, a second passes between two of a user."""
     count = starts[-1]
     default = {"items": range(1, count + 1), "times_ms": range(1000, 1000 * (count + 1), 1000), "context": [0] * count}
     users = [f"u{k}" for k in range(len(starts) - 1)]

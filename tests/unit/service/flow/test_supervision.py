@@ -137,7 +137,7 @@ async def test_metrics_show_the_restarts_and_what_is_down() -> None:
     assert shown("ranker_task_restarts_total") == ['ranker_task_restarts_total{task="stream"} 1.0']
 
 
-# --- the tasks that died for ever when the log was gone
+# --- the tasks that died forever when the log was gone
 
 
 async def test_a_flusher_whose_own_warning_fails_writes_all_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Bundles are proven before they answer, swapped without loss, and mended or left out when they break."""
+"""Bundles are proven before they answer, swapped without loss, and repaired or left out when they break."""
 
 from __future__ import annotations
 
