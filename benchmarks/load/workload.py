@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import redis
 
-from contract.behaviours import ACTION_CODES, Records, item_keys, pack, records_from_columns
+from contract.behaviours import ACTION_CODES, RECORD_BYTES, Records, item_keys, pack, records_from_columns
 from contract.command_line import CommandError
 
 BODIES: Final = 2_000
@@ -69,16 +69,19 @@ def read_histories(path: Path) -> dict[str, bytes]:
 
 def made_histories(users: Sequence[str], items: Sequence[str], length: int, seed: int = 1) -> dict[str, bytes]:
     """Return a stored value of `length` random clicks for each user."""
-    draw = random.Random(seed)
-    click = ACTION_CODES["click"]
-    return {
-        user: pack(_records([(NOW_MS + place, draw.choice(items), click, 0, 0.0) for place in range(length)]))
-        for user in users
-    }
+    count = len(users) * length
+    draw = np.random.default_rng(seed)
+    times = NOW_MS + np.tile(np.arange(length, dtype=np.int64), len(users))
+    clicks = np.full(count, ACTION_CODES["click"], dtype=np.uint8)
+    none = np.zeros(count, dtype=np.int64)
+    keys = item_keys(items)[draw.integers(0, len(items), count)]
+    stored = pack(records_from_columns(keys, times, clicks, none, none.astype(np.float64)))
+    size = RECORD_BYTES * length
+    return {user: stored[place * size : (place + 1) * size] for place, user in enumerate(users)}
 
 
 def _records(behaviours: Sequence[tuple[int, str, int, int, float]]) -> Records:
-    times, items, actions, plays, values = zip(*behaviours, strict=True) if behaviours else ((), (), (), (), ())
+    times, items, actions, plays, values = zip(*behaviours, strict=True)
     return records_from_columns(
         item_keys(items),
         np.array(times, dtype=np.int64),

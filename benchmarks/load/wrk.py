@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -13,16 +14,31 @@ from typing import Final
 
 from contract.command_line import CommandError
 
+# Requests are made before the first one is sent. With a sixth argument each request names a user of its own: the digits
+# behind that prefix are replaced, so that a request's length stays.
 _SCRIPT: Final = """
-local requests, place = {}, 0
+local requests, heads, tails, place, digits = {}, {}, {}, 0, 7
 function init(args)
-  local headers = {["content-type"] = "application/json"}
-  for body in io.lines(args[1]) do requests[#requests + 1] = wrk.format("POST", args[3], headers, body) end
+  local headers, prefix = {["content-type"] = "application/json"}, args[4]
+  for body in io.lines(args[1]) do
+    local request = wrk.format("POST", args[3], headers, body)
+    requests[#requests + 1] = request
+    if prefix then
+      local _, stop = request:find(prefix, 1, true)
+      heads[#heads + 1], tails[#tails + 1] = request:sub(1, stop), request:sub(stop + digits + 1)
+    end
+  end
   place = tonumber(args[2])
+  if prefix then request = new_user end
 end
 function request()
   place = place % #requests + 1
   return requests[place]
+end
+function new_user()
+  place = place + 1
+  local n = place % #heads + 1
+  return heads[n] .. string.format("%07d", place) .. tails[n]
 end
 function done(summary, latency, requests)
   local lost = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
@@ -70,7 +86,8 @@ class Wrk:
         self._program = shutil.which("wrk")
         if self._program is None:
             raise CommandError("no wrk on PATH; install it (apt-get install wrk, brew install wrk)")
-        self._script, self._bodies = folder / "post.lua", folder / "bodies.jsonl"
+        name = secrets.token_hex(4)
+        self._script, self._bodies = folder / f"{name}.lua", folder / f"{name}.jsonl"
         self._script.write_text(_SCRIPT)
         self._bodies.write_bytes(b"\n".join(bodies) + b"\n")
         self._next = 0
@@ -82,9 +99,20 @@ class Wrk:
             CommandError: wrk failed.
         """
         self._next += 997  # so that short runs do not ask for the same users again
+        return self._run(url, connections, seconds, [str(self._next), path])
+
+    def run_new_users(self, url: str, connections: int, seconds: float, prefix: str, first: int) -> Closed:
+        """Ask for some seconds, each request for a user of its own: `prefix` and seven digits, from `first` on.
+
+        Raises:
+            CommandError: wrk failed.
+        """
+        return self._run(url, connections, seconds, [str(first), "/rank", prefix])
+
+    def _run(self, url: str, connections: int, seconds: float, arguments: Sequence[str]) -> Closed:
         whole = max(1, round(seconds))
         command = [str(self._program), "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "10s"]
-        command += ["-s", str(self._script), url, "--", str(self._bodies), str(self._next), path]
+        command += ["-s", str(self._script), url, "--", str(self._bodies), *arguments]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, timeout=whole + _GRACE_SECONDS, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

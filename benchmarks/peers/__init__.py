@@ -1,0 +1,1 @@
+"""The service beside other servers of the same model: `make bench-peers`."""

@@ -1,0 +1,5 @@
+"""What the benchmarks of serving found, for people: tables, pictures, and whether each bar is reached."""
+
+from benchmarks.report.pages import refresh
+
+__all__ = ["refresh"]
