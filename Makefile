@@ -6,7 +6,7 @@ PY     := $(BIN)/python
 TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, or use one core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock lock-check compose-test table dashboards clean
+.PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ arch: setup      ## import rules between rooms
 
 table: setup     ## the runs that a table lacks, then the table: TABLE=a plan of benchmarks/tables (hours)
 	@$(PY) -m benchmarks.tables benchmarks/tables/$(TABLE).toml
+
+bench: setup     ## how fast the service is (QUICK=1: does it run?)
+	@$(PY) -m benchmarks.load $(if $(QUICK),--quick)
+
+bench-peers: setup ## the service beside FastAPI, mosec, MLServer, LitServe, BentoML, Ray Serve (QUICK=1)
+	@$(PY) -m benchmarks.peers $(if $(QUICK),--quick)
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards

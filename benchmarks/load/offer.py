@@ -57,7 +57,7 @@ def summary(offered: Offered, phase: int, seconds: float, deadline_ms: float) ->
         "p50_ms": 1000 * percentile(full, 0.5),
         "p99_ms": 1000 * percentile(full, 0.99),
         "late_p99_ms": 1000 * percentile([one.late for one in offered.answers if one.phase == phase], 0.99),
-        "generator_cores": offered.cpu_seconds / offered.wall_seconds,
+        "generator_cores": offered.cpu_seconds[phase] / seconds,
     }
 
 
@@ -71,7 +71,7 @@ def report(offered: Offered, phases: Sequence[Phase], deadline_ms: int) -> str:
             values = [1000 * value for value in offered.latencies(place, outcome)]
             at = "  ".join(f"p{100 * share:.0f} {percentile(values, share):.1f}" for share in (0.5, 0.95, 0.99, 1.0))
             lines.append(f"{outcome:>14} {count:>7}  {at} ms")
-    lines.append(f"generator: {offered.cpu_seconds / offered.wall_seconds:.2f} of a core")
+        lines.append(f"generator: {offered.cpu_seconds[place] / phase.seconds:.2f} of a core")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import select
 import selectors
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 FULL: Final = "full"
@@ -48,8 +50,7 @@ class Offered:
     answers: list[Answer] = field(default_factory=list)
     began: list[float] = field(default_factory=list)  # of each phase
     heads: list[bytes] = field(default_factory=list)  # of the first full answers
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
+    cpu_seconds: list[float] = field(default_factory=list)  # of this process in each phase
 
     def latencies(self, phase: int, outcome: str) -> list[float]:
         """Return seconds from when requests were due."""
@@ -226,21 +227,32 @@ def offer(
         is_kept: whether a connection serves more than one request.
     """
     loop = _Loop(address, connections, is_kept)
+    gc.disable()  # a collection would be this loop's own pause
+    try:
+        return _offered(loop, requests, phases, draw)
+    finally:
+        loop.close()  # counts what has not been answered
+        gc.enable()
+
+
+def _offered(loop: _Loop, requests: Sequence[bytes], phases: Sequence[Phase], draw: random.Random) -> Offered:
     moments = schedule(phases, draw)
-    loop.idle = [made for _ in range(min(_OPENED, connections) if is_kept else 0) if (made := loop.connect())]
-    cpu, started = time.process_time(), time.perf_counter()
+    loop.idle = [made for _ in range(min(_OPENED, loop.most) if loop.is_kept else 0) if (made := loop.connect())]
+    started = time.perf_counter()
+    marks: list[float] = []  # processor time at the first request of each phase, and at the end of the last
     loop.offered.began = [started + sum(one.seconds for one in phases[:place]) for place in range(len(phases))]
     for number, (moment, phase) in enumerate(moments):
         due = started + moment
         while (pause := due - time.perf_counter()) > 0:
             loop.read(pause)
+        while len(marks) <= phase:
+            marks.append(time.process_time())
         loop.send(requests[number % len(requests)], phase, due)
         if number % 8 == 0:  # when it is behind, answers are still read
             loop.read(0)
+    marks += [time.process_time()] * (len(phases) + 1 - len(marks))
+    loop.offered.cpu_seconds = [later - earlier for earlier, later in pairwise(marks)]
     until = time.perf_counter() + _GRACE_SECONDS
     while loop.busy and time.perf_counter() < until:
         loop.read(0.01)
-    loop.offered.cpu_seconds = time.process_time() - cpu
-    loop.offered.wall_seconds = time.perf_counter() - started
-    loop.close()
     return loop.offered

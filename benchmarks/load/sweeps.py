@@ -219,13 +219,8 @@ def _closed(server: Server, wrk: Wrk, count: int, seconds: float) -> Callable[[]
 
 
 def _offered(server: Server, requests: list[bytes], phases: list[Phase], deadline_ms: int) -> list[Figures]:
-    before = server.usage()
     offered = offer((HOST, server.port), requests, phases, random.Random(1))
-    cpu = server.usage().cpu_seconds - before.cpu_seconds
-    found = [summary(offered, place, phase.seconds, deadline_ms) for place, phase in enumerate(phases)]
-    for one in found:
-        one["service_cores"] = cpu / offered.wall_seconds
-    return found
+    return [summary(offered, place, phase.seconds, deadline_ms) for place, phase in enumerate(phases)]
 
 
 def _recovered(server: Server, requests: list[bytes], phases: list[Phase]) -> Figures:

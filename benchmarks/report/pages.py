@@ -13,31 +13,36 @@ from benchmarks.report import bars, peers, picture, service
 from deploy.processes import ROOT
 
 Document = Mapping[str, Any]  # Any: JSON
+_PEERS, _SERVICE = "peers.json", "service.json"
 PAGES: Final = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 
 def refresh(folder: Path = RESULTS) -> None:
     """Write what follows from the JSON files of a folder; the README files only follow the committed results."""
-    documents = {name: _read(folder / f"{name}.json") for name in ("peers", "service")}
-    sections: dict[str, list[str]] = {}
-    if documents["peers"]:
-        sections["peers"] = peers.table(documents["peers"])
-        (folder / "peers.md").write_text(_page(peers.page(documents["peers"])), encoding="utf-8")
-        picture.of_peers(documents["peers"], folder / "peers.png")
-    if documents["service"]:
-        sections["service"] = service.summary(documents["service"])
-        (folder / "service.md").write_text(_page(service.page(documents["service"])), encoding="utf-8")
-        picture.of_service(documents["service"], folder / "service.png")
-    sections["bars"] = bars.table(
-        [
-            *(bars.of_peers(documents["peers"]) if documents["peers"] else []),
-            *(bars.of_service(documents["service"]) if documents["service"] else []),
-        ]
-    )
+    peer_document, service_document = (_read(folder / name) for name in (_PEERS, _SERVICE))
+    sections = sections_of(folder)
+    if peer_document:
+        (folder / "peers.md").write_text(_page(peers.page(peer_document)), encoding="utf-8")
+        picture.of_peers(peer_document, folder / "peers.png")
+    if service_document:
+        (folder / "service.md").write_text(_page(service.page(service_document)), encoding="utf-8")
+        picture.of_service(service_document, folder / "service.png")
     (folder / "bars.md").write_text(_page(["# Bars", "", *sections["bars"]]), encoding="utf-8")
     if folder.resolve() == RESULTS.resolve():
         for page in PAGES:
             page.write_text(filled(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
+
+
+def sections_of(folder: Path) -> dict[str, list[str]]:
+    """Return the lines of each section of the README files; what was not measured has none."""
+    peer_document, service_document = (_read(folder / name) for name in (_PEERS, _SERVICE))
+    found = {}
+    if peer_document:
+        found["peers"] = peers.table(peer_document)
+    if service_document:
+        found["service"] = service.summary(service_document)
+    measured = [*(bars.of_peers(peer_document) if peer_document else []), *bars.of_service(service_document)]
+    return {**found, "bars": bars.table(measured)}
 
 
 def filled(text: str, sections: Mapping[str, Sequence[str]]) -> str:

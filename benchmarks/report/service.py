@@ -11,7 +11,7 @@ Document = Mapping[str, Any]  # Any: JSON
 
 _CLOSED: Final = {
     "rate": ("requests/s", 0), "cpu_us": ("CPU us a request", 0), "p50_ms": ("p50, ms", 2), "p99_ms": ("p99, ms", 1),
-    "resident_mib": ("resident, MiB", 0),
+    "refused": ("refused in the run", 0), "resident_mib": ("resident, MiB", 0),
 }  # fmt: skip
 _OPEN: Final = {
     "offered": ("offered, per s", 0), "goodput": ("goodput, per s", 0), "refused": ("refused, per s", 0),
@@ -22,7 +22,7 @@ _SECTIONS: Final = {
     "connections": ("Connections", "Closed loop, 200 candidates, state cache on.", "connections", _CLOSED),
     "modes": ("State cache and arms", "Closed loop, by mode and connections.", "mode, connections", _CLOSED),
     "histories": ("Stored behaviours", "Closed loop, 32 connections, state cache on and off.", "behaviours", _CLOSED),
-    "candidates": ("Candidates", "Closed loop, 32 connections, a catalogue of 20,000 items.", "candidates", _CLOSED),
+    "candidates": ("Candidates", "Closed loop, 32 connections, a catalogue of 4,000 items.", "candidates", _CLOSED),
     "catalogue": ("Catalogue", "Closed loop, 32 connections, untrained bundles.", "items", _CLOSED),
     "rates": ("Offered rate", "Open loop, 150 ms, as shares of the capacity.", "share", _OPEN),
 }
@@ -39,7 +39,7 @@ def page(document: Document) -> list[str]:
     for name, section in (("overload", _overload), ("stages", _stages), ("memory", _memory)):
         if name in document:
             lines += [*section(document[name]), ""]
-    return lines[:-1]
+    return [*lines, *(f"{name}: NOT MEASURED: {why}" for name, why in document["failed"].items())]
 
 
 def summary(document: Document) -> list[str]:

@@ -58,7 +58,7 @@ def test_a_schedule_has_the_rate_of_each_phase_and_independent_gaps() -> None:
 
 
 def offered_of(answers: list[Answer]) -> Offered:
-    return Offered(answers, began=[0.0, 1.0], cpu_seconds=0.5, wall_seconds=2.0)
+    return Offered(answers, began=[0.0, 1.0], cpu_seconds=[0.25, 0.0])
 
 
 def test_goodput_counts_full_answers_within_the_deadline() -> None:
@@ -164,6 +164,8 @@ def test_every_request_of_an_open_loop_has_one_outcome(address: tuple[str, int],
     assert set(offered.counts(0)) | set(offered.counts(1)) == {FULL}
     assert all(one.seconds >= one.late >= 0 for one in offered.answers)
     assert offered.heads[0].startswith(b"HTTP/1.1 200")
+    assert len(offered.cpu_seconds) == 2
+    assert all(0 <= used < 0.5 for used in offered.cpu_seconds)
 
 
 def test_refusals_and_full_connections_are_counted_as_such(address: tuple[str, int]) -> None:
