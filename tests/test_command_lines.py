@@ -19,7 +19,9 @@ import pytest
 
 from benchmarks import catalogue, footprint
 from benchmarks.leak import mgnm_batch_position
+from benchmarks.load import __main__ as bench
 from benchmarks.load import compare, greedy, offer
+from benchmarks.peers import __main__ as peers
 from benchmarks.recbole import atomic, table
 from benchmarks.tables import __main__ as tables
 from deploy import experiments
@@ -39,12 +41,26 @@ WALKED = {
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
+    "benchmarks/load/__main__.py",
+    "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
     "service/inference/proof.py": "is started by the service alone",
+    "benchmarks/report/__main__.py": "writes from results that are there",
+    **{
+        f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
+        for name in (
+            "onnx_loop",
+            "serve_echo",
+            "serve_fastapi",
+            "serve_litserve",
+            "serve_mosec",
+            "serve_ray",
+        )
+    },
     "benchmarks/recbole/speed.py": "needs RecBole's environment",
     "benchmarks/recbole/run.py": "needs RecBole's environment",
     "benchmarks/recbole/metrics_fixture.py": "needs RecBole's environment",
@@ -123,7 +139,9 @@ def test_every_command_line_is_walked_here() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["prepare", "train", "seed", "offer", "greedy", "compare", "tables", "catalogue"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "train", "seed", "offer", "greedy", "compare", "bench", "peers", "tables", "catalogue"]
+)
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -134,6 +152,8 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "train": (training.main, "train", path, "--out", out),
         "seed": (seed.main, path),
         "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
+        "bench": (bench.main, "--behaviours", path, "--out", out),
+        "peers": (peers.main, "--behaviours", path, "--out", out),
         "offer": (offer.main, "--behaviours", path, "--seconds", "0.1"),
         "greedy": (greedy.main, "--behaviours", path, "--seconds", "0.1"),
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),

@@ -16,7 +16,7 @@ from benchmarks.load.servers import ROOT, Server
 from benchmarks.load.sweeps import QUICK, Plan
 from benchmarks.load.workload import made_histories, store
 from benchmarks.load.world import MODEL, NO_CACHE, World, add_options, conditions, results_of, say, world, write
-from benchmarks.report import refresh
+from benchmarks.report.pages import refresh
 from contract.command_line import CommandError, run
 from deploy.processes import run_step
 

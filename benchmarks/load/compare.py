@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load.figures import median, medians, ratio
+from benchmarks.figures import median, medians, ratio
 from benchmarks.load.servers import ROOT, Server, measure, our_service, redis_server
 from benchmarks.load.workload import bodies, read_asked, read_histories, store
 from benchmarks.load.wrk import Wrk

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.load.figures import percentile
+from benchmarks.figures import percentile
 from benchmarks.load.sockets import FULL, Offered, Phase, offer
 from benchmarks.load.workload import bodies, read_asked
 from contract.command_line import run

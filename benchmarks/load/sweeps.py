@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.load.figures import median, percentile
+from benchmarks.figures import median, percentile
 from benchmarks.load.offer import recovery_seconds, requests_of, summary
 from benchmarks.load.servers import HOST, Server, measure
 from benchmarks.load.sockets import Phase, offer

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.load.figures import medians
+from benchmarks.figures import SERVING, medians
 from benchmarks.load.servers import ROOT, our_service, redis_server
 from benchmarks.load.workload import bodies, read_asked, read_histories, store
 from benchmarks.load.wrk import Wrk
@@ -30,9 +30,9 @@ from deploy.processes import run_step
 MODEL: Final = "pyramid_mixer"
 CONTROL: Final = "mgnm"
 NO_CACHE: Final = {"RANKER_INFERENCE__STATE_CACHE_ENTRIES": "0"}
-RESULTS: Final = ROOT / "benchmarks" / "results" / "serving"
 QUICK_RESULTS: Final = ROOT / ".bench" / "quick"  # a quick run is no result
 _DATA: Final = ("ml-100k", "generated")
+_DEMO: Final = ("deploy.demo", "--oneshot")
 _PACKAGES: Final = ("numpy", "onnxruntime-gpu", "onnxruntime", "fastapi", "uvicorn", "uvloop", "redis", "orjson")
 
 Figures = dict[str, float]
@@ -74,8 +74,9 @@ def world(options: argparse.Namespace) -> Iterator[World]:
     Raises:
         CommandError: there are no bundles or behaviours, and the demo did not make any.
     """
-    behaviours, bundles = _made(options)
+    behaviours = _behaviours(options)
     users, items = read_asked(behaviours)
+    bundles = _bundles(options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ranker-bench-")))
         url = stack.enter_context(redis_server())
@@ -94,24 +95,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def results_of(options: argparse.Namespace) -> Path:
     """Return where results are written."""
     named: Path | None = options.out
-    return named or (QUICK_RESULTS if options.quick else RESULTS)
+    return named or (QUICK_RESULTS if options.quick else SERVING)
 
 
-def _made(options: argparse.Namespace) -> tuple[Path, Path]:
-    bundles = (options.bundles or ROOT / "bundles").resolve()
-    if not _found(options) or any(not list((bundles / model).glob("*/manifest.json")) for model in (MODEL, CONTROL)):
-        if options.bundles or options.behaviours:
-            raise CommandError(f"{bundles}: it lacks a bundle of {MODEL} or {CONTROL}, or there are no behaviours")
-        run_step(("deploy.demo", "--oneshot"))
-    behaviours = _found(options)
-    if behaviours is None:
-        raise CommandError("no behaviours file: run make demo ONESHOT=1, or name one with --behaviours")
-    return behaviours, bundles
+def _behaviours(options: argparse.Namespace) -> Path:
+    if options.behaviours:
+        return Path(options.behaviours).resolve()
+    for _ in range(2):
+        for name in _DATA:
+            if (ROOT / "data" / name / "behaviours.csv").exists():
+                return ROOT / "data" / name / "behaviours.csv"
+        run_step(_DEMO)
+    raise CommandError("the demo has prepared no behaviours file; name one with --behaviours")
 
 
-def _found(options: argparse.Namespace) -> Path | None:
-    named = [options.behaviours] if options.behaviours else [ROOT / "data" / name / "behaviours.csv" for name in _DATA]
-    return next((path.resolve() for path in named if path.exists()), None)
+def _bundles(options: argparse.Namespace) -> Path:
+    bundles = Path(options.bundles or ROOT / "bundles").resolve()
+    missing = [model for model in (MODEL, CONTROL) if not list((bundles / model).glob("*/manifest.json"))]
+    if missing and options.bundles:
+        raise CommandError(f"{bundles}: it has no bundle of {' or '.join(missing)}")
+    if missing:
+        run_step(_DEMO)
+    return bundles
 
 
 def interleaved(cases: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from benchmarks.load.wrk import Wrk
 from benchmarks.peers.answers import ask, check_same, items_of
 from benchmarks.peers.environments import environment
 from benchmarks.peers.peer import ECHOES, PEERS, SERVERS, Peer, write_model_settings
-from benchmarks.report import refresh
+from benchmarks.report.pages import refresh
 from contract.command_line import CommandError, run
 from deploy.processes import free_port
 

@@ -1,5 +1,1 @@
 """What the benchmarks of serving found, for people: tables, pictures, and whether each bar is reached."""
-
-from benchmarks.report.pages import refresh
-
-__all__ = ["refresh"]

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.load.world import RESULTS
-from benchmarks.report import refresh
+from benchmarks.figures import SERVING
+from benchmarks.report.pages import refresh
 from contract.command_line import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=RESULTS, help="folder of peers.json and service.json")
+    parser.add_argument("folder", type=Path, nargs="?", default=SERVING, help="folder of peers.json and service.json")
     options = parser.parse_args(arguments)
     return run("report", lambda: _written(options.folder))
 

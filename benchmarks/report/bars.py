@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.load.figures import median, ratio
+from benchmarks.figures import median, ratio
 
 PEERS: Final = "make bench-peers"
 SERVICE: Final = "make bench"

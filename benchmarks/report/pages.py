@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.load.world import RESULTS
+from benchmarks.figures import SERVING
 from benchmarks.report import bars, peers, picture, service
 from deploy.processes import ROOT
 
@@ -17,7 +17,7 @@ _PEERS, _SERVICE = "peers.json", "service.json"
 PAGES: Final = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 
-def refresh(folder: Path = RESULTS) -> None:
+def refresh(folder: Path = SERVING) -> None:
     """Write what follows from the JSON files of a folder; the README files only follow the committed results."""
     peer_document, service_document = (_read(folder / name) for name in (_PEERS, _SERVICE))
     sections = sections_of(folder)
@@ -28,7 +28,7 @@ def refresh(folder: Path = RESULTS) -> None:
         (folder / "service.md").write_text(_page(service.page(service_document)), encoding="utf-8")
         picture.of_service(service_document, folder / "service.png")
     (folder / "bars.md").write_text(_page(["# Bars", "", *sections["bars"]]), encoding="utf-8")
-    if folder.resolve() == RESULTS.resolve():
+    if folder.resolve() == SERVING.resolve():
         for page in PAGES:
             page.write_text(filled(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
 

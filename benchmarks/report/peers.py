@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.load.figures import median
+from benchmarks.figures import median
 
 Document = Mapping[str, Any]  # Any: JSON
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.figures import SERVING
 from benchmarks.load.sweeps import grown, timings
 from benchmarks.peers.answers import items_of
 from benchmarks.peers.environments import REQUIREMENTS
 from benchmarks.peers.peer import ECHOES, PEERS
-from benchmarks.report import bars, pages, peers, refresh
+from benchmarks.report import bars, pages, peers
+from benchmarks.report.pages import refresh
 from contract.command_line import CommandError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,7 +125,7 @@ def test_a_marked_section_is_filled_and_the_rest_of_a_page_stays() -> None:
 
 def test_the_readme_files_have_what_the_committed_results_say() -> None:
     """After a run that is meant: `python -m benchmarks.report`."""
-    sections = pages.sections_of(pages.RESULTS)
+    sections = pages.sections_of(SERVING)
     for page in pages.PAGES:
         text = page.read_text(encoding="utf-8")
         assert pages.filled(text, sections) == text

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.load.figures import median, medians, percentile, ratio
+from benchmarks.figures import median, medians, percentile, ratio
 from benchmarks.load.offer import goodput, recovery_seconds, requests_of, summary
 from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, offer, outcome_of, schedule
 from benchmarks.load.usage import MARK, family, usage

@@ -1,10 +1,14 @@
-"""The arithmetic of measurements: percentiles, medians over rounds, and ratios."""
+"""The arithmetic of measurements: percentiles, medians over rounds, and ratios; and where results of serving are."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+SERVING: Final = Path(__file__).resolve().parent / "results" / "serving"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
