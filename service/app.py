@@ -28,8 +28,10 @@ from service.http.api import make_api
 from service.inference.fleet import DeploymentLimits, Deployments
 from service.inference.prover import prove_in_process
 from service.inference.state_cache import StateCache
+from service.log import access_log
 from service.metrics import Metrics
 from service.names import StoreKind
+from service.output.line_writer import LineWriter
 from service.page.comparison import PageSources
 from service.page.routes import page_router
 from service.ranking.ranker import Ranker, RankLimits
@@ -49,12 +51,18 @@ _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for i
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, log: LineWriter | None = None) -> FastAPI:
     """Return the application; its parts are made when its lifespan begins.
 
     Entering the lifespan raises StartError where there is nothing to serve.
+
+    Args:
+        settings: all of them.
+        log: what `logging_to` writes to; without it, structlog writes the access lines.
     """
-    runtime = Runtime(settings, Metrics(), __version__)
+    runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log))
+    if log is not None:
+        runtime.metrics.watch_log(lambda: log.dropped)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -71,9 +71,7 @@ def _check_experiments(files: Sequence[Path]) -> int:
 def _serve(settings: Settings, *, replaces: bool) -> int:
     try:
         with logging_to(settings.logging) as log:
-            app = create_app(settings)
-            app.state.runtime.metrics.watch_log(lambda: log.dropped)
-            serve(app, settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
+            serve(create_app(settings, log), settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
     except StartError as error:
         return _complain(1, str(error))
     return 0

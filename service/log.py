@@ -6,8 +6,8 @@ and a line break in it stays inside its JSON string, so that nobody can forge a 
 Logging never waits and never raises: a line that cannot be made is replaced by one that says so, and a thread of its
 own writes them (service/output/line_writer.py).
 
-Our own lines go straight to bytes: by way of the standard library's logging, the access line alone cost 110 us a
-request, and costs 45 us so.
+Our own lines go straight to bytes, not by way of the standard library's logging; the access line goes round structlog
+too (service/output/access_log.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from service.output.access_log import AccessLog
 from service.output.line_writer import LineWriter
 from service.output.standard_streams import captured_streams
 from service.settings import LoggingSettings
@@ -46,6 +47,17 @@ def logging_to(settings: LoggingSettings, descriptor: int = _STDOUT) -> Iterator
             yield writer
     finally:
         writer.close()
+
+
+def access_log(settings: LoggingSettings, writer: LineWriter | None) -> AccessLog:
+    """Return the writer of access lines.
+
+    Args:
+        settings: of the log.
+        writer: of `logging_to`; None where something else has set structlog up.
+    """
+    is_on = settings.access and logging.getLevelNamesMapping()[settings.level.upper()] <= logging.INFO
+    return AccessLog(writer if settings.format == "json" else None, is_on=is_on)
 
 
 def configure_logging(settings: LoggingSettings, writer: LineWriter) -> None:

@@ -14,7 +14,9 @@ from service.bundles.bundle import Bundle
 from service.errors import NotReady
 from service.experiments.feedback import Refused
 from service.flow.admission import Admission
+from service.log import access_log
 from service.metrics import Metrics
+from service.output.access_log import AccessLog
 from service.ranking.answer import Ranking
 from service.ranking.ranker import RankQuery
 from service.settings import Settings
@@ -110,6 +112,7 @@ class Runtime:
         metrics: of this application.
         version: of this service.
         now_ms: milliseconds since the epoch.
+        access: writes a line for each request; by default by structlog, as it is set up.
     """
 
     def __init__(
@@ -118,8 +121,10 @@ class Runtime:
         metrics: Metrics,
         version: str = "0",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        access: AccessLog | None = None,
     ) -> None:
         self.settings, self.metrics, self.version, self.now_ms = settings, metrics, version, now_ms
+        self.access = access or access_log(settings.logging, None)
         self.admission = Admission(settings.limits)
         self.backend: Backend | None = None
         self.is_draining = False

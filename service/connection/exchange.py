@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypedDict
 
 from contract.assignment import Decision
 from service.errors import InvalidRequest
@@ -21,6 +22,15 @@ _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0
 _DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class Notes(TypedDict, total=False):
+    """What the access line says beside what every request has (service/output/access_log.py)."""
+
+    model: str
+    candidates: int
+    degraded: Sequence[str]
+    code: str
 
 
 class Exchange:
@@ -51,7 +61,7 @@ class Exchange:
         self.place: Place | None = None  # at the gate
         self.is_shed = False  # refused at the gate: counted but not logged, since that costs more than refusing does
         self.headers: Headers = []  # of the answer, beside those that every answer has
-        self.notes: dict[str, object] = {}  # for the access line
+        self.notes: Notes = {}  # for the access line
 
     def leave(self) -> None:
         """Leave the gate, if the request is inside one."""

@@ -21,6 +21,7 @@ from service.flow.admission import Admission
 from service.flow.gate import Gate, Place
 from service.http.cors import Cors
 from service.metrics import Metrics
+from service.output.access_log import AccessLog
 from service.settings import Settings
 
 _PROBES: Final = frozenset({"/health/live", "/health/ready"})
@@ -49,6 +50,10 @@ class Front(Protocol):
     def admission(self) -> Admission:
         """Return the gates and turns."""
 
+    @property
+    def access(self) -> AccessLog:
+        """Return what writes the access line."""
+
     def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
         """Return the decision of an answer that did not rank."""
 
@@ -66,7 +71,6 @@ class FrontMiddleware:
     def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
         self._app, self._front, self._metrics = app, front, metrics
         self._limits = settings.limits
-        self._access = settings.logging.access
         self._show_bucket = settings.experiments.show_bucket
         self._cors = Cors(settings.http.cors_origins)
         self._admission = front.admission
@@ -218,17 +222,10 @@ class FrontMiddleware:
         route = getattr(scope.get("route"), "path_format", self._gated(scope["path"]))
         variant = exchange.decision.variant if exchange.decision is not None else "none"
         self._metrics.request_finished(route, status, variant, seconds)
-        if self._access and not exchange.is_shed and (status >= 400 or route not in _QUIET):
-            _log.info(
-                "request",
-                request_id=exchange.request_id,
-                method=method,
-                route=route,
-                status=status,
-                duration_ms=round(seconds * 1000, 3),
-                variant=variant,
-                **({"trace_id": exchange.traceparent[3:35].decode()} if exchange.traceparent else {}),
-                **exchange.notes,
+        if not exchange.is_shed and (status >= 400 or route not in _QUIET):
+            trace_id = exchange.traceparent[3:35].decode() if exchange.traceparent else None
+            self._front.access.request(
+                exchange.request_id, method, route, status, seconds, variant, trace_id, **exchange.notes
             )
 
     def _gated(self, path: str) -> str:
