@@ -35,6 +35,7 @@ from service.http import codec as wire
 from service.http import schemas
 from service.http.front import FrontMiddleware, read_body
 from service.http.openapi import add_docs, describe, documented
+from service.http.rank_decoder import read_rank, records_of
 from service.http.shared import Shared
 from service.metrics import CONTENT_TYPE, Metrics
 from service.ranking.ranker import RankQuery
@@ -90,7 +91,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         """Parse the body and decide the arm; the decision is noted before anything else can fail."""
         body = await _json_body(request, limits.max_body_bytes)
         try:
-            wanted = wire.parse_rank(body, limits)
+            wanted = read_rank(body, limits)
         except InvalidRequest as error:
             if error.field == "user_id":
                 exchange.decision = backend.experiments.decide(None, {}, now_ms)
@@ -106,7 +107,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             user_id=wanted.user_id,
             candidates=wanted.candidates,
             limit=wanted.limit,
-            recent=wire.records_of(wanted.recent),
+            recent=records_of(wanted.recent),
             request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
             explain=wanted.explain,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
