@@ -175,7 +175,7 @@ class InferenceSettings(Group):
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` uses CUDA if it works, else the CPU; `cuda` refuses to start without CUDA."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """Threads of one run; 0 uses as many as the cgroup and the affinity allow."""
+    """Threads of one run; 0 measures each bundle: one, or more if its largest request is slow with one."""
     warm_up_rows: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = (1, 2, 8, 64)
     """Batch sizes to run before the service is ready."""
     state_cache_entries: Annotated[int, Field(ge=0, le=10_000_000)] = 20_000

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from contract.manifest import GraphSpec, TableSpec, TensorSpec
 from service.bundles.bundle import Bundle
-from service.inference.cpus import available_cpus
 
 ProviderChoice = Literal["auto", "cpu", "cuda"]
 Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
@@ -77,7 +76,7 @@ class OnnxEngine:
     Args:
         bundle: verified.
         provider: `auto` takes CUDA where a session truly runs on it, `cuda` refuses to start without.
-        threads: threads of one run; 0 takes what the cgroup's quota and the affinity allow.
+        threads: threads of one run; 0 is one thread (service/inference/proof.py chooses for each bundle).
 
     Raises:
         EngineError: a graph cannot be loaded, differs from the manifest, or `cuda` was asked for and is not to be had.
@@ -88,7 +87,7 @@ class OnnxEngine:
         onnxruntime.set_default_logger_severity(_SILENT)
         self._bundle = bundle
         self._running: set[Any] = set()  # Any: onnxruntime.RunOptions of runs under way; the package has no types
-        self.threads = threads or available_cpus()
+        self.threads = threads or 1
         wants_cuda, hint = _cuda_wanted(provider)
         options = _session_options(self.threads)
         self._sessions = {

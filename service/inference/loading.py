@@ -119,36 +119,39 @@ class Loader:
     async def _load(self, directory: Path) -> Loaded:
         limits = self._limits
         if self._prover is None:
-            bundle, engine = await self._load_here(directory, None)
+            bundle, engine = await self._load_here(directory, limits, None)
             return Loaded(bundle, engine, limits)
         proof = await self._prover(_request(directory, limits))
-        bundle, engine = await self._load_here(directory, proof.digest)
+        limits = _fitting(limits, proof)
+        bundle, engine = await self._load_here(directory, limits, proof.digest)
         _log.info(
             "bundle_proven",
             bundle=bundle.name,
             request_ms=round(proof.request_seconds * 1000, 1),
             batch_ms=round(proof.batch_seconds * 1000, 1),
             peak_mb=proof.peak_bytes // 1_000_000,
+            threads=proof.threads,
         )
-        return Loaded(bundle, engine, _fitting(limits, proof.batch_seconds))
+        return Loaded(bundle, engine, limits)
 
-    async def _load_here(self, directory: Path, digest: str | None) -> tuple[Bundle, OnnxEngine]:
+    async def _load_here(
+        self, directory: Path, limits: DeploymentLimits, digest: str | None
+    ) -> tuple[Bundle, OnnxEngine]:
         try:
-            return await in_time(self._threads, self._limits.load_seconds, self._open, directory, digest)
+            return await in_time(self._threads, limits.load_seconds, self._open, directory, limits, digest)
         except TimeoutError as error:
-            raise EngineError(f"loading it took longer than {self._limits.load_seconds:g} s") from error
+            raise EngineError(f"loading it took longer than {limits.load_seconds:g} s") from error
 
-    def _open(self, directory: Path, digest: str | None) -> tuple[Bundle, OnnxEngine]:
-        limits = self._limits
+    def _open(self, directory: Path, limits: DeploymentLimits, digest: str | None) -> tuple[Bundle, OnnxEngine]:
         bundle = load_bundle(directory, max_bytes=limits.max_bundle_bytes, map_tables=limits.map_tables)
         if not np.ptp(bundle.golden["scores"]) and len(np.unique(bundle.golden["candidates"])) > 1:
             _log.warning("bundle_orders_nothing", bundle=bundle.name)  # its golden scores are all the same
         if digest is not None and bundle.digest != digest:
             raise EngineError("it changed while it was loaded")
         promised = bundle.manifest.max_candidates
-        if promised < self._limits.max_candidates:
-            raise BundleError(f"made for {promised} candidates, a request may hold {self._limits.max_candidates}")
-        return bundle, prove(bundle, self._limits, self._make_engine)
+        if promised < limits.max_candidates:
+            raise BundleError(f"made for {promised} candidates, a request may hold {limits.max_candidates}")
+        return bundle, prove(bundle, limits, self._make_engine)
 
 
 def _changed(bundles: Mapping[Model, Bundle]) -> list[Model]:
@@ -170,11 +173,12 @@ def _request(directory: Path, limits: DeploymentLimits) -> ProofRequest:
     )
 
 
-def _fitting(limits: DeploymentLimits, batch_seconds: float) -> DeploymentLimits:
-    """Return the limits with batches so small that one takes no longer than the largest request may."""
-    share = min(1.0, limits.budget_seconds / max(batch_seconds, 1e-9))
+def _fitting(limits: DeploymentLimits, proof: Proof) -> DeploymentLimits:
+    """Return the limits with the proven threads, and batches so small that one is as fast as the largest request."""
+    share = min(1.0, limits.budget_seconds / max(proof.batch_seconds, 1e-9))
     return replace(
         limits,
+        threads=proof.threads,
         max_rows=max(1, int(limits.max_rows * share)),
         max_batch_candidates=max(limits.max_candidates, int(limits.max_batch_candidates * share)),
     )

@@ -153,6 +153,7 @@ async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path:
     loaded.engine.close()
     whole = await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process).load(MODEL)
     assert whole.limits == LIMITS
+    assert whole.engine.threads == 1
     whole.engine.close()
 
 
