@@ -41,7 +41,7 @@ WALKED = {
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
-    "benchmarks/load/__main__.py",
+    "benchmarks/load/__main__.py", "benchmarks/load/profile.py",
     "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.environments import environment
 from benchmarks.load.offer import requests_of, summary
 from benchmarks.load.servers import HOST, Server, answers, measure, running
 from benchmarks.load.sockets import Phase, offer
@@ -28,7 +29,6 @@ from benchmarks.load.workload import bodies
 from benchmarks.load.world import MODEL, NO_CACHE, World, add_options, conditions, results_of, say, world, write
 from benchmarks.load.wrk import Wrk
 from benchmarks.peers.answers import ask, check_same, items_of
-from benchmarks.peers.environments import environment
 from benchmarks.peers.peer import ECHOES, PEERS, SERVERS, Peer, write_model_settings
 from benchmarks.report.pages import refresh
 from contract.command_line import CommandError, run
@@ -125,7 +125,7 @@ def _visits(bench: Bench, failed: dict[str, str], only: Sequence[str]) -> dict[s
         if only and peer.name not in only:
             continue
         try:
-            programs = environment(peer.environment)
+            programs = environment(peer.environment, peer.pins)
         except CommandError as error:
             failed[peer.name] = f"not installed: {error}: {error.details}"
             say(f"{peer.name}: {failed[peer.name]}")
@@ -207,7 +207,7 @@ def _open(bench: Bench, server: Server, rate: float) -> dict[str, float]:
 
 
 def _onnx_loop(bench: Bench) -> dict[str, float]:
-    command = [str(environment("fastapi") / "python"), str(SERVERS / "onnx_loop.py"), str(_LOOP_SECONDS)]
+    command = [str(environment("fastapi", PEERS[0].pins) / "python"), str(SERVERS / "onnx_loop.py"), str(_LOOP_SECONDS)]
     done = subprocess.run(command, env={**os.environ, **_variables(bench)}, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found

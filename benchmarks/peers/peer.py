@@ -11,6 +11,7 @@ from typing import Final
 from deploy.processes import free_port
 
 SERVERS: Final = Path(__file__).parent / "servers"
+REQUIREMENTS: Final = Path(__file__).parent / "requirements"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Peer:
     ready: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def pins(self) -> Path:
+        """Return the requirements file of its environment."""
+        return REQUIREMENTS / f"{self.environment}.txt"
+
     def words(self, bin_folder: Path, port: int, answer: Path) -> list[str]:
         """Return the command line."""
         program, *rest = self.command
@@ -47,15 +53,18 @@ def _script(name: str, *arguments: str) -> tuple[str, ...]:
     return ("python", str(SERVERS / name), *arguments)
 
 
+def _mosec(wait_ms: str) -> tuple[str, ...]:
+    options = ("--port", "{port}", "--address", "127.0.0.1", "--log-level", "warning")
+    return _script("serve_mosec.py", *options, wait_ms)
+
+
 PEERS: Final = (
     Peer(
         "fastapi", "plain FastAPI + redis-py + ONNX Runtime", "fastapi", _script("serve_fastapi.py", "{port}"),
         "/health",
     ),
-    Peer(
-        "mosec", "mosec", "mosec",
-        _script("serve_mosec.py", "--port", "{port}", "--address", "127.0.0.1", "--log-level", "warning"), "/",
-    ),
+    Peer("mosec", "mosec, batches wait 1 ms", "mosec", _mosec("1"), "/"),
+    Peer("mosec_2", "mosec, batches wait 2 ms", "mosec", _mosec("2"), "/"),
     Peer(
         "mlserver", "MLServer", "mlserver", ("mlserver", "start", "."), "/v2/health/ready",
         {

@@ -12,8 +12,7 @@ import pytest
 from benchmarks.figures import SERVING
 from benchmarks.load.sweeps import grown, timings
 from benchmarks.peers.answers import items_of
-from benchmarks.peers.environments import REQUIREMENTS
-from benchmarks.peers.peer import ECHOES, PEERS
+from benchmarks.peers.peer import ECHOES, PEERS, REQUIREMENTS
 from benchmarks.report import bars, pages, peers
 from benchmarks.report.pages import refresh
 from contract.command_line import CommandError
@@ -62,6 +61,15 @@ def test_a_bar_is_the_median_of_the_ratios_of_each_round() -> None:
     echo = found["CPU a request against the ASGI echo"]
     assert (echo.value, echo.verdict) == (5.0, "missed by 79%")
     assert found["p50 at 1 connection against mosec"].is_reached
+
+
+def test_the_best_of_a_peer_that_is_tuned_in_two_ways_counts() -> None:
+    tuned = document()
+    for one in tuned["rounds"]:
+        one["mosec_2"] = closed(one["mosec"]["closed"]["32"]["rate"] * 2, 99.0, 400.0)
+    found = {bar.title.split(",")[0]: bar for bar in bars.of_peers(tuned)}
+    assert found["state cache on against mosec"].value == pytest.approx(0.9)
+    assert found["p50 at 1 connection against mosec"].value == pytest.approx(0.2)
 
 
 def test_a_server_without_figures_is_not_measured_and_reaches_nothing() -> None:

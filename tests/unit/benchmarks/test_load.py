@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.figures import median, medians, percentile, ratio
 from benchmarks.load.offer import goodput, recovery_seconds, requests_of, summary
+from benchmarks.load.profile import by_file, by_function, read_stacks
 from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, offer, outcome_of, schedule
 from benchmarks.load.usage import MARK, family, usage
 from benchmarks.load.workload import bodies, made_histories
@@ -200,3 +201,15 @@ def test_usage_counts_a_process_with_its_children_and_its_orphans() -> None:
         for pid in pids:
             if pid != process.pid:
                 os.kill(pid, 9)
+
+
+def test_a_profile_counts_a_sample_for_the_innermost_file_of_ours() -> None:
+    lines = [
+        "main (/x/service/a.py);rank (/x/service/ranking/b.py);sort (/x/site-packages/numpy/c.py) 3",
+        "main (/x/service/a.py) 1",
+        "worker (threading.py) 1",
+        "main (/x/service/a.py);get (/x/site-packages/service/d.py) 5",
+    ]
+    stacks = read_stacks(lines)
+    assert by_file(stacks) == [("service/a.py", 0.6), ("service/ranking/b.py", 0.3), ("elsewhere", 0.1)]
+    assert dict(by_function(stacks))["sort (/x/site-packages/numpy/c.py)"] == 0.3

@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made from its pinned requirements: `.bench/<name>`, which git ignores."""
+"""Virtual environments made from pinned requirements: `.bench/<name>`, which git ignores."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from contract.command_line import CommandError
 from deploy.processes import ROOT
 
 FOLDER: Final = ROOT / ".bench"
-REQUIREMENTS: Final = Path(__file__).parent / "requirements"
 _MARK: Final = "requirements.sha256"  # written last: the environment is complete, and of these requirements
 _LAST_LINES: Final = 8
 
 
-def environment(name: str, requirements: Path | None = None) -> Path:
+def environment(name: str, pins: Path) -> Path:
     """Return the `bin` folder of an environment; it is made if it is missing or of other requirements.
 
     Raises:
         CommandError: pip could not install it; the details are its last lines.
     """
-    pins = requirements or REQUIREMENTS / f"{name}.txt"
     digest = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()
     folder = FOLDER / name
     mark = folder / _MARK
