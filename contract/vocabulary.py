@@ -6,7 +6,9 @@ Index 0 is never an id: it is padding for items and the unknown user for users.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +43,11 @@ class Vocabulary:
         """Return the index of an id, or 0 if it is not known."""
         return self._index.get(identifier, 0)
 
-    def indices(self, identifiers: Iterable[str]) -> NDArray[np.int64]:
+    def indices(self, identifiers: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of ids, 0 if one is not known; shape (N,)."""
+        if len(identifiers) > 1:
+            with suppress(KeyError):  # one call for all, where all are known
+                return np.array(itemgetter(*identifiers)(self._index), dtype=np.int64)
         get = self._index.get
         return np.array([get(identifier, 0) for identifier in identifiers], dtype=np.int64)
 

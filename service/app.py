@@ -34,7 +34,7 @@ from service.names import StoreKind
 from service.output.line_writer import LineWriter
 from service.page.comparison import PageSources
 from service.page.routes import page_router
-from service.ranking.ranker import Ranker, RankLimits
+from service.ranking.ranker import Ranker
 from service.redis.client import Client, Confirmation, make_client
 from service.redis.watch import Instance, RedisWatch
 from service.redis_url import RedisAddress, RedisUrlError
@@ -46,7 +46,6 @@ from service.store.sinks import Sinks, no_sinks, open_sinks
 
 _LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
-_STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 
 _log = structlog.get_logger(__name__)
 
@@ -98,10 +97,9 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
-        ranker = Ranker(store, deployments, experiments, exposures, metrics, _rank_limits(settings))
+        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings)
         if not ranker.is_ready:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
-        ranker.start()
         stack.push_async_callback(ranker.close)
         _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
         _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
@@ -325,16 +323,6 @@ def _default_model(settings: Settings, registry: BundleRegistry) -> str:
     raise StartError(
         f"{settings.bundles.root} {found}: name a model in RANKER_BUNDLES__DEFAULT_MODEL, or an experiment file in "
         "RANKER_EXPERIMENTS__FILE; `python -m exporter` makes bundles"
-    )
-
-
-def _rank_limits(settings: Settings) -> RankLimits:
-    return RankLimits(
-        max_inflight=settings.limits.max_inflight,
-        max_store_users=settings.batching.max_store_users,
-        store_reads=settings.batching.store_reads,
-        store_seconds=settings.redis.read_timeout_ms * _STORE_SLACK / 1000,
-        popularity_fallback=settings.inference.popularity_fallback,
     )
 
 

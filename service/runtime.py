@@ -18,7 +18,7 @@ from service.log import access_log
 from service.metrics import Metrics
 from service.output.access_log import AccessLog
 from service.ranking.answer import Ranking
-from service.ranking.ranker import RankQuery
+from service.ranking.call import AwaitedCall, RankCall
 from service.settings import Settings
 from service.store.behaviours import AppendResult, StoredBehaviours
 from service.store.streams import Receipt
@@ -31,8 +31,11 @@ class Ranks(Protocol):
     def is_ready(self) -> bool:
         """Return whether rankings can be answered in full."""
 
-    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
+    async def rank(self, call: AwaitedCall) -> Ranking:
         """Rank."""
+
+    def submit(self, call: RankCall) -> None:
+        """Rank without being waited for."""
 
 
 class Decides(Protocol):

@@ -16,6 +16,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.connection.exchange import CLIENT_GONE, REFUSED, Headers
+from service.connection.lane import Lane, LaneCall
 from service.connection.readers import SlowReaders
 from service.connection.transport import GuardedTransport
 from service.errors import CALLER_GONE
@@ -34,6 +35,7 @@ class Guard:
     limits: LimitsSettings
     metrics: Metrics
     headers: Callable[[], Headers]  # of an answer to something that never became a request
+    lane: Lane | None = None  # the short way of rankings
     readers: SlowReaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         self._guard = guard
         self._task: asyncio.Task[None] | None = None
         self._running: RequestResponseCycle | None = None
+        self._call: LaneCall | None = None  # a ranking that goes the short way
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None  # until the answer before it is read
         self._write_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None  # at a caller who has finished sending
@@ -75,6 +78,10 @@ class AnsweringProtocol(HttpToolsProtocol):
             self._guard.metrics.refused_by_protocol(CLIENT_GONE)
         self.pipeline.clear()
         self._held = None
+        if self._call is not None:
+            self._call.disconnected = True
+            self._call.abandon()
+            self._call = None
         if self._task is not None and self._running is not None and not self._running.response_complete:
             cast(dict[str, Any], self._running.scope).setdefault(REFUSED, CLIENT_GONE)
             self._running.disconnected = True
@@ -128,6 +135,8 @@ class AnsweringProtocol(HttpToolsProtocol):
     def _unanswered(self) -> list[RequestResponseCycle]:
         """Return the requests that are not answered yet, the first one first."""
         running = [self._running] if self._running is not None and not self._running.response_complete else []
+        if self._call is not None:
+            running = [cast(RequestResponseCycle, self._call)]
         held = [self._held[0]] if self._held is not None else []
         return [*running, *held, *[cycle for cycle, _ in reversed(self.pipeline)]]
 

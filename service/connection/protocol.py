@@ -9,6 +9,7 @@ X-AB-Bucket.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final, cast
 
 import httptools
@@ -17,10 +18,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from service.connection.answering import FIRST_LOOK_SECONDS, AnsweringProtocol, Guard
 from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
 from service.connection.head import NOT_HTTP, refusal, target_of, with_host
+from service.connection.lane import LaneCall
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
 
 __all__ = ["Guard", "GuardedProtocol"]
 
+_MAX_PARTS: Final = 64  # of a body on the short way: many small ones come slowly
 _LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
 
 
@@ -44,6 +47,8 @@ class GuardedProtocol(AnsweringProtocol):
         self._is_upgrading = False
         self._is_head = False  # the request that is being read: its answer has no body, whatever it is
         self._waited = 0.0  # seconds that the beginning of this request lay in the kernel
+        self._parts: list[bytes] | None = None  # of the body of a ranking that may go the short way
+        self._began = self._arrived = 0.0  # by the clocks of durations and of the event loop
 
     # --- the connection
 
@@ -61,11 +66,13 @@ class GuardedProtocol(AnsweringProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._await("")
+        self._go_the_long_way()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go on for a caller who has finished sending and waits for answers; close for everyone else."""
         self._await("")
+        self._go_the_long_way()
         unanswered = self._unanswered()
         if self._in_body and unanswered and unanswered[-1] is self.cycle:
             unanswered.pop()  # the rest of it will never come
@@ -128,14 +135,76 @@ class GuardedProtocol(AnsweringProtocol):
         self._check_head()
         cast(dict[str, Any], self.scope)[WAITED] = self._waited
         self._is_upgrading = self.parser.should_upgrade()
-        if not self._is_upgrading:
+        if self._may_go_the_short_way():
+            self._parts, self._began, self._arrived = [], time.perf_counter(), self.loop.time()
+        elif not self._is_upgrading:
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._parts is None:
+            super().on_body(body)
+        else:
+            self._parts.append(body)
+            if len(self._parts) > _MAX_PARTS:
+                self._go_the_long_way()
 
     def on_message_complete(self) -> None:
         """Note that the request is there."""
         self._in_body = self._is_head = False
+        if self._parts is not None and self._rank():
+            return
         if not self._is_upgrading:
             super().on_message_complete()
+
+    # --- the short way of rankings
+
+    def answer(self, call: LaneCall, content: bytes) -> None:
+        """Write the answer of a ranking that went the short way."""
+        self._call = None
+        call.response_complete = True
+        if self.transport.is_closing():
+            return
+        self.transport.write(content)
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _may_go_the_short_way(self) -> bool:
+        return (
+            self._guard.lane is not None
+            and self.url == b"/rank"
+            and not self._waited
+            and not self._is_upgrading
+            and not self.flow.write_paused
+            and (self.cycle is None or self.cycle.response_complete)
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and self._guard.lane.suits(self.headers)
+        )
+
+    def _rank(self) -> bool:
+        """Hand a whole request to the short way; say whether it was taken."""
+        body = b"".join(self._parts or ())
+        lane = self._guard.lane
+        call = lane.take(self, self.headers, body, self._arrived, self._began) if lane is not None else None
+        if call is None:
+            self._go_the_long_way()
+            return False
+        self._parts = None
+        self._call = call
+        self.cycle = cast(RequestResponseCycle, call)
+        return True
+
+    def _go_the_long_way(self) -> None:
+        """Begin the request as uvicorn does, with what there is of its body."""
+        if self._parts is None:
+            return
+        parts, self._parts = self._parts, None
+        super().on_headers_complete()
+        for part in parts:
+            super().on_body(part)
 
     # --- inside
 
@@ -172,6 +241,7 @@ class GuardedProtocol(AnsweringProtocol):
 
     def _refuse_rest(self, error: RankerError) -> None:
         """Refuse what cannot be parsed: a new request, or the rest of a body that the application waits for."""
+        self._go_the_long_way()
         has_begun = self._in_body and self.cycle is not None and self.cycle.scope is self.scope
         if not has_begun:
             self._refuse(error)

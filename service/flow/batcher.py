@@ -1,35 +1,50 @@
-"""Requests that wait together are answered together: a bounded queue before something that works in batches.
+"""Entries that wait together are answered together: a bounded queue before work that is done in batches.
 
-A batch is whatever has queued while the last one ran, up to a budget of rows and of cost. Nothing waits for company: an
-entry that arrives while nothing runs is a batch of its own at once. So batches grow with load, and only then.
+A batch is what has queued while the last one ran, up to a budget of rows and of cost. Nothing waits for company while
+nothing runs. An entry is any object with a cost and a time until which someone needs its answer; it is answered once:
+with its value, with an error of its own, or with why it was not run. Answers go to a function of a whole list, so that
+the next stage works on all of them together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.flow.supervision import Supervised, TaskObserver, supervise
+from service.flow.supervision import TaskObserver
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+V = TypeVar("V")
+
+_SLOW_SECONDS: Final = 0.001  # after this long, another batch may start beside one that is under way
 
 _log = structlog.get_logger(__name__)
 
 
-class Answer(NamedTuple, Generic[Out]):
-    """What became of one entry, and how long it stood in the queue."""
+class Entry(Protocol):
+    """What can wait for a batch."""
 
-    value: Out
-    queue_seconds: float
+    cost: int
+    """Its share of a batch's budget."""
+    until: float
+    """Event loop time after which no one needs the answer."""
+    queued_at: float
+    """Set by the batcher: when it came."""
+    waited: float
+    """Set by the batcher: seconds in the queue."""
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether no one waits for it any more."""
+
+
+E = TypeVar("E", bound=Entry)
+Answered = Callable[[Sequence[E], Sequence[V | Exception]], None]
 
 
 class BatchObserver(TaskObserver, Protocol):
@@ -42,32 +57,25 @@ class BatchObserver(TaskObserver, Protocol):
         """Count a batch that is about to run."""
 
 
-@dataclass(slots=True, eq=False)
-class _Entry(Generic[In, Out]):
-    item: In
-    cost: int
-    deadline: float
-    arrived: float
-    future: asyncio.Future[Answer[Out]]
-    started: float = field(default=0.0)
-
-
-class Batcher(Generic[In, Out]):
-    """Answers every accepted entry exactly once: with its value, its own error, or why it was not run.
+class Batcher(Generic[E, V]):
+    """Answers every entry exactly once, unless it is over before; all on the event loop.
 
     Args:
-        run: answers a batch, one value or exception for each item, in their order; runs at most `concurrency` at once.
-        max_queue: entries that may wait; one more is refused at once.
+        run: answers a batch, one value or exception for each entry, in their order.
+        answered: takes answered entries with their values; must not raise.
+        max_queue: entries that may wait; those that find no room are answered with Overloaded at once.
         max_rows: entries of one batch.
-        max_cost: summed cost of one batch; an entry that alone costs more runs alone.
+        max_cost: summed cost of one batch; an entry that costs more runs in a batch of its own.
         name: what it is called in metrics and logs.
         observer: counts.
-        concurrency: batches that may run at once.
+        concurrency: batches that may run at once. A second one starts beside the first only when that is slow.
+        run_now: answers a batch at once where that is quick, without a task; None means: use `run`.
     """
 
     def __init__(
         self,
-        run: Callable[[list[In]], Awaitable[Sequence[Out | Exception]]],
+        run: Callable[[list[E]], Awaitable[Sequence[V | Exception]]],
+        answered: Answered[E, V],
         *,
         max_queue: int,
         max_rows: int,
@@ -75,134 +83,211 @@ class Batcher(Generic[In, Out]):
         name: str,
         observer: BatchObserver,
         concurrency: int = 1,
+        run_now: Callable[[list[E]], Sequence[V | Exception] | None] | None = None,
     ) -> None:
-        self._run = run
+        self._run, self._run_now, self._answered = run, run_now, answered
         self._max_queue, self._max_rows, self._max_cost = max_queue, max_rows, max_cost
-        self._name, self._observer = name, observer
-        self._concurrency = concurrency
-        self._waiting: OrderedDict[int, _Entry[In, Out]] = OrderedDict()
-        self._arrived = asyncio.Event()
-        self._closing = False
-        self._workers: list[Supervised] = []
-        self._next_key = 0
+        self._name, self._observer, self._concurrency = name, observer, concurrency
+        self._waiting: dict[int, E] = {}  # by identity, in order of arrival
+        self._running: dict[int, E] = {}
+        self._batches: set[asyncio.Task[None]] = set()
+        self._is_taking = self._is_closing = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Start working; needs a running event loop."""
-        names = [f"batcher-{self._name}-{place}" for place in range(self._concurrency)]
-        self._workers = [supervise("batcher", self._work, self._observer, name=name) for name in names]
+    def submit(self, entries: Sequence[E]) -> None:
+        """Take entries; each is answered later, or at once."""
+        refused: list[E] = []
+        now = time.perf_counter()
+        for entry in entries:
+            if self._is_closing or not self._has_room():
+                refused.append(entry)
+                continue
+            entry.queued_at = now
+            self._waiting[id(entry)] = entry
+        self._take()
+        if refused:
+            error = NotReady("The service is stopping.") if self._is_closing else Overloaded("The queue is full.")
+            self._settle(refused, [error] * len(refused))
 
-    async def submit(self, item: In, *, cost: int = 1, deadline: float = math.inf) -> Answer[Out]:
-        """Wait for the answer to one item; cancelling the caller takes the item out of the queue.
-
-        Args:
-            item: one row of a batch.
-            cost: its share of a batch's budget.
-            deadline: event loop time after which nobody needs the answer.
-
-        Raises:
-            Overloaded: the queue is full.
-            DeadlineExceeded: not answered in time; if it was still waiting, it will not be run.
-            NotReady: closing.
-        """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._admit(now, deadline)
-        entry: _Entry[In, Out] = _Entry(item, cost, deadline, time.perf_counter(), loop.create_future())
-        key, self._next_key = self._next_key, self._next_key + 1
-        self._waiting[key] = entry
-        self._note_depth()
-        self._arrived.set()
-        timer = loop.call_at(deadline, _expire, entry.future) if math.isfinite(deadline) else None
-        try:
-            return await entry.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if self._waiting.pop(key, None) is not None:
-                self._note_depth()
+    def _has_room(self) -> bool:
+        if len(self._waiting) >= self._max_queue:  # are there some that no one waits for?
+            self._waiting = {key: entry for key, entry in self._waiting.items() if not entry.is_over}
+        return len(self._waiting) < self._max_queue
 
     async def close(self, *, drain: bool = True) -> None:
-        """Accept nothing more; answer what waits, or without `drain` refuse it; return when all is answered."""
-        self._closing = True
+        """Take nothing more; answer what waits, or refuse it without `drain`; return when all is answered."""
+        self._is_closing = True
         if not drain:
-            for entry in self._waiting.values():
-                if not entry.future.done():
-                    entry.future.set_exception(NotReady("The service is stopping."))
+            left = list(self._waiting.values())
             self._waiting.clear()
-        finished = asyncio.gather(*[worker.finish() for worker in self._workers])  # before the workers wake and return
-        self._arrived.set()
-        await finished
+            self._settle(left, [NotReady("The service is stopping.")] * len(left))
+        while self._batches or self._waiting:
+            self._take()
+            if self._batches:
+                await asyncio.wait(self._batches)
+        self._cancel_timers()
 
-    def _admit(self, now: float, deadline: float) -> None:
-        if self._closing:
-            raise NotReady("The service is stopping.")
-        if deadline <= now:
-            raise DeadlineExceeded("The deadline passed before the work began.")
-        if len(self._waiting) >= self._max_queue:
-            raise Overloaded("The queue is full.")
+    def _take(self) -> None:
+        """Start batches while there is something to do and someone to do it."""
+        if self._is_taking:  # an answer has led to another entry: the loop below will see it
+            return
+        self._is_taking = True
+        try:
+            while self._waiting and self._may_start():
+                batch = self._next()
+                if batch:
+                    self._start(batch)
+        finally:
+            self._is_taking = False
+            if self._waiting or self._running:
+                self._watch()
+            else:
+                self._cancel_timers()
+            self._observer.queue_depth(self._name, len(self._waiting))
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = self._take(loop.time())
-            if batch:
-                await self._answer(batch)
-            elif self._closing:
-                return
-            elif not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
+    def _may_start(self) -> bool:
+        if not self._batches:
+            return True
+        return self._patience is None and len(self._batches) < self._concurrency
 
-    def _take(self, now: float) -> list[_Entry[In, Out]]:
-        """Take the oldest entries that fit one batch; leave out those that nobody waits for any more."""
-        batch: list[_Entry[In, Out]] = []
+    def _next(self) -> list[E]:
+        """Return the oldest entries that fit one batch; answer those that are too late."""
+        batch: list[E] = []
+        late: list[E] = []
         cost = 0
-        began = time.perf_counter()  # uvloop's clock, which deadlines go by, knows milliseconds alone
-        while self._waiting and len(batch) < self._max_rows:
-            key, entry = next(iter(self._waiting.items()))
-            dead = entry.future.done() or entry.deadline <= now
-            if not dead and batch and cost + entry.cost > self._max_cost:
+        now, began = asyncio.get_running_loop().time(), time.perf_counter()
+        for key, entry in list(self._waiting.items()):
+            is_late = entry.until <= now
+            is_full = len(batch) >= self._max_rows or cost + entry.cost > self._max_cost
+            if batch and is_full and not (is_late or entry.is_over):
                 break
             del self._waiting[key]
-            if dead:
-                _expire(entry.future)
+            if entry.is_over:
                 continue
-            entry.started = began
+            if is_late:
+                late.append(entry)
+                continue
+            entry.waited = began - entry.queued_at
             batch.append(entry)
             cost += entry.cost
+        if late:
+            self._settle(late, [DeadlineExceeded("The deadline passed before the work began.")] * len(late))
+        if batch:
+            self._observer.batch(self._name, len(batch), cost)
         return batch
 
-    async def _answer(self, batch: list[_Entry[In, Out]]) -> None:
+    def _start(self, batch: list[E]) -> None:
+        values = self._at_once(batch)
+        if values is not None:
+            self._settle(batch, values)
+            return
+        for entry in batch:
+            self._running[id(entry)] = entry
+        task = asyncio.get_running_loop().create_task(self._work(batch))
+        self._batches.add(task)
+        if self._concurrency > 1 and self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._lose_patience)
+
+    def _at_once(self, batch: list[E]) -> Sequence[V | Exception] | None:
+        if self._run_now is None:
+            return None
         try:
-            self._note_depth()
-            self._observer.batch(self._name, len(batch), sum(entry.cost for entry in batch))
-            values = await self._run([entry.item for entry in batch])
-            if len(values) != len(batch):
-                raise RuntimeError(f"{len(values)} answers to {len(batch)} entries")
-        except Exception as error:  # the worker must outlive whatever a batch does; every entry gets the error
-            _settle(batch, [error] * len(batch))
-            _log.exception("batch_failed", batcher=self._name, rows=len(batch))
-        except BaseException:  # the worker is ending, or a future that the batch awaited was cancelled
-            _settle(batch, [NotReady("The work was cancelled.")] * len(batch))
+            values = self._run_now(batch)
+            if values is not None:
+                _check(batch, values)
+            return values
+        except Exception as error:  # whatever a batch does, every entry is answered
+            self._note_failure(batch)
+            return [error] * len(batch)
+
+    async def _work(self, batch: list[E]) -> None:
+        values: Sequence[V | Exception] = []
+        try:
+            values = await self._run(batch)
+            _check(batch, values)
+        except Exception as error:  # whatever a batch does, every entry is answered
+            values = [error] * len(batch)
+            self._note_failure(batch)
+        except BaseException:
+            values = [NotReady("The work was cancelled.")] * len(batch)
             raise
-        else:
-            _settle(batch, values)
+        finally:
+            self._end(batch, values)
 
-    def _note_depth(self) -> None:
+    def _end(self, batch: list[E], values: Sequence[V | Exception]) -> None:
+        """Answer the entries of a batch that have not been answered because they were late, and go on."""
+        task = asyncio.current_task()
+        self._batches.discard(task)
+        running = self._running
+        kept = [place for place, entry in enumerate(batch) if running.pop(id(entry), None) is not None]
+        if not self._batches and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if len(kept) < len(batch):
+            batch, values = [batch[place] for place in kept], [values[place] for place in kept]
+        try:
+            self._take()  # the next batch starts first: what it waits for goes on while these are answered
+        finally:
+            self._settle(batch, values)
+
+    def _settle(self, entries: Sequence[E], values: Sequence[V | Exception]) -> None:
+        """Answer those entries that someone still waits for."""
+        if any(entry.is_over for entry in entries):
+            open_places = [place for place, entry in enumerate(entries) if not entry.is_over]
+            entries, values = [entries[place] for place in open_places], [values[place] for place in open_places]
+        if not entries:
+            return
+        try:
+            self._answered(entries, values)
+        except Exception:  # the entries that still wait must not be lost with these
+            self._note_failure(entries)
+
+    def _note_failure(self, entries: Sequence[E]) -> None:
+        with suppress(Exception):  # a log that fails must not keep an entry from its answer
+            _log.exception("batch_failed", batcher=self._name, rows=len(entries))
+
+    # --- deadlines
+
+    def _watch(self) -> None:
+        """See to it that no entry waits beyond its time: one timer for the earliest."""
+        earliest = min(entry.until for entry in self._everything())
+        if self._expiry is not None:
+            if self._expiry.when() <= earliest:
+                return
+            self._expiry.cancel()
+            self._expiry = None
+        if earliest != float("inf"):
+            self._expiry = asyncio.get_running_loop().call_at(earliest, self._expire)
+
+    def _everything(self) -> Iterable[E]:
+        yield from self._waiting.values()
+        yield from self._running.values()
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = asyncio.get_running_loop().time()
+        late: list[Any] = []
+        for entries in (self._waiting, self._running):
+            keys = [key for key, entry in entries.items() if entry.until <= now or entry.is_over]
+            late += [entries.pop(key) for key in keys]
+        if self._waiting or self._running:
+            self._watch()
         self._observer.queue_depth(self._name, len(self._waiting))
+        self._settle(late, [DeadlineExceeded("The deadline passed.")] * len(late))
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._waiting:
+            self._take()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._expiry, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._patience = None
 
 
-def _settle(batch: Sequence[_Entry[In, Out]], values: Sequence[Out | Exception]) -> None:
-    """Answer every entry that someone still waits for."""
-    for entry, value in zip(batch, values, strict=True):
-        if entry.future.done():
-            continue
-        if isinstance(value, Exception):
-            entry.future.set_exception(value)
-        else:
-            entry.future.set_result(Answer(value, entry.started - entry.arrived))
-
-
-def _expire(future: asyncio.Future[Answer[Out]]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded("The deadline passed."))
+def _check(batch: Sequence[object], values: Sequence[object]) -> None:
+    if len(values) != len(batch):
+        raise RuntimeError(f"{len(values)} answers to {len(batch)} entries")

@@ -12,7 +12,6 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from contract.assignment import Decision
 from contract.behaviours import Records
 from contract.grammar import is_id
 from contract.manifest import CONTRACT_VERSION
@@ -38,7 +37,7 @@ from service.http.openapi import add_docs, describe, documented
 from service.http.rank_decoder import read_rank, records_of
 from service.http.shared import Shared
 from service.metrics import CONTENT_TYPE, Metrics
-from service.ranking.ranker import RankQuery
+from service.ranking.call import AwaitedCall
 from service.runtime import Backend, Runtime, StoresBehaviours
 from service.settings import HttpSettings, Settings
 from service.store.behaviours import AppendResult, StoreUnavailable
@@ -87,7 +86,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["ranking"])
     limits = runtime.settings.limits
 
-    async def query(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> tuple[RankQuery, Decision]:
+    async def call_of(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> AwaitedCall:
         """Parse the body and decide the arm; the decision is noted before anything else can fail."""
         body = await _json_body(request, limits.max_body_bytes)
         try:
@@ -102,17 +101,17 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             forced = backend.overrides.forced(exchange.header(_OVERRIDE), wanted.user_id, snapshot, now_ms)
         decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
         exchange.decision = decision
-        question = RankQuery(
-            request_id=exchange.request_id,
-            user_id=wanted.user_id,
-            candidates=wanted.candidates,
+        return AwaitedCall(
+            exchange.request_id,
+            wanted.user_id,
+            wanted.candidates,
+            decision,
             limit=wanted.limit,
             recent=records_of(wanted.recent),
             request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
             explain=wanted.explain,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
-        return question, decision
 
     @router.post(
         "/rank", **documented(schemas.RankRequest, schemas.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
@@ -121,17 +120,17 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         """Put candidates in order for a user, best first."""
         exchange: Exchange = request.scope[EXCHANGE]
         backend = runtime.needed()
-        question, decision = await query(request, exchange, backend, runtime.now_ms())
-        ranking = await backend.ranker.rank(question, decision)
+        call = await call_of(request, exchange, backend, runtime.now_ms())
+        ranking = await backend.ranker.rank(call)
         model = f"{ranking.model}@{ranking.version}"
         exchange.headers += [
             (b"x-model", model.encode()),
             (b"server-timing", wire.server_timing(ranking.timings)),
         ]
-        exchange.notes |= {"model": model, "candidates": len(question.candidates)}
+        exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
         if ranking.degraded:
             exchange.notes["degraded"] = ranking.degraded
-        return Response(wire.rank_body(exchange.request_id, ranking, decision.parameters), media_type=JSON)
+        return Response(wire.rank_body(exchange.request_id, ranking, call.decision.parameters), media_type=JSON)
 
     return router
 

@@ -7,29 +7,23 @@ errors, sets the headers that every answer has, counts, and writes the access li
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contract.assignment import Decision
 from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
-from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded, RankerError, TooLarge
-from service.flow.admission import Admission
+from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
 from service.flow.gate import Gate, Place
-from service.http.cors import Cors
+from service.http.endings import Endings, Front
 from service.metrics import Metrics
-from service.output.access_log import AccessLog
 from service.settings import Settings
 
 _PROBES: Final = frozenset({"/health/live", "/health/ready"})
-_QUIET: Final = _PROBES | {"/metrics"}
 _LARGE_BODY_BYTES: Final = 65_536  # more than a ranking of 2,000 candidates usually has
 _SECONDS_PER_BYTE: Final = 1e-8  # of a body, to parse it
 _REFUSAL_SECONDS: Final = 0.0002  # what a refusal costs
-_PERSONAL: Final = (b"cache-control", b"private, no-store")
 _SERVER_OPTIONS: Final = (b"allow", b"GET, HEAD, POST, OPTIONS")
 
 _log = structlog.get_logger(__name__)
@@ -37,25 +31,6 @@ _log = structlog.get_logger(__name__)
 
 class ClientGone(Exception):  # noqa: N818 - reads as a state; never leaves the service
     """The caller hung up before the body was there."""
-
-
-class Front(Protocol):
-    """What the middleware needs to know of the service."""
-
-    @property
-    def is_draining(self) -> bool:
-        """Return whether the service is about to stop."""
-
-    @property
-    def admission(self) -> Admission:
-        """Return the gates and turns."""
-
-    @property
-    def access(self) -> AccessLog:
-        """Return what writes the access line."""
-
-    def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
-        """Return the decision of an answer that did not rank."""
 
 
 class FrontMiddleware:
@@ -69,10 +44,10 @@ class FrontMiddleware:
     """
 
     def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
-        self._app, self._front, self._metrics = app, front, metrics
+        self._app, self._metrics = app, metrics
         self._limits = settings.limits
-        self._show_bucket = settings.experiments.show_bucket
-        self._cors = Cors(settings.http.cors_origins)
+        self._endings = Endings(front, metrics, settings)
+        self._cors = self._endings.cors
         self._admission = front.admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +60,7 @@ class FrontMiddleware:
         scope[EXCHANGE] = exchange
         is_head = scope["method"] == "HEAD"
         routed = {**scope, "method": "GET"} if is_head else scope
-        answer = _Answer(send, exchange, self._headers, is_head)
+        answer = _Answer(send, exchange, self._endings.headers, is_head)
         self._metrics.request_started()
         try:
             error = await self._answer(routed, receive, answer)
@@ -180,53 +155,23 @@ class FrontMiddleware:
 
     def _check_deadline(self, exchange: Exchange) -> None:
         """Refuse a ranking that became useless while it lay in the kernel: the process was stopped or held up."""
-        deadline = exchange.deadline(self._limits.deadline_ms, self._limits.max_deadline_ms)
+        try:
+            deadline = exchange.deadline(self._limits.deadline_ms, self._limits.max_deadline_ms)
+        except InvalidRequest:
+            return  # the route refuses it, once the arm is decided
         if deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded("The deadline passed before the work began.")
 
     async def _refuse(self, error: RankerError | None, exchange: Exchange, send: _Answer) -> None:
         if error is None or send.has_started:
             return
-        body = error.body(exchange.request_id)
-        if exchange.is_ranking and error.code in {"overloaded", "deadline_exceeded", "not_ready"}:
-            self._metrics.rejected(error.code)
-        exchange.notes["code"] = error.code
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if error.retry_after is not None:
-            headers.append((b"retry-after", str(error.retry_after).encode()))
-        if isinstance(error, TooLarge) and error.field is None:
-            headers.append((b"connection", b"close"))  # whatever is left of the body is not read
+        headers, body = self._endings.refusal(error, exchange)
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _headers(self, exchange: Exchange) -> Headers:
-        """Return the headers of an answer, which says that nothing was decided where nothing was."""
-        decision = exchange.decision or self._front.undecided("error" if exchange.is_ranking else "not_ranked")
-        headers = [
-            (b"x-request-id", exchange.request_id.encode()),
-            *bucket_headers(decision, self._show_bucket),
-            (b"x-content-type-options", b"nosniff"),
-            *exchange.headers,
-            *self._cors.headers(exchange.request_headers),
-        ]
-        if exchange.is_ranking:
-            headers.append(_PERSONAL)
-        if exchange.traceparent is not None:
-            headers.append((b"traceparent", exchange.traceparent))
-        if self._front.is_draining:
-            headers.append((b"connection", b"close"))
-        return headers
-
     def _finish(self, method: str, scope: Scope, exchange: Exchange, status: int) -> None:
-        seconds = time.perf_counter() - exchange.began
         route = getattr(scope.get("route"), "path_format", self._gated(scope["path"]))
-        variant = exchange.decision.variant if exchange.decision is not None else "none"
-        self._metrics.request_finished(route, status, variant, seconds)
-        if not exchange.is_shed and (status >= 400 or route not in _QUIET):
-            trace_id = exchange.traceparent[3:35].decode() if exchange.traceparent else None
-            self._front.access.request(
-                exchange.request_id, method, route, status, seconds, variant, trace_id, **exchange.notes
-            )
+        self._endings.finish(method, route, exchange, status)
 
     def _gated(self, path: str) -> str:
         """Return the route of a request that no router has seen."""
@@ -250,14 +195,6 @@ class _Answer:
         elif self._is_head:
             message = {**message, "body": b""}
         await self._send(message)
-
-
-def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
-    """Return X-AB-Bucket, and X-AB-Config where a file is in force."""
-    headers = [(b"x-ab-bucket", decision.header(show_bucket).encode())]
-    if decision.digest:
-        headers.append((b"x-ab-config", f'"{decision.digest}"'.encode()))
-    return headers
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

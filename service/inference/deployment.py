@@ -18,10 +18,11 @@ from typing import Final, Protocol
 import structlog
 
 from service.bundles.bundle import Bundle
-from service.flow.batcher import Answer, Batcher, BatchObserver
+from service.flow.batcher import Batcher, BatchObserver, Entry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
+from service.inference.inline import InlineRuns
 from service.inference.scorer import Inference, RankRow, ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
@@ -92,6 +93,15 @@ class _Batch:
 EngineMaker = Callable[[Bundle, ProviderChoice, int], OnnxEngine]
 
 
+class Scoring(Entry, Protocol):
+    """A request that wants scores."""
+
+    row: RankRow
+
+    def scored(self, value: ScoredRow | Exception) -> None:
+        """Take its scores, or why there are none; must not raise."""
+
+
 class Deployment:
     """One bundle being served: its engine, its queue, and whether they work.
 
@@ -130,13 +140,16 @@ class Deployment:
         self._probing: Supervised | None = None
         self._probes, self._asked_again = 0, -math.inf
         self._builder = DaemonThreads(1, "rebuild")
-        self._batcher: Batcher[RankRow, ScoredRow] = Batcher(
+        self._inline = InlineRuns(engine.provider == "cpu")
+        self._batcher: Batcher[Scoring, ScoredRow] = Batcher(
             self._run,
+            _hand_over,
             max_queue=limits.max_queue,
             max_rows=limits.max_rows,
             max_cost=limits.max_batch_candidates,
             name=bundle.name,
             observer=observer,
+            run_now=self._run_now,
         )
 
     @property
@@ -155,26 +168,20 @@ class Deployment:
         return self._guard.is_open
 
     def start(self) -> None:
-        """Start answering; needs a running event loop."""
-        self._batcher.start()
+        """Start answering."""
         self.observe()
 
     def observe(self) -> None:
         """Note in the metrics that this bundle is served."""
         self._observer.bundle_served(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
 
-    async def score(self, row: RankRow, deadline: float) -> Answer[ScoredRow]:
-        """Score one request, in a batch with those that wait with it.
+    def submit(self, entries: Sequence[Scoring]) -> None:
+        """Score requests, in batches with those that wait with them; each gets its value by `scored`.
 
-        Args:
-            row: the request.
-            deadline: event loop time after which nobody needs the answer.
-
-        Raises:
-            Overloaded, DeadlineExceeded, NotReady: see Batcher.submit.
-            InferenceFailed: the model failed on this request.
+        Its value is a ScoredRow, InferenceFailed if the model failed on this request, or the batcher's Overloaded,
+        DeadlineExceeded or NotReady.
         """
-        return await self._batcher.submit(row, cost=max(1, len(row.candidates)), deadline=deadline)
+        self._batcher.submit(entries)
 
     async def close(self) -> None:
         """Answer what waits, then let go of the engine; a run that cannot be ended is left to its thread."""
@@ -199,25 +206,43 @@ class Deployment:
         began = self._batch_began
         return began is not None and asyncio.get_running_loop().time() - began > _STALL_SECONDS
 
-    async def _run(self, rows: list[RankRow]) -> Sequence[ScoredRow | Exception]:
+    def _run_now(self, entries: list[Scoring]) -> Sequence[ScoredRow | Exception] | None:
+        """Score a small batch on the event loop: a hop to a thread and back costs more than the run."""
+        if not self._inline.fits(len(entries)) or self._rebuilding is not None:
+            return None
+        with self._inline.watched(self._engine):
+            batch = self._infer([entry.row for entry in entries])
+        if batch.was_ended:  # it is not as quick as it was: the thread tries again, and has more time
+            self._inline.stop()
+            return None
+        self._inline.note(len(entries), batch.seconds)
+        self._conclude(batch)
+        return batch.results
+
+    async def _run(self, entries: list[Scoring]) -> Sequence[ScoredRow | Exception]:
         loop = asyncio.get_running_loop()
         self._batch_began = loop.time()
         self._ending = loop.call_later(self._limits.run_seconds, self._end_late_run)
         try:
-            batch = await loop.run_in_executor(self._executor, self._infer, rows)
+            batch = await loop.run_in_executor(self._executor, self._infer, [entry.row for entry in entries])
         finally:
             self._batch_began = None
             self._ending.cancel()
         if batch.was_ended:
-            _log.error("run_ended", bundle=self.bundle.name, rows=len(rows), limit_s=self._limits.run_seconds)
+            _log.error("run_ended", bundle=self.bundle.name, rows=len(entries), limit_s=self._limits.run_seconds)
             self._observer.run_ended(self.bundle.name)
+        self._inline.note(len(entries), batch.seconds)
+        self._conclude(batch)
+        return batch.results
+
+    def _conclude(self, batch: _Batch) -> None:
+        """Draw the conclusions of a batch: build another engine, or avoid the bundle for a while."""
         if not batch.works and self._rebuilding is None:
             self._rebuilding = supervise_job(
                 "engine_rebuild", self._rebuild, self._observer, name=f"rebuild-{self.bundle.name}"
             )
         if self._guard.note(batch.seconds):
             self._avoid(batch.seconds)
-        return batch.results
 
     def _infer(self, rows: list[RankRow]) -> _Batch:
         """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault."""
@@ -310,6 +335,11 @@ class Deployment:
             _log.warning("engine_rebuilt", bundle=self.bundle.name, provider=self.provider, attempt=attempt)
             self._rebuilding = None
             return
+
+
+def _hand_over(entries: Sequence[Scoring], values: Sequence[ScoredRow | Exception]) -> None:
+    for entry, value in zip(entries, values, strict=True):
+        entry.scored(value)
 
 
 def prove(

@@ -17,11 +17,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from contract.assignment import Decision, ExperimentsSnapshot, LayerDecision
-from contract.behaviours import ACTIONS, RECORD, Records
+from contract.behaviours import ACTIONS, Records
 from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError
 from service.ranking.answer import Explanation, Ranking
-from service.ranking.ranker import RankQuery
+from service.ranking.call import AwaitedCall
 from service.store.behaviours import StoredBehaviours, StoreUnavailable
 
 MAX_MODELS: Final = 4
@@ -49,7 +49,7 @@ class ReadsBehaviours(Protocol):
 class Ranks(Protocol):
     """What the page needs of the ranker."""
 
-    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
+    async def rank(self, call: AwaitedCall) -> Ranking:
         """Rank."""
 
 
@@ -145,18 +145,17 @@ class Comparison:
         own = (decision.parameters.get("model"), decision.parameters.get("version")) == asked
         head = {"bundle": bundle.name, "model": asked[0], "version": asked[1], "own": own}
         try:
-            ranking = await self._sources.ranker.rank(self._query(candidates), _asking_for(bundle, decision))
+            ranking = await self._sources.ranker.rank(self._call(candidates, _asking_for(bundle, decision)))
         except RankerError as error:
             return {**head, "degraded": [], "error": {"code": error.code, "message": error.message}}
         return {**head, "error": None, **self._listed(ranking)}
 
-    def _query(self, candidates: list[str]) -> RankQuery:
-        return RankQuery(
-            request_id=f"page-{secrets.token_hex(8)}",
-            user_id=self._user_id,
-            candidates=candidates,
-            limit=None,
-            recent=np.zeros(0, dtype=RECORD),
+    def _call(self, candidates: list[str], decision: Decision) -> AwaitedCall:
+        return AwaitedCall(
+            f"page-{secrets.token_hex(8)}",
+            self._user_id,
+            candidates,
+            decision,
             request_time_ms=self._now_ms,
             explain=True,
             deadline=asyncio.get_running_loop().time() + _DEADLINE_SECONDS,

@@ -23,7 +23,8 @@ from fastapi import FastAPI
 
 from service.connection.exchange import Headers
 from service.connection.protocol import Guard, GuardedProtocol
-from service.http.front import bucket_headers
+from service.http.endings import bucket_headers
+from service.http.rank_lane import RankLane
 from service.process.early import SIGNALS
 from service.process.ending import LatestEnd
 from service.process.handover import Door
@@ -86,7 +87,8 @@ class Server(uvicorn.Server):
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
         self._runtime: Runtime = app.state.runtime
-        guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers)
+        self._lane = RankLane(self._runtime)
+        guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers, self._lane)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -271,8 +273,10 @@ class Server(uvicorn.Server):
     async def _abandon(self) -> None:
         """Refuse what would not end; its callers are told to come again."""
         tasks = list(self.server_state.tasks)
+        short = self._lane.stop()
+        if tasks or short:
+            _log.error("abandoned", requests=len(tasks) + short)
         if tasks:
-            _log.error("abandoned", requests=len(tasks))
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_ABANDON_SECONDS)

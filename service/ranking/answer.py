@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.bundles.bundle import Bundle
 from service.inference.scorer import ScoredRow
 from service.names import Degraded
-from service.ranking.ordering import Candidates, best
+from service.ranking.candidates import Candidates, best
 from service.store.behaviours import StoredBehaviours
 
 

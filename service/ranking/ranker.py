@@ -1,55 +1,44 @@
-"""The use case: from a user and candidates to an ordered list, in time, or the best that can still be said.
+"""Ranking: every stage is a function over the requests that wait together.
 
-It knows interfaces only. A fault takes one step down the ladder and is named in `degraded`: without stored behaviours,
-from the layer's default bundle, in order of popularity; then a refusal.
+Stages: choose the bundle and look up the candidates; read the stored behaviours in one pipelined read; encode and score
+in one run per bundle; order. A fault takes one step down the ladder and is named in `degraded`: without stored
+behaviours, from the layer's default bundle, in order of popularity; then a refusal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Literal, Protocol
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from contract.assignment import Decision
-from contract.behaviours import RECORD, Records, identities
-from service.bundles.bundle import Bundle
-from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from contract.behaviours import Records, identities
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, RankerError
 from service.experiments.exposures import Outcome
-from service.flow.batcher import Answer, Batcher, BatchObserver
+from service.flow.batcher import Batcher, BatchObserver
 from service.inference.scorer import NothingScored, RankRow, ScoredRow
-from service.names import Degraded
-from service.ranking.answer import Explanation, Ranking, explanation_of, ranking_of
-from service.ranking.ordering import Candidates, candidates_of, without_scores
+from service.ranking.answer import Ranking, explanation_of, ranking_of
+from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall, Serving
+from service.ranking.candidates import candidates_of, without_scores
+from service.settings import Settings
 from service.store.behaviours import StoredBehaviours
 from service.store.retention import usable_count
 
-__all__ = ["Explanation", "RankLimits", "RankQuery", "Ranker", "Ranking"]
-
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
+_STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 _WHOLE_ROWS: Final = 16  # histories of some 70 KB at most
-_NOTHING: Final[Records] = np.zeros(0, dtype=RECORD)
+_UNAVAILABLE: Final = StoredBehaviours(NO_RECORDS, status="unavailable")
 _MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
-
-@dataclass(frozen=True, slots=True)
-class RankQuery:
-    """A valid request to rank."""
-
-    request_id: str
-    user_id: str
-    candidates: Sequence[str]
-    limit: int | None
-    recent: Records
-    request_time_ms: int
-    explain: bool
-    deadline: float  # event loop time
+_log = structlog.get_logger(__name__)
 
 
 class ReadBehaviours(Protocol):
@@ -60,25 +49,6 @@ class ReadBehaviours(Protocol):
 
     async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return all that is kept of each user; never raises."""
-
-
-class Serving(Protocol):
-    """What the ranker needs of a deployment."""
-
-    @property
-    def bundle(self) -> Bundle:
-        """Return what is served."""
-
-    @property
-    def is_healthy(self) -> bool:
-        """Return whether the engine answers."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Return whether it keeps taking longer than a request may."""
-
-    async def score(self, row: RankRow, deadline: float) -> Answer[ScoredRow]:
-        """Score one request."""
 
 
 class FindsServing(Protocol):
@@ -124,40 +94,8 @@ class RankObserver(BatchObserver, Protocol):
         """Count an answer that went without something."""
 
 
-@dataclass(frozen=True, slots=True)
-class RankLimits:
-    """How much is done at once and how long it may take."""
-
-    max_inflight: int = 64
-    max_store_users: int = 128
-    store_reads: int = 4
-    store_seconds: float = 0.03  # the longest wait for stored behaviours, queueing included
-    popularity_fallback: bool = True
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One ranking under way."""
-
-    query: RankQuery
-    began: float
-    cutoff: float = 0.0  # event loop time after which the answer is made from what there is
-    degraded: list[Degraded] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-    served: Bundle | None = None
-    is_gone: bool = False  # the caller has hung up
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[name] = time.perf_counter() - started
-
-
 class Ranker:
-    """Ranks; each accepted request is answered once, and none waits beyond its deadline.
+    """Ranks; each request is answered once, and none waits beyond its deadline.
 
     Args:
         store: where behaviours are read.
@@ -165,7 +103,7 @@ class Ranker:
         experiments: what a layer serves where its arm's bundle is not there.
         exposures: where attempts are written.
         observer: counts.
-        limits: how much at once.
+        settings: how much at once, and how long it may take.
         now_ms: milliseconds since the epoch.
     """
 
@@ -176,14 +114,31 @@ class Ranker:
         experiments: Defaults,
         exposures: RecordsExposures,
         observer: RankObserver,
-        limits: RankLimits,
+        settings: Settings,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._deployments, self._experiments, self._exposures = deployments, experiments, exposures
-        self._observer, self._limits, self._now_ms = observer, limits, now_ms
-        self._inflight = 0
-        self._reads = _reads(store.read, "store", limits.max_store_users, limits, observer)
-        self._whole_reads = _reads(store.read_whole, "store_whole", _WHOLE_ROWS, limits, observer)
+        self._observer, self._now_ms = observer, now_ms
+        self._store_seconds = settings.redis.read_timeout_ms * _STORE_SLACK / 1000
+        self._falls_back = settings.inference.popularity_fallback
+        self._arrived: list[RankCall] = []
+
+        async def read(calls: list[RankCall]) -> list[StoredBehaviours]:
+            return await store.read([call.user_id for call in calls])
+
+        async def read_whole(calls: list[RankCall]) -> list[StoredBehaviours]:
+            return await store.read_whole([call.user_id for call in calls])
+
+        rows, reads = settings.batching.max_store_users, settings.batching.store_reads
+        most = settings.limits.max_inflight
+        self._reads: Batcher[RankCall, StoredBehaviours] = Batcher(
+            read, self._have_read, max_queue=most, max_rows=rows, max_cost=rows, name="store", observer=observer,
+            concurrency=reads,
+        )  # fmt: skip
+        self._whole_reads: Batcher[RankCall, StoredBehaviours] = Batcher(
+            read_whole, self._have_whole, max_queue=most, max_rows=_WHOLE_ROWS, max_cost=_WHOLE_ROWS,
+            name="store_whole", observer=observer, concurrency=reads,
+        )  # fmt: skip
 
     @property
     def is_ready(self) -> bool:
@@ -192,81 +147,179 @@ class Ranker:
         deployments = [self._deployments.find(*_model_of(parameters)) for parameters in served]
         return bool(deployments) and all(one is not None and one.is_healthy for one in deployments)
 
-    def start(self) -> None:
-        """Start reading; needs a running event loop."""
-        self._reads.start()
-        self._whole_reads.start()
-
     async def close(self) -> None:
         """Answer the reads that wait, and take no more."""
         await asyncio.gather(self._reads.close(), self._whole_reads.close())
 
-    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
+    async def rank(self, call: AwaitedCall) -> Ranking:
         """Rank, and write the exposure of the attempt, whatever comes of it.
 
         Raises:
-            Overloaded: too many rankings in progress, or a queue is full.
+            Overloaded: a queue is full.
             DeadlineExceeded: no answer in time.
             NotReady: no bundle to answer from.
             InferenceFailed: the model failed on this request, and on this one alone.
         """
-        attempt = _Attempt(query, time.perf_counter())
-        ranking: Ranking | None = None
+        return await call.outcome(self)
+
+    def submit(self, call: RankCall) -> None:
+        """Take a call; those of one pass of the event loop go on together."""
+        call.ranker = self
+        self._arrived.append(call)
+        if len(self._arrived) == 1:
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def end(self, call: RankCall) -> None:
+        """Write the exposure of a call and hand its outcome over; a fault in either ends no other call."""
+        if call.is_over:
+            return
+        call.is_over = True
         try:
-            if self._inflight >= self._limits.max_inflight:
-                raise Overloaded
-            self._inflight += 1
-            try:
-                ranking = await self._rank(attempt, decision)
-            finally:
-                self._inflight -= 1
-            return ranking
-        except asyncio.CancelledError as cancelled:
-            attempt.is_gone = cancelled.args == (CALLER_GONE,)
-            raise
-        finally:
-            self._exposures.record(decision, self._outcome(attempt, ranking))
+            self._exposures.record(call.decision, self._outcome(call))
+        except Exception:
+            _note_failure(call)
+        try:
+            call.finished()
+        except Exception:
+            _note_failure(call)
 
-    async def _rank(self, attempt: _Attempt, decision: Decision) -> Ranking:
-        query = attempt.query
-        attempt.cutoff = _cutoff(asyncio.get_running_loop().time(), query.deadline)
-        serving = self._choose(attempt, decision)
-        candidates = candidates_of(query.candidates, serving.bundle.items)
-        self._observer.candidates(candidates.count, len(candidates.unknown))
-        stored = await self._read(attempt, serving.bundle)
-        fresh = _not_stored(query.recent, stored.records)
+    # --- the stages
+
+    def _begin(self) -> None:
+        """Choose the bundles and look up the candidates of all that have arrived."""
+        calls, self._arrived = self._arrived, []
+        now = asyncio.get_running_loop().time()
+        self._reads.submit(self._each(calls, lambda call: self._prepare(call, now)))
+
+    def _prepare(self, call: RankCall, now: float) -> bool:
+        call.cutoff = _cutoff(now, call.deadline)
+        call.serving = self._choose(call)
+        call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
+        self._observer.candidates(call.candidates.count, len(call.candidates.unknown))
+        call.until = min(now + self._store_seconds, call.cutoff)
+        return True
+
+    def _have_read(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
+        """Go on with what the users did, or nothing if the store does not say it in time: as for a new user.
+
+        The newest behaviours are enough for most users. Where they do not fill the model's sequence and there are
+        older ones, all that is kept is read: what no model can use must not hide what it can.
+        """
+        now = time.perf_counter()
+        wholes: list[RankCall] = []
+
+        def take(call: RankCall, stored: StoredBehaviours | Exception) -> bool:
+            call.timings["store"] = now - call.queued_at
+            call.stored = _what_is_known(stored)
+            bundle = call.serving.bundle
+            if call.stored.truncated and usable_count(bundle, call.stored.records) < bundle.manifest.sequence.length:
+                wholes.append(call)
+                return False
+            return True
+
+        pairs = dict(zip(map(id, calls), found, strict=True))
+        self._score(self._each(calls, lambda call: take(call, pairs[id(call)])))
+        self._whole_reads.submit(wholes)
+
+    def _have_whole(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
+        now = time.perf_counter()
+        pairs = dict(zip(map(id, calls), found, strict=True))
+
+        def take(call: RankCall) -> bool:
+            call.timings["store"] += now - call.queued_at
+            whole = _what_is_known(pairs[id(call)])
+            call.stored = whole if whole.status == "ok" else replace(call.stored, status=whole.status)
+            return True
+
+        self._score(self._each(calls, take))
+
+    def _score(self, calls: Sequence[RankCall]) -> None:
+        """Hand every bundle its calls in one piece."""
+        by_serving: dict[int, list[RankCall]] = {}
+        for call in self._each(calls, self._fill):
+            by_serving.setdefault(id(call.serving), []).append(call)
+        for group in by_serving.values():
+            serving = group[0].serving
+            if serving.is_healthy:
+                serving.submit(group)
+            else:
+                for call in group:
+                    call.scored(NotReady("The model is not being served."))
+
+    def _fill(self, call: RankCall) -> bool:
+        """Put together what the model reads."""
+        stored = call.stored
+        if stored.status == "unavailable":
+            call.degraded.append("store_unavailable")
+        elif stored.status == "wrong_type" or stored.corrupt:
+            call.degraded.append("behaviours_corrupt")
+        fresh = _not_stored(call.recent, stored.records)
+        call.fresh = len(fresh)
         records = np.concatenate([stored.records, fresh]) if len(fresh) else stored.records
-        scored = await self._score(attempt, serving, candidates, records)
-        self._note_unused(attempt, scored)
-        unknown = len(candidates.unknown)
-        if scored is not None and scored.finite is not None:
-            attempt.degraded.append("unscored_items")
-            candidates = without_scores(candidates, scored.finite)
-        if query.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceeded
-        explanation = explanation_of(stored, len(fresh), unknown, scored) if query.explain else None
-        with attempt.stage("order"):
-            ranking = ranking_of(
-                serving.bundle,
-                candidates,
-                scored,
-                limit=query.limit,
-                degraded=attempt.degraded,
-                timings=attempt.timings,
-                explanation=explanation,
-            )
-        self._count(attempt, scored)
-        return ranking
+        call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain)
+        call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
+        return True
 
-    def _choose(self, attempt: _Attempt, decision: Decision) -> Serving:
+    def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
+        """Order what the model says, or what popularity says, and end the call."""
+        for one in self._each([call], lambda call: self._order(call, value)):
+            self.end(one)
+
+    def _order(self, call: RankCall, value: ScoredRow | Exception) -> bool:
+        scored = self._scored(call, value)
+        self._note_unused(call, scored)
+        candidates, unknown = call.candidates, len(call.candidates.unknown)
+        if scored is not None and scored.finite is not None:
+            call.degraded.append("unscored_items")
+            candidates = without_scores(candidates, scored.finite)
+        if call.deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded
+        explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
+        started = time.perf_counter()
+        call.answer = ranking_of(
+            call.serving.bundle,
+            candidates,
+            scored,
+            limit=call.limit,
+            degraded=call.degraded,
+            timings=call.timings,
+            explanation=explanation,
+        )
+        done = time.perf_counter()
+        call.timings["order"] = done - started
+        call.timings["total"] = done - call.began
+        self._count(call, scored)
+        return True
+
+    # --- inside
+
+    def _each(self, calls: Sequence[RankCall], work: Callable[[RankCall], bool]) -> list[RankCall]:
+        """Do a stage's work on every call; return those that it let pass. An error ends its own call only."""
+        passed: list[RankCall] = []
+        for call in calls:
+            if call.is_over:
+                continue
+            try:
+                if work(call):
+                    passed.append(call)
+            except RankerError as error:
+                call.error = error
+                self.end(call)
+            except Exception as error:  # the edge of a stage: the other calls go on
+                call.error = error
+                _note_failure(call)
+                self.end(call)
+        return passed
+
+    def _choose(self, call: RankCall) -> Serving:
         """Return the arm's deployment, or the default's of its layer, or whichever still has a popularity prior."""
-        wanted = self._find(decision)
+        wanted = self._find(call.decision)
         if wanted is not None and wanted.is_healthy and not wanted.is_slow:
             return wanted
         is_slow = wanted is not None and wanted.is_healthy
         default = self._find(self._experiments.undecided())
         if default is not None and default is not wanted and default.is_healthy and not (is_slow and default.is_slow):
-            attempt.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
+            call.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
             return default
         chosen = wanted or default
         if chosen is None:
@@ -277,108 +330,68 @@ class Ranker:
         parameters = next((layer.parameters for layer in decision.layers if "model" in layer.parameters), None)
         return self._deployments.find(*_model_of(parameters)) if parameters is not None else None
 
-    async def _read(self, attempt: _Attempt, bundle: Bundle) -> StoredBehaviours:
-        """Return what the user did, or nothing if the store does not say it in time; the same path as a new user's.
-
-        The newest behaviours are enough for most users. Where they do not fill the model's sequence and there are
-        older ones, all that is kept is read: what no model can use must not hide what it can.
-        """
-        now = asyncio.get_running_loop().time()
-        deadline = min(now + self._limits.store_seconds, attempt.cutoff)
-        with attempt.stage("store"):
-            stored = await _read_by(self._reads, attempt.query.user_id, deadline)
-            if stored.truncated and usable_count(bundle, stored.records) < bundle.manifest.sequence.length:
-                whole = await _read_by(self._whole_reads, attempt.query.user_id, deadline)
-                stored = whole if whole.status == "ok" else replace(stored, status=whole.status)
-        if stored.status == "unavailable":
-            attempt.degraded.append("store_unavailable")
-        elif stored.status == "wrong_type" or stored.corrupt:
-            attempt.degraded.append("behaviours_corrupt")
-        return stored
-
-    def _note_unused(self, attempt: _Attempt, scored: ScoredRow | None) -> None:
+    def _note_unused(self, call: RankCall, scored: ScoredRow | None) -> None:
         """Say where a user has a history and the model could use none of it."""
         if scored is None or scored.used or not (scored.unknown or scored.unread):
             return
         if scored.unknown:
-            attempt.degraded.append("history_unknown")
+            call.degraded.append("history_unknown")
         self._observer.history_unused("items" if scored.unknown else "actions")
 
-    async def _score(
-        self, attempt: _Attempt, serving: Serving, candidates: Candidates, records: Records
-    ) -> ScoredRow | None:
+    def _scored(self, call: RankCall, value: ScoredRow | Exception) -> ScoredRow | None:
         """Return what the model says, or None where popularity must do."""
-        query = attempt.query
-        row = RankRow(query.user_id, records, candidates.indices, query.request_time_ms, query.explain)
-        try:
-            if not serving.is_healthy:
-                raise NotReady("The model is not being served.")
-            answer = await serving.score(row, attempt.cutoff)
-        except (DeadlineExceeded, NotReady, InferenceFailed) as error:
+        if isinstance(value, Exception):
             # An engine that works has judged this request alone: its error is the answer.
-            judged = isinstance(error, InferenceFailed) and not isinstance(error, NothingScored) and serving.is_healthy
-            if not self._limits.popularity_fallback or judged:
-                raise
-            attempt.degraded.append("popularity")
+            judged = isinstance(value, InferenceFailed) and not isinstance(value, NothingScored)
+            judged = judged and call.serving.is_healthy
+            is_known = isinstance(value, DeadlineExceeded | NotReady | InferenceFailed)
+            if not is_known or not self._falls_back or judged:
+                raise value
+            call.degraded.append("popularity")
             return None
-        scored = answer.value
-        attempt.served = serving.bundle
-        attempt.timings |= {
-            "queue": answer.queue_seconds, "encode": scored.encode_seconds, "score": scored.score_seconds,
-        }  # fmt: skip
-        return scored
+        call.served = call.serving.bundle
+        call.timings |= {"queue": call.waited, "encode": value.encode_seconds, "score": value.score_seconds}
+        return value
 
-    def _count(self, attempt: _Attempt, scored: ScoredRow | None) -> None:
-        attempt.timings["total"] = time.perf_counter() - attempt.began
-        self._observer.stages(attempt.timings)
-        for reason in attempt.degraded:
+    def _count(self, call: RankCall, scored: ScoredRow | None) -> None:
+        self._observer.stages(call.timings)
+        for reason in call.degraded:
             self._observer.degraded(reason)
         if scored is not None:
             self._observer.sequence(scored.used, scored.unknown)
             self._observer.state_cache(scored.state_hit)
 
-    def _outcome(self, attempt: _Attempt, ranking: Ranking | None) -> Outcome:
-        served = attempt.served.manifest if ranking is not None and attempt.served is not None else None
+    def _outcome(self, call: RankCall) -> Outcome:
+        served = call.served.manifest if call.answer is not None and call.served is not None else None
         return Outcome(
-            request_id=attempt.query.request_id,
+            request_id=call.request_id,
             time_ms=self._now_ms(),
-            status=_status(attempt, ranking),
+            status=_status(call),
             served_model=served.model if served else None,
             served_version=served.version if served else None,
-            answered=len(ranking.item_ids) if ranking is not None else 0,
-            candidates=len(attempt.query.candidates),
+            answered=len(call.answer.item_ids) if call.answer is not None else 0,
+            candidates=len(call.item_ids),
         )
 
 
-def _status(attempt: _Attempt, ranking: Ranking | None) -> Literal["ok", "degraded", "error", "gone"]:
-    if ranking is None:
-        return "gone" if attempt.is_gone else "error"
-    return "degraded" if ranking.degraded else "ok"
+def _note_failure(call: RankCall) -> None:
+    with suppress(Exception):  # a log that fails must not end the other calls
+        _log.exception("ranking_failed", request_id=call.request_id)
 
 
-def _reads(
-    read: Callable[[list[str]], Awaitable[list[StoredBehaviours]]],
-    name: str,
-    rows: int,
-    limits: RankLimits,
-    observer: BatchObserver,
-) -> Batcher[str, StoredBehaviours]:
-    return Batcher(
-        read,
-        max_queue=limits.max_inflight,
-        max_rows=rows,
-        max_cost=rows,
-        name=name,
-        observer=observer,
-        concurrency=limits.store_reads,
-    )
+def _status(call: RankCall) -> Literal["ok", "degraded", "error", "gone"]:
+    if call.answer is None:
+        return "gone" if call.is_gone else "error"
+    return "degraded" if call.answer.degraded else "ok"
 
 
-async def _read_by(reads: Batcher[str, StoredBehaviours], user_id: str, deadline: float) -> StoredBehaviours:
-    try:
-        return (await reads.submit(user_id, deadline=deadline)).value
-    except DeadlineExceeded:
-        return StoredBehaviours(_NOTHING, status="unavailable")
+def _what_is_known(found: StoredBehaviours | Exception) -> StoredBehaviours:
+    """Return what the store said; a read that came too late says nothing."""
+    if isinstance(found, DeadlineExceeded):
+        return _UNAVAILABLE
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _cutoff(now: float, deadline: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,14 +15,14 @@ import numpy as np
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD, Records
 from service.bundles.bundle import Bundle
-from service.errors import RankerError
+from service.errors import CALLER_GONE, RankerError
 from service.experiments.feedback import Refused
 from service.experiments.overrides import Overrides
 from service.http.api import make_api
 from service.http.schemas import Feedback
 from service.metrics import Metrics
 from service.ranking.answer import Explanation, Ranking
-from service.ranking.ranker import RankQuery
+from service.ranking.call import RankCall
 from service.runtime import Backend, Runtime
 from service.settings import Settings
 from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
@@ -81,22 +82,45 @@ class BrokenLog:
 class FakeRanker:
     """Ranks by reversing; unknown are those whose id begins with `new`."""
 
-    asked: list[tuple[RankQuery, Decision]] = field(default_factory=list)
+    asked: list[RankCall] = field(default_factory=list)
+    tasks: dict[RankCall, asyncio.Task[None]] = field(default_factory=dict)  # of calls that are not waited for
     error: RankerError | None = None
     degraded: tuple[Any, ...] = ()
     is_ready: bool = True
 
-    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
-        self.asked.append((query, decision))
+    async def rank(self, call: RankCall) -> Ranking:
+        self.asked.append(call)
         if self.error is not None:
             raise self.error
-        distinct = list(dict.fromkeys(query.candidates))
+        return self._ranking(call)
+
+    def submit(self, call: RankCall) -> None:
+        call.ranker = self  # type: ignore[assignment]  # it does not score
+        self.tasks[call] = asyncio.get_running_loop().create_task(self._answer(call))
+
+    async def _answer(self, call: RankCall) -> None:
+        try:
+            call.answer = await self.rank(call)
+        except Exception as error:
+            call.error = error
+        self.end(call)
+
+    def end(self, call: RankCall) -> None:
+        if not call.is_over:
+            call.is_over = True
+            call.finished()
+        task = self.tasks.pop(call, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel(*[CALLER_GONE] * call.is_gone)
+
+    def _ranking(self, call: RankCall) -> Ranking:
+        distinct = list(dict.fromkeys(call.item_ids))
         known = [item for item in distinct if not item.startswith("new")][::-1]
         unknown = [item for item in distinct if item.startswith("new")]
-        items = [*known, *unknown][: query.limit]
+        items = [*known, *unknown][: call.limit]
         count = min(len(known), len(items))
         explanation = Explanation(
-            read=0, recent=len(query.recent), corrupt=0, used=0, truncated=0, unread_behaviours=0, unknown_behaviours=0,
+            read=0, recent=len(call.recent), corrupt=0, used=0, truncated=0, unread_behaviours=0, unknown_behaviours=0,
             unknown_candidates=len(unknown), state_cached=False, user={"period_weights": [0.2, 0.3, 0.5]},
             items={"level": [1] * count + [None] * (len(items) - count)},
         )  # fmt: skip
@@ -104,11 +128,11 @@ class FakeRanker:
             item_ids=items,
             scores=[*(float(-place) for place in range(count)), *[None] * (len(items) - count)],
             known=[*[True] * count, *[False] * (len(items) - count)],
-            model=str(decision.parameters["model"]),
+            model=str(call.decision.parameters["model"]),
             version="1",
             degraded=self.degraded,
             timings={"store": 0.0006, "queue": 0.0002, "total": 0.0029},
-            explanation=explanation if query.explain else None,
+            explanation=explanation if call.explain else None,
         )
 
 

@@ -13,7 +13,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.connection.protocol import Guard, GuardedProtocol
-from service.http.front import bucket_headers
+from service.http.endings import bucket_headers
+from service.http.rank_lane import RankLane
 from service.http.schemas import ErrorResponse
 from service.settings import HttpSettings, Settings
 from tests.support.fakes import Edge
@@ -21,6 +22,7 @@ from tests.support.raw_http import RawAnswer, RawConnection
 
 BODY = b'{"user_id":"u1","candidates":["i1"]}'
 HOST = b"Host: edge\r\n"
+HAS_SHORT_WAY = True  # whether rankings may go around ASGI, as they do in the service; tests try both
 LIVE = b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
@@ -73,6 +75,7 @@ async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> Asy
         settings.limits,
         edge.metrics,
         lambda: bucket_headers(edge.runtime.undecided("error"), show_bucket=True),
+        RankLane(edge.runtime) if HAS_SHORT_WAY else None,
     )
     config = uvicorn.Config(
         edge.app, http=functools.partial(GuardedProtocol, guard), ws="none", lifespan="off", log_config=None,  # type: ignore[arg-type]

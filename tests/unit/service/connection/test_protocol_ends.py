@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import structlog
 
-from contract.assignment import Decision
 from service.errors import CALLER_GONE
-from service.ranking.ranker import Ranking, RankQuery
+from service.ranking.answer import Ranking
+from service.ranking.call import AwaitedCall
 from service.settings import LimitsSettings, Settings
 from tests.support.fakes import Edge
 from tests.support.ports import BODY, HOST, LIVE, check_refusal, chunked, post, probe, serving
@@ -62,10 +62,10 @@ async def test_a_caller_who_has_finished_sending_may_wait_for_a_slow_answer(edge
     begun, go_on = asyncio.Event(), asyncio.Event()
     rank = edge.ranker.rank
 
-    async def slowly(query: RankQuery, decision: Decision) -> Ranking:
+    async def slowly(call: AwaitedCall) -> Ranking:
         begun.set()
         await go_on.wait()
-        return await rank(query, decision)
+        return await rank(call)
 
     edge.ranker.rank = slowly  # type: ignore[method-assign]
     async with serving(edge) as port:
@@ -74,7 +74,7 @@ async def test_a_caller_who_has_finished_sending_may_wait_for_a_slow_answer(edge
         await begun.wait()
         connection.writer.write_eof()
         await asyncio.sleep(0.05)
-        assert port.state.tasks
+        assert edge.samples("ranker_inflight_requests") == {"": 1}
         go_on.set()
         answer = await connection.answer()
         assert answer is not None
@@ -121,7 +121,7 @@ async def test_a_caller_who_hangs_up_is_counted_and_logged_as_gone_and_not_as_ou
                 await connection.close()
             else:
                 connection.writer.transport.abort()
-            await port.until(lambda: not port.state.tasks)
+            await port.until(lambda: not port.state.tasks and not edge.ranker.tasks and bool(why))
     counts = edge.samples("ranker_requests_total")
     [series] = [series for series, count in counts.items() if count != before.get(series, 0)]
     assert 'route="/rank",status="499"' in series

@@ -71,15 +71,15 @@ async def test_recent_behaviours_become_records(edge: Edge) -> None:
             {"item_id": "i8", "ts": NOW_MS - 4, "action": "rate", "value": 4.5},
         ],
     )
-    [(query, _)] = edge.ranker.asked
-    assert query.recent.tolist()[0] == behaviours(["i7"], start_ms=NOW_MS - 5).tolist()[0]
-    assert query.recent["value"].tolist() == [0, 45]
+    [asked] = edge.ranker.asked
+    assert asked.recent.tolist()[0] == behaviours(["i7"], start_ms=NOW_MS - 5).tolist()[0]
+    assert asked.recent["value"].tolist() == [0, 45]
 
 
 async def test_request_time_is_now_unless_it_is_given(edge: Edge) -> None:
     await rank(edge)
     await rank(edge, request_time=NOW_MS - 7)
-    assert [query.request_time_ms for query, _ in edge.ranker.asked] == [NOW_MS, NOW_MS - 7]
+    assert [asked.request_time_ms for asked in edge.ranker.asked] == [NOW_MS, NOW_MS - 7]
 
 
 async def test_attributes_reach_the_decision_and_nothing_else(edge: Edge) -> None:
@@ -94,8 +94,8 @@ async def test_the_deadline_is_the_callers_within_limits(edge: Edge, given: str 
     before = asyncio.get_running_loop().time()
     await rank(edge, headers={} if given is None else {"X-Deadline-Ms": given})
     after = asyncio.get_running_loop().time()
-    [(query, _)] = edge.ranker.asked
-    assert before + seconds <= query.deadline <= after + seconds
+    [asked] = edge.ranker.asked
+    assert before + seconds <= asked.deadline <= after + seconds
 
 
 @pytest.mark.parametrize("given", ["-1", "1.5", "soon", "", "1e3", "10000000000", "٣"])

@@ -12,8 +12,8 @@ import pytest
 import structlog
 from starlette.types import Message, Receive
 
-from contract.assignment import Decision
-from service.ranking.ranker import Ranking, RankQuery
+from service.ranking.answer import Ranking
+from service.ranking.call import AwaitedCall
 from service.settings import ExperimentsSettings, LimitsSettings, LoggingSettings, Settings
 from tests.support.fakes import Edge
 
@@ -183,9 +183,9 @@ async def test_a_ranking_too_many_is_refused_unparsed_and_without_a_line() -> No
     async with edge.client() as client:
         rank = edge.ranker.rank
 
-        async def rank_slowly(query: RankQuery, decision: Decision) -> Ranking:
+        async def rank_slowly(asked: AwaitedCall) -> Ranking:
             refused.append(await client.post("/rank", content=b"no JSON"))
-            return await rank(query, decision)
+            return await rank(asked)
 
         edge.ranker.rank = rank_slowly  # type: ignore[method-assign]
         with structlog.testing.capture_logs() as lines:

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 
 from contract import manifest as names
-from contract.assignment import Decision, ExperimentsSnapshot, snapshot_of
+from contract.assignment import ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD
 from deploy.experiments import write_current
 from service.app import create_app
@@ -27,7 +27,7 @@ from service.experiments.exposures import Exposures, Outcome
 from service.page.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
 from service.page.routes import page_router
 from service.ranking.answer import Explanation, Ranking
-from service.ranking.ranker import RankQuery
+from service.ranking.call import AwaitedCall
 from service.settings import BundlesSettings, ExperimentsSettings, PageSettings, RedisSettings, Settings
 from service.store.behaviours import StoredBehaviours, StoreUnavailable
 from tests.support.builders import TinyModel, behaviours
@@ -60,23 +60,24 @@ class FakeStore:
 class FakeRanker:
     """Answers in the order of the candidates, and remembers what it was asked."""
 
-    asked: list[tuple[RankQuery, Decision]] = field(default_factory=list)
+    asked: list[AwaitedCall] = field(default_factory=list)
     failing: str = ""  # a model that fails
     unexplained: bool = False
 
-    async def rank(self, query: RankQuery, decision: Decision) -> Ranking:
-        self.asked.append((query, decision))
-        model, version = str(decision.parameters["model"]), str(decision.parameters["version"])
+    async def rank(self, call: AwaitedCall) -> Ranking:
+        self.asked.append(call)
+        parameters = call.decision.parameters
+        model, version = str(parameters["model"]), str(parameters["version"])
         if model == self.failing:
             raise InferenceFailed
-        count = len(query.candidates)
+        count = len(call.item_ids)
         explanation = Explanation(
             read=1, recent=0, corrupt=0, used=1, truncated=0, unread_behaviours=0, unknown_behaviours=0,
             unknown_candidates=1, state_cached=True, user={"period_weights": [0.5, 0.3, 0.2]},
             items={"level": [*range(count - 1), None]},
         )  # fmt: skip
         return Ranking(
-            item_ids=list(query.candidates),
+            item_ids=list(call.item_ids),
             scores=[*(float(-place) for place in range(count - 1)), None],
             known=[*[True] * (count - 1), False],
             model=model,
@@ -245,7 +246,7 @@ async def test_store_that_is_away_is_said_and_no_error(served: Served) -> None:
 async def test_every_model_ranks_the_same_candidates_with_explanation_and_times(served: Served) -> None:
     answer = await served.ask("/page/compare", {"user_id": "tester", "seed": 3, "count": 10})
     assert len(answer["candidates"]) == 10
-    assert [query.candidates for query, _ in served.ranker.asked] == [answer["candidates"]] * 2
+    assert [call.item_ids for call in served.ranker.asked] == [answer["candidates"]] * 2
     assert [one["bundle"] for one in answer["rankings"]] == ["mgnm@1", "pyramid_mixer@1"]
     ranking = answer["rankings"][1]
     assert ranking["error"] is None
@@ -281,11 +282,11 @@ async def test_looking_exposes_nobody(served: Served) -> None:
             raise AssertionError("an exposure was written")
 
     log = Exposures(Sink(), on_exposure=lambda *_: None)  # type: ignore[arg-type]
-    for query, decision in served.ranker.asked:
-        outcome = Outcome(query.request_id, 0, "ok", "mgnm", "1", 5, 5)
-        assert log.record(decision, outcome) == 0
-        assert [layer.forced for layer in decision.layers] == [True]
-        assert decision.variant == "none"
+    for call in served.ranker.asked:
+        outcome = Outcome(call.request_id, 0, "ok", "mgnm", "1", 5, 5)
+        assert log.record(call.decision, outcome) == 0
+        assert [layer.forced for layer in call.decision.layers] == [True]
+        assert call.decision.variant == "none"
 
 
 async def test_items_that_the_user_met_are_no_candidates(served: Served) -> None:

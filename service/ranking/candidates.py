@@ -41,11 +41,12 @@ def without_scores(candidates: Candidates, finite: NDArray[np.bool_]) -> Candida
 
 def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates:
     """Look the candidates up; a repeated one counts once, at its first place."""
-    distinct = list(dict.fromkeys(item_ids))
+    distinct = item_ids if len(set(item_ids)) == len(item_ids) else list(dict.fromkeys(item_ids))
     indices = vocabulary.indices(distinct)
     known = np.flatnonzero(indices)
-    unknown = np.flatnonzero(indices == 0).tolist() if len(known) < len(distinct) else []
-    return Candidates(distinct, known, unknown, indices[known])
+    if len(known) == len(distinct):
+        return Candidates(distinct, known, [], indices)
+    return Candidates(distinct, known, np.flatnonzero(indices == 0).tolist(), indices[known])
 
 
 def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:

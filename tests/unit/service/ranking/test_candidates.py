@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.vocabulary import Vocabulary
-from service.ranking.ordering import best, candidates_of
+from service.ranking.candidates import best, candidates_of
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 

@@ -1,0 +1,36 @@
+"""What a connection needs of the short way of rankings (service/http/rank_lane.py), and that of the connection."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from service.connection.exchange import Headers
+
+
+class LaneCall(Protocol):
+    """A ranking under way, in the place of uvicorn's cycle of one request and its answer."""
+
+    keep_alive: bool
+    response_started: bool
+    response_complete: bool
+    disconnected: bool
+
+    def abandon(self) -> None:
+        """Stop: the caller has gone."""
+
+
+class Caller(Protocol):
+    """Who gets an answer."""
+
+    def answer(self, call: LaneCall, content: bytes) -> None:
+        """Write an answer."""
+
+
+class Lane(Protocol):
+    """The short way."""
+
+    def suits(self, headers: Headers) -> bool:
+        """Return whether the headers are those that nearly all callers send."""
+
+    def take(self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float) -> LaneCall | None:
+        """Rank for a caller; None: the request goes the long way."""

@@ -1,0 +1,170 @@
+"""The short way of `POST /rank`: from a connection's bytes to the ranker and back, without ASGI, tasks or futures.
+
+It takes what nearly all callers send. Whatever is unusual (another content type, an override, a body that the fast
+decoder does not know, a service that is full or stopping) goes the long way, through the middleware and the route,
+which judges and explains it. Both ways answer the same bytes (tests/e2e/test_corpus.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.connection.exchange import CLIENT_GONE, Exchange, Headers
+from service.connection.lane import Caller
+from service.errors import InternalError, NotReady, RankerError
+from service.flow.gate import Place
+from service.http import codec, rank_decoder, schemas
+from service.http.endings import Endings
+from service.ranking.call import NO_RECORDS, RankCall
+from service.runtime import Runtime
+
+_LARGE_BODY_BYTES: Final = 65_536  # the long way charges it for its turn
+_MEDIA: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
+_DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
+_UNUSUAL: Final = frozenset(
+    {b"content-encoding", b"x-ab-override", b"expect", b"connection", b"upgrade", b"transfer-encoding", b"origin"}
+)
+_CHECKED: Final[dict[bytes, Callable[[bytes], object]]] = {  # each at most once
+    b"content-type": _MEDIA.__contains__,
+    b"content-length": lambda value: len(value) <= 5 and int(value) <= _LARGE_BODY_BYTES,
+    b"x-deadline-ms": _DEADLINE.fullmatch,
+    b"x-request-id": bool,
+    b"traceparent": bool,
+}
+
+_NEVER: Final = asyncio.Event()
+
+_log = structlog.get_logger(__name__)
+
+
+class LaneCall(RankCall):
+    """A ranking that came the short way."""
+
+    __slots__ = (
+        "caller", "disconnected", "exchange", "keep_alive", "lane", "message_event", "response_complete",
+        "response_started", "scope",
+    )  # fmt: skip
+
+    def __init__(self, lane: RankLane, caller: Caller, exchange: Exchange, *given: Any, **fields: Any) -> None:
+        super().__init__(*given, **fields)
+        self.lane, self.caller, self.exchange = lane, caller, exchange
+        self.scope: None = None  # it has none: only the long way is ASGI
+        self.message_event = _NEVER  # uvicorn sets it when the connection is lost
+        self.keep_alive, self.response_started, self.response_complete, self.disconnected = True, False, False, False
+
+    def finished(self) -> None:
+        """Write the answer."""
+        self.lane.answer(self)
+
+
+class RankLane:
+    """See the module.
+
+    Args:
+        runtime: what the service is doing.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self._metrics, self._limits = runtime, runtime.metrics, runtime.settings.limits
+        self._endings = Endings(runtime, runtime.metrics, runtime.settings)
+        self._gate = runtime.admission.rankings
+        self._open: set[LaneCall] = set()
+
+    def suits(self, headers: Headers) -> bool:
+        """Return whether the headers are those that nearly all callers send."""
+        seen: set[bytes] = set()
+        for name, value in headers:
+            if name in _UNUSUAL:
+                return False
+            if name in _CHECKED:
+                if name in seen or not _CHECKED[name](value):
+                    return False
+                seen.add(name)
+        return b"content-type" in seen
+
+    def take(self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float) -> LaneCall | None:
+        """Rank for a caller; None: the request goes the long way.
+
+        Args:
+            caller: gets the answer's bytes.
+            headers: of the request.
+            body: all of it.
+            arrived: event loop time of its headers.
+            began: the same by `time.perf_counter`.
+        """
+        backend, limits = self._runtime.backend, self._limits
+        if backend is None or self._runtime.is_draining:
+            return None
+        wanted = rank_decoder.decode_rank(body, limits)
+        if wanted is None or not self._gate.enter():
+            return None
+        exchange = Exchange(headers, arrived)
+        exchange.began = began
+        exchange.is_ranking, exchange.place = True, Place(self._gate)
+        self._metrics.request_started()
+        now_ms = self._runtime.now_ms()
+        exchange.decision = decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms)
+        call = LaneCall(
+            self,
+            caller,
+            exchange,
+            exchange.request_id,
+            wanted.user_id,
+            wanted.candidates,
+            decision,
+            limit=wanted.limit,
+            recent=rank_decoder.records_of(wanted.recent) if wanted.recent else NO_RECORDS,
+            request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
+            explain=wanted.explain,
+            deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
+        )
+        self._open.add(call)
+        backend.ranker.submit(call)
+        return call
+
+    def stop(self) -> int:
+        """Refuse what would not end; return how many there were."""
+        left = list(self._open)
+        for call in left:
+            call.error = NotReady("The service is stopping.")
+            call.ranker.end(call)
+        return len(left)
+
+    def answer(self, call: LaneCall) -> None:
+        """Write the answer of a call that has ended, and count it."""
+        self._open.discard(call)
+        exchange = call.exchange
+        exchange.leave()
+        status = CLIENT_GONE
+        if not call.is_gone:
+            headers, body, status = self._answer_of(call)
+            call.caller.answer(call, _bytes(status, headers, body, call.keep_alive))
+        self._endings.finish("POST", "/rank", exchange, status)
+
+    def _answer_of(self, call: LaneCall) -> tuple[Headers, bytes, int]:
+        ranking, exchange = call.answer, call.exchange
+        if ranking is None:
+            error = call.error if isinstance(call.error, RankerError) else InternalError()
+            headers, body = self._endings.refusal(error, exchange)
+            return [*headers, *self._endings.headers(exchange)], body, error.status
+        model = f"{ranking.model}@{ranking.version}"
+        exchange.headers = [(b"x-model", model.encode()), (b"server-timing", codec.server_timing(ranking.timings))]
+        exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
+        if ranking.degraded:
+            exchange.notes["degraded"] = ranking.degraded
+        body = codec.rank_body(exchange.request_id, ranking, call.decision.parameters)
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        return [*headers, *self._endings.headers(exchange)], body, 200
+
+
+def _bytes(status: int, headers: Headers, body: bytes, keep_alive: bool) -> bytes:
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if not keep_alive and (b"connection", b"close") not in headers:
+        lines.append(b"connection: close\r\n")
+    return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])

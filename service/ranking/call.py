@@ -1,0 +1,153 @@
+"""One ranking request from its values to its answer: the object that passes through every stage."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+from contract.assignment import Decision
+from contract.behaviours import RECORD, Records
+from service.bundles.bundle import Bundle
+from service.errors import CALLER_GONE
+from service.inference.deployment import Scoring
+from service.inference.scorer import RankRow, ScoredRow
+from service.names import Degraded
+from service.ranking.answer import Ranking
+from service.ranking.candidates import Candidates
+from service.store.behaviours import StoredBehaviours
+
+NO_RECORDS: Final[Records] = np.zeros(0, dtype=RECORD)
+NOTHING_STORED: Final = StoredBehaviours(NO_RECORDS)
+
+
+class Serving(Protocol):
+    """What the ranker needs of a deployment."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """Return what is served."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Return whether the engine answers."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Return whether it keeps taking longer than a request may."""
+
+    def submit(self, entries: Sequence[Scoring]) -> None:
+        """Score requests; each gets its scores, or why there are none, by `scored`."""
+
+
+class Ranks(Protocol):
+    """What a call needs of the ranker."""
+
+    def submit(self, call: RankCall) -> None:
+        """Take a call."""
+
+    def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
+        """Go on with what the engine says of a call."""
+
+    def end(self, call: RankCall) -> None:
+        """End a call, with what it has got."""
+
+
+class RankCall:
+    """A ranking under way. Who asks makes a subclass that says where the outcome goes (`finished`).
+
+    Args:
+        request_id: of the request.
+        user_id: of the user.
+        candidates: item ids, in the order of the request.
+        decision: the user's arm in every layer.
+        deadline: event loop time after which no one needs the answer.
+        limit: the best so many are wanted; None for all.
+        recent: behaviours that came with the request.
+        request_time_ms: for models that read the time.
+        explain: whether an explanation is wanted.
+    """
+
+    __slots__ = (
+        "answer", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded", "error", "explain",
+        "fresh", "is_gone", "is_over", "item_ids", "limit", "queued_at", "ranker", "recent",
+        "request_id", "request_time_ms", "row", "served", "serving", "stored", "timings", "until", "user_id", "waited",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request_id: str,
+        user_id: str,
+        candidates: Sequence[str],
+        decision: Decision,
+        *,
+        deadline: float = math.inf,
+        limit: int | None = None,
+        recent: Records = NO_RECORDS,
+        request_time_ms: int = 0,
+        explain: bool = False,
+    ) -> None:
+        self.request_id, self.user_id, self.item_ids, self.decision = request_id, user_id, candidates, decision
+        self.deadline, self.limit, self.recent = deadline, limit, recent
+        self.request_time_ms, self.explain = request_time_ms, explain
+        self.began = time.perf_counter()
+        self.degraded: list[Degraded] = []
+        self.timings: dict[str, float] = {}
+        self.cutoff = self.until = math.inf  # event loop times: to answer from what there is; of the stage it is in
+        self.cost, self.queued_at, self.waited = 1, 0.0, 0.0
+        self.stored, self.fresh = NOTHING_STORED, 0
+        self.served: Bundle | None = None  # whose scores are in the answer
+        self.answer: Ranking | None = None
+        self.error: Exception | None = None
+        self.is_over = self.is_gone = False
+        self.ranker: Ranks
+        self.serving: Serving
+        self.candidates: Candidates
+        self.row: RankRow
+
+    def scored(self, value: ScoredRow | Exception) -> None:
+        """Take what the engine says of this request."""
+        self.ranker.have_scored(self, value)
+
+    def abandon(self) -> None:
+        """Stop: the caller has gone."""
+        if not self.is_over:
+            self.is_gone = True
+            self.ranker.end(self)
+
+    def finished(self) -> None:
+        """Take the outcome: `answer`, or else `error`; neither where the caller has gone. Called once."""
+        raise NotImplementedError
+
+
+class AwaitedCall(RankCall):
+    """A ranking whose asker waits for it in a coroutine."""
+
+    __slots__ = ("future",)
+
+    async def outcome(self, ranker: Ranks) -> Ranking:
+        """Wait for the answer.
+
+        Raises:
+            RankerError: there is none.
+        """
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ranker.submit(self)
+        try:
+            await self.future
+        except asyncio.CancelledError as cancelled:
+            self.is_gone = cancelled.args == (CALLER_GONE,)
+            ranker.end(self)
+            raise
+        if self.answer is None:
+            raise self.error or RuntimeError("a ranking without an outcome")
+        return self.answer
+
+    def finished(self) -> None:
+        """Wake the asker."""
+        if not self.future.done():
+            self.future.set_result(None)

@@ -1,0 +1,183 @@
+"""A ranker and everything around it: a store in memory, two real tiny bundles, experiments, exposures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from contract.assignment import Decision, LayerDecision
+from contract.behaviours import RECORD, Records
+from service.bundles.bundle import Bundle
+from service.errors import DeadlineExceeded, InferenceFailed
+from service.experiments.exposures import Outcome
+from service.inference.deployment import Scoring
+from service.inference.engine import OnnxEngine
+from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.state_cache import StateCache
+from service.metrics import Metrics
+from service.ranking.answer import Ranking
+from service.ranking.call import AwaitedCall
+from service.ranking.ranker import Ranker
+from service.settings import BatchingSettings, InferenceSettings, LimitsSettings, RedisSettings, Settings
+from service.store.behaviours import StoredBehaviours
+from tests.support.builders import TinyModel
+
+CONTROL, TREATMENT = TinyModel(model="control"), TinyModel(model="treatment", offset=1_000, poison_candidate=13)
+NO_RECORDS: Records = np.zeros(0, dtype=RECORD)
+
+
+class Store:
+    """Stored behaviours in memory; waits while its gate is closed."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, StoredBehaviours] = {}
+        self.is_slow: Callable[[Sequence[str]], bool] = lambda _: True  # which reads wait at the gate
+        self.fault: Exception | None = None
+        self.wholes: dict[str, StoredBehaviours] = {}
+        self.reads: list[list[str]] = []
+        self.whole_reads: list[list[str]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        self.reads.append(list(user_ids))
+        if self.is_slow(user_ids):
+            await self.open.wait()
+        if self.fault is not None:
+            raise self.fault
+        return [self.users.get(user_id, StoredBehaviours(NO_RECORDS)) for user_id in user_ids]
+
+    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
+        self.whole_reads.append(list(user_ids))
+        return [self.wholes[user_id] for user_id in user_ids]
+
+
+class Served:
+    """A real bundle, scored at once; or the fault it is told to show."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.inference = Inference(bundle, OnnxEngine(bundle, "cpu", threads=1), StateCache(100))
+        self.is_healthy, self.is_slow = True, False
+        self.fault: Exception | None = None
+        self.breaks = False
+        self.hangs = False
+        self.rows: list[RankRow] = []
+        self.batches: list[int] = []
+        self.deadlines: list[float] = []
+
+    def submit(self, entries: Sequence[Scoring]) -> None:
+        rows = [entry.row for entry in entries]
+        self.rows += rows
+        self.batches.append(len(rows))
+        self.deadlines += [entry.until for entry in entries]
+        for entry, value in zip(entries, self._values(rows), strict=True):
+            entry.waited = 0.001
+            entry.scored(value)
+
+    def _values(self, rows: list[RankRow]) -> Sequence[ScoredRow | Exception]:
+        if self.hangs:  # as a batcher does at the deadline it was given, which leaves time to answer
+            return [DeadlineExceeded()] * len(rows)
+        if self.breaks:
+            self.is_healthy = False
+            return [InferenceFailed()] * len(rows)
+        if self.fault is not None:
+            return [self.fault] * len(rows)
+        return self.inference.run(rows)
+
+
+class Experiments:
+    """One layer whose default is the control."""
+
+    def __init__(self) -> None:
+        self.decision = decision_of("control", reason="not_ranked")
+
+    def undecided(self) -> Decision:
+        return self.decision
+
+
+class Exposures:
+    """Notes what is recorded."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.faults: set[str] = set()  # requests whose exposure cannot be written
+
+    def record(self, decision: Decision, outcome: Outcome) -> int:
+        if outcome.request_id in self.faults:
+            raise ZeroDivisionError("unforeseen")
+        self.outcomes.append(outcome)
+        return 1
+
+
+class World:
+    """A ranker and everything around it."""
+
+    def __init__(self, served: Mapping[str, Served], settings: Settings) -> None:
+        self.store, self.experiments, self.exposures, self.metrics = Store(), Experiments(), Exposures(), Metrics()
+        self.served = dict(served)
+        self.ranker = Ranker(
+            self.store, self, self.experiments, self.exposures, self.metrics, settings, now_ms=lambda: 1_234
+        )
+
+    def find(self, model: str, version: str) -> Served | None:
+        return self.served.get(model) if version == "1" else None
+
+    async def rank(self, candidates: Sequence[str], arm: str = "treatment", **fields: Any) -> Ranking:
+        return await self.ranker.rank(call_of(candidates, decision_of(arm), **fields))
+
+    def shown(self, line: str) -> bool:
+        return line in self.metrics.render().decode().splitlines()
+
+
+def decision_of(model: str, reason: Any = "split") -> Decision:
+    other = LayerDecision("look", None, None, "unallocated", 1, None, False, {"colour": "blue"}, "")
+    parameters = {"model": model, "version": "1"}
+    return Decision((other, LayerDecision("rank", "e", model, reason, 1, 2, False, parameters, "s")), "digest", "u1")
+
+
+def call_of(candidates: Sequence[str], decision: Decision, **fields: Any) -> AwaitedCall:
+    seconds, request_id = fields.pop("seconds", 10.0), fields.pop("request_id", "r1")
+    user_id = fields.pop("user_id", "u1")
+    fields.setdefault("deadline", asyncio.get_running_loop().time() + seconds)
+    return AwaitedCall(request_id, user_id, candidates, decision, **fields)
+
+
+def settings_of(
+    *,
+    max_inflight: int = 64,
+    store_reads: int = 4,
+    read_timeout_ms: int = 1_000,
+    popularity_fallback: bool = True,
+) -> Settings:
+    return Settings(
+        limits=LimitsSettings(max_inflight=max_inflight),
+        batching=BatchingSettings(store_reads=store_reads),
+        redis=RedisSettings(read_timeout_ms=read_timeout_ms),
+        inference=InferenceSettings(popularity_fallback=popularity_fallback),
+    )
+
+
+@asynccontextmanager
+async def world_of(bundles: Mapping[str, Bundle], **limits: Any) -> AsyncIterator[World]:
+    world = World({name: Served(bundle) for name, bundle in bundles.items()}, settings_of(**limits))
+    try:
+        yield world
+    finally:
+        world.store.open.set()
+        await world.ranker.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - there is nothing to wait on
+            await asyncio.sleep(0.001)
+
+
+def ordered(model: TinyModel, history: Sequence[int], candidates: Sequence[int]) -> list[str]:
+    scores = model.expected(history, candidates)
+    return [f"i{candidates[place]}" for place in np.argsort(-scores, kind="stable")]
