@@ -224,7 +224,7 @@ async def test_a_bundle_whose_table_is_edited_in_place_is_withdrawn_until_it_is_
         table.write_bytes(good)
         await until(lambda: NEW in rig.deployments.live)
         watching.cancel()
-        scored = await score(rig.get(NEW), row(3, 4))
+        scored = await score(rig.get(NEW), 3, 4)
         assert np.allclose(scored.scores, model.expected([1, 2], [3, 4]), atol=1e-6)
 
 
