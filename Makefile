@@ -5,6 +5,8 @@ PY     := $(BIN)/python
 
 TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, or use one core
 
+unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-browser test-gpu check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
 

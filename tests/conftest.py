@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ from tests.support.redis_server import RedisServer
 
 # What tests ask is on this machine: a proxy of the environment must not be asked for it, by children neither.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+# One thread for numpy and torch, here and in children: these arrays are tiny, and threads that wait for one another
+# on a shared machine double the processor time of a run. Before torch is imported, which reads it then.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 # The same examples in every run: a failure that comes and goes with the machine's luck helps nobody.
 settings.register_profile("ranker", derandomize=True, deadline=None)
@@ -22,6 +27,27 @@ settings.load_profile("ranker")
 def anyio_backend() -> str:
     """Async tests (`pytest.mark.anyio`) run on asyncio, as the service does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def operators_read_once() -> Iterator[None]:
+    """torch's exporter reads the source of a thousand operators in every export; for tests once is enough."""
+    from torch.onnx._internal.exporter import _registration  # a second, for tests that export
+
+    with pytest.MonkeyPatch.context() as patch:
+        registry = _registration.ONNXRegistry
+        patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """httpx reads all certificates of the machine for each client; tests speak to this machine, mostly without TLS."""
+    from httpx._transports import default
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default, "create_ssl_context", cache(default.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,7 @@ def test_a_run_with_a_damaged_file_is_one_line(
     assert not (world.folder / "out").exists()
 
 
+@pytest.mark.usefixtures("operators_read_once")
 @pytest.mark.parametrize(
     "command", ["prepare", "train", "export", "experiments", "tables", "bootstrap", "atomic", "catalogue"]
 )

@@ -22,24 +22,25 @@ from exporter.export import Exported, export_run
 from exporter.verify import Parity, golden_scores
 from service.bundles.bundle import load_bundle
 from service.inference.engine import OnnxEngine
-from tests.unit.exporter.fake_runs import ITEMS, USERS, write_run
+from tests.unit.exporter.fake_runs import ITEMS, USERS, config_of, write_run
 
-pytestmark = pytest.mark.onnx
+pytestmark = [pytest.mark.onnx, pytest.mark.usefixtures("operators_read_once")]
 
 ROOT = Path(__file__).parents[2]
+SMALL = config_of("mgnm") | {"levels": 1, "rnn_width": 0}  # half the operators to export
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Exported:
     home = tmp_path_factory.mktemp("exported")
-    return export_run(write_run(home / "run", "mgnm"), home / "bundles")
+    return export_run(write_run(home / "run", "mgnm", SMALL), home / "bundles")
 
 
 @pytest.fixture(scope="module")
-def tabled(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def tabled(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Exported:
     """The same run with a limit so low that its tables leave the graphs."""
     home = tmp_path_factory.mktemp("tabled")
-    return export_run(write_run(home / "run", "mgnm"), home / "bundles", min_table_bytes=200)
+    return export_run(write_run(home / "run", "mgnm", SMALL), home / "bundles", min_table_bytes=200)
 
 
 @pytest.fixture(scope="module")

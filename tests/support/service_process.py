@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ class ServiceProcess:
     def start(self, output: int | None = None) -> ServiceProcess:
         """Start, and wait until it is ready."""
         self.spawn(output)
+        self.until(self._listens, "listening")  # far cheaper to ask than whether it is ready
         self.until(lambda: _is_ready(self._client), "ready")
         return self
 
@@ -130,7 +132,11 @@ class ServiceProcess:
         while not is_so():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"not {what}:\n{self.log()}")
-            time.sleep(0.01)
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        with socket.socket() as caller:
+            return caller.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 def _is_ready(client: httpx.Client) -> bool:

@@ -16,6 +16,7 @@ POPULARITY_ONLY = parse_recipe({"dataset": "made-up", "model": "popularity"}, "t
 
 
 @pytest.mark.onnx
+@pytest.mark.usefixtures("operators_read_once")
 def test_bundle_has_as_many_items_as_asked_for(tmp_path: Path) -> None:
     bundle = write_catalogue(POPULARITY_ONLY, 300_000, tmp_path)
     manifest = read_manifest(bundle)

@@ -17,8 +17,8 @@ QUICK = frozenset({"a2svd", "caser", "comirec-sa-max", "fmlp", "mind", "populari
 
 CASES = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id=case) for case in VARIANTS]
 
-UNROLLED = {"mimn": 3, "surge": 6}
-"""Lengths of models whose graphs hold every step of the sequence: the exporter takes minutes for long ones."""
+SMALLER: dict[str, dict[str, int]] = {"mimn": {"length": 3}, "surge": {"length": 6}, "sasrec": {"blocks": 1}}
+"""The exporter takes minutes for graphs that hold every step of a long sequence, and a second for each block."""
 
 
 def nodes_of(graph: TracedGraph) -> list[str]:
@@ -28,8 +28,7 @@ def nodes_of(graph: TracedGraph) -> list[str]:
 @pytest.mark.onnx
 @pytest.mark.parametrize("case", CASES)
 def test_torch_and_onnx_runtime_agree(case: str) -> None:
-    name = VARIANTS[case][0]
-    model = build(case, length=UNROLLED[name]) if name in UNROLLED else build(case)
+    model = build(case, **SMALLER.get(VARIANTS[case][0], {}))
     maker = RowMaker(sequence_of(model), ITEMS, USERS)
     traced = trace(model, maker.make([0, 2, model.length], [3, 2, 2]))
     report = verify(model, traced, maker, model.length)
