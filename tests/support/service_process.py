@@ -17,6 +17,7 @@ import httpx
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import free_port
+from tests.support.warm_service import WarmProcess, starter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,15 +52,19 @@ class ServiceProcess:
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith("RANKER_")}
         self._environment = plain | {f"RANKER_{name}": value for name, value in chosen.items()}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
         self._client = httpx.Client(base_url=self.url, verify=False)  # loading certificates takes a tenth of a second
 
     def start(self, output: int | None = None) -> ServiceProcess:
         """Start, and wait until it is ready."""
-        self.spawn(output)
+        self._start_warm(output)
         self.until(self._listens, "listening")  # far cheaper to ask than whether it is ready
         self.until(lambda: _is_ready(self._client), "ready")
         return self
+
+    def _start_warm(self, output: int | None = None) -> None:
+        with self.log_file.open("wb") as log:
+            self._process = starter().start(self._environment, (), log.fileno() if output is None else output)
 
     def spawn(
         self,
@@ -68,7 +73,7 @@ class ServiceProcess:
         options: tuple[str, ...] = (),
         descriptors: tuple[int, ...] = (),
     ) -> None:
-        """Start, by way of a command; `output` is a descriptor for both streams instead of the log file."""
+        """Start a new interpreter, by way of a command; `output` is for both streams, instead of the log file."""
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, sys.executable, "-m", "service", *options], cwd=ROOT, env=self._environment,
@@ -86,7 +91,7 @@ class ServiceProcess:
 
     def refusal(self) -> tuple[int, str]:
         """Start what must not start; return its exit status and all it said."""
-        self.spawn()
+        self._start_warm()
         return self.wait(), self.log()
 
     def send(self, number: signal.Signals) -> None:
@@ -103,7 +108,7 @@ class ServiceProcess:
             self._process.wait()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | WarmProcess:
         if self._process is None:
             raise RuntimeError("not started")
         return self._process

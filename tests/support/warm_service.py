@@ -1,0 +1,140 @@
+"""Starts `python -m service` from an interpreter that has done its imports: half a second of processor time less.
+
+Each start is a fork of that interpreter: a process of its own, with its own environment and standard streams, that runs
+`service/__main__.py`. What a test says of the moments before the imports needs a cold start: `ServiceProcess.spawn`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class WarmProcess:
+    """A service that was forked; as much of `subprocess.Popen` as tests need."""
+
+    def __init__(self, starter: Starter, pid: int) -> None:
+        self._starter, self.pid = starter, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._starter.ask({"poll": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if timeout is not None and deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("service", timeout)
+            time.sleep(0.005)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Starter:
+    """The interpreter that forks; it and its children end with this process."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.support.warm_service", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=(theirs.fileno(),))
+        atexit.register(self.close)
+
+    def start(self, environment: dict[str, str], options: tuple[str, ...], output: int) -> WarmProcess:
+        """Start a service whose standard streams are a descriptor."""
+        message = {"environment": environment, "options": options}
+        return WarmProcess(self, self.ask(message, output))
+
+    def ask(self, message: dict[str, Any], *descriptors: int) -> Any:
+        """Send a message and return the answer."""
+        socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
+        return json.loads(self._socket.recv(1 << 10))
+
+    def close(self) -> None:
+        """End the interpreter, and what still runs of its children."""
+        self._socket.close()
+        self._process.wait()
+
+
+@cache
+def starter() -> Starter:
+    """The one of this process."""
+    return Starter()
+
+
+def _serve(commands: socket.socket) -> None:
+    """Fork a service for each message that has an environment; say how one ended for each that asks."""
+    import service.command_line  # noqa: F401  (all that the service imports)
+
+    running: set[int] = set()
+    while True:
+        content, descriptors, _, _ = socket.recv_fds(commands, 1 << 20, 1)
+        if not content:  # the tests are over, or were killed
+            return _end(running)
+        message = json.loads(content)
+        if "poll" in message:
+            answer = _ended(message["poll"])
+            running -= set() if answer is None else {message["poll"]}
+        else:
+            answer = os.fork()
+            if answer == 0:
+                commands.close()
+                _become(message, descriptors[0])
+            running.add(answer)
+            os.close(descriptors[0])
+        commands.send(json.dumps(answer).encode())
+
+
+def _ended(pid: int) -> int | None:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _end(running: set[int]) -> None:
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    for pid in running:
+        os.waitpid(pid, 0)
+
+
+def _become(message: dict[str, Any], output: int) -> None:
+    import runpy
+
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(message["environment"])
+    sys.argv[1:] = message["options"]
+    try:
+        runpy.run_module("service", run_name="__main__", alter_sys=True)
+    finally:
+        os._exit(70)  # not reached: it ends by itself
+
+
+if __name__ == "__main__":
+    os.setpgid(0, 0)  # Ctrl-C is for the tests
+    _serve(socket.socket(fileno=int(sys.argv[1])))
