@@ -39,9 +39,8 @@ NO_SNAPSHOT_HEADER: Final = "none;r=error"
 """The header before any experiment file was accepted; no layer can have the key `none`."""
 
 _NOBODY: Final = 255  # more than any place of an experiment or of an arm
-_MAX_INT_BITS: Final = (
-    4096  # a longer integer id exceeds every allowed unit, and its decimal form is expensive to compute
-)
+# a longer integer id exceeds every allowed unit, and its decimal form is expensive to compute
+_MAX_INT_BITS: Final = 4096
 
 
 def bucket(salt: str, stage: Stage, unit: str) -> int:

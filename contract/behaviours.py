@@ -42,9 +42,8 @@ RECORD: Final = np.dtype(
     [("item", "<u8"), ("time_ms", "<u8"), ("play_ms", "<u4"), ("action", "u1"), ("value", "u1"), ("check", "<u2")]
 )
 RECORD_BYTES: Final = RECORD.itemsize
-MAX_TIME_MS: Final = (
-    253_402_300_800_000  # the first millisecond of the year 10000, which Python's calendar cannot represent
-)
+# the first millisecond of the year 10000, which Python's calendar cannot represent
+MAX_TIME_MS: Final = 253_402_300_800_000
 MAX_PLAY_MS: Final = 2**32 - 1
 MAX_VALUE: Final = 25.5  # one byte of tenths
 

@@ -13,7 +13,7 @@ from exporter.export import Exported, export_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export a run; return 0, or 1 after one line that says why not."""
+    """Export a run; return 0, or 1 after printing one line with the reason."""
     options = _parser().parse_args(arguments)
     return run("exporter", lambda: _export(options))
 
@@ -36,7 +36,7 @@ def _summary(exported: Exported) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m exporter", description="Turn a training run into a bundle.")
     parser.add_argument("run", type=Path, help="run directory, as training wrote it")
-    parser.add_argument("--out", type=Path, default=Path("bundles"), help="where bundles are kept (default: bundles)")
+    parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of the bundles (default: bundles)")
     parser.add_argument("--version", help="name of the version (default: the next free whole number)")
     return parser
 

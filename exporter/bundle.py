@@ -1,4 +1,4 @@
-"""A bundle on disk: built aside, sealed by its manifest, and moved into place in one step.
+"""A bundle on disk: built in a temporary folder, completed by its manifest, and moved into place in one step.
 
 Symbols: B golden rows, M their flat candidates.
 """
@@ -45,21 +45,21 @@ from exporter.verify import TOLERANCE, Parity
 MAX_CANDIDATES: Final = 2_000
 _GOLDEN_COUNTS: Final = (1, 3, 10, 40)
 _GOLDEN_SEED: Final = 20_260
-_MARGIN: Final = 20  # another provider may be that many times further off than this CPU
-_RELATIVE: Final = 1e-5  # of the largest golden score: what float32 leaves of a long sum
+_MARGIN: Final = 20  # another provider may differ this many times more than this CPU
+_RELATIVE: Final = 1e-5  # of the largest golden score: the rounding error of a long float32 sum
 _MAX_TOLERANCE: Final = 1e-2
 _WHOLE_NUMBER: Final = re.compile(r"[1-9][0-9]*")
 _MODEL_NAME: Final = TypeAdapter(ModelName)
 _VERSION: Final = TypeAdapter(Version)
 _READABLE: Final = 0o755  # a temporary directory is private; the service runs as another user
-_READ_ONLY: Final = 0o444  # a served table is mapped: who edits it in place would edit what is being served
+_READ_ONLY: Final = 0o444  # a served table is mapped: an edit in place would change what is being served
 
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32
 
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """Everything a bundle is made of."""
+    """The contents of a bundle."""
 
     run: Run
     traced: Traced
@@ -80,7 +80,7 @@ def write_bundle(release: Release, out: Path, version: str | None = None) -> Pat
     """Write `out/<model>/<version>/` and return it; without a version, the next free whole number.
 
     Raises:
-        ExportError: the version exists already or is no fit name, or the disk refuses.
+        ExportError: the version exists already or is not a valid name, or the disk refuses.
     """
     check_target(out, release.run.name, version)
     home = out / release.run.name
@@ -92,17 +92,17 @@ def write_bundle(release: Release, out: Path, version: str | None = None) -> Pat
 
 
 def check_target(out: Path, model: str, version: str | None) -> None:
-    """See that a bundle may be written, before any work is done for it.
+    """Check that a bundle may be written, before any work is done for it.
 
     Raises:
-        ExportError: the version exists already or is no fit name.
+        ExportError: the version exists already or is not a valid name.
     """
     for kind, adapter, name in (("model", _MODEL_NAME, model), ("version", _VERSION, version)):
         try:
             if name is not None:
                 adapter.validate_python(name)
         except ValidationError as error:
-            raise ExportError(f"{(name or '')[:64]!r} is no fit name for a {kind}") from error
+            raise ExportError(f"{(name or '')[:64]!r} is not a valid name for a {kind}") from error
     if version is not None and os.path.lexists(out / model / version):
         raise ExportError(f"{out / model / version}: this version exists already; a version is never overwritten")
 
@@ -197,7 +197,7 @@ def _table_specs(traced: Traced) -> tuple[TableSpec, ...]:
 
 
 def golden_tolerance(report: list[Parity], scores: NDArray[np.float32]) -> float:
-    """Return how far a provider may be from the golden scores: measured parity with room for another arithmetic."""
+    """Return how far a provider may be from the golden scores: measured parity with a margin for other arithmetic."""
     measured = max(one.scores for one in report)
     wanted = max(TOLERANCE, _MARGIN * measured, _RELATIVE * float(np.abs(scores).max()))
     return min(_MAX_TOLERANCE, wanted)
@@ -220,7 +220,7 @@ def _provenance(run: Run) -> Provenance:
 
 
 def _next_version(home: Path) -> str:
-    """Return one more than the highest whole number among the versions, whatever their state."""
+    """Return one more than the highest whole number among the versions, in any state."""
     taken = [int(path.name) for path in home.iterdir() if _WHOLE_NUMBER.fullmatch(path.name)]
     return str(max(taken, default=0) + 1)
 

@@ -1,4 +1,4 @@
-"""The model card: what a person must know before a bundle is promoted."""
+"""The model card: the facts to know before a bundle is promoted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
     yield "## Intended use"
     yield (
         "Ordering candidates that another system has already chosen for a feed, through `POST /rank`. "
-        "A score orders the candidates of one request: it is no probability, and scores of two bundles or of two "
+        "A score orders the candidates of one request: it is not a probability, and scores of two bundles or of two "
         "requests are not comparable. Not for decisions about people."
     )
     yield "## Data"
@@ -62,7 +62,7 @@ def _how_good(run: Run) -> Iterable[str]:
     if run.queries:
         yield "Queries: " + ", ".join(f"{count:.0f} ({split})" for split, count in run.queries.items()) + "."
     rows = [(split, name, f"{value:.4f}") for split, values in run.metrics.items() for name, value in values.items()]
-    yield _table(_METRIC_COLUMNS, rows) if rows else "This run was never evaluated: the bundle promises nothing."
+    yield _table(_METRIC_COLUMNS, rows) if rows else "This run was never evaluated: its quality is unknown."
 
 
 def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterable[str]:
@@ -84,14 +84,14 @@ def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterabl
     yield "\n".join(
         [
             f"- Only the newest {manifest.sequence.length} behaviours are read; older ones do not count.",
-            "- An item that is not in the vocabulary cannot be scored, and passes unnoticed in a history.",
+            "- An item that is not in the vocabulary cannot be scored, and is ignored in a history.",
             "- An empty history gets the model's cold-start scores.",
             f"- At most {manifest.max_candidates} candidates in a request.",
-            "- Offline metrics come from one data set and one split; only an experiment says what users do.",
+            "- Offline metrics come from one data set and one split; only an experiment shows how users react.",
         ]
     )
     yield "## Parity of torch and ONNX Runtime"
-    yield "Largest absolute differences; golden scores hold within " + f"{manifest.golden_tolerance:g}."
+    yield "Largest absolute differences; golden scores match within " + f"{manifest.golden_tolerance:g}."
     yield _table(_PARITY_COLUMNS, parity_rows(report))
 
 

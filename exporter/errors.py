@@ -1,4 +1,4 @@
-"""What goes wrong in an export, in one line that says what to do."""
+"""Errors of an export: one line with the problem and the remedy."""
 
 from contract.command_line import CommandError
 

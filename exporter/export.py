@@ -1,4 +1,4 @@
-"""The whole way from a run directory to a bundle."""
+"""The export of a run directory to a bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAMPLE_COUNTS: Final = (3, 2, 2)  # candidates of the traced rows: B and M diff
 
 
 class Exported(NamedTuple):
-    """What an export made, and how it knows that it is right."""
+    """The result of an export, and its verification."""
 
     bundle: Path
     run: Run

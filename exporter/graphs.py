@@ -1,4 +1,4 @@
-"""A model's two verbs as modules with positional tensors: what the tracer needs, and nothing else.
+"""A model's two functions as modules with positional tensors, for the tracer.
 
 Symbols: B rows, M flat candidates.
 """
@@ -20,7 +20,7 @@ _ALLOWED: Final = (torch.float32, torch.int64)
 
 
 class Names(NamedTuple):
-    """What the graphs' tensors are called; state names are those of the graphs, `state_keys` those of the model."""
+    """Names of the graphs' tensors; state names are those of the graphs, `state_keys` those of the model."""
 
     inputs: tuple[str, ...]
     state_keys: tuple[str, ...]
@@ -42,7 +42,7 @@ class EncodeGraph(nn.Module):
         encoded = self.model.encode(dict(zip(self.names.inputs, arrays, strict=True)))
         outputs = [encoded.state[key] for key in self.names.state_keys]
         outputs += [encoded.explanation[name] for name in self.names.encode_explanation]
-        # A tensor that is passed through would be one value with two names, and the input would lose its own.
+        # A tensor that is passed through would be one value with two names, and the input would lose its name.
         return tuple(one.clone() if any(one is array for array in arrays) else one for one in outputs)
 
 
@@ -62,13 +62,13 @@ class ScoreGraph(nn.Module):
 
 
 def name_tensors(model: SequentialRecommender, inputs: Tensors, candidates: Tensor, rows: Tensor) -> Names:
-    """Run the model once and name what goes in and comes out of the two graphs.
+    """Run the model once and name the inputs and outputs of the two graphs.
 
-    A state tensor that is called like an input (a model that keeps the items it read, say) gets `_state` behind its
-    name: a graph has one tensor of a name.
+    A state tensor with the name of an input (for example, of a model that keeps the items it read) gets the suffix
+    `_state`, because names in a graph are unique.
 
     Raises:
-        ExportError: a tensor has a dtype or a leading dimension that the contract does not know, or a name twice.
+        ExportError: a tensor has a dtype or a leading dimension that the contract does not allow, or a name twice.
     """
     with torch.no_grad():
         encoded = model.encode(inputs)
@@ -91,6 +91,6 @@ def name_tensors(model: SequentialRecommender, inputs: Tensors, candidates: Tens
 def _check(graph: str, outputs: Sequence[tuple[str, Tensor]], leading: int) -> None:
     for name, tensor in outputs:
         if tensor.dtype not in _ALLOWED:
-            raise ExportError(f"{graph}: {name} is {tensor.dtype}; the contract knows float32 and int64")
+            raise ExportError(f"{graph}: {name} is {tensor.dtype}; the contract allows float32 and int64")
         if tensor.dim() == 0 or tensor.shape[0] != leading:
             raise ExportError(f"{graph}: {name} has shape {tuple(tensor.shape)}, expected {leading} rows")

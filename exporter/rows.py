@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     rows: NDArray[np.int64]  # (M,)
 
     def only(self, row: int) -> Rows:
-        """Return one row as a batch of its own."""
+        """Return one row as a batch."""
         mine = self.rows == row
         inputs = {name: values[row : row + 1] for name, values in self.inputs.items()}
         return Rows(inputs, self.candidates[mine], np.zeros(int(mine.sum()), dtype=np.int64))
@@ -42,7 +42,7 @@ class RowMaker:
         spec: what the model reads.
         item_count: items of the vocabulary.
         user_count: users of the vocabulary, 0 without one.
-        popularity: (items + 1,) counts; frequent items are drawn more often, as they are in life. None: evenly.
+        popularity: (items + 1,) counts; frequent items are drawn more often. None: evenly.
         seed: same seed, same rows.
     """
 

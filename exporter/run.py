@@ -1,4 +1,4 @@
-"""What training left behind, read and checked: a run directory. Nothing of the training package is imported."""
+"""A run directory of training, read and checked. The training package is not imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKPOINT: Final = "checkpoint"
 _SPLITS: Final = ("test", "valid")
 RUN, RECIPE, METRICS = "run.json", "recipe.json", "metrics.json"
 
-Document = dict[str, Any]  # Any: JSON of another room, checked where it is used
+Document = dict[str, Any]  # Any: JSON of another package, checked where it is used
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,15 @@ class Run:
         model: in evaluation mode.
         sequence: what `encode` reads, with the actions that it was trained with.
         items: vocabulary.
-        users: vocabulary, where the model reads the user.
+        users: vocabulary, if the model reads the user.
         popularity: float32 (items + 1,), training counts.
-        catalogue: the file's bytes, where the data has titles.
+        catalogue: the file's bytes, if the data has titles.
         facts: run.json.
         recipe: recipe.json.
-        recipe_digest: as run.json says it, else of the file's bytes.
+        recipe_digest: from run.json, else of the file's bytes.
         metrics: by split and name; empty if the run was never evaluated.
-        protocol: how they were measured, in words.
-        queries: how many were averaged, by split.
+        protocol: the way they were measured, in words.
+        queries: number of averaged queries, by split.
     """
 
     directory: Path
@@ -73,7 +73,7 @@ def read_run(directory: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        ExportError: a file is missing or malformed, or two of them do not fit; the message names it.
+        ExportError: a file is missing or malformed, or two of them do not match; the message names it.
     """
     if not directory.is_dir():
         raise ExportError(f"{directory}: no such run directory")

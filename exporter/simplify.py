@@ -1,7 +1,7 @@
-"""What the exporter wrote, without what a runtime would compute again in every call: same numbers, fewer nodes.
+"""Removes from an exported graph what a runtime would compute again in every call: same numbers, fewer nodes.
 
 torch's own optimiser is not used: it takes `x + 1e-9` for `x + 0`, because its patterns match constants to 1e-8, and
-the epsilon that keeps an empty history from dividing by zero is gone. No rule here compares one float with another.
+the epsilon that keeps an empty history from dividing by zero is removed. No rule here compares one float with another.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import pattern, rewrite
 from onnxscript.rewriter.rules import common as rules
 
-_PASSES: Final = 3  # what one round folds opens the next one's patterns
-_FOLD_BYTES: Final = 1 << 30  # whole item tables too
+_PASSES: Final = 3  # one round's folding enables the patterns of the next
+_FOLD_BYTES: Final = 1 << 30  # including whole item tables
 _MOVES: Final = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _RECURRENT: Final = {"GRU": (5,), "LSTM": (5, 6)}  # places of the initial states among the inputs
 
 
 def simplify(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Fold constants, drop structure that does nothing, and use the plainer of two equal operators; in place."""
+    """Fold constants, drop structure without effect, and use the simpler of two equal operators; in place."""
     common.InlinePass()(model)
     for _ in range(_PASSES):
         fold_constants(model, onnx_shape_inference=True, input_size_limit=_FOLD_BYTES, output_size_limit=_FOLD_BYTES)
@@ -69,7 +69,7 @@ _RULES: Final = (
 
 
 def _drop_zero_starts(model: onnx_ir.Model) -> None:
-    """Leave out initial states of zeros, which are an operator's default, and the shapes computed for them."""
+    """Remove initial states of zeros, which are an operator's default, and the shapes computed for them."""
     for node in model.graph:
         for place in _RECURRENT.get(node.op_type, ()):
             if place < len(node.inputs) and node.inputs[place] is not None and _is_zero(node.inputs[place]):
@@ -77,12 +77,12 @@ def _drop_zero_starts(model: onnx_ir.Model) -> None:
 
 
 def _is_zero(value: onnx_ir.Value | None) -> bool:
-    """Say whether a value is made of nothing but zeros, moved about."""
+    """Return whether a value consists of only zeros, rearranged."""
     leaves = list(_leaves(value))
     return bool(leaves) and all(leaf is not None and not np.any(leaf) for leaf in leaves)
 
 
-def _leaves(value: onnx_ir.Value | None) -> Iterator[np.ndarray[Any, Any] | None]:  # Any: whatever the constant holds
+def _leaves(value: onnx_ir.Value | None) -> Iterator[np.ndarray[Any, Any] | None]:  # Any: the type of the constant
     node = value.producer() if value is not None else None
     if value is None or (node is not None and node.op_type not in {*_MOVES, "Constant", "ConstantOfShape"}):
         yield None

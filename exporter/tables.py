@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from contract.manifest import MAX_TABLES, digest_of, table_name
 
-MIN_TABLE_BYTES: Final = 1_048_576  # a smaller one stays in its graphs: a bundle without tables has the older format
+# smaller ones stay in the graphs, so that a bundle without tables has the older format
+MIN_TABLE_BYTES: Final = 1_048_576
 
 _TYPES: Final = {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
@@ -36,7 +37,7 @@ class TableBook:
         self.tables: dict[str, Table] = {}
 
     def take(self, graph: onnx.GraphProto) -> tuple[str, ...]:
-        """Turn a graph's largest tables into inputs behind its other inputs; return their names in that order."""
+        """Turn a graph's largest tables into inputs after its other inputs; return their names in that order."""
         large = [tensor for tensor in graph.initializer if self._is_table(graph, tensor)]
         for tensor in sorted(large, key=_bytes, reverse=True)[: MAX_TABLES - len(self.tables)]:
             name = self._name_of(onnx.numpy_helper.to_array(tensor))
@@ -62,7 +63,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _only_gathered(graph: onnx.GraphProto, name: str) -> bool:
-    """Return whether all that reads a tensor takes whole rows of it: what else reads it may want it as a constant."""
+    """Return whether all readers of a tensor take whole rows of it; other readers may need it as a constant."""
     if name in {value.name for value in graph.output} or name in set(_read_below(graph)):
         return False
     readers = [(node, place) for node in graph.node for place, read in enumerate(node.input) if read == name]

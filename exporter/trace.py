@@ -31,12 +31,12 @@ _MAX_PROTO_BYTES: Final = 2**31 - 1
 
 
 class TracedGraph(NamedTuple):
-    """One ONNX file and what it promises."""
+    """One ONNX file and its signature."""
 
     content: bytes
     spec: GraphSpec  # without the tables
     nodes: int
-    tables: tuple[str, ...] = ()  # inputs behind those of `spec`
+    tables: tuple[str, ...] = ()  # inputs after those of `spec`
 
 
 class Traced(NamedTuple):
@@ -54,7 +54,7 @@ def trace(model: SequentialRecommender, sample: Rows, min_table_bytes: int = MIN
     Args:
         model: in evaluation mode, on the CPU.
         sample: a batch with at least two rows and two candidates, so that neither dimension is taken for a constant.
-        min_table_bytes: a table of this size that graphs only take rows of leaves them (exporter/tables.py).
+        min_table_bytes: a table of this size from which graphs only take rows leaves them (exporter/tables.py).
 
     Raises:
         ExportError: the model breaks the contract, or cannot be exported with B and M dynamic.
@@ -129,9 +129,9 @@ def _spec(name: str, tensor: Tensor, leading: str) -> TensorSpec:
 
 
 def _finish(graph: str, proto: onnx.ModelProto, spec: GraphSpec, tables: Sequence[str]) -> None:
-    """Check what the exporter wrote against what was asked for, and leave only what a runtime needs.
+    """Check an exported graph against the expected one, and keep only what a runtime needs.
 
-    Node metadata holds stack traces with paths of this machine, and is larger than a small model.
+    Node metadata contains stack traces with paths of this machine, and is larger than a small model.
     """
     for side, values, specs in (
         ("input", proto.graph.input[: len(proto.graph.input) - len(tables)], spec.inputs),
@@ -151,12 +151,12 @@ def _finish(graph: str, proto: onnx.ModelProto, spec: GraphSpec, tables: Sequenc
         del node.metadata_props[:]
         node.doc_string = ""
     if proto.ByteSize() > _MAX_PROTO_BYTES:
-        raise ExportError(f"{graph}: {proto.ByteSize()} bytes; a single-file graph ends at 2 GiB")
+        raise ExportError(f"{graph}: {proto.ByteSize()} bytes; a single-file graph is limited to 2 GiB")
     onnx.checker.check_model(proto, full_check=True)
 
 
 def _settle(graph: str, value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
-    """See that the leading dimension stayed symbolic, and write all dimensions as promised."""
+    """Check that the leading dimension is still symbolic, and write all dimensions as in the signature."""
     sizes = value.type.tensor_type.shape.dim
     if len(sizes) != len(spec.shape) or sizes[0].HasField("dim_value"):
         raise ExportError(f"{graph}: {spec.name} does not keep {spec.shape[0]} dynamic")
@@ -170,7 +170,7 @@ def _settle(graph: str, value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the line of the first cause that says what happened; the exporter's own message is a page long."""
+    """Return the line of the first cause that describes the problem; the exporter's message is a page long."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -180,7 +180,7 @@ def _last_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch's exporter: its progress, its logs, its warnings about its own future, and graphs it prints."""
+    """Silence torch's exporter: its progress, its logs, its deprecation warnings, and the graphs that it prints."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     said = io.StringIO()

@@ -1,4 +1,4 @@
-"""Parity: the torch model against its two graphs in ONNX Runtime, over shapes that were never traced.
+"""Parity: the torch model against its two graphs in ONNX Runtime, over shapes that were not traced.
 
 Symbols: B rows, T sequence length, M flat candidates.
 """
@@ -30,7 +30,7 @@ Outputs = dict[str, NDArray[Any]]  # Any: float32 or int64
 
 
 class Parity(NamedTuple):
-    """How far apart torch and ONNX Runtime are in one case, at most."""
+    """The largest differences between torch and ONNX Runtime in one case."""
 
     case: str
     rows: int
@@ -85,7 +85,7 @@ def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length
 
     Raises:
         ExportError: a difference over the tolerance, another top ten, a score that is not finite, or a score that
-            depends on the other rows of the batch or on what stands in padded slots.
+            depends on the other rows of the batch or on the content of padded slots.
     """
     pair = OnnxPair(traced)
     lengths = sorted({0, 1, 2, length - 1, length, length + 10})
@@ -101,10 +101,10 @@ def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length
 
 
 def check_weights(model: SequentialRecommender) -> None:
-    """See that every weight is a finite number: one NaN row passes all parity checks that do not draw its item.
+    """Check that every weight is finite: a NaN row passes all parity checks that do not draw its item.
 
     Raises:
-        ExportError: one is not; the message names the parameter and its first bad row.
+        ExportError: a weight is not finite; the message names the parameter and its first bad row.
     """
     for name, weight in model.named_parameters():
         bad = ~torch.isfinite(weight.detach())
@@ -114,7 +114,7 @@ def check_weights(model: SequentialRecommender) -> None:
 
 
 def golden_scores(model: SequentialRecommender, traced: Traced, golden: Rows) -> tuple[NDArray[np.float32], Parity]:
-    """Return the model's scores (M,) of the golden rows, and how far ONNX Runtime is from them.
+    """Return the model's scores (M,) of the golden rows, and ONNX Runtime's largest difference from them.
 
     Raises:
         ExportError: as `verify`.
@@ -133,7 +133,7 @@ def _cases(maker: RowMaker, lengths: list[int]) -> Iterator[tuple[str, Rows]]:
 
 
 def _alone(traced: Traced, pair: OnnxPair, batch: Rows, together: Outputs) -> Parity:
-    """Compare each row in company with the same row alone."""
+    """Compare each row in a batch with the same row by itself."""
     per_candidate = {spec.name for spec in traced.score.spec.outputs}
     found = []
     for row in range(int(batch.rows.max()) + 1):
@@ -177,7 +177,7 @@ def _difference(
 
 
 def _same_top(case: str, batch: Rows, expected: NDArray[np.float32], found: NDArray[np.float32]) -> None:
-    """See that the best ten of every row are the same, ties aside."""
+    """Check that the best ten of every row are the same, except for ties."""
     for row in np.unique(batch.rows):
         mine = batch.rows == row
         theirs, ours = expected[mine], found[mine]

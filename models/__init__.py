@@ -1,1 +1,1 @@
-"""Networks; torch and the contract only; no files except checkpoints."""
+"""Networks. They use only torch and the contract, and read and write only checkpoints."""

@@ -1,4 +1,4 @@
-"""What every model is: `encode` once per user, `score` for each candidate, `loss` in training.
+"""The base of every model: `encode` once per user, `score` for each candidate, `loss` in training.
 
 Symbols: B rows, T sequence length, M flat candidates of all rows, I items, d width.
 """
@@ -19,32 +19,32 @@ from contract.tensors import RowInput, SequenceColumn
 Tensors = dict[str, Tensor]
 ServingClass = Literal["A", "B", "C", "D", "E"]
 
-MASKED = -1e9  # not -inf: a row of nothing but padding must stay finite
+MASKED = -1e9  # not -inf: a row of only padding must stay finite
 
 
 class NegativesError(CommandError, ValueError):
-    """The loss needs negatives, and the recipe draws none."""
+    """The loss needs negatives, but the recipe draws none."""
 
 
 class Encoded(NamedTuple):
-    """The state of B users, each tensor with leading dimension B, and what explains it to people."""
+    """The state of B users, each tensor with leading dimension B, and its explanation for people."""
 
     state: Tensors
     explanation: Tensors
 
 
 class Scored(NamedTuple):
-    """Scores (M,) of flat candidates, and what explains them to people, each (M,)."""
+    """Scores (M,) of flat candidates, and their explanation for people, each (M,)."""
 
     scores: Tensor
     explanation: Tensors
 
 
 class TrainingBatch(NamedTuple):
-    """One step's rows: inputs by name, the item of each row (B,), and what is known of it.
+    """One step's rows: inputs by name, the item of each row (B,), and its negatives or label.
 
-    Next-item rows: the item came next, and `negatives` (B, n) are drawn where a recipe asks. Ranking rows: the item was
-    shown, and `labels` (B,) float32 say 1 or 0.
+    Next-item rows: the item came next, and `negatives` (B, n) are drawn if the recipe asks for them. Ranking rows:
+    the item was shown, and `labels` (B,) float32 are 1 or 0.
     """
 
     inputs: Tensors
@@ -62,13 +62,13 @@ class InteractionLog(NamedTuple):
 
     @classmethod
     def empty(cls) -> InteractionLog:
-        """Return a log of nothing."""
+        """Return an empty log."""
         return cls(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a model's shape and start depend on; index 0 is padding or unknown everywhere.
+    """The facts that determine a model's shape and initial values; index 0 is padding or unknown everywhere.
 
     Attributes:
         item_count: I, items without padding.
@@ -76,8 +76,8 @@ class DatasetFacts:
         item_popularity: float32 (I+1,), training interactions by item index.
         item_features: by field, int64 (I+1, width); width > 1 for multi-valued fields.
         cardinalities: by field, one more than the largest value.
-        log: training interactions, for models that walk the graph of users and items; a checkpoint holds it for models
-            that say `reads_log`.
+        log: training interactions, for models that walk the graph of users and items; a checkpoint contains it for
+            models with `reads_log`.
     """
 
     item_count: int
@@ -89,10 +89,10 @@ class DatasetFacts:
 
 
 class SequentialRecommender(nn.Module):
-    """A model of two verbs. Subclasses set the class attributes and write `encode`, `score` and `loss`.
+    """A model with two functions. Subclasses set the class attributes and write `encode`, `score` and `loss`.
 
     Attributes:
-        serving_class: what a candidate costs (A dot product, B several, C small network, D attention, E everything).
+        serving_class: the cost of a candidate (A dot product, B several, C small network, D attention, E everything).
         columns: behaviour columns that `encode` reads; `items` (B, T) int64 always, 0 is padding, newest last.
         row_inputs: per-row inputs that `encode` reads.
         reads_log: whether the training log is needed to build the model, after training too.
@@ -107,7 +107,7 @@ class SequentialRecommender(nn.Module):
     item_count: int
 
     def encode(self, inputs: Tensors) -> Encoded:
-        """Compute all that does not depend on a candidate, from the inputs that `columns` and `row_inputs` name."""
+        """Compute the state, which does not depend on a candidate, from the inputs in `columns` and `row_inputs`."""
         raise TypeError(f"{type(self).__name__} has no encode")
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:

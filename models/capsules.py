@@ -1,4 +1,4 @@
-"""What models of several interests share: capsules, their start, and scoring by the best interest.
+"""The shared parts of multi-interest models: capsules, their initial values, and scoring by the best interest.
 
 Symbols: B rows, T length, d width, K interests, M flat candidates, n negatives, I items.
 """
@@ -100,7 +100,7 @@ class InterestModel(SequentialRecommender):
         raise TypeError(f"{type(self).__name__} has no interests")
 
     def encode(self, inputs: Tensors) -> Encoded:
-        """Return the interests; an empty history has zeros, so that the item bias alone ranks."""
+        """Return the interests; an empty history has zeros, so only the item bias ranks."""
         mask = (inputs["items"] > 0).to(self.items.weight.dtype)
         x = self.dropout(self.items(inputs["items"])) * mask[..., None]
         return Encoded({"interests": self.interests(x, mask)}, {})

@@ -18,7 +18,7 @@ WEIGHTS, CONFIG, FACTS = "weights.pt", "model.json", "facts.npz"
 
 
 class CheckpointError(CommandError, ValueError):
-    """A checkpoint is incomplete or not of this code; the message says which part."""
+    """A checkpoint is incomplete or from other code; the message names the part."""
 
 
 def save_checkpoint(
@@ -82,8 +82,8 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(explained(error)) from None
     try:
         document = torch.load(content, weights_only=True, map_location=device)
-    except Exception as error:  # pickle, zipfile and torch have a dozen words for bytes that are no tensors
+    except Exception as error:  # pickle, zipfile and torch raise a dozen errors for bytes that are not tensors
         raise CheckpointError(f"{path}: damaged: {one_line(str(error))[:200]}") from None
     if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: damaged: it holds no tensors by name")
+        raise CheckpointError(f"{path}: damaged: it has no tensors by name")
     return document

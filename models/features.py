@@ -1,4 +1,4 @@
-"""Side information: what is known of an item or of a behaviour next to the item's id, as vectors.
+"""Side information: facts about an item or a behaviour other than the item's id, as vectors.
 
 Symbols: B rows, T length, d width.
 """
@@ -61,7 +61,7 @@ class SideInformation(nn.Module):
         side: item features.
         rating: whether the behaviour's value is read.
         gap: whether the logarithm of the time since the behaviour before is read.
-        candidates: whether candidates have a vector too (of the item features alone: a candidate has no behaviour).
+        candidates: whether candidates have a vector too (only of the item features: a candidate has no behaviour).
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SideInformation(nn.Module):
 
 @dataclass(frozen=True)
 class SideFields:
-    """What a behaviour carries next to its item, for the config of a model that adds it to the item's vector.
+    """A behaviour's side information, for the config of a model that adds it to the item's vector.
 
     Attributes:
         side: item features, added to the vector of each behaviour.
@@ -148,7 +148,7 @@ class ItemVectors(nn.Embedding):
     def candidates(self, ids: Tensor) -> Tensor:
         """Return the vector of each candidate, (..., d).
 
-        Gathered from the whole table, which an exported graph holds ready, rather than mapped for each candidate.
+        Rows are taken from the whole table, which an exported graph contains, and not mapped for each candidate.
         """
         if self.side is None or self.side.out is None:
             return torch.as_tensor(self(ids))

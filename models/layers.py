@@ -1,4 +1,4 @@
-"""What three models or more are made of. Symbols: B rows, T length, I items, d width."""
+"""Layers of three or more models. Symbols: B rows, T length, I items, d width."""
 
 from __future__ import annotations
 

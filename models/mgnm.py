@@ -15,7 +15,7 @@ Tian et al., "When Multi-Level Meets Multi-Interest: A Multi-Grained Neural Mode
 Departures, each a switch or forced by correctness:
 - The attended interest is never built: its dot product is the softmax-weighted mean of the interests' own.
 - Routing logits start at zero, not at a random draw per forward pass: scores are a function of the input.
-- The BiLSTM reads each row alone, by its own length. The published code mixes rows of a batch through a wrong
+- The BiLSTM reads each row separately, by the row's length. The published code mixes rows of a batch through a wrong
   reshape, and so sees labels through batch positions.
 - An item bias that starts at log popularity (`popularity_bias`), and capsule, projection and graph matrices that start
   near the identity (`aligned_start`): without them the model stays below popularity.
@@ -244,7 +244,7 @@ class MGNM(SequentialRecommender):
         return F.relu(q) if self.config.projection == "relu" else q
 
     def _added(self, still: Tensor, mask: Tensor) -> Tensor:
-        # The gradient of the BiLSTM moves routing logits alone, and costs more than all the rest.
+        # The gradient of the BiLSTM moves only the routing logits, and costs more than all other gradients.
         if self.training and self._steps % self.config.rnn_gradient_every:
             with torch.no_grad():
                 return self._rnn(still, mask)

@@ -44,7 +44,7 @@ SAMPLED: Final[dict[Sampled, Callable[[Tensor], Tensor]]] = {"softmax": sampled_
 def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective: Objective) -> Tensor:
     """Return the mean loss of a batch: of labelled rows, over all items ("full"), or over the target and negatives.
 
-    Rows with labels are learnt by binary cross-entropy of the score, whatever the objective.
+    Rows with labels are learnt by binary cross-entropy of the score under every objective.
 
     Raises:
         NegativesError: the objective needs negatives, and the batch has none.

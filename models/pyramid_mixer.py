@@ -4,7 +4,7 @@ Gong et al., "Pyramid Mixer: Multi-dimensional Multi-period Interest Modeling fo
 2025, https://arxiv.org/abs/2506.16942. No code is public and the body of the paper was out of reach: the parts (two
 mixers in parallel, adaptive fusion, pyramid, low rank, cross-period module) are the paper's, their equations are one
 consistent reading of it, written out in docs/adr/0010-pyramid-mixer-reading.md, with every component behind a switch.
-The file is long because one paper is one file: its parts are read together, and nobody else uses them.
+The file is long because one paper is one file: its parts are read together, and no other file uses them.
 
 | Part | Here |
 | --- | --- |
@@ -16,11 +16,11 @@ The file is long because one paper is one file: its parts are read together, and
 | within a period, among periods, readout | `CrossPeriod` |
 | next-item head (class A), ranking head (class C) | `score`, `RankingHead` |
 
-Additions of ours, all off by default: `readout="concat"`, `out_side`, `side_group`, the behaviour fields `rating` and
+Our additions, all off by default: `readout="concat"`, `out_side`, `side_group`, the behaviour fields `rating` and
 `gap`, `activation="silu"`, and the item bias from log popularity.
 
 Weights along L are indexed by recency: a model of one length cannot serve another, and the score of a history depends
-on how it falls into pairs, never on what stands in the padding.
+on how it falls into pairs, never on the content of the padding.
 
 Symbols: B rows, L length, F fields, d width, C = F*d channels, S scales, M flat candidates, I items.
 """
@@ -120,11 +120,11 @@ class PyramidMixerConfig:
 
     def __post_init__(self) -> None:
         if self.length % 2 ** (self.scales - 1):
-            raise ValueError(f"pyramid_mixer: length {self.length} is no multiple of 2^(scales-1)")
+            raise ValueError(f"pyramid_mixer: length {self.length} is not a multiple of 2^(scales-1)")
 
     @property
     def periods(self) -> int:
-        """Scales that are computed: what nobody reads is not built."""
+        """Scales that are computed; scales that are not read are not built."""
         return self.scales if self.cross_period else 1
 
 
@@ -217,7 +217,7 @@ class MixerLayer(nn.Module):
         """(B, L, C) and mask (B, L, 1) -> (B, L, C); padding stays zero."""
         u = self.norm(x) * mask
         branches = [branch(u) for branch in (self.behaviour, self.feature) if branch is not None]
-        if self.gate is not None:  # fusion is per position, so the last mask alone keeps padding out
+        if self.gate is not None:  # fusion is per position, so only the last mask is needed to keep padding out
             g = torch.sigmoid(self.gate(torch.cat(branches, dim=-1)))
             mixed = torch.lerp(branches[1], branches[0], g)
         else:

@@ -28,8 +28,6 @@ PENDING: tuple[str, ...] = (
     "Makefile",
     "deploy/",
     "docker-compose",
-    "exporter/",
-    "models/",
     "pyproject.toml",
     "service/",
     "tests/",

@@ -8,12 +8,12 @@ the output transform and the item bias of the authors' code (https://github.com/
 | --- | --- |
 | attention, feed-forward net, residuals, norms (3.3 to 3.5) | `models.layers.AttentionBlock` |
 | output: GELU of a dense layer, tied items, bias (3.6) | `_hidden`, `score` |
-| Cloze task, and rows whose last item alone is masked (3.7) | `cloze`, `loss` |
+| Cloze task, and rows in which only the last item is masked (3.7) | `cloze`, `loss` |
 | at test, a mask after the history | `encode` |
 
 Departures: post-norm blocks; a norm in the output transform; every prefix of a sequence is a row and draws new masks
-whenever it is met, instead of ten masked copies of each sequence; no negatives. Positions are indexed by recency. The
-mask's vector stands outside the item table, so no index scores it. Rows with labels are learnt at the mask after the
+each time, instead of ten masked copies of each sequence; no negatives. Positions are indexed by recency. The
+mask's vector is outside the item table, so no index scores it. Rows with labels are learnt at the mask after the
 history. The last block computes only the positions that are read.
 
 `length` counts the slots of the input; the mask takes one, so at most `length` - 1 behaviours are read.
@@ -47,10 +47,10 @@ class BERT4RecConfig:
         blocks: attention blocks.
         heads: a divisor of d.
         inner: width of the feed-forward layers.
-        mask_share: of a row's items that are masked in training, rounded, one at least.
-        last_share: of rows whose last item alone is masked in training.
+        mask_share: share of a row's items that are masked in training, rounded, at least one.
+        last_share: share of rows in which only the last item is masked in training.
         dropout: everywhere.
-        popularity_bias: the item bias, which always learns, starts at log popularity instead of zero.
+        popularity_bias: the item bias, which is always trained, starts at log popularity instead of zero.
     """
 
     length: int = 50
@@ -67,7 +67,7 @@ class BERT4RecConfig:
         if not (0 < self.mask_share <= 1 and 0 <= self.last_share <= 1):
             raise ValueError("bert4rec: mask_share must be in (0, 1], last_share in [0, 1]")
         if self.length < 2:
-            raise ValueError(f"bert4rec: length {self.length}: must be at least 2, one of them for what is asked")
+            raise ValueError(f"bert4rec: length {self.length}: must be at least 2, one of them for the mask")
 
 
 class Cloze(NamedTuple):
@@ -135,7 +135,7 @@ class BERT4Rec(DotProductRecommender):
         return full_softmax(self.score_all({"user": hidden}), ids.gather(1, drawn.slots)[drawn.chosen])
 
     def _hidden(self, x: Tensor, real: Tensor, slots: Tensor | None = None) -> Tensor:
-        """Map vectors (B, T, d) to outputs at slots (B, K), or at the newest slot alone: (B, K or 1, d)."""
+        """Map vectors (B, T, d) to outputs at slots (B, K), or only at the newest slot: (B, K or 1, d)."""
         keep = real.to(self.positions.dtype)
         bias = (1 - keep)[:, None, None, :] * MASKED
         x = self.dropout(self.norm(x + self.positions)) * keep[..., None]

@@ -10,7 +10,7 @@ in the form of RecBole's `bpr` (https://github.com/RUCAIBox/RecBole): Xavier-nor
 
 Departures:
 - An item bias that starts at log popularity (the paper's regularised item bias, section 4.3.1, starts at zero; RecBole
-  has none). An unknown user has the zero vector, so that popularity alone ranks.
+  has none). An unknown user has the zero vector, so only popularity ranks.
 - The regularisation is the recipe's `weight_decay`, decoupled from the gradient; Adam instead of bootstrapped SGD.
 - Any number of negatives per positive, the mean over pairs; other objectives by a switch.
 - Rows are prefixes as for the sequential models, so that every system learns from the same rows.
@@ -38,7 +38,7 @@ class BPRConfig:
     """Sizes.
 
     Attributes:
-        length: T; the model reads no behaviour, but negatives are drawn outside these, so 1 is only fit for serving.
+        length: T; the model reads no behaviour, but negatives are drawn outside these, so use 1 only for serving.
         width: d.
         objective: pairwise (bpr), or another training loss.
         popularity_bias: item bias that starts at log popularity.
@@ -53,7 +53,7 @@ class BPRConfig:
 
 
 class UserVectors(nn.Module):
-    """A table of users (U+1, d), Xavier-normal; the unknown user's vector is zero and stays so."""
+    """A table of users (U+1, d), Xavier-normal; the unknown user's vector stays zero."""
 
     def __init__(self, facts: DatasetFacts, width: int) -> None:
         super().__init__()

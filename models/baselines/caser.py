@@ -4,11 +4,11 @@ Tang and Wang, "Personalized Top-N Sequential Recommendation via Convolutional S
 https://arxiv.org/abs/1809.07426, in the form of the deeprec models of
 https://github.com/recommenders-team/recommenders; nothing is copied.
 
-    v = ReLU(sum_t e_t V_t)                                  vertical: one filter sees the whole image
+    v = ReLU(sum_t e_t V_t)                                  vertical: one filter covers the whole image
     h_s = max_t ReLU(conv_s(e_(t-s+1) .. e_t)), s = 1, 2, 3  horizontal: s behaviours in a row
     score = MLP([v; h_1; h_2; h_3; e_candidate])
 
-Items and categories are two images with filters of their own, if there are categories.
+Items and categories, if there are any, are two images with separate filters.
 
 Departures, next to those of `deeprec.py`:
 - no vector of the user, as in the frame (the paper has one);
@@ -36,9 +36,9 @@ class CaserConfig(FrameConfig):
     """Sizes.
 
     Attributes:
-        vertical: filters that see the whole history, per image.
+        vertical: filters that cover the whole history, per image.
         horizontal: filters of each window, per image.
-        windows: horizontal windows of 1 to that many behaviours.
+        windows: horizontal windows of 1 to `windows` behaviours.
     """
 
     vertical: int = 128

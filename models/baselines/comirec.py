@@ -6,7 +6,7 @@ the form of https://github.com/THUDM/ComiRec (`Model_ComiRec_DR`, `Model_ComiRec
 Departures:
 - DR: one matrix per interest, near the identity; one per position too, as published, is the switch `positional`.
 - SA: no position table by default (`positions` is the switch); the second map has no bias, which softmax would cancel.
-- An item bias from log popularity; negatives are the recipe's, not log-uniform.
+- An item bias from log popularity; negatives come from the recipe, not log-uniform.
 - Positions are indexed by recency. The diversity step after retrieval is left out.
 
 Symbols: B rows, T length, d width, K interests.
@@ -41,7 +41,7 @@ class ComiRecSAConfig(InterestsConfig):
     """Sizes and switches, next to those of `InterestsConfig`.
 
     Attributes:
-        positions: a position table that attention, but not the values, sees.
+        positions: a position table for attention, but not for the values.
     """
 
     positions: bool = False

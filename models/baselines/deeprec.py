@@ -3,9 +3,9 @@
 It is the frame of the deeprec models of https://github.com/recommenders-team/recommenders (Caser, A2SVD, GRU4Rec,
 SLi-Rec) and of SURGE, https://github.com/tsinghua-fib-lab/SIGIR21-SURGE. Written from their description; nothing is
 copied. Departures, for all five:
-- padding stands on the left and is masked wherever the originals let padded rows in (their attention has no mask);
+- padding is on the left and masked in all places where the originals admit it (their attention has no mask);
 - the scoring network has an item bias that may start at log popularity;
-- negatives and loss are the recipe's (theirs: softmax over 1 + 4 targets of other rows of the same batch).
+- negatives and loss come from the recipe (theirs: softmax over 1 + 4 targets of other rows of the same batch).
 
 Symbols: B rows, T length, e width of a behaviour vector, M flat candidates, h hidden width.
 """
@@ -43,7 +43,7 @@ class BehaviourVectors(nn.Module):
     Args:
         facts: the data set's.
         width: of the item part.
-        side: item features that serve as categories, each `side_width` wide; none leaves the item part alone.
+        side: item features that serve as categories, each `side_width` wide; none means only the item part.
         side_width: of each category part.
     """
 
@@ -64,7 +64,7 @@ class BehaviourVectors(nn.Module):
 
 
 class ScoringNetwork(nn.Module):
-    """MLP(100, 64) on [user part; candidate part] to one logit, its first layer split so that the user's share is once.
+    """MLP(100, 64) on [user part; candidate part] to one logit; the user's share of the first layer is computed once.
 
     W [u; x] = W_u u + W_x x: `user` runs in `encode`, the rest in `score`. Batch normalisation on each hidden layer, as
     in the frame; in evaluation it is a fixed affine map, so no row depends on another.
@@ -126,9 +126,8 @@ def by_length(
 ) -> Tensor:
     """Apply `use` to rows and their lists (B, N) in groups of like length, each cut to its longest history.
 
-    What `use` does for a candidate at every position is then done for few positions that hold padding, and in tensors
-    that fit a cache: long lists make small groups. All of `state`, its `mask` (B, T) too, has positions in its second
-    axis but what `whole` names.
+    So `use` spends little work on padded positions, and its tensors fit a cache: long lists make small groups. All of
+    `state`, including its `mask` (B, T), has positions in its second axis, except the names in `whole`.
     """
     lengths = state["mask"].sum(dim=1)
     order = lengths.argsort()
@@ -142,7 +141,7 @@ def by_length(
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """What every model of the frame has.
+    """The config of every model of the frame.
 
     Attributes:
         length: T.
@@ -164,10 +163,10 @@ class FrameConfig:
 
 
 class FrameModel(SequentialRecommender):
-    """A model whose user part knows no candidate. Subclasses make `scoring` and write `encode`.
+    """A model whose user part does not depend on candidates. Subclasses make `scoring` and write `encode`.
 
     The first layer's share of every item is one table, computed whole: there are fewer items than candidates in a step
-    of training, and an exported graph holds it ready.
+    of training, and an exported graph contains it.
 
     State: `user` (B, h), the user's share of the first layer.
     """

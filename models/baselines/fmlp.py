@@ -11,15 +11,15 @@ https://arxiv.org/abs/2202.13556, in the form of the authors' code (https://gith
 | prediction by the last position, section 4.3 | `score` |
 
 The transforms are products with constant matrices, which any runtime has: at T = 50 these beat both the fast transform
-and the product with the filters' circulant matrices, in training and in serving. At the last position alone, a filter
+and the product with the filters' circulant matrices, in training and in serving. At only the last position, a filter
 is a weighted sum over the sequence by the real kernel irfft(W), turned around.
 
 Departures:
 - Full softmax over all items by default; the paper's binary cross-entropy with one negative is `objective="bce"`.
 - Padded slots are zero before every filter. The authors compute a mask and do not use it, so that padding carries
   positions into the spectrum.
-- The last block computes the newest position alone, which is the only one read.
-- Rows are the harness's prefixes; positions are indexed by recency. Filters are tied to the length.
+- The last block computes only the newest position, because no other is read.
+- Rows are prefixes, as for all models; positions are indexed by recency. Filters are tied to the length.
 
 Symbols: B rows, T length, d width, F = T // 2 + 1 frequencies, M flat candidates, I items.
 """

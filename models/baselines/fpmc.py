@@ -14,7 +14,7 @@ Both dot products are one of width 2d: the user's state is [v_u^UI; v_l^LI], the
 
 Departures:
 - An item bias that starts at log popularity; the paper and RecBole have none. An unknown user and an empty history each
-  have the zero vector: what is known of the two still ranks, and popularity where nothing is.
+  have the zero vector: the known part still ranks, and popularity ranks if both are unknown.
 - The regularisation is the recipe's `weight_decay`, decoupled from the gradient; Adam instead of bootstrapped SGD.
 - Any number of negatives per positive, the mean over pairs; other objectives by a switch.
 

@@ -2,8 +2,8 @@
 
 Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016,
 https://arxiv.org/abs/1511.06939, in the form of the deeprec models of
-https://github.com/recommenders-team/recommenders; nothing is copied. It is the GRU4Rec of MGNM's table; `gru4rec.py`
-holds that of Pyramid Mixer's.
+https://github.com/recommenders-team/recommenders; nothing is copied. This is the GRU4Rec of MGNM's table; `gru4rec.py`
+is the one of Pyramid Mixer's table.
 
     h = last state of GRU(e_1 .. e_T),  score = MLP([h; e_candidate])
 

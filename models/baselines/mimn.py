@@ -17,16 +17,17 @@ of the written vectors over m; a slot's channel sees neither the controller nor 
 the memory, and only the chosen one runs.
 
 Departures:
-- One logit and the recipe's loss instead of two logits and cross-entropy; an item bias that may start at log
+- One logit and the loss of the recipe instead of two logits and cross-entropy; an item bias that may start at log
   popularity.
-- Padded steps hold the state. The published code lets them write (books) or resets the state (Taobao).
+- Padded steps keep the state. The published code lets them write (books) or resets the state (Taobao).
 - The GRUs are in PyTorch's form (reset gate after the product).
 - Cosines have their epsilon under the root; powers of weights are a softmax of logarithms, which cannot vanish.
 - Attention over channels is the deeprec frame's (`PairAttention`: it maps channels instead of the candidate, and has
   ReLU instead of a sigmoid).
 - The utilisation loss is the variance over slots, a mean over rows; the published one divides by slots and batch again.
 - Dropout on behaviour vectors; the published code has none. No auxiliary loss of the next behaviour.
-- The state holds shares of the head's layers, not what a further step needs: here users are encoded from the start.
+- The state has shares of the head's layers, but not the inputs of a further step: users are always encoded from the
+  start.
 
 Symbols: B rows, T length, d width, m slots, M flat candidates, G groups of N candidates each under one user's state.
 """
@@ -61,7 +62,7 @@ class MIMNConfig:
         side: item features that serve as categories, each `side_width` wide.
         side_width: of each category.
         induction: whether each slot has a channel, a GRU over the behaviours that read it.
-        utilisation: weight of the variance of aggregate write weights; 0 leaves the rebalancing of writes out too.
+        utilisation: weight of the variance of aggregate write weights; 0 also turns the rebalancing of writes off.
         dropout: on behaviour vectors.
         popularity_bias: item bias that starts at log popularity.
         objective: see models/objectives.py.
@@ -80,7 +81,7 @@ class MIMNConfig:
 
 
 class _Memory(NamedTuple):
-    """What is left after the last behaviour, and how each write came about."""
+    """The memory after the last behaviour, and the weights of each write."""
 
     controller: Tensor  # (B, d)
     read: Tensor  # (B, d)
@@ -89,7 +90,7 @@ class _Memory(NamedTuple):
     written: Tensor  # (B, d), the mean over slots of all that was written
     total: Tensor  # (B, d), behaviour vectors summed
     channels: Tensor | None  # (B, m, d)
-    write_heads: tuple[Tensor, Tensor]  # weights as addressed (B, T, m), and what rebalances them (B, T, 4)
+    write_heads: tuple[Tensor, Tensor]  # weights as addressed (B, T, m), and their rebalancing (B, T, 4)
 
 
 class MIMN(SequentialRecommender):
@@ -147,7 +148,7 @@ class MIMN(SequentialRecommender):
         if not self.config.utilisation:
             return objective_loss(self, batch, self.config.objective)
         memory = self._memorise(batch.inputs)
-        # The gradient of the aggregate moves what rebalances a write, not where the write was meant to go.
+        # The gradient of the aggregate moves the rebalancing of a write, not its address.
         weights, asked = memory.write_heads
         aggregate = _balanced(weights.detach(), asked) * (batch.inputs["items"] > 0)[..., None]
         variance = aggregate.sum(dim=1).var(dim=-1, correction=0).mean()
@@ -263,7 +264,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _balanced(weights: Tensor, asked: Tensor) -> Tensor:
-    """Shift weights (..., m) to neighbouring slots, in a circle, and sharpen them; `asked` (..., 4) says how."""
+    """Shift weights (..., m) to neighbouring slots, in a circle, and sharpen them; `asked` (..., 4) controls both."""
     shift, power = asked[..., :3].softmax(dim=-1), 2 * _SHARP * (F.softplus(asked[..., 3:]) + 1)
     moved = torch.stack((weights, weights.roll(1, dims=-1), weights.roll(-1, dims=-1)), dim=-1)  # (..., m, 3)
     return (power * torch.log((moved * shift[..., None, :]).sum(dim=-1) + 1e-9)).softmax(dim=-1)

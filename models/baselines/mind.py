@@ -7,7 +7,7 @@ Departures:
 - The draw of initial routing logits is made once and kept, indexed by recency: scores are a function of the input.
 - Label-aware attention is hard by default (`readout`); its power p and the adaptive number of interests are left out.
 - An item bias from log popularity, S near the identity, and no ReLU projection by default: each a switch.
-- Negatives are the recipe's, not log-uniform.
+- Negatives come from the recipe, not log-uniform.
 
 Symbols: B rows, T length, d width, K interests.
 """
@@ -48,14 +48,14 @@ class MIND(InterestModel):
         self.capsule = nn.Parameter(torch.empty(config.width, config.width))
         start_matrices(self.capsule, config.aligned_start)
         draw = nn.init.trunc_normal_(torch.empty(config.length, config.interests))
-        self.register_buffer("draw", draw)  # S is shared: this draw alone tells interests apart
+        self.register_buffer("draw", draw)  # S is shared: only this draw makes interests differ
         self.projection = nn.Linear(config.width, config.width) if config.relu_proj else None
         if self.projection is not None:
             start_matrices(self.projection.weight, config.aligned_start)
             nn.init.zeros_(self.projection.bias)
 
     def interests(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Route x S for all interests; an empty history stays zero whatever the projection's bias."""
+        """Route x S for all interests; an empty history stays zero for any bias of the projection."""
         z = (x @ self.capsule)[:, None]  # (B, 1, T, d)
         o = routed(z, self.draw.T[None], mask, training=self.training)
         if self.projection is None:

@@ -2,7 +2,7 @@
 
 Li et al., "MLP4Rec: A Pure MLP Architecture for Sequential Recommendations", IJCAI 2022,
 https://arxiv.org/abs/2204.11510, in the form of the authors' code (https://github.com/Li-Muyang/MLP4Rec): the paper's
-body was out of reach.
+full text was not available.
 
 | Part | Here |
 | --- | --- |
@@ -15,9 +15,9 @@ As in the code, one mixer of each axis serves all fields and all layers (`share`
 Departures: padding is on the left and never enters a mixer (the code normalises it to the norm's bias and mixes that
 in); weights along the sequence count from the newest behaviour. Without side fields there is no feature mixer, which
 would mix one number with itself. The behaviour's rating and the time since the one before are fields too. The last
-layer computes the newest slot alone, which is the only one read. An empty history is the last norm's bias.
+layer computes only the newest slot, because no other is read. An empty history is the last norm's bias.
 
-Weights along the sequence are tied to its length: a model of one length cannot serve another.
+Weights along the sequence are tied to its length: a model trained with one length cannot serve another.
 
 Symbols: B rows, T length, F fields with the item first, d width, M flat candidates, I items.
 """
@@ -58,8 +58,8 @@ class MLP4RecConfig:
         length: T.
         width: d.
         layers: times that the three mixers are applied.
-        share: the same mixers for all fields and layers; False: own ones, sequence and channels by field too.
-        side: item features read as fields of a behaviour.
+        share: the same mixers for all fields and layers; False: separate ones; sequence and channel mixers also per
+        field. side: item features read as fields of a behaviour.
         rating, gap: the behaviour's value, and the log of the time since the one before, as fields.
         activation: gelu, or silu, whose backward is far cheaper on a CPU.
         objective: of training.
@@ -81,7 +81,7 @@ class MLP4RecConfig:
 
 
 class Mixer(nn.Module):
-    """x + perceptron(norm(x)) along one axis; the norm is along the channels whatever the axis."""
+    """x + perceptron(norm(x)) along one axis; the norm is always along the channels."""
 
     def __init__(self, config: MLP4RecConfig, size: int, axis: int) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", NeurIPS 2021, https://arxiv.org/abs/2105.01601, as
 a sequential recommender: behaviours in place of image patches, and the newest one's vector is the user's. No official
-recommender code is known; this is MLP4Rec with one field and weights of each layer's own.
+recommender code is known; this is MLP4Rec with one field and separate weights per layer.
 
 | Part of the paper | Here |
 | --- | --- |
@@ -11,8 +11,8 @@ recommender code is known; this is MLP4Rec with one field and weights of each la
 | classification head over the mean of all patches | replaced by the last position's vector |
 
 Departures from the vision model: dropout after the input, inside both nets and on each residual, as the other
-sequential models have it (no stochastic depth); padded slots are zero before every mix, so what stands in them never
-counts; the last layer computes the newest position alone, which is the only one read. There are no position vectors in
+sequential models have it (no stochastic depth); padded slots are zero before every mix, so their content never
+counts; the last layer computes only the newest position, because no other is read. There are no position vectors in
 the paper either: the weights along the sequence know the place. They are indexed by recency and tied to the length.
 
 Symbols: B rows, T length, d width, M flat candidates, I items.

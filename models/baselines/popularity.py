@@ -1,4 +1,4 @@
-"""Popularity: the same ranking for everybody, by how often an item was interacted with in training.
+"""Popularity: the same ranking for all users, by the number of an item's training interactions.
 
 No parameters are learnt. The score is the count over the largest count, as RecBole's `Pop` has it
 (https://github.com/RUCAIBox/RecBole), counted from the raw training log.
@@ -22,7 +22,7 @@ class PopularityConfig:
     """Sizes.
 
     Attributes:
-    length: T, which is read by nobody; the shortest history will do.
+    length: T, which the model does not read; use the shortest.
     """
 
     length: int = 1
@@ -42,7 +42,7 @@ class Popularity(SequentialRecommender):
     share: Tensor
 
     def encode(self, inputs: Tensors) -> Encoded:
-        """Return a state that says nothing."""
+        """Return an empty state."""
         return Encoded({"nothing": inputs["items"][:, :1].to(torch.float32) * 0.0}, {})
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:

@@ -6,8 +6,8 @@ the last position of every prefix.
 
 Departures from the original: no binary cross-entropy at every position, no pre-norm on the query, no square-root
 scaling. Positions are indexed by recency (the last slot is always the newest behaviour), padded keys are masked, and
-the last block computes the last position alone, which is the only one read. Side information is an addition of ours,
-off by default.
+the last block computes only the last position, because no other is read. Side information is our addition, off by
+default.
 
 Symbols: B rows, T length, d width, M flat candidates, I items.
 """
@@ -73,7 +73,7 @@ class SASRec(DotProductRecommender):
     causal: Tensor
 
     def encode(self, inputs: Tensors) -> Encoded:
-        """Return the last block's output at the newest behaviour; an empty history attends to nothing but padding."""
+        """Return the last block's output at the newest behaviour; an empty history attends only to padding."""
         ids = inputs["items"]
         mask = (ids > 0).to(self.items.weight.dtype)
         bias = self.causal + (1 - mask)[:, None, None, :] * MASKED

@@ -20,7 +20,7 @@ Departures, next to those of `deeprec.py`:
 - the 1 of s(f+1) is where the bias of f starts;
 - the state has as many units as e is wide, since long and short are mixed.
 
-"Now" is the time of the request and enters the LSTM: a state holds for its request alone.
+"Now" is the time of the request and enters the LSTM, so a state is valid only for its request.
 
 Symbols: B rows, T length, N candidates of a row, d width of an item, e width of a behaviour vector and of the state.
 """
@@ -112,7 +112,7 @@ class SLiRec(FrameModel):
         times, now = inputs["times"], inputs["request_time"][:, None]
         # Gathered: with a minimum of whole numbers, ONNX Runtime's states were off by .018 on batches of 64 rows.
         padded = (inputs["items"] == 0).to(torch.int64).sum(dim=1, keepdim=True)
-        first = times.gather(1, padded.clamp_max(times.shape[1] - 1))  # the oldest behaviour stands after all padding
+        first = times.gather(1, padded.clamp_max(times.shape[1] - 1))  # the oldest behaviour is after all padding
         following = torch.cat((times[:, 1:], now), dim=1)
         return log_days(now - times) * mask, log_days(following - first) * mask
 

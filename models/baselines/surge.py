@@ -17,17 +17,18 @@ dot product. Hundreds of candidates a request, not thousands.
 An identity of the published code that is used: a behaviour gathers its neighbours by softmax_j(LeakyReLU(f1_j + f2_i)),
 where f1 (of clusters) and f2 (of the candidate) are themselves results of a softmax. They are never negative, so the
 LeakyReLU does nothing, f2_i is one number for all j and drops out, and the fused behaviours do not depend on the
-candidate: `encode` holds them, where a literal forward pass would cost a candidate five times as much.
+candidate: `encode` computes them; a literal forward pass would cost five times as much per candidate.
 
 Departures:
 - Edges carry the similarity (`learn_graph`), so the metric learns. In the published code edges are 0 or 1 and the
   metric keeps its random start; without the switch ours stays at ones.
-- Similarities are scaled per row among real behaviours alone, by a range of at least 0.01.
-- Exactly that many edges and behaviours are kept as are asked for; similarities and scores are compared to a grid, and
-  later ones win ties, so that rounding errors of a runtime decide nothing.
+- Similarities are scaled per row among only the real behaviours, by a range of at least 0.01.
+- Exactly the requested number of edges and behaviours is kept; similarities and scores are compared to a grid, and
+  later ones win ties, so that rounding errors of a runtime have no effect.
 - One pooling layer, after which the pooled graph is never read and so not built; none of the paper's regularisers.
 - The AUGRU is in PyTorch's form (reset gate after the product) and passes over what is not kept.
-- The scoring network is the frame's, but its input has no part that is the user's alone. An item bias that may start at
+- The scoring network is the frame's, but its input has no part that depends only on the user. An item bias that may
+start at
   log popularity. Dropout on behaviour vectors and in the scoring network.
 
 Symbols: B rows, T length, d width of a behaviour vector, h hidden width, M flat candidates, G groups of N candidates
@@ -202,7 +203,7 @@ class SURGE(SequentialRecommender):
         return scores @ state["behaviours"], kept
 
     def _read(self, state: Tensors, t: Tensor, kept: Tensor) -> Tensor:
-        """Return the AUGRU's state (G, N, h) after the kept behaviours; attention holds its update gate back."""
+        """Return the AUGRU's state (G, N, h) after the kept behaviours; attention reduces its update gate."""
         logits = self.reading.logits(state["reading_keys"][:, None], state["reading_share"][:, None], t)
         open_by = kept * (1 - masked_softmax(logits, kept.expand_as(logits)))
         held = (1 - kept).expand_as(logits)

@@ -87,7 +87,7 @@ class TGSRecConfig:
 
 
 class Adjacency(nn.Module):
-    """What each node met and when, in time order, as flat arrays: entry R means none."""
+    """The neighbours of each node with their times, in time order, as flat arrays: entry R means none."""
 
     def __init__(self, nodes: int, own: NDArray[np.int64], met: NDArray[np.int64], times: NDArray[np.int64]) -> None:
         super().__init__()
