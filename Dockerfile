@@ -3,7 +3,7 @@
 #   serve-cpu  contract + service on ONNX Runtime's CPU build: no torch, no pip, no shell needed
 #   offline    training, exporter and the one-shots of docker-compose.yml
 #   serve-gpu  as serve-cpu, with ONNX Runtime's CUDA build and the CUDA libraries it needs
-# serve-gpu stands last because a builder without BuildKit builds every stage above the one it is asked for.
+# serve-gpu is last because a builder without BuildKit builds every stage above the requested one.
 #
 # A plain `pip` finds torch's CUDA build, several GB of which a CPU machine uses nothing: pass the address of an index
 # with CPU builds as `--build-arg PIP_EXTRA_INDEX_URL=...` to make `offline` small.

@@ -1,1 +1,1 @@
-"""Measurements that stand next to the code: tables of all systems, an outside judge, speed. No test depends on them."""
+"""Measurements: tables of all systems, a comparison with RecBole, speed. No test depends on them."""

@@ -1,8 +1,8 @@
-"""A bundle over a made-up catalogue of any size, with untrained networks: what memory, loading and speed depend on.
+"""A bundle over a made-up catalogue of any size, with untrained networks, to measure memory, loading and speed.
 
 python -m benchmarks.catalogue --items 1000000 --out bundles     writes bundles/pyramid_mixer/1000000
 
-Item ids are `item-1`, `item-2`, ...; popularity falls as in a real catalogue. The ranking means nothing.
+Item ids are `item-1`, `item-2`, ...; popularity falls as in a real catalogue. The ranking has no meaning.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST: Final = 100_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a bundle; return 0, or 1 after one line that says why not."""
+    """Write a bundle; return 0, or 1 after printing one line with the reason."""
     options = _parser().parse_args(arguments)
     return run("benchmarks.catalogue", lambda: _write(options))
 
@@ -66,7 +66,7 @@ def _write(options: argparse.Namespace) -> int:
 
 
 def _write_run(directory: Path, recipe: Recipe, items: int) -> None:
-    """Write what training leaves behind, without the training."""
+    """Write the files of a training run, without the training."""
     torch.manual_seed(_SEED)
     popularity = np.concatenate([[0.0], 1e6 / np.arange(1, items + 1)]).astype(np.float32).round()
     facts = DatasetFacts(items, 0, popularity)
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--items", type=int, default=1_000_000, help="items of the catalogue (default: 1,000,000)")
     parser.add_argument("--recipe", type=Path, default=_RECIPE, help="model and its sizes (default: the demo's)")
-    parser.add_argument("--out", type=Path, default=Path("bundles"), help="where bundles are kept (default: bundles)")
+    parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of the bundles (default: bundles)")
     parser.add_argument("--version", help="name of the version (default: the number of items)")
     return parser
 

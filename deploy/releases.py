@@ -1,6 +1,6 @@
-"""From a data set to released bundles, by the rooms' own command lines; what is already there is used again.
+"""From a data set to released bundles, by the packages' command lines; existing products are reused.
 
-A release is known by a key: the digest of its recipe, its prepared data and the code that made it. Its record stands in
+A release is known by a key: the digest of its recipe, its prepared data and the code that made it. Its record is in
 `.demo/<model>-<key>.json` next to the checkout's other products and names the run and the bundle.
 """
 
@@ -57,7 +57,7 @@ class Release:
 
 
 def recipe_of(model: str, *, short: bool) -> Path:
-    """Return the recipe of a model: the short one where there is one and it is asked for.
+    """Return the recipe of a model: the short one if `short` is set and there is one.
 
     Raises:
         CommandError: there is no recipe for this model.
@@ -72,10 +72,10 @@ def recipe_of(model: str, *, short: bool) -> Path:
 
 
 def prepare(places: Places, options: Sequence[str] = ()) -> Places:
-    """Run `python -m training prepare`; what is prepared already is used again.
+    """Run `python -m training prepare`; existing prepared data are reused.
 
     Returns:
-        The places of what was prepared: without the data set, that is the generated catalogue under its own name.
+        The places of the prepared data; without the data set, those of the generated catalogue under its own name.
     """
     command = ("training", "prepare", DATASET, "--out", str(places.data), "--report", *options)
     with subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -83,7 +83,7 @@ def prepare(places: Places, options: Sequence[str] = ()) -> Places:
         prepared = [name for line in process.stdout if (name := _reported(line))]
     check_ended(command, process.returncode)
     if not prepared:
-        raise StepError("python -m training prepare did not say what it prepared")
+        raise StepError("python -m training prepare did not print the prepared folder")
     return replace(places, dataset=prepared[-1])
 
 
@@ -97,7 +97,7 @@ def _reported(line: str) -> str:
 
 
 def release(places: Places, recipes: Mapping[str, Path], console: Console) -> list[Release]:
-    """Return a released model for each recipe; those that are not there are trained side by side and exported now."""
+    """Return a released model for each recipe; missing ones are trained concurrently and exported."""
     records = {model: places.records / f"{model}-{_key(places, recipe)}.json" for model, recipe in recipes.items()}
     known = {model: _read(record, places, model) for model, record in records.items()}
     missing = {model: recipe for model, recipe in recipes.items() if known[model] is None}
@@ -110,7 +110,7 @@ def release(places: Places, recipes: Mapping[str, Path], console: Console) -> li
 
 
 def _train(places: Places, recipes: Mapping[str, Path], console: Console) -> None:
-    """Train by all recipes at once, one core each: models this small gain little from a second thread."""
+    """Train with all recipes at once, one core each: such small models gain little from a second thread."""
     where = ["--dataset", places.dataset, "--data", str(places.data), "--out", str(places.runs)]
     where += ["--threads", "1", "--report"]
     run_side_by_side({model: ("training", "train", str(recipe), *where) for model, recipe in recipes.items()}, console)
@@ -130,7 +130,7 @@ def _read(record: Path, places: Places, model: str) -> Release | None:
     try:
         document = read_object(record)
         run, version = places.runs / document["run"], str(document["version"])
-    except BadFileError:  # a damaged record is none: what it named is made again
+    except BadFileError:  # a damaged record counts as missing: its products are rebuilt
         return None
     if not (run / "metrics.json").exists() or not (places.bundles / model / version / "manifest.json").exists():
         return None

@@ -17,7 +17,7 @@ from deploy.processes import ROOT, check_ended
 
 
 def run_side_by_side(commands: Mapping[str, Sequence[str]], console: Console) -> None:
-    """Run `python -m ROOM ...` for each title; progress that they report as JSON lines becomes a bar with time left.
+    """Run `python -m PACKAGE ...` for each title; shows reported progress (JSON lines) as a bar with the time left.
 
     Raises:
         StepError: one of them failed; the others have been stopped.

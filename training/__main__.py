@@ -19,7 +19,7 @@ from rich.console import Console
 
 from contract.command_line import STOPPED, run
 
-if TYPE_CHECKING:  # torch takes a second to import, which --help does not have to wait for
+if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
     from training.recipe import Recipe
     from training.runs import RunDirectory
 
@@ -44,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_prepare(command: argparse.ArgumentParser) -> None:
     command.add_argument("dataset", help="ml-100k, another known name, generated, or the path of a .csv file")
-    command.add_argument("--data", type=Path, help="folder that holds the raw data set (default: $RANKER_DATA, ...)")
+    command.add_argument("--data", type=Path, help="folder that contains the raw data set (default: $RANKER_DATA, ...)")
     command.add_argument("--out", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
-    command.add_argument("--core", type=int, help="least interactions of every user and item (default: the data set's)")
+    command.add_argument("--core", type=int, help="minimum interactions per user and item (default: the data set's)")
     command.add_argument(
         "--skip-bad-lines", action="store_true", help="of a .csv file: skip, count and list them (default: an error)"
     )
@@ -59,7 +59,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     command.add_argument("--seed", type=int, help="instead of the recipe's own")
     command.add_argument("--dataset", metavar="NAME", help="a prepared data set, instead of the recipe's own")
-    command.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was stopped")
+    command.add_argument("--resume", type=Path, metavar="RUN", help="continue a run that was stopped")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
     _add_machine(command)
     command.set_defaults(run=_train)
@@ -81,7 +81,7 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
 def _add_machine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
-    command.add_argument("--threads", type=int, default=0, help="of torch; 0 = as torch chooses (default)")
+    command.add_argument("--threads", type=int, default=0, help="torch threads; 0 = torch chooses (default)")
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -120,7 +120,7 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.resume is not None:
         directory, recipe = _stopped(options.resume)
-        cleaning: AbstractContextManager[None] = nullcontext()  # what was there before the command stays
+        cleaning: AbstractContextManager[None] = nullcontext()  # folders that existed before the command stay
     else:
         recipe = _recipe(options)
         directory = RunDirectory.create(options.out, recipe)
@@ -132,7 +132,7 @@ def _train(options: argparse.Namespace) -> int:
                 directory, recipe, options.data, machine, Console(highlight=False), reporting=options.report
             )
     except StoppedError:
-        print(f"\nstopped; go on with: python -m training train --resume {directory.path}")
+        print(f"\nstopped; continue with: python -m training train --resume {directory.path}")
         return STOPPED
     except (NegativesError, RecipeError) as error:
         raise RecipeError(f"{options.recipe or directory.path}: {error}") from error

@@ -1,6 +1,6 @@
 """Keep freed memory in the process: a training step asks for the same large blocks again and again.
 
-glibc gives every large block back to the system when it is freed, and the system hands it out again as zeroed pages.
+glibc returns every large block to the system when it is freed, and the system zeroes its pages before it is used again.
 Measured on one loaded core: MGNM 3,025 -> 3,587 rows per CPU second, Pyramid Mixer unchanged.
 """
 

@@ -1,8 +1,8 @@
-"""Many runs in one table: mean and spread over seeds, and how each system differs from the first one named.
+"""Many runs in one table: mean and spread over seeds, and each system's difference to the first one.
 
 Runs of one model and one recipe (but for the seed) are one system. Differences are paired by user: each user's metric
 is averaged over that system's seeds and the user's queries, and users are drawn again with replacement. The interval
-covers the choice of users, not of seeds; the spread over seeds stands next to it.
+covers the choice of users, not of seeds; the spread over seeds is printed next to it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class System:
     """The runs of one model and recipe.
 
     Attributes:
-        by_seed: by metric (`view.metric` where it is not of the main view), one mean per seed.
-        by_user: by metric, one value per user over all seeds; metrics that are no plain mean over users have none.
+        by_seed: by metric (`view.metric` for other views than the main one), one mean per seed.
+        by_user: by metric, one value per user over all seeds; metrics that are not plain means over users have none.
     """
 
     name: str
@@ -39,16 +39,16 @@ class System:
 
 
 def compare(paths: list[Path], part: str, console: Console, view: str = "") -> list[System]:
-    """Print the tables of some runs, the first one's system being what the others are held against.
+    """Print the tables of some runs, with differences to the system of the first one.
 
     Args:
         paths: run directories.
         part: valid or test.
-        console: where they are shown.
+        console: the output.
         view: of training.evaluate; the main one by default.
 
     Raises:
-        RunError: one of them is no run, none is complete, or they were not judged on the same queries.
+        RunError: one of them is not a run, none is complete, or they were evaluated on different queries.
     """
     systems = read_systems(_complete([RunDirectory(path) for path in paths], console), part)
     metrics = [name for name in systems[0].by_seed if name.rpartition(".")[0] == view]
@@ -61,15 +61,15 @@ def compare(paths: list[Path], part: str, console: Console, view: str = "") -> l
 
 
 def _complete(runs: list[RunDirectory], console: Console) -> list[RunDirectory]:
-    """Return the runs that have ended; names those that continue or were stopped."""
+    """Return the finished runs; prints the names of the others."""
     for run in runs:
         if not run.is_begun:
-            raise RunError(f"{run.path} is no run directory: it has no recipe.json")
+            raise RunError(f"{run.path} is not a run directory: it has no recipe.json")
         if not run.is_complete:
-            console.print(f"left out, not complete: {run.path}", soft_wrap=True)
+            console.print(f"left out because they are not complete: {run.path}", soft_wrap=True)
     complete = [run for run in runs if run.is_complete]
     if not complete:
-        raise RunError("none of these runs is complete; go on with: python -m training train --resume RUN")
+        raise RunError("none of these runs is complete; continue with: python -m training train --resume RUN")
     return complete
 
 
@@ -86,7 +86,7 @@ def read_systems(runs: list[RunDirectory], part: str) -> list[System]:
         judged.add((facts["dataset_digest"], run.metrics()["protocol"]))
         groups.setdefault((facts["model"], facts["recipe_digest"]), []).append((run, facts))
     if len(judged) > 1:
-        raise RunError("these runs were judged on different data or by different protocols; they cannot be compared")
+        raise RunError("these runs were evaluated on different data or by different protocols; they cannot be compared")
     models = [model for model, _ in groups]
     names = [model if models.count(model) == 1 else f"{model} {digest[:6]}" for model, digest in groups]
     return [system_of(name, members, part) for name, members in zip(names, groups.values(), strict=True)]
@@ -117,7 +117,7 @@ def system_of(name: str, members: list[tuple[RunDirectory, dict[str, Any]]], par
 
 
 def per_user_means(columns: dict[str, Floats]) -> dict[str, Floats]:
-    """Return each user's mean over his queries, of the metrics that are plain means; users in the order of indices."""
+    """Return each user's mean over their queries, for metrics that are plain means; users in index order."""
     return {metric: _by_user(columns, metric) for metric in _plain(columns)}
 
 

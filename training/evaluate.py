@@ -1,14 +1,14 @@
-"""Judge a model on the queries of one part: which candidates they have, and what is measured.
+"""Evaluates a model on the queries of one part, with the candidates and metrics of the protocol.
 
-| Protocol | View | Candidates | Metrics; the first one chooses the model |
+| Protocol | View | Candidates | Metrics; the first one selects the model |
 | --- | --- | --- | --- |
-| leave_last_out | (main) | all items, those of the history included | NDCG@10, HR@10, MRR@20 |
+| leave_last_out | (main) | all items, including those of the history | NDCG@10, HR@10, MRR@20 |
 | | pop100, uni100 | the target and 100 stored negatives | the same |
 | time | (main) | the target and 1,000 stored negatives | NDCG@5, HIT@5, MRR@5, GAUC; a mean over queries (B-inst) |
-| | pool | all of a user's queries in one list, his best target counts | the same; a mean over users (B-pool) |
-| impressions | (main) | what was shown | AUC of all rows; UAUC and GAUC, means over users with both labels |
+| | pool | all of a user's queries in one list, the best target counts | the same; a mean over users (B-pool) |
+| impressions | (main) | the items shown | AUC of all rows; UAUC and GAUC, means over users with both labels |
 
-All systems see the same candidates. Metrics are expected values under ties.
+All systems get the same candidates. Metrics are expected values under ties.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ METRICS: Final[dict[Protocol, tuple[str, ...]]] = {
     "time": ("ndcg@5", "hit@5", "mrr@5", "gauc"),
     "impressions": ("auc", "uauc", "gauc"),
 }
-"""Of every view of a protocol; the first one of the main view, on validation, chooses the model."""
+"""The metrics of every view of a protocol; the first one of the main view, on validation, selects the model."""
 
 _FULL: Final[_Metrics] = {"ndcg@10": (ndcg, 10), "hr@10": (hit_rate, 10), "mrr@20": (mrr, 20)}
 _TOP: Final[_Metrics] = {"ndcg@5": (ndcg, 5), "hit@5": (hit_rate, 5), "mrr@5": (mrr, 5)}
 _SAMPLED: Final[tuple[Kind, ...]] = ("pop100", "uni100")
 _CELLS: Final = {"A": 2_000_000, "B": 2_000_000, "C": 100_000, "D": 20_000, "E": 20_000}
-"""Scores computed at once, by serving class: bounds the memory, whatever the catalogue."""
+"""Scores computed at once, by serving class: bounds the memory for any catalogue."""
 _SAMPLE_SEED: Final = 20_220_711
 
 
@@ -65,7 +65,7 @@ class View:
     Attributes:
         users: (Q,) from 0, one per value.
         values: by metric, (Q,); NaN if a metric is not defined.
-        weights: by metric, (Q,), where its mean is not the plain one.
+        weights: by metric, (Q,), for weighted means.
         totals: metrics of all queries together.
     """
 
@@ -87,11 +87,11 @@ class View:
 
 
 Views = dict[str, View]
-"""By name; the main view's is the empty string."""
+"""Views by name; the main view's name is the empty string."""
 
 
 def means(views: Views) -> dict[str, float]:
-    """Return every mean, those of other views than the main one as `view.metric`."""
+    """Return every mean; those of other views than the main one are named `view.metric`."""
     return {
         f"{name}.{metric}" if name else metric: value
         for name, view in views.items()
@@ -100,15 +100,15 @@ def means(views: Views) -> dict[str, float]:
 
 
 class Judge:
-    """Judges models on one part of a split.
+    """Evaluates models on one part of a split.
 
     Args:
         prepared: the data.
-        spec: what the model reads.
+        spec: the model's inputs.
         recipe: the protocol.
         part: valid or test.
         popularity: (I+1,) training interactions by item index.
-        choosing: judge for the choice of the best epoch: the main view only, on the sample that the recipe allows.
+        choosing: evaluate to select the best epoch: only the main view, on the recipe's sample.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Judge:
 
 
 def queries(prepared: Prepared, recipe: SplitRecipe, part: Part) -> Rows:
-    """Return the queries of a part; of test, those of as many users as the recipe names."""
+    """Return the queries of a part; for test, those of `test_users` users."""
     parts: Split = split(prepared, recipe.protocol, recipe.held)
     rows: Rows = getattr(parts, part)
     if part != "test" or not recipe.test_users:
@@ -208,7 +208,7 @@ def queries(prepared: Prepared, recipe: SplitRecipe, part: Part) -> Rows:
 
 
 def _sample(count: int, wanted: int) -> Counts:
-    """Return `wanted` places of `count` in order, the same ones every time; all where 0 or too many are wanted."""
+    """Return `wanted` places of `count` in order, the same ones every time; all if 0 or too many are wanted."""
     if not wanted or wanted >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(count)[:wanted])

@@ -1,4 +1,4 @@
-"""Item features as small integers: genres, year, title words, and the source's own fields; 0 is unknown or padding."""
+"""Item features as small integers: genres, year, title words, and other fields; 0 is unknown or padding."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from training.datasets.interactions import ItemFacts
 
 _MAX_WORDS: Final = 8  # of one title
-_RARE: Final = 2  # a word or value of fewer items says nothing about others
-_MANY: Final = 2_000  # a field of more values keeps those that are not rare
+_RARE: Final = 2  # a word or value of fewer items is not informative about others
+_MANY: Final = 2_000  # a field with more values drops the rare ones
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _FUNCTION_WORDS: Final = frozenset(
     ("the", "of", "and", "in", "to", "de", "la", "le", "an", "for", "with", "on", "part")
@@ -29,7 +29,7 @@ class Features(NamedTuple):
 
 
 def item_features(item_ids: Sequence[str], catalogue: Mapping[str, ItemFacts]) -> dict[str, Features]:
-    """Return the fields that the catalogue has anything to say about; row k+1 is the k-th item."""
+    """Return the fields with values in the catalogue; row k+1 is the k-th item."""
     facts = [catalogue.get(item, ItemFacts()) for item in item_ids]
     values = {
         "genres": [list(one.genres) for one in facts],
@@ -51,7 +51,7 @@ def _coded(lists: list[list[str]]) -> Features:
 
 
 def _shared(lists: list[list[str]]) -> list[list[str]]:
-    """Return the values of a field; without the rare ones where there are thousands."""
+    """Return the values of a field; without the rare ones if there are thousands."""
     items_of = Counter(value for values in lists for value in values)
     if len(items_of) <= _MANY:
         return lists
@@ -59,7 +59,7 @@ def _shared(lists: list[list[str]]) -> list[list[str]]:
 
 
 def _words(titles: list[str]) -> list[list[str]]:
-    """Return the words of each title that stand in other titles too."""
+    """Return the words of each title that other titles also have."""
     found = [list(dict.fromkeys(_WORD.findall(title.lower()))) for title in titles]
     titles_of = Counter(word for words in found for word in words)
     return [

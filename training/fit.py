@@ -1,7 +1,7 @@
 """The one training loop, for every model: Adam, a schedule, validation after each epoch, the best weights kept.
 
-The same recipe, data and seed give the same weights on one machine. All randomness of an epoch hangs on the seed and
-the epoch's number, so a run that was stopped and continues gives what an unbroken one gives.
+The same recipe, data and seed give the same weights on one machine. All randomness of an epoch depends on the seed and
+the epoch's number, so a run that was stopped and resumed gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from training.recipe import TrainingRecipe
 
 
 class TrainingFailedError(CommandError, ValueError):
-    """The loss is no finite number any more; the message says what to change."""
+    """The loss is not finite any more; the message suggests a change."""
 
 
 @dataclass
 class Epoch:
-    """What one epoch came to; one line of log.jsonl."""
+    """The result of one epoch; one line of log.jsonl."""
 
     epoch: int
     loss: float
@@ -46,19 +46,19 @@ class Progress:
 
 
 class Watcher(Protocol):
-    """Shows people how training goes."""
+    """Shows the progress of training to people."""
 
     def start(self, epochs: int, rows: int, done: int) -> None:
         """Training begins: `epochs` of `rows` each, `done` of them already run."""
 
     def step(self, rows: int, loss: float) -> None:
-        """A batch was learnt."""
+        """A batch was trained on."""
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """An epoch was validated."""
 
     def rate(self) -> float:
-        """Return rows per second of the epoch that runs."""
+        """Return rows per second of the current epoch."""
 
 
 class Fit:
@@ -67,13 +67,13 @@ class Fit:
     Args:
         model: fresh, on its device.
         loader: of training rows.
-        recipe: how it learns.
+        recipe: the training recipe.
         seed: of all randomness.
-        validate: returns what chooses the model, on validation; called in evaluation mode.
-        keep: is called when the model is the best so far.
-        log: is called with all epochs after each.
-        resume: file that holds the state after the last epoch; read if it exists.
-        data: digest of the prepared data; a run that began with other data does not continue.
+        validate: returns the metric that selects the model, on validation; called in evaluation mode.
+        keep: called when the model is the best so far.
+        log: called with all epochs after each epoch.
+        resume: file with the state after the last epoch; read if it exists.
+        data: digest of the prepared data; a run that started with other data is not resumed.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Fit:
         self.progress = Progress()
 
     def run(self, watcher: Watcher) -> Progress:
-        """Train until the epochs are over or patience is; returns what each epoch came to.
+        """Train until the epochs or the patience end; returns the result of each epoch.
 
         Raises:
             TrainingFailedError: the loss became NaN or infinite.
-            CheckpointError: the file of a stopped run is damaged, or of other data.
+            CheckpointError: the file of a stopped run is damaged, or from other data.
         """
         if self._resume.exists():
             self._load()
@@ -187,13 +187,15 @@ class Fit:
         write_tensors(self._resume, state | {"data": self._data})
 
     def _load(self) -> None:
-        begin_again = "remove the file, and the run begins again"
+        begin_again = "remove the file, and the run starts again"
         try:
             state = read_tensors(self._resume, self._device)
         except CheckpointError as error:
             raise CheckpointError(f"{error}; {begin_again}") from None
         if state.get("data", self._data) != self._data:
-            raise CheckpointError(f"{self._resume}: the run began with other data than are prepared now; {begin_again}")
+            raise CheckpointError(
+                f"{self._resume}: the run started with other data than are prepared now; {begin_again}"
+            )
         try:
             self._restore(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -210,7 +212,7 @@ class Fit:
 
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """Return the batch on a device; itself where it is there already."""
+    """Return the batch on a device; the batch itself if it is already there."""
     inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
     negatives, labels = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels))
     return TrainingBatch(inputs, batch.targets.to(device), negatives, labels)

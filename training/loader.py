@@ -1,4 +1,4 @@
-"""Prefix rows to batches by numpy, all rows of a batch at once, through the padding code that the service uses too.
+"""Turns prefix rows into batches by numpy, all rows of a batch at once, with the same padding code as the service.
 
 Symbols: B rows, T length, N rows of a split.
 """
@@ -47,11 +47,11 @@ class Loader:
         return arrays
 
     def targets(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the item that came next or was shown, for chosen rows (B,)."""
+        """Return the next or shown item of chosen rows (B,)."""
         return self._rows.items[chosen]
 
     def labels(self) -> NDArray[np.float32]:
-        """Return what came of every item that was shown, (N,)."""
+        """Return the label of every shown item, (N,)."""
         assert self._rows.labels is not None
         return self._rows.labels
 
@@ -65,7 +65,7 @@ class Loader:
         return np.asarray(weights / weights.sum(), dtype=np.float64)
 
     def order(self, rng: np.random.Generator, count: int, balanced: bool) -> NDArray[np.int64]:
-        """Return `count` rows to learn from: balanced over users with replacement, or permutations of all."""
+        """Return `count` rows to train on: balanced over users with replacement, or permutations of all."""
         if balanced:
             return rng.choice(len(self), size=count, p=self.row_weights())
         rounds = -(-count // max(len(self), 1))
@@ -76,7 +76,7 @@ class Loader:
     ) -> Iterator[TrainingBatch]:
         """Yield batches of the rows in `order`; the last one may be smaller, or larger by a row.
 
-        A row alone has no variance for batch normalisation, so it joins the batch before it.
+        A single row has no variance for batch normalisation, so it joins the batch before it.
         """
         stops = [*range(batch, len(order) - 1, batch), len(order)]
         for start, stop in zip([0, *stops], stops, strict=False):
@@ -96,12 +96,12 @@ def as_tensors(arrays: Arrays) -> dict[str, Tensor]:
 
 
 def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
-    """Return what a model's `encode` reads."""
+    """Return the input spec of a model's `encode`."""
     return SequenceSpec(length=model.length, columns=model.columns, row_inputs=model.row_inputs)
 
 
 def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
-    """Return what a model's shape and start depend on, from training alone; popularity leaves context out."""
+    """Return the facts that determine a model, from training data only; popularity excludes context."""
     log = training_log(prepared, recipe.split.protocol, recipe.split.held)
     learnt = training_log(prepared, recipe.split.protocol, recipe.split.held, context=False)
     counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)

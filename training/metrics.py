@@ -1,8 +1,8 @@
 """Ranking metrics on numbers of better and equal items; numpy only.
 
-For one query with the positive's score p: g = how many negatives score more, e = how many score exactly the same.
-Under ties the positive's rank is uniform on {g+1, ..., g+e+1}, and every metric is its expected value: constant scores
-earn what a random order would. A score that is not a finite number fails the run.
+For one query with the positive's score p: g = the number of negatives that score more, e = the number that score
+exactly the same. Under ties the positive's rank is uniform on {g+1, ..., g+e+1}, and every metric is its expected
+value: constant scores earn as much as a random order. A score that is not a finite number fails the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def better_and_equal(scores: NDArray[np.floating], targets: Counts) -> tuple[Cou
     """
     bad = ~np.isfinite(scores).all(axis=1)
     if bool(bad.any()):
-        raise MetricsError(f"{int(bad.sum())} of {len(scores)} rows have scores that are no finite numbers")
+        raise MetricsError(f"{int(bad.sum())} of {len(scores)} rows have non-finite scores")
     positive = scores[np.arange(len(scores)), targets][:, None]
     greater = (scores > positive).sum(axis=1, dtype=np.int64)
     equal = (scores == positive).sum(axis=1, dtype=np.int64) - 1  # the positive itself
@@ -66,7 +66,7 @@ def auc(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
         MetricsError: a score is NaN or infinite.
     """
     if not bool(np.isfinite(scores).all()):
-        raise MetricsError("some scores are no finite numbers")
+        raise MetricsError("some scores are not finite")
     positives = int(labels.sum())
     pairs = positives * (len(labels) - positives)
     if not pairs:
@@ -85,13 +85,13 @@ def auc_by_user(users: Counts, scores: NDArray[np.floating], labels: NDArray[np.
 
 
 def uauc(areas: Floats) -> float:
-    """Return the plain mean of the users' AUC, of those that have one."""
+    """Return the plain mean of the AUC of users that have one."""
     defined = areas[~np.isnan(areas)]
     return float(defined.mean()) if len(defined) else float("nan")
 
 
 def gauc(rows: Counts, areas: Floats) -> float:
-    """Return the mean of the users' AUC weighted by their rows, of those that have one."""
+    """Return the mean of the AUC of users that have one, weighted by their rows."""
     defined = ~np.isnan(areas)
     return float(np.average(areas[defined], weights=rows[defined])) if bool(defined.any()) else float("nan")
 
@@ -113,7 +113,7 @@ def best_of_many(
         MetricsError: a score is NaN or infinite.
     """
     if not (bool(np.isfinite(positives).all()) and bool(np.isfinite(negatives).all())):
-        raise MetricsError("some scores are no finite numbers")
+        raise MetricsError("some scores are not finite")
     best = positives.max()
     g, p = int((negatives > best).sum()), int((positives == best).sum())
     t = p + int((negatives == best).sum())

@@ -32,12 +32,12 @@ Kind = Literal["pop100", "uni100", "uni1000"]
 Negatives = NDArray[np.int32]
 
 _SEED: Final = 20_250_717
-_HISTORY: Final = 100  # newest behaviours that are no negatives of uni1000
+_HISTORY: Final = 100  # newest behaviours that are excluded from uni1000
 _PIECE: Final = 1_000  # queries drawn at once, which bounds the memory
 
 
 class SamplingError(CommandError, ValueError):
-    """There are too few items to draw negatives from; the message says how many."""
+    """There are too few items to draw negatives from; the message has their number."""
 
 
 def uniform_negatives(
@@ -65,7 +65,7 @@ def uniform_negatives(
     allowed = item_count - real.sum(axis=1, keepdims=True)
     if int(allowed.min(initial=1)) < 1:
         raise SamplingError(
-            f"no negatives to draw: a history and its target hold all {item_count:,} items; "
+            f"no negatives to draw: a history and its target contain all {item_count:,} items; "
             "use a shorter config.length, or a model that draws no negatives (training.negatives = 0)"
         )
     # The j-th excluded item has ordered[j] - j allowed items below it.
@@ -84,7 +84,7 @@ def stored_negatives(
     Args:
         prepared: the data.
         name: of the queries, such as `leave_last_out-1-test`; the file's name.
-        kind: how they are drawn.
+        kind: the way they are drawn.
         rows: the queries.
         popularity: (I+1,) training interactions by item index.
 

@@ -1,4 +1,4 @@
-"""Whether data look right: how many rows were dropped and why, and what looks wrong, loud above thresholds."""
+"""A check of data: how many rows were dropped and why, and suspicious counts, with warnings above thresholds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DROPPED: Final = {
     "actions": "by their action",
     "core": "by the core filter",
 }
-"""Why a row is not among the interactions, in the order in which rows are dropped; the rest is `kept`."""
+"""Reasons why rows are dropped, in the order of dropping; other rows are `kept`."""
 
 _DAY_MS: Final = 86_400_000
 _OUTSIDE: Final = ("before_1971", "future")
@@ -37,15 +37,15 @@ _LOUD: Final = {
 }
 _SHORT_LIVED: Final = "of the items have less than a day between their first and last interaction"
 _HINTS: Final = {
-    "bad_lines": "listed above; they are in no count below",
+    "bad_lines": "listed above; not in the counts below",
     "outside_time_range": "before 1971 or in the future; is the unit of the times right?",
     "repeats": "the same user, item, time, action, play time and value; is the log written twice?",
-    "actions": "impressions and dislikes are not learnt from",
+    "actions": "impressions and dislikes are not trained on",
     "core": "their users or items have too few interactions; see --core",
-    "adjacent_repeats": "a user's next interaction is with the same item; does one act write several rows?",
+    "adjacent_repeats": "a user's next interaction is with the same item; does one action write several rows?",
     "ids_with_outer_blanks": "read without them; the service refuses ids with blanks at either end",
     "times_ahead": "later than this machine's clock; are two clocks or time zones mixed?",
-    "items_within_a_day": "a model that is a day old will know few of the items that are new",
+    "items_within_a_day": "a day-old model will know few of the new items",
 }
 
 
@@ -53,10 +53,10 @@ def dropped_rows(read: Mapping[str, int], repeats: int, actions: int, core: int)
     """Return how many rows were dropped, by reason.
 
     Args:
-        read: what the reader saw; its `skipped_<kind>` are counts of bad lines by kind of problem.
+        read: the reader's counts; its `skipped_<kind>` are counts of bad lines by kind of problem.
         repeats: exact repeats of an earlier row.
-        actions: rows of an action that is not learnt from.
-        core: rows of users and items with too few.
+        actions: rows of an action that is not trained on.
+        core: rows of users and items with too few interactions.
     """
     skipped = {name.removeprefix("skipped_"): count for name, count in read.items() if name.startswith("skipped_")}
     outside = sum(skipped.pop(kind, 0) for kind in _OUTSIDE)
@@ -67,10 +67,10 @@ def dropped_rows(read: Mapping[str, int], repeats: int, actions: int, core: int)
 def suspects(
     read: Mapping[str, int], users: Column, items: Column, times_ms: Column, *, has_times: bool, now_ms: int
 ) -> Report:
-    """Return how much of the interactions looks wrong.
+    """Return the counts of suspicious interactions.
 
     Args:
-        read: what the reader saw.
+        read: the reader's counts.
         users: (R,) codes from 0, in the order of user and time.
         items: (R,) codes from 0.
         times_ms: (R,).
@@ -93,7 +93,7 @@ def suspects(
 
 
 def told(report: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
-    """Return the report for people, a line each: first what was dropped, then what looks wrong."""
+    """Return the report for people, one line each: first the dropped rows, then suspicious counts."""
     rows, kept, items = report["rows"], counts["interactions"], counts["items"]
     dropped = ", ".join(f"{report[name]:,} {words}" for name, words in DROPPED.items())
     lines = [f"rows: {rows:,} read; dropped: {dropped}; {kept:,} remain"]

@@ -1,14 +1,14 @@
 """From raw interactions to prepared data: filter, order, index, and write with provenance.
 
-| File | Holds |
+| File | Contains |
 | --- | --- |
 | interactions.npz | items, times_ms, actions, values (tenths), plays, context: int64 (R,) by (user, time); |
 | | user_starts (U+1,) |
-| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; where there are any |
+| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; if there are any |
 | items.json, users.json | vocabularies; the k-th user of user_starts has index k+1 |
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities and names of the codes |
 | catalogue.json | titles, years and genres by item id, for people |
-| behaviours.csv | the same interactions with public ids: what the service is loaded with |
+| behaviours.csv | the same interactions with public ids, to load into the service |
 | provenance.json | source, digest, parameters, counts, plausibility report; written last |
 """
 
@@ -36,7 +36,7 @@ from training.features import Features, item_features
 from training.plausibility import Report, dropped_rows, suspects
 
 FORMAT: Final = 3
-"""Of the files; raise it whenever they change, so that older prepared data are made again."""
+"""The format version of the files; raise it when they change, so that older prepared data are rebuilt."""
 
 COLUMNS: Final = ("items", "times_ms", "actions", "values", "plays", "context")
 IMPRESSIONS: Final = ("users", "items", "times_ms", "labels")
@@ -54,11 +54,11 @@ class Prepared:
     """Prepared data in memory; R interactions of U users, I items.
 
     Attributes:
-        columns: by name, int64 (R,); context is 1 for what was known before the log begins, which is never a target.
-        user_starts: (U+1,); a user without interactions, known from impressions, has an empty range.
+        columns: by name, int64 (R,); context is 1 for behaviour from before the log begins, which is never a target.
+        user_starts: (U+1,); a user with only impressions has an empty range.
         features: by name, int64 (I+1, width).
         cardinalities: by name, one more than the largest value.
-        impressions: what was shown, by name, int64 (N,), in the order of time; None if the source does not say.
+        impressions: the items shown, by name, int64 (N,), in time order; None if the source has none.
     """
 
     directory: Path
@@ -68,7 +68,7 @@ class Prepared:
     users: Vocabulary
     features: dict[str, Column]
     cardinalities: dict[str, int]
-    provenance: dict[str, Any]  # as JSON has it
+    provenance: dict[str, Any]  # the JSON form
     impressions: dict[str, Column] | None = None
 
     @property
@@ -78,7 +78,7 @@ class Prepared:
 
     @property
     def has_times(self) -> bool:
-        """False where times are made up and tell the order alone."""
+        """False if times are made up and only their order is real."""
         return bool(self.provenance["counts"]["has_times"])
 
 
@@ -87,8 +87,8 @@ def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str
 
     Args:
         raw: interactions.
-        directory: is made if absent.
-        core: the least interactions of every user and item, applied until nothing changes.
+        directory: created if absent.
+        core: minimum number of interactions of every user and item, applied until nothing changes.
 
     Raises:
         DataError: nothing is left after the filter, or the service would refuse an id or a time.
@@ -120,12 +120,12 @@ def load_prepared(directory: Path) -> Prepared:
     """Read prepared data.
 
     Raises:
-        DataError: there are none, or they are of another format, or damaged.
+        DataError: there are none, or they have another format or are damaged.
     """
     provenance = _provenance(directory)
     if provenance is None or provenance["parameters"].get("format") != FORMAT:
         raise DataError(
-            f"{directory} holds no prepared data of this version; run: python -m training prepare {directory.name} "
+            f"{directory} has no prepared data of this version; run: python -m training prepare {directory.name} "
             f"(your own: path/to/{directory.name}.csv)"
         )
     try:
@@ -169,7 +169,7 @@ def core_filter(users: Column, items: Column, core: int) -> NDArray[np.bool_]:
 
 
 def _check(raw: Interactions) -> None:
-    """Refuse what the service would refuse to store, wherever the interactions come from."""
+    """Refuse interactions of any source that the service would refuse to store."""
     for name, ids in (("user", raw.users), ("item", raw.items)):
         distinct = list(dict.fromkeys(ids))
         if not are_ids(distinct):
@@ -188,7 +188,7 @@ def _check(raw: Interactions) -> None:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What is left of the interactions, in the order of user and time.
+    """The remaining interactions, in the order of user and time.
 
     Attributes:
         columns: by name, (R,).
@@ -205,7 +205,7 @@ class _Kept:
 
 
 def _keep(raw: Interactions, core: int) -> _Kept:
-    """Drop repeats, then actions that are not learnt from, then what is below the core; order what is left."""
+    """Drop repeats, then actions that are not trained on, then rows below the core; order the rest."""
     names_of_users, users = _codes(raw.users)
     names_of_items, items = _codes(raw.items)
     first = np.flatnonzero(~_repeats(raw, users, items))
@@ -216,11 +216,11 @@ def _keep(raw: Interactions, core: int) -> _Kept:
     dropped = dropped_rows(raw.read, len(users) - len(first), len(first) - len(taken), len(taken) - len(kept))
     user_ids, users = _remaining(names_of_users, users[kept])
     item_ids, items = _remaining(names_of_items, items[kept])
-    if core <= 1 and raw.impressions is not None:  # without a filter whoever was shown something is a user
+    if core <= 1 and raw.impressions is not None:  # without a filter, every user with an impression is a user
         user_ids = list(dict.fromkeys((*user_ids, *raw.impressions.users)))
         item_ids = list(dict.fromkeys((*item_ids, *raw.impressions.items)))
     context = np.zeros(len(raw.users), dtype=np.bool_) if raw.context is None else raw.context
-    # Of equal times what was known before the log begins stands first, then by the order of the source.
+    # At equal times context comes first, then the order of the source.
     order = np.lexsort((kept, ~context[kept], raw.times_ms[kept], users))
     kept = kept[order]
     columns = {
@@ -272,7 +272,7 @@ def _report(raw: Interactions, kept: _Kept) -> Report:
 
 
 def _repeats(raw: Interactions, users: Column, items: Column) -> NDArray[np.bool_]:
-    """Return which rows the store would drop as repeats of an earlier one: the item's code stands for its key."""
+    """Return which rows the store would drop as repeats of an earlier one: the item's code represents its key."""
     records = records_from_columns(
         items.astype(np.uint64), raw.times_ms, raw.actions.astype(np.uint8), raw.plays_ms, raw.values / 10
     )
@@ -295,7 +295,7 @@ def _codes(ids: Sequence[str]) -> tuple[list[str], Column]:
 
 
 def _remaining(names: list[str], codes: Column) -> tuple[list[str], Column]:
-    """Return the names that still stand there, and the place of each among them, from 0."""
+    """Return the names that are still used, and the place of each among them, from 0."""
     distinct, places = np.unique(codes, return_inverse=True)
     return [names[code] for code in distinct], places.astype(np.int64)
 
@@ -310,7 +310,7 @@ def _write_features(directory: Path, features: dict[str, Features]) -> None:
 
 
 def _write_catalogue(path: Path, raw: Interactions, item_ids: list[str]) -> None:
-    """Write the facts item by item: all of them as one document would take as much room as the interactions."""
+    """Write the facts item by item: one document would take as much memory as the interactions."""
     with path.open("w", encoding="utf-8") as file:
         separator = '{"items": {'
         for item in item_ids:
@@ -328,7 +328,7 @@ def _write_behaviours(path: Path, kept: _Kept) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("user_id", "item_id", "ts", "action", "play_ms", "value"))
-        for start in range(0, len(kept.users), _CHUNK):  # Python's numbers take several times the room of a column's
+        for start in range(0, len(kept.users), _CHUNK):  # Python's numbers take several times the memory of a column's
             part = slice(start, start + _CHUNK)
             rows = zip(kept.users[part].tolist(), *(kept.columns[name][part].tolist() for name in names), strict=True)
             writer.writerows(

@@ -1,4 +1,4 @@
-"""How training looks: bars in a terminal, one plain line per epoch elsewhere, JSON for a program that draws its own."""
+"""The display of training: bars in a terminal, one plain line per epoch elsewhere, JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REPORT_SECONDS: Final = 0.5
 
 
 class ConsoleWatcher:
-    """Prints one line per epoch; in a terminal a bar with loss, rate and time left stands below them."""
+    """Prints one line per epoch; in a terminal it shows a bar with loss, rate and time left below them."""
 
     def __init__(self, console: Console, title: str, metric: str) -> None:
         self._console, self._title, self._metric = console, title, metric.upper()
@@ -69,7 +69,7 @@ class ConsoleWatcher:
 
 
 class ReportingWatcher(ConsoleWatcher):
-    """Prints twice a second one JSON object a line, for a program that shows several trainings at once.
+    """Prints one JSON object per line twice a second, for a program that shows several trainings at once.
 
     Its keys: `title`, `done` and `total` (rows of all epochs), `loss` (of the newest batch), `rate` (rows per second).
     """

@@ -1,4 +1,4 @@
-"""A recipe: which model, how large, and how it learns. TOML in, frozen and complete out; an unknown key is an error."""
+"""A recipe: the model, its sizes and its training. TOML in, frozen and complete out; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class _Section(BaseModel):
 
 
 class SplitRecipe(_Section):
-    """How queries are split and judged: training/split.py, training/evaluate.py.
+    """The split and evaluation of queries: training/split.py, training/evaluate.py.
 
     Attributes:
         protocol: leave_last_out, time, or impressions.
         held: last interactions of each user for test, and as many before them for validation (leave_last_out).
-        valid_queries: validation queries that choose the epoch, a fixed sample; 0 = all (time).
+        valid_queries: validation queries that select the epoch, a fixed sample; 0 = all (time).
         valid_negatives: stored negatives of each that are used then; 0 = all (time).
-        test_users: users whose test queries are judged, a fixed sample; 0 = all.
+        test_users: users whose test queries are evaluated, a fixed sample; 0 = all.
     """
 
     protocol: Protocol = "leave_last_out"
@@ -42,11 +42,11 @@ class SplitRecipe(_Section):
 
 
 class TrainingRecipe(_Section):
-    """How the model learns.
+    """The training of the model.
 
     Attributes:
-        epochs: at most; 0 for a model that learns nothing.
-        rows_per_epoch: rows between two validations; 0 = as many as there are.
+        epochs: at most; 0 for a model that is not trained.
+        rows_per_epoch: rows between two validations; 0 = all rows.
         balanced: rows drawn so that a user with n rows weighs sqrt(n), with replacement.
         batch: rows per step.
         learning_rate: the highest, after the warm-up.
@@ -74,13 +74,13 @@ class TrainingRecipe(_Section):
 
 
 class Recipe(_Section):
-    """Everything that decides a run, but the data.
+    """Everything that determines a run, except the data.
 
     Attributes:
         dataset: folder of the prepared data.
         model: a name of models.catalog.
         seed: of all randomness.
-        config: the model's own; its keys are the fields of its config class.
+        config: the model's config; its keys are the fields of its config class.
     """
 
     dataset: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -91,12 +91,12 @@ class Recipe(_Section):
     training: TrainingRecipe = TrainingRecipe()
 
     def digest(self) -> str:
-        """Return a digest of everything but the seed: runs that share it differ by chance alone."""
+        """Return a digest of everything but the seed: runs that share it differ only by chance."""
         return sha256(self.model_dump_json(exclude={"seed"}).encode()).hexdigest()[:12]
 
 
 def load_recipe(path: Path, seed: int | None = None, dataset: str | None = None) -> Recipe:
-    """Read a recipe; `seed` and `dataset` replace its own.
+    """Read a recipe; `seed` and `dataset` override those in the file.
 
     Raises:
         RecipeError: it is missing, malformed, or has an unknown key.

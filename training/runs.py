@@ -1,14 +1,14 @@
-"""A run directory: everything that one training leaves behind, for people, the exporter and comparisons.
+"""A run directory: the output of one training, for people, the exporter and comparisons.
 
-| File | Holds |
+| File | Contains |
 | --- | --- |
 | recipe.json | the recipe, resolved: every default written out |
 | checkpoint/ | models/checkpoint.py: the weights that were best on validation |
 | items.json, users.json, popularity.npy, catalogue.json | vocabularies, training counts by item index, titles |
 | log.jsonl | one line per epoch |
-| resume.pt | the state after the last epoch; goes when the run is complete |
+| resume.pt | the state after the last epoch; removed when the run is complete |
 | metrics.json, per_query.npz | means, and every query's metrics for paired comparisons |
-| run.json | what made it; written last, so its presence means that the run is complete |
+| run.json | the code, data and machine; written last, so its presence means that the run is complete |
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ from training.split import Part, Protocol
 _PROTOCOLS: Final[dict[Protocol, str]] = {
     "leave_last_out": "leave the last {held} out; full ranking over all items, history items included",
     "time": "time split 70/10/20 over instances; 1,000 stored uniform negatives each",
-    "impressions": "time split 70/10/20 over impressions; what was shown, and whether it was viewed long",
+    "impressions": "time split 70/10/20 over impressions; the items shown, and whether they were viewed long",
 }
 
 _EVALUATE: Final = "evaluate the run again: python -m training evaluate"
 
 
 class RunError(CommandError, ValueError):
-    """A run directory cannot be used; the message says why."""
+    """A run directory cannot be used; the message names the reason."""
 
 
 class RunDirectory:
@@ -89,17 +89,17 @@ class RunDirectory:
 
     @property
     def is_begun(self) -> bool:
-        """Whether this is a run at all: one that ended, continues, or was stopped."""
+        """Whether this is a run: finished, running or stopped."""
         return (self.path / "recipe.json").exists()
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has ended: run.json is written last."""
+        """Whether the run is finished: run.json is written last."""
         return (self.path / "run.json").exists()
 
     @contextmanager
     def discarded_unless_learnt(self) -> Iterator[None]:
-        """Remove the directory where the block fails before anything is learnt; one that has learnt something stays."""
+        """Remove the directory if the block fails before the first epoch ends; otherwise keep it."""
         try:
             yield
         except BaseException:
@@ -109,7 +109,7 @@ class RunDirectory:
 
     def _discard(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):  # the folders of the model and of the data set, where no other run is in them
+        with suppress(OSError):  # the folders of the model and of the data set, if no other run is in them
             self.path.parent.rmdir()
             self.path.parent.parent.rmdir()
 
@@ -117,16 +117,16 @@ class RunDirectory:
         """Return the recipe.
 
         Raises:
-            RunError: the directory is no run.
+            RunError: the directory is not a run.
         """
         try:
             document = read_object(self.path / "recipe.json")
         except BadFileError as error:
-            raise RunError(f"{self.path} is no run directory: {error}") from None
+            raise RunError(f"{self.path} is not a run directory: {error}") from None
         return parse_recipe(document, str(self.path / "recipe.json"))
 
     def keep(self, recipe: Recipe, facts: DatasetFacts, model: SequentialRecommender) -> None:
-        """Replace the checkpoint by the model as it is now; a stop in the middle leaves a whole one."""
+        """Replace the checkpoint by the model as it is now; an interruption leaves a complete checkpoint."""
         fresh, old = self.path / "checkpoint.new", self.path / "checkpoint.old"
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -137,7 +137,7 @@ class RunDirectory:
         shutil.rmtree(old, ignore_errors=True)
 
     def write_data(self, prepared: Prepared, facts: DatasetFacts) -> None:
-        """Write what serving needs to know of the data."""
+        """Write the facts about the data that serving needs."""
         prepared.items.write(self.path / "items.json")
         prepared.users.write(self.path / "users.json")
         write_array(self.path / "popularity.npy", facts.item_popularity)
@@ -164,13 +164,13 @@ class RunDirectory:
         write_json(self.path / "metrics.json", document)
 
     def finish(self, recipe: Recipe, prepared: Prepared, spec: SequenceSpec, facts: dict[str, Any]) -> None:
-        """Write run.json, and drop what only a resumed run would need.
+        """Write run.json, and remove the files that only a resumed run needs.
 
         Args:
             recipe: the recipe.
             prepared: the data.
-            spec: what the model reads.
-            facts: what else is known: duration, epochs.
+            spec: the model's inputs.
+            facts: other facts, such as duration and epochs.
         """
         document = {
             "run_id": self.path.name,
@@ -198,7 +198,7 @@ class RunDirectory:
         """
         if not self.is_complete:
             raise RunError(
-                f"{self.path} has no run.json: it is not complete; go on with: python -m training train --resume "
+                f"{self.path} has no run.json: it is not complete; continue with: python -m training train --resume "
                 f"{self.path}"
             )
         return read_object(self.path / "run.json")
@@ -228,14 +228,14 @@ class RunDirectory:
 
 
 def protocol(recipe: Recipe) -> str:
-    """Return in words how a run is judged: runs that differ in it cannot be compared."""
+    """Return the evaluation of a run in words: runs that differ in it cannot be compared."""
     words = _PROTOCOLS[recipe.split.protocol].format(held=recipe.split.held)
     sample = f"; test queries of {recipe.split.test_users:,} users" if recipe.split.test_users else ""
     return f"{words}{sample}; expected metrics under ties"
 
 
 def environment() -> dict[str, Any]:
-    """Return what a result may depend on next to the code."""
+    """Return the facts that a result may depend on, other than the code."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -246,7 +246,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_revision(run: Callable[..., Any] = subprocess.run) -> str:
-    """Return the revision of the checkout, with `+` where files differ from it; `unknown` outside git."""
+    """Return the revision of the checkout, with `+` if files differ from it; `unknown` outside git."""
     root = Path(__file__).resolve().parent
     try:
         revision = run(
@@ -259,7 +259,7 @@ def git_revision(run: Callable[..., Any] = subprocess.run) -> str:
 
 
 def _processor() -> str:
-    """Return the processor's name, where the system tells it."""
+    """Return the processor's name, if the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -19,7 +19,7 @@ _MORE: Final = ("context", "impressions", "impressions_positive")
 
 
 class Published(NamedTuple):
-    """Counts that were published, to be held against ours."""
+    """Published counts, to compare with ours."""
 
     where: str
     users: int
@@ -28,7 +28,7 @@ class Published(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """How one data set is read: its reader, its files (the first marks the folder), its filter, its known counts."""
+    """One data set: its reader, its files (the first marks the folder), its filter, its known counts."""
 
     load: Callable[[Path], Interactions]
     files: tuple[str, ...]
@@ -37,7 +37,7 @@ class DataSet(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The folder's name, the interactions, and what people must be told ("" = nothing)."""
+    """The folder's name, the interactions, and a notice for people ("" = none)."""
 
     name: str
     interactions: Interactions
@@ -95,17 +95,17 @@ def read_source(
 ) -> Source:
     """Read a data set by name (a key of DATA_SETS, or `generated`) or a CSV file by path.
 
-    Where ml-100k is nowhere, a generated catalogue is returned under its own name, and the notice says so. Where a
-    folder was named that does not hold it, that is an error, as it is for data sets without an official archive.
+    If ml-100k is not found, a generated catalogue is returned under its own name, with a notice. A named folder without
+    the data is an error, and so is a missing data set without an official archive.
 
     Args:
         dataset: name or path.
-        given: the folder that holds the data set, if one was named.
+        given: the folder that contains the data set, if one was named.
         out: folder of prepared data sets; downloads go below it.
         on_skip: called with each bad line of a CSV file, which is then skipped; None stops at the first one.
 
     Raises:
-        DataError: the data are malformed, or not where they were said to be.
+        DataError: the data are malformed, or not in the named folder.
     """
     if dataset == generated.NAME:
         return Source(dataset, generated.load(), "this is a generated catalogue: no real users or items")
@@ -127,7 +127,7 @@ def read_source(
         return Source(
             generated.NAME,
             generated.load(),
-            f"{error}. GOING ON WITH A GENERATED CATALOGUE, {generated.NAME!r}: no real users or items",
+            f"{error}. CONTINUING WITH A GENERATED CATALOGUE, {generated.NAME!r}: no real users or items",
         )
     return Source(dataset, known.load(folder), "", known.core, known.published)
 
@@ -145,6 +145,6 @@ def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -
     notes = [f"{name.replace('_', ' ')} {count:,}" for name, count in provenance["read"].items() if count]
     notes += [f"{name.replace('_', ' ')} {counts[name]:,}" for name in _MORE if counts.get(name)]
     if not counts["has_times"]:
-        notes.append("times that are not known are made up, and tell the order alone")
+        notes.append("unknown times are made up; only their order is real")
     table.caption = "; ".join(notes) or None
     return table

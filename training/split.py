@@ -1,10 +1,11 @@
-"""Which queries are learnt from, which choose the model, and which judge it.
+"""The queries for training, for selecting the model, and for testing it.
 
 | Protocol | Queries | Split |
 | --- | --- | --- |
-| leave_last_out | every interaction but a user's first | per user: the last `held` test, the `held` before validation |
+| leave_last_out | every interaction except a user's first | per user: the last `held` test, the `held` before
+validation |
 | time | every interaction that has a history | over all, by time: 70% training, 10% validation, 20% test |
-| impressions | every item that was shown, with what came of it | as time |
+| impressions | every item that was shown, with its label | as time |
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ Part = Literal["train", "valid", "test"]
 
 TRAIN_SHARE: Final = 0.7
 TEST_SHARE: Final = 0.2
-"""Of all queries in time order; what lies between is validation."""
+"""Shares of all queries in time order; the queries in between are validation."""
 
 Places = NDArray[np.int64]
 
 
 class SplitError(CommandError, ValueError):
-    """The data cannot be split this way; the message says why."""
+    """The data cannot be split this way; the message names the reason."""
 
 
 class Rows(NamedTuple):
-    """Queries: user k's interactions from `starts` up to, not including, `stops` are known; the item is judged.
+    """Queries: user k's interactions from `starts` up to, not including, `stops` are known; the item is the target.
 
     Each (N,); starts and stops are places in the flat columns of the prepared data.
     """
@@ -41,9 +42,9 @@ class Rows(NamedTuple):
     users: Places  # place in user_starts, from 0
     starts: Places
     stops: Places
-    items: Places  # what came next, or what was shown
+    items: Places  # the next item, or the item shown
     times_ms: Places  # of the request
-    labels: NDArray[np.float32] | None = None  # of what was shown: 1 or 0
+    labels: NDArray[np.float32] | None = None  # of the item shown: 1 or 0
 
     def take(self, chosen: Places) -> Rows:
         """Return some of the rows."""
@@ -53,7 +54,7 @@ class Rows(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Rows for training, validation and test. The history of a later row holds the targets of earlier ones."""
+    """Rows for training, validation and test. The history of a later row includes the targets of earlier ones."""
 
     train: Rows
     valid: Rows
@@ -90,8 +91,8 @@ def _split(prepared: Prepared, protocol: Protocol, held: int) -> Split:
 def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
     """Split each user's interactions: the last `held` are test, the `held` before them validation, the rest training.
 
-    One row per prefix: every interaction but a user's first is the target of one row. held=1 is leave-one-out; held=5
-    judges on five times the queries, with half the standard error, which suits ablations.
+    One row per prefix: every interaction except a user's first is the target of one row. held=1 is leave-one-out;
+    held=5 has five times the queries and half the standard error, which suits ablations.
     """
     first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
     begin = np.minimum(first + 1, last)  # a target needs a history
@@ -109,7 +110,7 @@ def instances(prepared: Prepared) -> Rows:
 
 
 def impressions(prepared: Prepared) -> Rows:
-    """Return everything that was shown as a query, in time order: the history is what the user did strictly before.
+    """Return every shown item as a query, in time order; the history is the user's behaviour strictly before.
 
     Raises:
         SplitError: the data have no impressions.
@@ -126,7 +127,7 @@ def impressions(prepared: Prepared) -> Rows:
 
 
 def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDArray[np.bool_]:
-    """Return which interactions (R,) belong to training; those that are no target do where they come before one.
+    """Return which interactions (R,) belong to training; one that is not a target does if it comes before one.
 
     Nothing at or after the first validation query's time belongs to it (time, impressions), or nothing that is
     validation or test of its user (leave_last_out).

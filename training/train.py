@@ -1,4 +1,4 @@
-"""One training from recipe to run directory; and the evaluation of a run that exists."""
+"""One training from recipe to run directory, and the evaluation of an existing run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MachineError(CommandError, ValueError):
 
 
 class Machine(NamedTuple):
-    """What to run on: a device of torch, and threads (0 = as torch chooses)."""
+    """The device of torch and the number of threads (0 = torch chooses)."""
 
     device: str = "auto"
     threads: int = 0
@@ -44,7 +44,7 @@ class Machine(NamedTuple):
         """Apply the threads and return the device.
 
         Raises:
-            MachineError: torch knows no such device, this machine has none, or the threads are fewer than 0.
+            MachineError: the device is unknown to torch or missing here, or the threads are fewer than 0.
         """
         if self.threads < 0:
             raise MachineError(f"threads: {self.threads} is fewer than 0")
@@ -55,7 +55,7 @@ class Machine(NamedTuple):
         try:
             device = torch.device(self.device)
             torch.zeros(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises, by kind of device
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # errors of torch, by kind of device
             first = (str(error).splitlines() or [""])[0]
             raise MachineError(f"device: no {self.device!r} on this machine: {first}; try cpu or auto") from None
         return device
@@ -76,11 +76,11 @@ def train(
     Args:
         run: a fresh directory, or that of a run that was stopped.
         recipe: its recipe.
-        data: the folder that holds prepared data sets.
-        machine: what to run on.
-        console: where progress is shown.
+        data: the folder of prepared data sets.
+        machine: device and threads.
+        console: the output.
         reporting: whether progress is JSON lines for a program.
-        parts: what is judged at the end; a trial among several has no business with test.
+        parts: the parts to evaluate at the end; a trial among several must not use test.
 
     Raises:
         DataError: the data are not prepared.
@@ -103,7 +103,7 @@ def train(
     run.write_data(prepared, facts)
     metric = METRICS[recipe.split.protocol][0]
     judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
-    for part in parts:  # what cannot be judged at the end is refused before anything is learnt
+    for part in parts:  # refuse parts that cannot be evaluated before the training starts
         Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
     fit = Fit(
         model,
@@ -152,13 +152,13 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
     """Evaluate a run's checkpoint again and write its metrics; returns test metrics.
 
     Raises:
-        RunError: it is no run, or was trained on other data.
+        RunError: it is not a run, or was trained on other data.
         DataError: the data are not prepared.
     """
     recipe = run.recipe()
     prepared = load_prepared(data / recipe.dataset)
     if run.facts()["dataset_digest"] != prepared.digest:
-        raise RunError(f"{run.path} was trained on other data than {prepared.directory} holds now")
+        raise RunError(f"{run.path} was trained on other data than {prepared.directory} has now")
     return evaluate(run, recipe, prepared, dataset_facts(prepared, recipe), machine.torch_device())
 
 
@@ -170,7 +170,7 @@ def evaluate(
     device: torch.device,
     parts: tuple[Part, ...] = JUDGED,
 ) -> dict[str, float]:
-    """Evaluate the checkpoint as it lies on disk; returns the metrics of the last part."""
+    """Evaluate the checkpoint on disk; returns the metrics of the last part."""
     _, model = load_checkpoint(run.checkpoint)
     model, spec = model.to(device), sequence_spec(model)
     views = {
@@ -184,7 +184,7 @@ def evaluate(
 
 
 def _sampled(recipe: Recipe) -> bool:
-    """Whether validation is judged on the sample that chooses the epoch alone."""
+    """Whether validation uses only the sample that selects the epoch."""
     return bool(recipe.split.valid_queries)
 
 

@@ -3,12 +3,12 @@
 python benchmarks/leak/mgnm_batch_position.py --data data --out benchmarks/leak/results.json
 
 The published code runs the BiLSTM (eq 10) over time-major pieces and reads its output back as if it were batch-major:
-row b then holds another row's output, of a time step near b*T/R in a batch of R rows. Its batches list the positives
-first and the negatives after them, in training and in test, so the time step tells the label.
+row b then contains another row's output, of a time step near b*T/R in a batch of R rows. Its batches list the positives
+first and the negatives after them, in training and in test, so the time step reveals the label.
 
-Two small models, alike in all but that reshape, learn from the same rows in the same order, a row per candidate and
-positives first as published. Both are judged on batches of two users, positives first; the scrambled one a second time
-with the rows of each batch in random order, which is all that changes.
+Two small models, which differ only in that reshape, train on the same rows in the same order, a row per candidate and
+positives first as published. Both are tested on batches of two users, positives first. The scrambled one is tested a
+second time with only one change: the rows of each batch are in random order.
 
 The reshape is written from a description of its index arithmetic; no published code is copied.
 """
@@ -59,7 +59,7 @@ class ScrambledMGNM(MGNM):
         backward, _ = self.backward_rnn(sequence.flip(1))
         out = self.rnn_out(torch.cat((forward, backward.flip(1)), dim=-1))  # (R, T, K*d), right so far
         pieces = out.transpose(0, 1).reshape(T * R, K * d)  # time-major
-        return torch.as_tensor(pieces.reshape(R, K, T, d))  # ... and read as batch-major, K and T swapped by name alone
+        return torch.as_tensor(pieces.reshape(R, K, T, d))  # ... and read as batch-major, K and T swapped only by name
 
 
 def rows_of(
@@ -85,7 +85,7 @@ def trained(kind: type[MGNM], prepared: Any, facts: Any, options: argparse.Names
     torch.manual_seed(options.seed)
     config = MGNMConfig(
         length=options.length, width=16, objective="bce", negatives=NEGATIVES, dropout=0.0,
-        projection="none", aligned_start=False,  # as published; aligned capsules hardly care how they are routed
+        projection="none", aligned_start=False,  # as published; the routing hardly changes aligned capsules
     )  # fmt: skip
     model = kind(config, facts).train()
     loader = Loader(prepared, sequence_spec(model), split(prepared, "leave_last_out").train)
@@ -127,7 +127,7 @@ def judged(model: MGNM, prepared: Any, facts: Any, users: int, shuffled: bool) -
 
 
 def main() -> int:
-    """Train both, judge them three ways, print and write the figures."""
+    """Train both, test them in three ways, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)

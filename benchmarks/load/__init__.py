@@ -1,1 +1,1 @@
-"""How fast the service is: closed and open loops, sweeps, profiles, and two checkouts side by side."""
+"""Speed of the service: closed and open loops, sweeps, profiles, and two checkouts side by side."""

@@ -1,8 +1,8 @@
-"""Measure what greedy callers do to a good neighbour.
+"""Measures how greedy callers slow another caller, the good neighbour, down.
 
     python -m benchmarks.load.greedy --behaviours FILE --ports 8001 8002
 
-A good neighbour ranks at a low fixed rate, while other callers repeat one request as fast as they are answered.
+A good neighbour ranks at a low fixed rate, while other callers repeat one request as fast as it is answered.
 With several ports the services are measured in turn, route by route, so that a busy machine is busy for all of them.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.load.workload import bodies, read_asked
 from contract.command_line import run
 from deploy.processes import port_number
 
-_START_SECONDS: Final = 0.5  # of greed, before the neighbour comes
+_START_SECONDS: Final = 0.5  # of greed, before the neighbour starts
 _LENGTH: Final = b"content-length:"
 _TIME: Final = 1_700_000_000_000
 
@@ -77,13 +77,13 @@ class Greedy(asyncio.Protocol):
     transport: asyncio.Transport = field(init=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask at once."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        """Send the first request."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is one, but does not inherit from it
         self.everyone.add(self)
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        """Ask again once the answer is whole."""
+        """Send the next request when the answer is complete."""
         self.received += data
         head, end, body = self.received.partition(b"\r\n\r\n")
         if not end or len(body) < int(head.lower().partition(_LENGTH)[2].split(b"\r\n", 1)[0] or 0):
@@ -124,12 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--ports", type=port_number, nargs="+", default=[8000])
     parser.add_argument("--greedy", type=whole, default=32, help="greedy connections")
-    parser.add_argument("--rate", type=positive, default=10.0, help="the neighbour's rankings a second")
+    parser.add_argument("--rate", type=positive, default=10.0, help="the neighbour's rankings per second")
     parser.add_argument("--seconds", type=positive, default=5.0, help="of each measurement")
     parser.add_argument("--rounds", type=whole, default=3)
     parser.add_argument("--candidates", type=whole, default=10)
     parser.add_argument("--only", default="", help="routes whose description contains this")
-    parser.add_argument("--behaviours", type=Path, required=True, help="CSV whose users and items are asked for")
+    parser.add_argument("--behaviours", type=Path, required=True, help="CSV with the users and items to request")
     options = parser.parse_args(arguments)
     return run("greedy", lambda: _compare(options))
 

@@ -1,7 +1,7 @@
-"""Offer rankings at a fixed mean rate, whatever comes back: `python -m benchmarks.load.offer --rate 500 --seconds 10`.
+"""Offers rankings at a fixed mean rate: `python -m benchmarks.load.offer --rate 500 --seconds 10`.
 
 Open loop: requests are due at random moments (a Poisson process), and time counts from the moment at which a request
-was due, so that a slow service cannot slow its own examination down. One thread, raw sockets: about 15 us a request.
+was due, so that a slow service cannot slow the measurement down. One thread, raw sockets: about 15 us a request.
 """
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load.offer", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port_number, default=8000)
-    parser.add_argument("--rate", type=positive, nargs="+", default=[100.0], help="requests a second, phase by phase")
+    parser.add_argument("--rate", type=positive, nargs="+", default=[100.0], help="requests per second, phase by phase")
     parser.add_argument("--seconds", type=positive, default=10.0, help="of each phase")
     parser.add_argument("--candidates", type=whole, default=200)
     parser.add_argument("--deadline-ms", type=whole, default=150)
-    parser.add_argument("--connections", type=whole, default=1_000, help="kept connections, at most")
+    parser.add_argument("--connections", type=whole, default=1_000, help="maximum number of kept connections")
     parser.add_argument("--new-connections", action="store_true", help="one connection per request")
-    parser.add_argument("--behaviours", type=Path, required=True, help="CSV whose users and items are asked for")
+    parser.add_argument("--behaviours", type=Path, required=True, help="CSV with the users and items to request")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Start and stop what is measured: a Redis, and servers that answer POST /rank, each a family of processes."""
+"""Starts and stops a Redis and servers that answer POST /rank, each with its worker processes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def running(
     log: Path,
     is_ready: Callable[[int], bool],
 ) -> Iterator[Server]:
-    """Run a server until the block ends; yields it once it is ready.
+    """Run a server until the block ends; yields it when it is ready.
 
     Raises:
         CommandError: it ended, or was not ready in time.
@@ -101,7 +101,7 @@ def ours(
         "RANKER_REDIS__URL": redis_url,
         "RANKER_BUNDLES__ROOT": str(bundles),
         "RANKER_BUNDLES__DEFAULT_MODEL": "pyramid_mixer",
-        # Each service has its own: one does not take over what another has accepted.
+        # Each service has a separate one: it must not take over a state that another has accepted.
         "RANKER_EXPERIMENTS__STATE": f"redis:{secrets.token_hex(8)}",
         "RANKER_STREAMS__SPOOL": str(logs / f"spool-{port}"),
         "RANKER_HTTP__PORT": str(port),
@@ -153,7 +153,7 @@ def answers(path: str) -> Callable[[int], bool]:
 
 
 def measure(server: Server, wrk: Wrk, connections: int, seconds: float, path: str = "/rank") -> dict[str, float]:
-    """Measure one closed loop: requests a second, latencies in ms, processor time in us a request, memory."""
+    """Measure one closed loop: requests per second, latencies in ms, processor time in us per request, memory."""
     pids = server.pids()
     before = usage(pids)
     closed = wrk.run(server.url, connections, seconds, path)
@@ -162,7 +162,7 @@ def measure(server: Server, wrk: Wrk, connections: int, seconds: float, path: st
 
 
 def figures_of(closed: Closed, cpu_seconds: float, after: Usage) -> dict[str, float]:
-    """Return the figures of one closed loop by name; a refusal's processor time is a cost of the good answers."""
+    """Return the figures of one closed loop by name; the processor time of refusals counts for the good answers."""
     return {
         "rate": closed.rate,
         "p50_ms": closed.p50_ms,

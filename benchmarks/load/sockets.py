@@ -27,20 +27,20 @@ Address = tuple[str, int]
 
 
 class Phase(NamedTuple):
-    """Some seconds of one mean rate."""
+    """A period with one mean rate."""
 
     rate: float
     seconds: float
 
 
 class Answer(NamedTuple):
-    """What became of one request."""
+    """The outcome of one request."""
 
     phase: int
     due: float
-    late: float  # how long after it was due it was sent: the generator's own fault
+    late: float  # delay from due to sent, caused by the generator
     seconds: float  # from when it was due
-    outcome: str  # "full", "degraded", a status such as "429", or why there was none
+    outcome: str  # "full", "degraded", a status such as "429", or the reason why there was no answer
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class _Connection:
     socket: socket.socket
     request: tuple[int, float, float] | None = None  # phase, due, late
     received: bytes = b""
-    missing: int = 0  # bytes of the answer that have not come yet; 0 before its head is whole
+    missing: int = 0  # bytes of the answer that have not arrived; 0 before its head is complete
 
 
 def schedule(phases: Sequence[Phase], draw: random.Random) -> list[tuple[float, int]]:
@@ -83,17 +83,17 @@ def schedule(phases: Sequence[Phase], draw: random.Random) -> list[tuple[float, 
 
 
 def outcome_of(answer: bytes, head_end: int) -> str:
-    """Return the outcome of a whole answer; a 200 that names no reason is full, and so is one of a peer."""
+    """Return the outcome of a complete answer; a 200 without a reason is full, and so is a peer's 200."""
     status = answer[9:12]
     if status != b"200":
         return status.decode(errors="replace")
-    # The reasons come before the items, or after them all.
+    # The reasons come before or after all items.
     degraded = b'"degraded":' in answer and _FULL_MARK not in answer[head_end:]
     return "degraded" if degraded else FULL
 
 
 def content_length(head: bytes) -> int:
-    """Return the length of an answer's body; -1 if the head does not name it."""
+    """Return the length of an answer's body; -1 if the head does not have it."""
     _, found, rest = head.lower().partition(b"content-length:")
     return int(rest.split(b"\r\n", 1)[0]) if found else -1
 
@@ -140,8 +140,8 @@ class _Loop:
         return None
 
     def read(self, timeout: float) -> None:
-        """Wait for answers, at most until the timeout, and count those that are whole."""
-        if timeout > 0:  # the selector itself knows whole milliseconds only
+        """Wait for answers, at most until the timeout, and count the complete ones."""
+        if timeout > 0:  # the selector only supports whole milliseconds
             select.select([self.selector.fileno()], [], [], timeout)
         for key, _ in self.selector.select(0):
             self._read(key.data)
@@ -201,7 +201,7 @@ class _Loop:
         connection.socket.close()
 
     def close(self) -> None:
-        """Count what has not been answered, and close every connection."""
+        """Count the unanswered requests, and close every connection."""
         for connection in list(self.open):
             self._close(connection, "no answer")
         self.selector.close()
@@ -220,9 +220,9 @@ def offer(
 
     Args:
         address: host and port.
-        requests: whole requests, sent in their order, again and again.
+        requests: complete requests, sent in their order in a cycle.
         phases: rates, one after the other without a pause.
-        draw: chooses the moments.
+        draw: source of the random moments.
         connections: open at once, at most; a request that finds none free is lost.
         is_kept: whether a connection serves more than one request.
     """
@@ -248,7 +248,7 @@ def _offered(loop: _Loop, requests: Sequence[bytes], phases: Sequence[Phase], dr
         while len(marks) <= phase:
             marks.append(time.process_time())
         loop.send(requests[number % len(requests)], phase, due)
-        if number % 8 == 0:  # when it is behind, answers are still read
+        if number % 8 == 0:  # read answers even when it is late
             loop.read(0)
     marks += [time.process_time()] * (len(phases) + 1 - len(marks))
     loop.offered.cpu_seconds = [later - earlier for earlier, later in pairwise(marks)]

@@ -1,4 +1,4 @@
-"""What processes use, from /proc: processor time and resident memory of a server with all of its workers."""
+"""Resource use from /proc: processor time and resident memory of a server with all of its workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some processes have used since they started, and what they occupy."""
+    """Processor time of some processes since they started, and their memory."""
 
     cpu_seconds: float
     resident_bytes: int
@@ -26,7 +26,7 @@ class Usage:
 
 
 def usage(pids: Iterable[int]) -> Usage:
-    """Return the sum over processes; one that has ended counts as nothing."""
+    """Return the sum over processes; a process that has ended counts as zero."""
     cpu, pages, count = 0, 0, 0
     for pid in pids:
         with suppress(*_GONE):
@@ -49,7 +49,7 @@ def proportional_bytes(pids: Iterable[int]) -> int:
 
 
 def family(root: int, mark: str) -> list[int]:
-    """Return a process, its descendants, and all that carry its mark, though their parents have gone."""
+    """Return a process, its descendants, and all processes with its mark, even if their parents have ended."""
     parents = dict(_parents())
     members = {root} | {pid for pid in parents if _is_marked(pid, mark)}
     grows = True

@@ -1,4 +1,4 @@
-"""What is asked and of whom: seeded request bodies, and behaviours written to Redis in the documented format."""
+"""The workload: seeded request bodies, and behaviours written to Redis in the documented format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed loops by `wrk`: some connections that each ask again as soon as they are answered."""
+"""Closed loops by `wrk`: each connection sends the next request as soon as it is answered."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _MARK: Final = "FIGURES "
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a closed loop measured; answers other than 2xx count in `refused` and not in `requests`."""
+    """The result of a closed loop; answers other than 2xx count in `refused` and not in `requests`."""
 
     requests: int
     seconds: float
@@ -67,7 +67,7 @@ class Closed:
 
     @property
     def rate(self) -> float:
-        """Return good answers a second."""
+        """Return good answers per second."""
         return self.requests / self.seconds
 
 
@@ -76,7 +76,7 @@ class Wrk:
 
     Args:
         folder: for the script and the bodies; must outlive this.
-        bodies: JSON without line ends, one request each; asked in their order, again and again.
+        bodies: JSON without line ends, one request each; sent in their order in a cycle.
 
     Raises:
         CommandError: this machine has no wrk.
@@ -93,7 +93,7 @@ class Wrk:
         self._next = 0
 
     def run(self, url: str, connections: int, seconds: float, path: str = "/rank") -> Closed:
-        """Ask for some seconds.
+        """Send requests for some seconds.
 
         Raises:
             CommandError: wrk failed.

@@ -1,1 +1,1 @@
-"""RecBole as an outside judge: our models and its own on the same rows."""
+"""Comparison with RecBole: our models and RecBole's on the same rows."""

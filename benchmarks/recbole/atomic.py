@@ -1,4 +1,4 @@
-"""Write prepared data as RecBole's atomic file, so that both sides learn from the same rows in the same order.
+"""Write prepared data as RecBole's atomic file, so that both sides train on the same rows in the same order.
 
 python -m benchmarks.recbole.atomic --data data --out OUT
 
@@ -27,7 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     prepared = load_prepared(options.data / options.dataset)
     users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))
-    name = f"{options.dataset}-cut"  # RecBole reads its own copy of a data set that is named ml-100k
+    name = f"{options.dataset}-cut"  # RecBole replaces a data set named ml-100k with its bundled copy
     path = options.out / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
-"""Write what RecBole's metrics say of random scores without ties. Runs in RecBole's environment.
+"""Writes RecBole's metrics of random scores without ties. Runs in RecBole's environment.
 
 ENV/bin/python benchmarks/recbole/metrics_fixture.py > tests/unit/training/recbole_metrics.json
 
-Two parts. `lists`: one positive among 60 items per user, judged from the top. `labelled`: p positives and 3p negatives
-per user, for GAUC and AUC; RecBole weighs a user's AUC by his positives, we by his rows, which is the same here.
+Two parts. `lists`: one positive among 60 items per user, ranked. `labelled`: p positives and 3p negatives
+per user, for GAUC and AUC; RecBole weighs a user's AUC by the positives, we by the rows, which is the same here.
 """
 
 import json

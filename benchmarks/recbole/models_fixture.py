@@ -1,8 +1,8 @@
-"""Write small models of RecBole with their weights, and what they score. Runs in RecBole's environment.
+"""Writes small models of RecBole with their weights and scores. Runs in RecBole's environment.
 
 ENV/bin/python benchmarks/recbole/models_fixture.py > tests/unit/models/recbole_models.json
 
-Our models take these weights in tests/unit/models/test_recbole_models.py and must score the same.
+Our models load these weights in tests/unit/models/test_recbole_models.py and must score the same.
 """
 
 import json
@@ -25,7 +25,7 @@ LENGTHS = [LENGTH, LENGTH, 5, 1]
 
 
 class Counts:
-    """What a model asks a data set for; padding counts as one more."""
+    """The part of a data set that a model uses; padding counts as one more."""
 
     user_num, item_num = USERS + 1, ITEMS + 1
 

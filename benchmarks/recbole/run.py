@@ -1,9 +1,9 @@
-"""Train RecBole's own model by one of our recipes. Runs in RecBole's environment and imports nothing of ours.
+"""Trains RecBole's model by one of our recipes. Runs in RecBole's environment and imports none of our code.
 
 OMP_NUM_THREADS=1 ENV/bin/python run.py recipes/sasrec.toml --seed 0 --atomic ATOMIC --out results
 
-The recipe is translated key by key; a key that has no translation is an error, so that no side has what the other
-lacks.
+The recipe is translated key by key; a key without a translation is an error, so that both
+sides have the same features.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tomllib
 import warnings
 from pathlib import Path
 
-os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # its checkpoints hold its config, which newer torch refuses
+os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # its checkpoints contain its config, which newer torch refuses
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
@@ -33,7 +33,7 @@ _SIZES = {
 
 
 def settings(recipe, atomic, scratch):
-    """Return RecBole's settings for a recipe of ours."""
+    """Return RecBole's settings for one of our recipes."""
     config, training, name = dict(recipe["config"]), dict(recipe["training"]), recipe["model"]
     assert not config.pop("popularity_bias"), "RecBole's models have no item bias"
     assert not training.pop("balanced"), "RecBole draws no balanced rows"
@@ -104,7 +104,7 @@ def speed(config, train, model, steps):
 
 
 def main():
-    """Train, choose the epoch by validation NDCG@10, write test metrics."""
+    """Train, select the epoch by validation NDCG@10, write test metrics."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -122,7 +122,7 @@ def main():
     recipe["config"]["length"] = options.length or recipe["config"]["length"]
     scratch = Path(tempfile.mkdtemp())
     out, atomic = Path(options.out or ".").resolve(), options.atomic.resolve()
-    os.chdir(scratch)  # it writes logs where it stands
+    os.chdir(scratch)  # it writes logs to the working directory
     config, (train, valid, test), model = build(recipe, options.seed, atomic, scratch)
     if options.speed:
         print(json.dumps(speed(config, train, model, options.speed)))

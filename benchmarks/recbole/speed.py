@@ -3,8 +3,8 @@
 python -m benchmarks.recbole.speed ENV/bin/python --atomic ATOMIC --data data --out benchmarks/recbole/results
 
 Each measurement is a fresh process with one thread: five steps that do not count, then `--steps` that do, batches made
-by each side's own loader. The sides alternate. Wall clock is what a user waits; processor time is what remains of it on
-a machine that has other work to do.
+by each side's own loader. The sides alternate. Wall clock is the time that a user waits; processor time is less
+sensitive to other work on the machine.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 python -m benchmarks.recbole.table --runs RUNS --results benchmarks/recbole/results
 
 Reads RecBole's lines of results/runs.jsonl and the run directories under RUNS whose recipes are in `recipes/`; copies
-the figures of ours into the same file, so that the table can be made again without the runs; writes comparison.json and
+our figures into the same file, so that the table can be rebuilt without the runs; writes comparison.json and
 comparison.md. Accepted: our mean lies between RecBole's lowest and highest seed, or within 5% of its mean.
 """
 
@@ -68,7 +68,7 @@ def collect(runs: Path, results: Path) -> None:
 
 
 def compared(results: Path) -> list[dict[str, Any]]:
-    """Return a row for every model and metric that both sides have."""
+    """Return a row for every model and metric of both sides."""
     found = read_runs(results)
     rows = []
     for model in MODELS:

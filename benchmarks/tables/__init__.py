@@ -1,1 +1,1 @@
-"""Tables of many systems on one data set: every run that a table needs, and what they come to."""
+"""Tables of many systems on one data set: every run that a table needs, and the results."""

@@ -1,9 +1,9 @@
-"""Tables of many systems: every missing run is made, then the table is written.
+"""Tables of many systems: trains every missing run, then writes the table.
 
-python -m benchmarks.tables benchmarks/tables/ml-100k.toml          make what is missing, then write the table
-python -m benchmarks.tables benchmarks/tables/ml-100k.toml --show   write the table from the runs that are there
+python -m benchmarks.tables benchmarks/tables/ml-100k.toml          train missing runs, then write the table
+python -m benchmarks.tables benchmarks/tables/ml-100k.toml --show   write the table from the existing runs
 
-Killed or stopped, the same command continues where it ended. Prepared data are made first where they are not there.
+After a kill or stop, the same command continues where it ended. Missing prepared data are created first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return run("error", lambda: _table(options), stopped="stopped; the same command goes on")
+    return run("error", lambda: _table(options), stopped="stopped; the same command continues")
 
 
 def _table(options: argparse.Namespace) -> int:
@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("plan", type=Path, help="a table's plan: benchmarks/tables/<table>.toml")
     parser.add_argument("--show", action="store_true", help="train nothing")
-    parser.add_argument("--page", type=Path, help="a page whose marked tables are brought up to date: docs/results.md")
-    parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="make the runs of this row alone")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each (default 2)")
+    parser.add_argument("--page", type=Path, help="a page whose marked tables are updated: docs/results.md")
+    parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="train only the runs of this row")
+    parser.add_argument("--workers", type=int, default=2, help="number of concurrent runs, one thread each (default 2)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of runs, with weights")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of records and tables")

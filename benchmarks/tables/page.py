@@ -1,8 +1,8 @@
-"""Keep the tables of a page in step with the results: what is ours in them is written by this code, the rest by people.
+"""Updates the tables of a page from the results: this code writes our columns, people write the rest.
 
-A table of the page that stands under `<!-- ours: TABLE PROTOCOL METRIC ... -->` has a system's name in its first column
-and our metrics in the next ones; what follows (published figures, say) is left as it is. A system that the page lacks
-is added at the end, with a dash for what is not ours.
+A table of the page under `<!-- ours: TABLE PROTOCOL METRIC ... -->` has a system's name in its first column
+and our metrics in the next ones; further columns (such as published figures) are not changed. A system that the page
+lacks is added at the end, with a dash in the further columns.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MARKED: Final = re.compile(r"<!-- ours: (\S+) (\S+) ([^>]+?) -->\n((?:\|[^\n]*\
 
 
 def refreshed(text: str, results: Path) -> str:
-    """Return a page with our columns as `results/<table>/table.json` has them.
+    """Return a page with our columns from `results/<table>/table.json`.
 
     Raises:
-        KeyError: a table names a system that the results do not have.
+        KeyError: a table names a system that is not in the results.
     """
     return _MARKED.sub(lambda found: _table(found, results), text)
 
@@ -31,7 +31,7 @@ def refreshed(text: str, results: Path) -> str:
 def _table(found: re.Match[str], results: Path) -> str:
     name, protocol, metrics = found[1], found[2], found[3].split()
     path = results / name / "table.json"
-    rows: dict[str, Any] | None = None  # a table that was never written has no rows to miss
+    rows: dict[str, Any] | None = None  # a table that was never written has no rows to check
     seeds = 0
     if path.exists():
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A table's pictures: one bar per system, its seeds as dots; and how each system learnt, epoch by epoch."""
+"""A table's pictures: one bar per system, its seeds as dots; and the learning curve of each system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measured(Protocol):
 
 
 def draw(path: Path, title: str, metric: str, means: Mapping[str, Measured | None]) -> None:
-    """Write a PNG of one metric, systems from the top in the order given; a missing one says so."""
+    """Write a PNG of one metric, systems from the top in the order given; missing ones are marked."""
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(means) + 1.2), layout="constrained")
     names = list(means)
     for place, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""What a table consists of: systems, the trials of each, protocols and seeds; and from these the runs it needs.
+"""The plan of a table: systems, the trials of each, protocols and seeds; and from these the runs it needs.
 
-Every system has the same number of trials. Trials are judged on validation alone, by the protocol that the plan names
-for it, with the first seed; the best one is trained by every protocol with every seed.
+Every system has the same number of trials. Trials are compared only on validation, by the protocol that the plan names
+for it, with the first seed; the best trial is trained by every protocol with every seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contract.command_line import CommandError
 from training.recipe import Recipe, parse_recipe
 from training.split import Part
 
-Section = dict[str, Any]  # a part of a recipe as TOML has it
+Section = dict[str, Any]  # a part of a recipe in TOML
 
 
 class PlanError(CommandError, ValueError):
@@ -37,11 +37,11 @@ class SystemPlan(_Strict):
     Attributes:
         name: as the table shows it.
         model: a name of models.catalog.
-        note: what a reader must know to judge the row.
+        note: facts that a reader needs to interpret the row.
         config: the model's, common to all its trials.
         training: of the recipe, common to all its trials.
-        trials: what each trial changes: {config = {...}, training = {...}}.
-        against: the row that it is held against, if that is not the plan's reference: one of the same budget.
+        trials: the changes of each trial: {config = {...}, training = {...}}.
+        against: the row that it is compared with, if that is not the plan's reference: one of the same budget.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Plan(_Strict):
     """A table.
 
     Attributes:
-        title: what it shows.
+        title: the table's title.
         dataset: folder of the prepared data.
         seeds: of the final runs; the first one is that of the trials.
-        tune: the protocol that judges trials.
-        reference: the system that all others are held against, unless a system says otherwise.
-        trials: how many each trained system has.
-        training: of every recipe, unless a system says otherwise.
+        tune: the protocol that compares trials.
+        reference: the system that all others are compared with, unless a system names another.
+        trials: number of trials of each trained system.
+        training: of every recipe, unless a system overrides it.
         protocols: by name, the split of the recipes; the first one is shown first.
         systems: the rows.
     """
@@ -84,8 +84,8 @@ class Job:
     """One run that a table needs.
 
     Attributes:
-        key: digest of what the plan says of it, but for the seed.
-        parts: what it is judged on; a trial is kept away from test.
+        key: digest of its part of the plan, except the seed.
+        parts: the parts to evaluate; a trial never uses test.
     """
 
     system: str
@@ -97,7 +97,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Its place below the table's runs: a function of what the plan says, not of the code's defaults."""
+        """Its place below the table's runs: a function of the plan, not of the code's defaults."""
         return f"{slug(self.system)}/{self.protocol}-{self.key}-s{self.recipe.seed}"
 
 
@@ -146,14 +146,14 @@ def job_of(plan: Plan, system: SystemPlan, trial: int, protocol: str, seed: int)
 
 
 def trial_jobs(plan: Plan, system: SystemPlan) -> list[Job]:
-    """Return the trials of a system, in order; a system with one choice has none to make."""
+    """Return the trials of a system, in order; a system with one choice has none."""
     if len(system.trials) == 1:
         return []
     return [job_of(plan, system, trial, plan.tune, plan.seeds[0]) for trial in range(len(system.trials))]
 
 
 def final_jobs(plan: Plan, system: SystemPlan, trial: int) -> Iterator[Job]:
-    """Yield the runs of a system by every protocol and seed, with the trial that was chosen."""
+    """Yield the runs of a system by every protocol and seed, with the selected trial."""
     for seed in plan.seeds:
         for protocol in plan.protocols:
             yield job_of(plan, system, trial, protocol, seed)

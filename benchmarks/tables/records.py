@@ -37,7 +37,7 @@ class Record:
 
     Attributes:
         document: recipe, metrics, epochs, run.
-        by_user: by metric, one value per user of the test queries; empty for a trial that was not chosen.
+        by_user: by metric, one value per user of the test queries; empty for a trial that was not selected.
     """
 
     document: Document
@@ -55,11 +55,11 @@ class Records:
         self.folder = folder
 
     def has(self, job: Job) -> bool:
-        """Whether a run is trained, and judged on validation."""
+        """Whether a run is trained and evaluated on validation."""
         return job.name in self._documents
 
     def judged(self, job: Job) -> bool:
-        """Whether a run is trained, and judged on test too."""
+        """Whether a run is trained and also evaluated on test."""
         return self.has(job) and bool(self._documents[job.name]["by_user"])
 
     def read(self, job: Job) -> Record:
@@ -69,7 +69,7 @@ class Records:
         return Record(document, {metric: values.astype(np.float64) for metric, values in by_user.items()})
 
     def write(self, job: Job, run: RunDirectory) -> None:
-        """Keep what is needed of a run."""
+        """Keep the needed parts of a run."""
         document = {
             "name": job.name,
             "by_user": [],
@@ -87,7 +87,7 @@ class Records:
     def add(self, records: list[tuple[Document, dict[str, Floats]]]) -> None:
         """Add runs, or replace those of the same name.
 
-        The lines are written last: a run whose line is there has its arrays.
+        The lines are written last: a run with a line has its arrays.
         """
         for document, by_user in records:
             name = document["name"]
@@ -124,6 +124,6 @@ def read_lines(path: Path) -> list[Document]:
 
 
 def write_lines(path: Path, documents: list[Document]) -> None:
-    """Write a JSON Lines file, whole."""
+    """Write a JSON Lines file atomically."""
     text = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
     write_whole(path, text.encode())

@@ -1,8 +1,8 @@
-"""A table as JSON, CSV, Markdown and pictures. A cell that is not there is shown as missing, never left out.
+"""A table as JSON, CSV, Markdown and pictures. A missing cell is shown as missing, never left out.
 
-Of each protocol: mean over seeds and their standard deviation; and the difference to the reference system, or to the
-row that the plan names instead, paired by user and averaged over seeds, with a 95% percentile bootstrap interval over
-users. The interval covers neither seeds nor tuning; an interval that holds zero is a tie.
+Each protocol has the mean over seeds and their standard deviation. It also has the difference to the reference system,
+or to the row that the plan names instead: paired by user and averaged over seeds, with a 95% percentile bootstrap
+interval over users. The interval covers neither seeds nor tuning; an interval that contains zero is a tie.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Cell:
     """One metric of one system by one protocol.
 
     Attributes:
-        by_seed: mean over queries, one per seed that is there.
-        difference: to the row it is held against, with its interval: mean, low, high; None if it cannot be paired.
+        by_seed: mean over queries, one per finished seed.
+        difference: to the row it is compared with, with its interval: mean, low, high; None if it cannot be paired.
     """
 
     by_seed: tuple[float, ...]
@@ -45,7 +45,7 @@ class Cell:
         return float(np.mean(self.by_seed))
 
     def shown(self, asked: int) -> str:
-        """Return mean and spread, and the number of seeds where there are fewer than `asked`."""
+        """Return mean and spread, and the number of seeds if there are fewer than `asked`."""
         spread = f" ± {np.std(self.by_seed, ddof=1):.4f}" if len(self.by_seed) > 1 else ""
         return f"{self.mean:.4f}{spread}" + (f" (n={len(self.by_seed)})" if len(self.by_seed) < asked else "")
 
@@ -59,11 +59,11 @@ class Row:
     """One system.
 
     Attributes:
-        against: the row that it is held against; itself for the reference.
-        trials: what chose among them, on validation, in the order of the plan; empty while one is missing.
-        chosen: the trial that was trained by every protocol.
-        learning: one tuple per seed, validation by epoch, by the protocol that judged the trials.
-        seconds: by protocol, processor time of one run, a mean over seeds; none where there is no run.
+        against: the row that it is compared with; itself for the reference.
+        trials: the metric of each on validation, in the order of the plan; empty while one is missing.
+        chosen: the selected trial, which is trained by every protocol.
+        learning: one tuple per seed, validation by epoch, by the protocol that compared the trials.
+        seconds: by protocol, processor time of one run, a mean over seeds; none if there is no run.
         cells: by protocol, then metric; a protocol without runs has none.
     """
 
@@ -105,7 +105,7 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
 
 
 def read_rows(plan: Plan, records: Records) -> list[Row]:
-    """Return every system's row from the runs that are there."""
+    """Return every system's row from the existing runs."""
     found = {system.name: _found(plan, system, records) for system in plan.systems}
     return [
         _row(plan, system, records, found[system.name], found[system.against or plan.reference])
@@ -230,7 +230,7 @@ def markdown(plan: Plan, rows: list[Row]) -> str:
 
 
 def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str]) -> list[str]:
-    """Return a table of paired differences; a tie is a difference whose interval holds zero."""
+    """Return a table of paired differences; a tie is a difference whose interval contains zero."""
     paired = [
         metric
         for metric in metrics
@@ -239,7 +239,7 @@ def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str])
     if not paired:
         return []
     head = ["System", *(metric.upper() for metric in paired)]
-    lines = [f"Minus {plan.reference}, paired by user, 95% interval; (tie) where it holds zero.", ""]
+    lines = [f"Minus {plan.reference}, paired by user, 95% interval; (tie) if it contains zero.", ""]
     lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for row in rows:
         if row.name != plan.reference:

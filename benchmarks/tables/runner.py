@@ -1,6 +1,6 @@
-"""Train what a table still lacks, some runs at a time, each in a process of its own on one thread.
+"""Trains the missing runs of a table, several at a time, each in a separate process on one thread.
 
-A run that is complete is never made again. One that was killed continues where its last epoch ended. Trials of all
+A complete run is never repeated. One that was killed continues where its last epoch ended. Trials of all
 systems come first; then the final runs, seed by seed, so that a table that is stopped early has every row.
 """
 
@@ -46,7 +46,7 @@ def chosen_trial(plan: Plan, system: SystemPlan, records: Records) -> int | None
 
 
 def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) -> list[Job]:
-    """Return the runs that can be made now and are not there, in the order in which they are to be made."""
+    """Return the missing runs that can be trained now, in order."""
     systems = [system for system in plan.systems if not only or system.name in only]
     trials = [trial_jobs(plan, system) for system in systems]
     first = [job for jobs in trials for job in jobs if not records.has(job)]
@@ -59,7 +59,7 @@ def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) ->
 
 
 def run(plan: Plan, places: Places, console: Console, workers: int, only: frozenset[str]) -> list[str]:
-    """Make all that is missing; returns what failed, in words."""
+    """Train all missing runs; returns the failures, in words."""
     failed: dict[str, str] = {}
     running: dict[Future[RunDirectory], Job] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
@@ -74,7 +74,7 @@ def run(plan: Plan, places: Places, console: Console, workers: int, only: frozen
                 job = running.pop(future)
                 try:
                     value = _kept(job, future.result(), places.records)
-                except Exception as error:  # one run that fails must not take the table with it; it is reported
+                except Exception as error:  # a failed run is reported and must not stop the table
                     failed[job.name] = f"{type(error).__name__}: {error}"
                     console.print(f"failed {job.name}: {failed[job.name]}")
                     continue
@@ -84,12 +84,12 @@ def run(plan: Plan, places: Places, console: Console, workers: int, only: frozen
 
 
 def make(job: Job, places: Places) -> float:
-    """Train and evaluate one run and keep its record; returns the validation metric that chose its epoch."""
+    """Train and evaluate one run and keep its record; returns the validation metric that selected its epoch."""
     return _kept(job, _trained(job, places.folders), places.records)
 
 
 def _trained(job: Job, folders: Folders) -> RunDirectory:
-    """Return a run, trained and evaluated; a chosen trial whose weights are still there is only evaluated."""
+    """Return a run, trained and evaluated; a selected trial with existing weights is only evaluated."""
     run = RunDirectory(folders.runs / job.name)
     run.path.mkdir(parents=True, exist_ok=True)
     (run.path / "recipe.json").write_text(job.recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")

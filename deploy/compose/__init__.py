@@ -1,1 +1,1 @@
-"""What runs inside and beside the containers of docker-compose.yml."""
+"""Programs that run in the containers of docker-compose.yml, and the check of the running stack."""

@@ -1,6 +1,6 @@
-"""The one-shots of `docker-compose.yml`: what must be there before the service is ready, and what is loaded after.
+"""The one-shots of `docker-compose.yml`: bundles before the service starts, behaviours after it is ready.
 
-python -m deploy.compose.bootstrap release      make or find both arms' bundles and the experiment file, then exit
+python -m deploy.compose.bootstrap release      create or find both arms' bundles and the experiment file, then exit
 python -m deploy.compose.bootstrap behaviours   load every user's behaviours through the service, then exit
 """
 
@@ -27,13 +27,13 @@ RELEASES = Path("/srv/releases")
 
 
 def make_releases(datasets: Path, work: Path, releases: Path, recipes: Path | None = None) -> None:
-    """Prepare the data, release both arms and write the experiment file; what is there already is used again.
+    """Prepare the data, release both arms and write the experiment file; existing products are reused.
 
     Args:
         datasets: folder of data sets, empty if there is none.
         work: prepared data, runs and records.
         releases: bundles and the experiment file.
-        recipes: folder with a recipe for each arm; None takes the short ones.
+        recipes: folder with a recipe for each arm; None means the short ones.
     """
     places = _prepared(datasets, _places(work, releases / "bundles"))
     work.mkdir(parents=True, exist_ok=True)
@@ -50,12 +50,12 @@ def _places(work: Path, bundles: Path) -> Places:
 
 
 def _which(work: Path) -> Path:
-    """Return the file that tells the second step which data set the first one prepared."""
+    """Return the file with the data set that the first step prepared, for the second step."""
     return work / "dataset.json"
 
 
 def _prepared(datasets: Path, places: Places) -> Places:
-    """Prepare the mounted data set; Docker makes an empty folder where the host has none, then look elsewhere."""
+    """Prepare the mounted data set; Docker creates an empty folder if the host has none; then look elsewhere."""
     if (datasets / DATASET).is_dir():
         return prepare(places, ("--data", str(datasets)))
     print(f"no {DATASET} in the mounted folder of data sets (RANKER_DATA on the host): looking elsewhere", flush=True)
@@ -63,7 +63,7 @@ def _prepared(datasets: Path, places: Places) -> Places:
 
 
 def load_behaviours(work: Path, url: str) -> None:
-    """Load every behaviour of the prepared data through the service's own write path."""
+    """Load every behaviour of the prepared data through the service's write path."""
     places = replace(_places(work, work), dataset=str(read_object(_which(work))["dataset"]))
     run_step(("service.seed", str(places.prepared / "behaviours.csv"), "--url", url))
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=WORK, help="prepared data, runs and records")
     parser.add_argument("--releases", type=Path, default=RELEASES, help="bundles and the experiment file")
     parser.add_argument("--recipes", type=Path, help="folder with a recipe for each arm (default: the short ones)")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
     chosen = parser.parse_args(arguments)
     return run("bootstrap", lambda: _step(chosen))
 

@@ -1,4 +1,4 @@
-"""What a caller and an operator see of the running containers; called by deploy/compose-test, standard library only."""
+"""Checks the running containers from outside; called by deploy/compose-test, standard library only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ assert "CapEff:\\t0000000000000000" in status and "NoNewPrivs:\\t1" in status, s
 
 
 class FailedError(Exception):
-    """Something is not as it must be."""
+    """A check failed."""
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def check_rankings(url: str) -> None:
 
 
 def check_hardening(container: str) -> None:
-    """The running container cannot write to its own root, and holds no capability."""
+    """The running container cannot write to its own root, and has no capability."""
     subprocess.run(["docker", "exec", container, "python", "-c", INSIDE], check=True)
     print("the service's root is read-only; no capabilities, no new privileges")
 
@@ -90,7 +90,7 @@ def check_exposures(events: str) -> None:
 
 
 def check_access(redis: str) -> None:
-    """The access list of a Redis refuses what the service has no use for."""
+    """The access list of a Redis refuses commands that the service does not use."""
     for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1"), ("XLEN", "other")):
         _require(_redis(redis, *command).startswith("NOPERM"), f"Redis allows {' '.join(command)}")
     print("Redis: FLUSHALL, CONFIG, KEYS and foreign keys are refused")
@@ -123,7 +123,7 @@ def check_prometheus(url: str, service: str) -> None:
 
 
 def check_drain(url: str, container: str) -> None:
-    """A request that is half sent when SIGTERM comes is answered, and then the process ends with status 0."""
+    """A request that is half sent when SIGTERM arrives is answered, and then the process exits with status 0."""
     address = urllib.parse.urlsplit(url)
     body = json.dumps({"user_id": "1", "candidates": CANDIDATES}).encode()
     head = (

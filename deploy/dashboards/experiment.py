@@ -7,7 +7,7 @@ from deploy.dashboards.panels import RANK, Board, Panel, Query, Row, one, quanti
 EXPERIMENT = Board(
     "experiment",
     "Ranker: experiments",
-    "Is each arm served, as planned and alike, and is every exposure kept? Outcomes are the analysis's to judge.",
+    "Is each arm served, as planned and alike, and is every exposure kept? Outcomes belong to the analysis.",
     (
         Row(
             "In force",
@@ -20,7 +20,7 @@ EXPERIMENT = Board(
                 ),
                 Panel(
                     "Accepted",
-                    "Time since the file was last known to be good.",
+                    "Time since the file was last in force.",
                     one("time() - min (ranker_experiments_last_success_timestamp_seconds)", "age"),
                     "s",
                     "stat",
@@ -47,7 +47,7 @@ EXPERIMENT = Board(
                 ),
                 Panel(
                     "Share of each arm",
-                    "Of requests in the last hour, beside the share planned; heavy users may pull the two apart.",
+                    "Share of requests in the last hour, with the planned share; heavy users can cause a difference.",
                     (
                         Query("arm:ranker_assignments:share1h", "{{experiment}}:{{variant}}"),
                         Query(
@@ -95,7 +95,7 @@ EXPERIMENT = Board(
             ),
         ),
         Row(
-            "Alike in everything but the model",
+            "The arms should differ only in the model",
             (
                 Panel(
                     "Errors by arm",
@@ -111,7 +111,7 @@ EXPERIMENT = Board(
                 ),
                 Panel(
                     "p99 by arm",
-                    "A slower arm is judged for its latency too.",
+                    "A slower arm also changes user behaviour by its latency.",
                     one(quantile(0.99, "ranker_request_duration_seconds", "variant", RANK), "{{variant}}"),
                     "s",
                 ),

@@ -1,23 +1,23 @@
-"""What the engine is given, what it costs, and what runs where."""
+"""Load, cost and location of inference."""
 
 from __future__ import annotations
 
 from deploy.dashboards.panels import Board, Panel, Row, one, percentiles, rate, total
 
-MODELS = 'bundle!="store"'  # reads of the store are batched as well, and counted under this name
+MODELS = 'bundle!="store"'  # reads of the store are also batched, and counted under this name
 _CACHE_HITS = total("ranker_state_cache_total", 'result="hit"')
 
 INFERENCE = Board(
     "inference",
     "Ranker: inference",
-    "What the engine is given, what it costs, and what runs where.",
+    "Load, cost and location of inference.",
     (
         Row(
-            "What is served",
+            "Served bundles",
             (
                 Panel(
                     "Bundles and providers",
-                    "The provider that truly runs, not the one that was asked for.",
+                    "The provider that runs, not the configured one.",
                     one("sum by (bundle, provider) (ranker_bundle_info)", "{{bundle}} on {{provider}}"),
                     kind="names",
                 ),
@@ -29,7 +29,7 @@ INFERENCE = Board(
                 ),
                 Panel(
                     "Engine failures",
-                    "Failed runs, by bundle; the batch is split and only the guilty row fails.",
+                    "Failed runs, by bundle; the batch is split and only the failing row gets an error.",
                     one(rate("ranker_engine_failures_total", "bundle"), "{{bundle}}"),
                     "ops",
                 ),
@@ -39,12 +39,14 @@ INFERENCE = Board(
             "Batches and queue",
             (
                 Panel(
-                    "Users a batch",
-                    "A batch is what queued while the last one ran.",
+                    "Users per batch",
+                    "A batch is the requests that queued while the previous one ran.",
                     percentiles("ranker_batch_rows", MODELS),
                 ),
                 Panel(
-                    "Candidates a batch", "Over all users of the batch.", percentiles("ranker_batch_candidates", MODELS)
+                    "Candidates per batch",
+                    "Over all users of the batch.",
+                    percentiles("ranker_batch_candidates", MODELS),
                 ),
                 Panel(
                     "Queue",
@@ -82,7 +84,7 @@ INFERENCE = Board(
                 ),
                 Panel(
                     "State cache hits",
-                    "Share of rankings whose user was encoded before.",
+                    "Share of rankings with a cached user state.",
                     one(
                         f"{_CACHE_HITS} / {total('ranker_state_cache_total')}",
                         "hits",
@@ -95,11 +97,11 @@ INFERENCE = Board(
         Row(
             "Input",
             (
-                Panel("Candidates a ranking", "As the caller sent them.", percentiles("ranker_candidates")),
-                Panel("Behaviours a ranking", "As the model read them.", percentiles("ranker_sequence_length")),
+                Panel("Candidates per ranking", "As sent by the caller.", percentiles("ranker_candidates")),
+                Panel("Behaviours per ranking", "As read by the model.", percentiles("ranker_sequence_length")),
                 Panel(
                     "Unknown items",
-                    "Behaviours and candidates that the bundle has never seen: a bundle that ages.",
+                    "Behaviours and candidates that the bundle does not know: the share grows as the bundle ages.",
                     one(rate("ranker_unknown_items_total", "kind"), "{{kind}}"),
                     "ops",
                 ),

@@ -1,4 +1,4 @@
-"""What a dashboard is made of, and the few shapes of query that its panels share."""
+"""The parts of a dashboard, and the queries that its panels share."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ RANK = 'route="/rank"'
 
 
 class Query(NamedTuple):
-    """One PromQL expression and how its series are named; braces name labels, as in Grafana."""
+    """One PromQL expression and the name of its series; braces name labels, as in Grafana."""
 
     expression: str
     legend: str
 
 
 class Panel(NamedTuple):
-    """A graph over time, or a number (`stat`), or the names of what is there (`names`)."""
+    """A graph over time, or a number (`stat`), or a list of names (`names`)."""
 
     title: str
     shows: str
     queries: tuple[Query, ...]
     unit: str = "short"
     kind: Literal["graph", "stat", "names"] = "graph"
-    top: float | None = None  # the largest value there can be, if there is one
+    top: float | None = None  # the largest possible value, if there is one
 
 
 class Row(NamedTuple):
@@ -66,7 +66,7 @@ def quantile(share: float, histogram: str, by: str = "", matchers: str = "") -> 
 
 
 def one(expression: str, legend: str) -> tuple[Query, ...]:
-    """Return the queries of a panel that has one."""
+    """Return the query of a panel with one query."""
     return (Query(expression, legend),)
 
 
@@ -91,5 +91,5 @@ def latencies(title: str, histogram: str, by: str, matchers: str = "") -> tuple[
 
 
 def zero_where_none(part: str, whole: str) -> str:
-    """Return a ratio that is 0, rather than absent, while the part has never been counted."""
+    """Return a ratio that is 0, and not absent, while the part has never been counted."""
     return f"({part} or {whole} * 0) / {whole}"

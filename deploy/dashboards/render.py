@@ -1,4 +1,4 @@
-"""A dashboard as JSON, by Grafana's own SDK: its types refuse a field that Grafana does not know."""
+"""Renders a dashboard as JSON with Grafana's SDK, whose types refuse unknown fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH = 24
 
 
 def render(board: Board) -> str:
-    """Return the JSON of a dashboard, as Grafana 11 reads it."""
+    """Return the JSON of a dashboard, for Grafana 11."""
     builder = (
         dashboard.Dashboard(board.title)
         .uid(f"ranker-{board.name}")

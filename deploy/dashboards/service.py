@@ -27,7 +27,7 @@ SERVICE = Board(
         Row(
             "Now",
             (
-                Panel("Ready", "Processes that take requests.", one("sum (ranker_ready)", "ready"), kind="stat"),
+                Panel("Ready", "Processes that accept requests.", one("sum (ranker_ready)", "ready"), kind="stat"),
                 Panel("Rankings", "POST /rank, per second.", one(_REQUESTS, "rankings"), "reqps", "stat"),
                 Panel(
                     "Errors",
@@ -45,12 +45,12 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Degraded",
-                    "Share of rankings that missed an input and said so.",
+                    "Share of rankings that are marked as degraded.",
                     one(f"{total('ranker_degraded_total')} / {_REQUESTS}", "degraded"),
                     "percentunit",
                     "stat",
                 ),
-                Panel("Redis", "1 while it serves every process.", one("min (ranker_store_up)", "up"), kind="stat"),
+                Panel("Redis", "1 while it answers every process.", one("min (ranker_store_up)", "up"), kind="stat"),
             ),
         ),
         Row(
@@ -82,13 +82,13 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Refused",
-                    "Requests turned away, by reason.",
+                    "Refused requests, by reason.",
                     one(rate("ranker_rejected_total", "reason"), "{{reason}}"),
                     "reqps",
                 ),
                 Panel(
                     "In flight",
-                    "Requests being answered at this moment.",
+                    "Requests in progress.",
                     one("sum by (instance) (ranker_inflight_requests)", "{{instance}}"),
                 ),
             ),
@@ -100,7 +100,7 @@ SERVICE = Board(
             (
                 Panel(
                     "Degraded",
-                    "Answers that missed an input, by reason.",
+                    "Degraded answers, by reason.",
                     one(rate("ranker_degraded_total", "reason"), "{{reason}}"),
                     "reqps",
                 ),
@@ -125,7 +125,7 @@ SERVICE = Board(
                     "s",
                 ),
                 Panel(
-                    "Users a read",
+                    "Users per read",
                     "Rankings that shared one round trip to Redis.",
                     percentiles("ranker_batch_rows", 'bundle="store"'),
                 ),
@@ -152,8 +152,8 @@ SERVICE = Board(
                     "ops",
                 ),
                 Panel(
-                    "Histories of no use",
-                    "Rankings of users of whose history the model could use nothing.",
+                    "Unusable histories",
+                    "Rankings of users with a history of which the model can use nothing.",
                     one(rate("ranker_history_unused_total", "reason"), "{{reason}}"),
                     "ops",
                 ),
@@ -170,14 +170,14 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Memory of Redis",
-                    "Of the fullest server, as a part of its maxmemory.",
+                    "Memory of the fullest server, as a share of its maxmemory.",
                     one("max by (redis) (ranker_redis_memory_ratio)", "{{redis}}"),
                     "percentunit",
                     top=1,
                 ),
                 Panel(
                     "Log and tasks",
-                    "Log lines dropped, background tasks started again after a fault.",
+                    "Dropped log lines, and background tasks restarted after an error.",
                     (
                         Query(total("ranker_log_lines_dropped_total"), "log lines dropped"),
                         Query(total("ranker_task_restarts_total"), "tasks restarted"),
@@ -185,8 +185,8 @@ SERVICE = Board(
                     "ops",
                 ),
                 Panel(
-                    "Replicas that follow",
-                    "1 where all processes have the experiment file on their disk in force, and share its state.",
+                    "Replicas in agreement",
+                    "1 if the experiment file of every process is in force, and all share its state.",
                     (
                         Query("min (ranker_experiments_file_in_force)", "file in force"),
                         Query("min (ranker_experiments_state_shared)", "state shared"),

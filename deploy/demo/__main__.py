@@ -1,8 +1,8 @@
 """From a clean clone to a ranked answer: `make demo`.
 
-Prepares MovieLens-100k, trains two models by short recipes, compares them with popularity, exports them, starts a real
-Redis and the service, loads every user's behaviours through the service's own write path, and ranks for one user.
-The service then stays up until Ctrl-C, unless --oneshot.
+Prepares MovieLens-100k, trains two models with short recipes, compares them with popularity, exports them, starts a
+real Redis and the service, loads every user's behaviours through the service's write path, and ranks for one user.
+The service then runs until Ctrl-C, unless --oneshot is given.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ console = Console(highlight=False)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends it as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
     return run("demo", lambda: _shown(options, time.monotonic()))
 
 
@@ -47,8 +47,8 @@ def _shown(options: argparse.Namespace, started: float) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     parser.add_argument("--oneshot", action="store_true", help="exit after the ranking is printed")
-    parser.add_argument("--model", default=TREATMENT, help=f"the model to set beside {CONTROL} (default {TREATMENT})")
-    parser.add_argument("--user", default="42", help="whom to rank for (default 42)")
+    parser.add_argument("--model", default=TREATMENT, help=f"the model to compare with {CONTROL} (default {TREATMENT})")
+    parser.add_argument("--user", default="42", help="the user to rank for (default 42)")
     parser.add_argument("--port", type=port_number, default=8000, help="port of the service (default 8000)")
     return parser
 
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace, started: float) -> None:
     releases = _releases(places, treatment)
     show_metrics(console, releases)
     secret = secrets.token_hex(16)
-    versions = {one.model: one.version for one in releases}  # a newer bundle may be of somebody's own data
+    versions = {one.model: one.version for one in releases}  # a newer bundle may be of other data
     with _stack(places, treatment, versions, arguments.port, secret) as url:
         _load_behaviours(places, url)
         show_ranking(console, Showcase(url, places, CONTROL, treatment, secret), arguments.user)
@@ -73,13 +73,13 @@ def _run(arguments: argparse.Namespace, started: float) -> None:
 
 
 def _releases(places: Places, treatment: str) -> list[Release]:
-    """Return popularity and both arms, trained where they are not there yet."""
+    """Return popularity and both arms; trains the missing ones."""
     _step("Models")
     recipes = {model: recipe_of(model, short=True) for model in (BASELINE, treatment, CONTROL)}
     releases = release(places, recipes, console)
     for one in releases:
         if one.reused:
-            console.print(f"{one.model}: trained before, used again: {one.run.relative_to(ROOT)}")
+            console.print(f"{one.model}: already trained, reused: {one.run.relative_to(ROOT)}")
     return releases
 
 
@@ -102,7 +102,7 @@ def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, 
             "RANKER_EXPERIMENTS__FILE": str(experiments),
             "RANKER_EXPERIMENTS__OVERRIDE_SECRET": secret,
             "RANKER_HTTP__PORT": str(chosen),
-            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # nobody stands between this service and its caller
+            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # there is no balancer in front of this service
             "RANKER_STREAMS__SPOOL": str(places.records / "spool"),
             "RANKER_PAGE__ENABLED": "true",
         }

@@ -1,4 +1,4 @@
-"""What the demo shows: the comparison with popularity, and one user's ranking by each model."""
+"""The demo's output: the comparison with popularity, and one user's ranking by each model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METRICS = ("hr@10", "ndcg@10", "mrr@20")
 
 @dataclass(frozen=True)
 class Showcase:
-    """A running stack: where it is, the models of its two arms, and the secret that signs overrides."""
+    """A running stack: its URL, the models of its two arms, and the secret that signs overrides."""
 
     url: str
     places: Places
@@ -40,7 +40,7 @@ class Showcase:
 
 
 class Answer(NamedTuple):
-    """One answer of `POST /rank`, and how long it took to come back."""
+    """One answer of `POST /rank`, and its latency."""
 
     body: dict[str, Any]
     headers: httpx.Headers
@@ -60,7 +60,7 @@ def show_metrics(console: Console, releases: list[Release]) -> None:
 
 
 def info(url: str) -> dict[str, Any]:  # Any: JSON
-    """Return what a service says of itself."""
+    """Return the `GET /info` of a service."""
     with client(url) as service:
         return dict(_answer(service, "GET", "/info").json())
 
@@ -95,7 +95,7 @@ def _watched(places: Places, user: str) -> list[str]:
 
 
 def _rank(service: httpx.Client, showcase: Showcase, user: str, candidates: list[str], arm: str) -> Answer:
-    """Rank under an arm of our choice, by a signed override; of a few answers the one of median time."""
+    """Rank under a given arm, by a signed override; return the answer of median time out of a few."""
     value = f"rank=pyramid-vs-mgnm:{arm}"
     headers = {"x-ab-override": sign(showcase.secret, int(time.time()), user, value)}
     answers = [_ask(service, user, candidates, headers) for _ in range(ASKED)]
@@ -111,7 +111,7 @@ def _ask(service: httpx.Client, user: str, candidates: list[str], headers: dict[
 
 
 def _answer(service: httpx.Client, method: str, path: str, **request: Any) -> httpx.Response:  # Any: httpx's keywords
-    """Ask until there is a good answer; what a busy machine refuses or answers too late is asked again.
+    """Send a request until there is a good answer; repeat it if a busy machine refuses or is too late.
 
     Raises:
         CommandError: there is none.
@@ -133,7 +133,7 @@ def _answer(service: httpx.Client, method: str, path: str, **request: Any) -> ht
 
 
 def _shown_score(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}"  # none: popularity answered, since no model did in time
+    return "-" if score is None else f"{score:.3f}"  # none: popularity answered, because no model did in time
 
 
 def _show_best(console: Console, showcase: Showcase, answers: list[Answer], titles: dict[str, str]) -> None:

@@ -173,7 +173,7 @@ def test_version_without_a_manifest_is_not_taken_over(release: Release, tmp_path
 
 @pytest.mark.parametrize("version", ["../1", "", "a/b", ".hidden", "x" * 33])
 def test_version_that_is_no_plain_name_is_refused(release: Release, tmp_path: Path, version: str) -> None:
-    with pytest.raises(ExportError, match="no fit name for a version"):
+    with pytest.raises(ExportError, match="not a valid name for a version"):
         write_bundle(release, tmp_path, version)
     assert not list(tmp_path.iterdir())
 

@@ -50,7 +50,7 @@ def test_without_data_and_network_the_command_line_reports_the_name_generated(
     monkeypatch.delenv("RANKER_DATA", raising=False)
     assert training(["prepare", "ml-100k", "--out", str(tmp_path / "data"), "--report"]) == 0
     said = capsys.readouterr().out
-    assert "GOING ON WITH A GENERATED CATALOGUE" in said
+    assert "CONTINUING WITH A GENERATED CATALOGUE" in said
     assert json.loads(said.splitlines()[-1]) == {"prepared": "generated"}
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["generated"]
 

@@ -1,1 +1,1 @@
-"""One file per source of interactions; each yields `Interactions` or says which file, line and column is wrong."""
+"""One file per source of interactions; each yields `Interactions` or names the file, line and column of the error."""

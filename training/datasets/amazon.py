@@ -1,15 +1,15 @@
-"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is a `rate` of no value.
+"""Amazon reviews, 5-core: Beauty, Toys and Games (2014), Musical Instruments (2018); a review is a valueless `rate`.
 
 | File | Read |
 | --- | --- |
 | interactions.csv.gz | user_id, item_id, pos (the place in the user's sequence, from 0), timestamp (seconds) |
-| items.csv.gz | item_id, category (0 = none), attributes with a space between them |
+| items.csv.gz | item_id, category (0 = none), attributes separated by spaces |
 
-The order inside a user is that of pos: a timestamp is a day, and many reviews share one. What has no time is given one
-that keeps the order: a review at the end of a sequence the user's last known time plus a millisecond each (the last two
-of every user of Toys), every review of Instruments `pos` days after the beginning of the year 2000.
-Such a set says that it has no times.
-`also_bought` and `also_viewed` were gathered after the last review, so they tell the future: they are not read.
+The order inside a user is that of pos: a timestamp is a day, and many reviews share one. A review without a time gets
+one that keeps the order: a review at the end of a sequence the user's last known time plus a millisecond each (the
+last two of every user of Toys), every review of Instruments `pos` days after the beginning of the year 2000.
+`has_times` is false for such a set.
+`also_bought` and `also_viewed` were collected after the last review, so they reveal the future: they are not read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_PLACE: Final = 10**6
 
 
 def _load(folder: Path, title: str, described: bool) -> Interactions:
-    """Read a data set from its folder; one that is described has timestamps and a file of items.
+    """Read a data set from its folder; a described one has timestamps and a file of items.
 
     Raises:
         DataError: a file is missing or malformed.

@@ -1,7 +1,7 @@
 """Your own CSV file (contract.behaviour_file has the format), as interactions.
 
-The `behaviours.csv` of a prepared data set is such a file too. Of an item's title, year and genres the first that the
-file has counts.
+The `behaviours.csv` of a prepared data set is such a file too. The first title, year and
+genres of an item in the file count.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def is_csv(name: str) -> bool:
 
 
 def load(path: Path, on_skip: Callable[[Problem], None] | None = None) -> Interactions:
-    """Read the file in chunks; what is kept of a row is its numbers and two references.
+    """Read the file in chunks; only the numbers and two references of a row are kept.
 
     Args:
         path: the file; unpacked if its name ends in .gz.
         on_skip: called with each bad line, which is skipped; None stops at the first one.
 
     Raises:
-        DataError: a column is missing, a line is bad and must not be skipped, or no line is good.
+        DataError: a column is missing, a line is bad and `on_skip` is None, or no line is good.
     """
     file = BehaviourFile(path, latest_ms=time.time_ns() // 1_000_000 + MAX_FUTURE_MS, on_skip=on_skip, keep_ids=True)
     columns = _Columns()
@@ -55,7 +55,7 @@ def load(path: Path, on_skip: Callable[[Problem], None] | None = None) -> Intera
         skipped = f": all {file.counts.skipped.total():,} were skipped" if file.counts.skipped else ""
         raise DataError(f"{path}: no interactions in it{skipped}")
     digests = {"interactions": content.hexdigest()}
-    if file.counts.skipped:  # the clock decides what is in the future, so the bytes do not tell all
+    if file.counts.skipped:  # whether a time is in the future depends on the clock, not only on the bytes
         digests["skipped"] = str(file.counts.skipped.total())
     return columns.interactions(path, digest_of_digests(digests), file.counts)
 
@@ -119,7 +119,7 @@ def _merged(known: ItemFacts, title: str, genres: str, year: int) -> ItemFacts:
 
 
 def _read(counts: ReadCounts) -> dict[str, int]:
-    """Return what the reader saw, by name, for the report and the provenance."""
+    """Return the reader's counts by name, for the report and the provenance."""
     return {
         "lines": counts.lines,
         "rows": counts.rows,

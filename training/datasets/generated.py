@@ -1,8 +1,8 @@
-"""A generated catalogue: not real people, and said so wherever it is used.
+"""A generated catalogue without real people; its name shows this wherever it is used.
 
-Items stand in series inside genres. A user has a few genres, mostly continues to the next part of the series last
-watched, and now and then takes something popular. So the order of a history tells what comes next, as popularity alone
-does not, and a sequential model has something to learn.
+Items form series inside genres. A user has a few genres, mostly continues with the next part of the series last
+watched, and sometimes takes a popular item. So the order of a history predicts the next item better than popularity
+does, and a sequential model has something to learn.
 """
 
 from __future__ import annotations

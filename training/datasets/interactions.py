@@ -1,4 +1,4 @@
-"""What every source yields: raw interactions in the order of the file, what was shown, and what is known of items."""
+"""The output of every source: raw interactions in the order of the file, impressions, and facts about items."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are
 
 
 class DataError(CommandError, ValueError):
-    """The data are missing or malformed; the message says in one line where and what to do."""
+    """The data are missing or malformed; the message is one line with the place and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFacts:
-    """What a source knows of an item, for people and as features.
+    """A source's facts about an item, for people and as features.
 
     Attributes:
-        title, genres, year: for people, and features where they are known.
+        title, genres, year: for people, and features if they are known.
         features: other fields by name, each with the names of its values; a number comes as the name of its bin.
     """
 
@@ -36,7 +36,7 @@ class ItemFacts:
 
 @dataclass(frozen=True)
 class Impressions:
-    """What was shown, and whether it was liked: columns of one length N, in the order of the source.
+    """Impressions and their labels: columns of one length N, in the order of the source.
 
     Attributes:
         users, items: public ids.
@@ -56,7 +56,7 @@ class Interactions:
 
     Attributes:
         name: of the data set, as shown to people.
-        source: where it came from, in words.
+        source: the origin, in words.
         digest: of the source's bytes; the same digest means the same interactions.
         users, items: public ids.
         times_ms: milliseconds since the epoch.
@@ -64,10 +64,10 @@ class Interactions:
         values: a rating or 0, in tenths.
         plays_ms: played milliseconds or 0.
         catalogue: facts by item id; items without facts are allowed.
-        context: (R,) True for what was known before the log begins: it is part of histories and never a target.
-        impressions: what was shown; None if the source does not say.
-        has_times: False where times are made up and tell the order alone.
-        read: what the reader saw and left out, by name, for the provenance.
+        context: (R,) True for behaviour from before the log begins: part of histories, never a target.
+        impressions: the items shown; None if the source has none.
+        has_times: False if times are made up and only their order is real.
+        read: the reader's counts by name, for the provenance.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""KuaiRand-Pure (Gao et al., CIKM 2022, CC BY-SA 4.0): two weeks of a short-video feed, and what was watched before.
+"""KuaiRand-Pure (Gao et al., CIKM 2022, CC BY-SA 4.0): two weeks of a short-video feed, and the videos watched before.
 
 | File | Read |
 | --- | --- |
@@ -6,13 +6,14 @@
 | history_0409_0424.csv.gz | user_id, last_time_ms, long_view_seq |
 | video_features_basic_pure.csv.gz | author_id, video_type, upload_type, video_duration, music_type, tag |
 
-- A row of the log that repeats an earlier (user, video, time_ms) is dropped. What remains are the impressions, labelled
-  by long_view, in the order of time_ms; date and hourmin are no use, they lag by up to an hour.
+- A row of the log that repeats an earlier (user, video, time_ms) is dropped. The others are the impressions, labelled
+  by long_view, in the order of time_ms; date and hourmin are not used: they lag by up to an hour.
 - The first click of a user on a video is an interaction. Rows of duration 0 stay.
-- The long views before the log are context, action `play`. Their times are not known: they lie a millisecond apart and
+- The long views before the log are context, action `play`. Their times are not known: they get times a millisecond
+apart that
   end at the user's last_time_ms, or at the millisecond before the user's first row of the log if that is earlier.
-- Users are those of the log, also without a click or a history; items are the videos of the log and of those histories.
-- The daily statistics of videos cover the days of the log, so they tell the future: they are not read.
+- Users are those of the log, even without a click or a history; items are the videos of the log and of those histories.
+- The daily statistics of videos cover the days of the log, so they reveal the future: they are not read.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _milliseconds(table: Table) -> NDArray[np.float64]:
 
 
 def _bins(numbers: NDArray[np.float64]) -> list[str]:
-    """Return the name of each number's bin, of bins that hold equally many; "" for 0, which is not known."""
+    """Return the name of each number's bin, of bins of equal size; "" for 0, which means unknown."""
     known = numbers[numbers > 0]
     if not len(known):
         return [""] * len(numbers)
@@ -156,7 +157,7 @@ def _bins(numbers: NDArray[np.float64]) -> list[str]:
 
 
 def _first(keys: Iterable[Hashable]) -> NDArray[np.int64]:
-    """Return the places where a key stands for the first time."""
+    """Return the places where a key appears for the first time."""
     seen: dict[Hashable, int] = {}
     for place, key in enumerate(keys):
         seen.setdefault(key, place)

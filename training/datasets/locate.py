@@ -23,7 +23,7 @@ _MAX_ARCHIVE_BYTES: Final = 32 * 2**20
 
 
 class Archive(NamedTuple):
-    """An official archive: its address, the SHA-256 of its bytes, and the files that are wanted from it."""
+    """An official archive: its address, the SHA-256 of its bytes, and the files to take from it."""
 
     url: str
     sha256: str
@@ -48,18 +48,18 @@ def data_folder() -> Path | None:
 
 
 def locate(name: str, files: Sequence[str], given: Path | None, downloads: Path, fetch: Fetch | None = None) -> Path:
-    """Return the folder that holds the data set `name`.
+    """Return the folder that contains the data set `name`.
 
     Args:
         name: of the data set: `ml-100k`.
-        files: its files; a folder that has the first of them, plain or packed, is taken to hold it.
-        given: the folder of --data, which holds `name` or is it. A named folder (or $RANKER_DATA) must hold the data:
-            nothing else is tried then.
-        downloads: where archives are unpacked.
+        files: its files; a folder with the first of them, plain or packed, counts as its folder.
+        given: the folder of --data: the data set's folder or its parent. A named folder (or $RANKER_DATA) must
+            contain the data: no other place is tried then.
+        downloads: folder for unpacked archives.
         fetch: reads a URL; for tests.
 
     Raises:
-        DataError: it is nowhere; the message says what was tried.
+        DataError: it was not found; the message lists the places tried.
     """
     named = given or data_folder()
     if named is not None:
@@ -69,8 +69,8 @@ def locate(name: str, files: Sequence[str], given: Path | None, downloads: Path,
             return folder
     if name not in ARCHIVES:
         raise DataError(
-            f"{name} is not beside the checkout, and no archive of it can be fetched; "
-            f"set RANKER_DATA to a folder that holds {name}/ ({', '.join(files)})"
+            f"{name} is not next to the checkout, and it has no archive to download; "
+            f"set RANKER_DATA to a folder that contains {name}/ ({', '.join(files)})"
         )
     return _download(name, downloads / name, fetch or _fetch)
 
@@ -79,7 +79,7 @@ def _inside(name: str, files: Sequence[str], folder: Path, how: str) -> Path:
     for candidate in (folder / name, folder):
         if _holds(candidate, files[0]):
             return candidate
-    raise DataError(f"{how} is {folder}, but neither it nor {folder / name} holds {name} ({', '.join(files)})")
+    raise DataError(f"{how} is {folder}, but neither it nor {folder / name} contains {name} ({', '.join(files)})")
 
 
 def _holds(folder: Path, marker: str) -> bool:
@@ -93,8 +93,8 @@ def _download(name: str, folder: Path, fetch: Fetch) -> Path:
     except (OSError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
         raise DataError(
-            f"{name} is not beside the checkout and {archive.url} is out of reach ({reason}); "
-            f"set RANKER_DATA to a folder that holds {name}/"
+            f"{name} is not next to the checkout and {archive.url} cannot be downloaded ({reason}); "
+            f"set RANKER_DATA to a folder that contains {name}/"
         ) from None
     found = sha256(content).hexdigest()
     if found != archive.sha256:
@@ -106,7 +106,7 @@ def _download(name: str, folder: Path, fetch: Fetch) -> Path:
 
 
 def _unpack(name: str, archive: Archive, content: bytes, folder: Path) -> None:
-    """Write the wanted files; the ratings last, so that their presence means that all is there."""
+    """Write the selected files; the ratings last, so that their presence means that all files are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         for file in reversed(archive.files):

@@ -91,7 +91,7 @@ def _items(path: Path, text: str, genres: tuple[str, ...]) -> dict[str, ItemFact
 
 
 def _year(title: str, released: str) -> int | None:
-    """Return the year in the title, which is the film's; the release date is that of the US release."""
+    """Return the film's year, from the title; the release date is that of the US release."""
     found = _DATE.search(released)
     return title_year(title) or (int(found.group(1)) if found else None)
 

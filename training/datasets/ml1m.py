@@ -3,12 +3,12 @@
 | File | Read |
 | --- | --- |
 | ratings.csv | user_id, movie_id, rating, timestamp (seconds) |
-| ratings.dat | the same, `::` between them, without a header |
-| movies.dat | id, title (year), genres with `|` between them |
+| ratings.dat | the same, separated by `::`, without a header |
+| movies.dat | id, title (year), genres separated by `|` |
 
-Every rating is an interaction with action `rate`; its value is the rating. A `ratings.csv` that was put together from
-parts says how well each time is known (`ts_quality`, `ts_lo`, `ts_hi`): only ratings of 1 to 3 have times that are not
-exact, so those columns tell the rating and are not read.
+Every rating is an interaction with action `rate`; its value is the rating. A `ratings.csv` that was assembled from
+parts has the precision of each time (`ts_quality`, `ts_lo`, `ts_hi`): only ratings of 1 to 3 have inexact
+times, so those columns reveal the rating and are not read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A CSV file with a header, column by column: fast enough for millions of rows, and still exact about what is wrong."""
+"""A CSV file with a header, column by column: fast enough for millions of rows, with the exact place of every error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from training.datasets.interactions import DataError
 from training.datasets.text import fail, identifier, whole
 
 MAX_SECONDS: Final = 4_102_444_800  # the year 2100
-_CHUNK: Final = 65_536  # rows held as tuples at once
+_CHUNK: Final = 65_536  # rows in memory as tuples at once
 
 
 class Table:
-    """The columns of one file that were asked for, each with as many cells as the file has rows."""
+    """The requested columns of one file, each with as many cells as the file has rows."""
 
     def __init__(self, path: Path, columns: dict[str, list[str]], lines: Sequence[int]) -> None:
         self.path, self._columns, self._lines = path, columns, lines
@@ -32,14 +32,14 @@ class Table:
         return len(self._lines)
 
     def text(self, column: str) -> list[str]:
-        """Return the cells as they stand."""
+        """Return the cells as text."""
         return self._columns[column]
 
     def ids(self, column: str) -> list[str]:
         """Return the cells as ids.
 
         Raises:
-            DataError: one of them is none.
+            DataError: one of them is not an id.
         """
         cells = self._columns[column]
         distinct = list(dict.fromkeys(cells))
@@ -54,12 +54,12 @@ class Table:
 
         Args:
             column: name.
-            low: the least.
+            low: the smallest.
             high: the largest.
-            blank: what an empty cell stands for; None if there must be none.
+            blank: the value of an empty cell; None if empty cells are errors.
 
         Raises:
-            DataError: a cell is no whole number from low to high.
+            DataError: a cell is not a whole number from low to high.
         """
         cells = self._columns[column]
         given = cells if blank is None else [cell or str(low) for cell in cells]
@@ -75,12 +75,12 @@ class Table:
         return numbers
 
     def known(self, column: str, among: Container[str], where: str) -> list[str]:
-        """Return the cells as ids, all of which another file names.
+        """Return the cells as ids, which must all be in another file.
 
         Args:
             column: name.
-            among: what holds the ids that are known.
-            where: the other file.
+            among: the known ids.
+            where: name of the other file.
 
         Raises:
             DataError: one of them is not known.

@@ -1,4 +1,4 @@
-"""Reading text files so that what is wrong is named by file, line and column."""
+"""Reads text files; errors name file, line and column."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def fail(path: Path, line: int, column: str, problem: str) -> NoReturn:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file, unpacked where its name ends in .gz.
+    """Return the bytes of a file, unpacked if its name ends in .gz.
 
     Raises:
-        DataError: it is missing, unreadable, or no gzip.
+        DataError: it is missing, unreadable, or not gzip.
     """
     try:
         with open_lines(path) as file:
@@ -69,7 +69,7 @@ def whole(path: Path, line: int, column: str, text: str, low: int, high: int) ->
     """Return a whole number.
 
     Raises:
-        DataError: the text is no whole number from low to high.
+        DataError: the text is not a whole number from low to high.
     """
     try:
         value = int(text)

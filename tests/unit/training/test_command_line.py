@@ -151,8 +151,8 @@ def test_runs_are_compared_by_system_with_seeds_and_intervals(
         (["prepare", "nowhere.csv"], "nowhere.csv: no such file"),
         (["train", "nowhere.toml"], "nowhere.toml: no such recipe"),
         (["train"], "name a recipe"),
-        (["evaluate", "nowhere"], "nowhere is no run directory"),
-        (["compare", "nowhere"], "nowhere is no run directory"),
+        (["evaluate", "nowhere"], "nowhere is not a run directory"),
+        (["compare", "nowhere"], "nowhere is not a run directory"),
     ],
 )
 def test_an_error_is_one_line_and_a_status(
@@ -233,7 +233,7 @@ def test_a_run_that_is_not_complete_does_not_stand_in_the_way_of_a_comparison(
     killed.mkdir()
     shutil.copy(complete / "recipe.json", killed)
     assert main(["compare", str(killed), str(complete)]) == 0
-    assert f"left out, not complete: {killed}" in capsys.readouterr().out
+    assert f"left out because they are not complete: {killed}" in capsys.readouterr().out
     assert main(["compare", str(killed)]) == 1
     assert "none of these runs is complete" in capsys.readouterr().err
 
@@ -269,7 +269,7 @@ def test_a_damaged_resume_file_says_what_to_do_and_the_run_stays(
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert "resume.pt: damaged" in said
-    assert "remove the file, and the run begins again" in said
+    assert "remove the file, and the run starts again" in said
     assert said.count("\n") == 1
     resume.unlink()
     assert main(arguments) == 0
@@ -283,7 +283,7 @@ def test_a_run_does_not_go_on_with_other_data(
     other = tmp_path / "other"
     prepare(generated.load(users=40, items=60, events=20, seed=2), other / "small", core=3)
     assert main(["train", "--resume", str(run), "--data", str(other), "--device", "cpu"]) == 1
-    assert "the run began with other data" in capsys.readouterr().err
+    assert "the run started with other data" in capsys.readouterr().err
 
 
 def test_a_recipe_learns_from_another_data_set_where_the_command_names_one(tmp_path: Path, data: Path) -> None:

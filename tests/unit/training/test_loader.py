@@ -93,7 +93,7 @@ def test_negatives_are_uniform_over_what_is_allowed() -> None:
 
 
 def test_a_row_that_excludes_everything_is_refused() -> None:
-    with pytest.raises(ValueError, match="hold all 3 items"):
+    with pytest.raises(ValueError, match="contain all 3 items"):
         uniform_negatives(np.random.default_rng(0), np.array([[1, 2, 3]]), 3, 5)
 
 

@@ -57,7 +57,7 @@ def test_the_folder_beside_the_checkout_is_found_by_itself(tmp_path: Path) -> No
 
 
 def test_a_named_folder_without_the_data_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--data is .*holds ml-100k \(u\.data, u\.item, u\.genre\)"):
+    with pytest.raises(DataError, match=r"--data is .*contains ml-100k \(u\.data, u\.item, u\.genre\)"):
         locate("ml-100k", FILES, tmp_path, tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_an_archive_of_another_digest_is_refused_and_not_kept(archive: bytes, tm
 
 
 def test_offline_the_error_says_what_to_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"out of reach \(no route\); set RANKER_DATA"):
+    with pytest.raises(DataError, match=r"cannot be downloaded \(no route\); set RANKER_DATA"):
         locate("ml-100k", FILES, None, tmp_path / "downloads", _offline)
 
 

@@ -44,7 +44,7 @@ def test_a_data_set_without_an_archive_is_never_replaced_by_generated_data(
 ) -> None:
     monkeypatch.setattr(locate_module, "ROOT", tmp_path / "checkout")
     monkeypatch.delenv("RANKER_DATA", raising=False)
-    with pytest.raises(DataError, match=r"ml-1m is not beside the checkout.* holds ml-1m/ \(movies\.dat"):
+    with pytest.raises(DataError, match=r"ml-1m is not next to the checkout.* contains ml-1m/ \(movies\.dat"):
         read_source("ml-1m", None, tmp_path)
 
 
