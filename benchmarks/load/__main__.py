@@ -1,4 +1,4 @@
-"""Measure the service: `python -m benchmarks.load`, or `make bench`. What is measured: benchmarks/README.md."""
+"""Measure the service: `python -m benchmarks.load`, or `make bench`. See benchmarks/README.md."""
 
 from __future__ import annotations
 

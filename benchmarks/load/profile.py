@@ -52,7 +52,7 @@ def _profile(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         cpu_us, stacks = _sampled(place, server, program, options)
     print(f"{cpu_us:.0f} us CPU a request at {options.connections} connections, {sum(stacks.values())} samples")
-    for title, counted in (("file of ours", by_file(stacks)), ("function", by_function(stacks))):
+    for title, counted in (("our file", by_file(stacks)), ("function", by_function(stacks))):
         print(f"\n| {title} | us a request | share |\n| --- | --- | --- |")
         for name, share in counted[: options.top]:
             print(f"| {name} | {share * cpu_us:.1f} | {share:.1%} |")
@@ -87,7 +87,7 @@ def read_stacks(lines: Iterable[str]) -> Counter[tuple[str, ...]]:
 
 
 def by_file(stacks: Counter[tuple[str, ...]]) -> list[tuple[str, float]]:
-    """Return the share of each of our files: a sample counts for its innermost frame of ours, with what that calls."""
+    """Return the share of each of our files: a sample counts for its innermost frame in our code, with its callees."""
     found: Counter[str] = Counter()
     for stack, count in stacks.items():
         found[next((place for frame in reversed(stack) if (place := _ours(frame))), "elsewhere")] += count

@@ -1,4 +1,4 @@
-"""What is measured of the service: one function for each question, each returning figures for a JSON file."""
+"""Measurements of the service: one function for each question, each returning figures for a JSON file."""
 
 from __future__ import annotations
 

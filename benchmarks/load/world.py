@@ -30,7 +30,7 @@ from deploy.processes import run_step
 MODEL: Final = "pyramid_mixer"
 CONTROL: Final = "mgnm"
 NO_CACHE: Final = {"RANKER_INFERENCE__STATE_CACHE_ENTRIES": "0"}
-QUICK_RESULTS: Final = ROOT / ".bench" / "quick"  # a quick run is no result
+QUICK_RESULTS: Final = ROOT / ".bench" / "quick"  # a quick run is not a result
 _DATA: Final = ("ml-100k", "generated")
 _DEMO: Final = ("deploy.demo", "--oneshot")
 _PACKAGES: Final = ("numpy", "onnxruntime-gpu", "onnxruntime", "fastapi", "uvicorn", "uvloop", "redis", "orjson")

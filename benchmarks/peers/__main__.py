@@ -60,7 +60,7 @@ QUICK: Final = Plan(rounds=1, seconds=1.0, warm_seconds=1.0, rates=(200.0,), ope
 
 @dataclass(frozen=True)
 class Bench:
-    """What every visit shares."""
+    """The parts that every visit shares."""
 
     place: World
     plan: Plan

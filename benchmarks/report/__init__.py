@@ -1,1 +1,1 @@
-"""What the benchmarks of serving found, for people: tables, pictures, and whether each bar is reached."""
+"""Reports of the serving benchmarks, for people: tables, pictures, and whether each bar is reached."""

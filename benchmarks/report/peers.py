@@ -108,7 +108,7 @@ def _open(document: Document) -> list[str]:
 
 def _loop(document: Document) -> list[str]:
     lines = [
-        "## The model alone",
+        "## Only the model",
         "",
         "CPU us a user in a bare loop around the two graphs, one thread, 200 candidates.",
         "",

@@ -1,4 +1,4 @@
-"""What the service costs, as tables."""
+"""The cost of the service, as tables."""
 
 from __future__ import annotations
 
