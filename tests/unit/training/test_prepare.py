@@ -164,7 +164,7 @@ def test_behaviours_are_the_same_interactions_with_public_ids(tmp_path: Path, ml
         rows = list(csv.DictReader(file))
     users = np.repeat(np.arange(len(prepared.users)), np.diff(prepared.user_starts))
     assert [row["user_id"] for row in rows] == [prepared.users.ids[user] for user in users]
-    assert prepared.items.indices(row["item_id"] for row in rows).tolist() == prepared.columns["items"].tolist()
+    assert prepared.items.indices([row["item_id"] for row in rows]).tolist() == prepared.columns["items"].tolist()
     assert [int(row["ts"]) for row in rows] == prepared.columns["times_ms"].tolist()
     assert {row["action"] for row in rows} == {"rate"}
     assert [float(row["value"]) * 10 for row in rows] == prepared.columns["values"].tolist()
