@@ -50,7 +50,7 @@ _STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, log: LineWriter | None = None) -> FastAPI:
+def create_app(settings: Settings, log: LineWriter | None = None, worker: int | None = None) -> FastAPI:
     """Return the application; its parts are made when its lifespan begins.
 
     Entering the lifespan raises StartError where there is nothing to serve.
@@ -58,8 +58,9 @@ def create_app(settings: Settings, log: LineWriter | None = None) -> FastAPI:
     Args:
         settings: all of them.
         log: what `logging_to` writes to; without it, structlog writes the access lines.
+        worker: number of this worker, if there are several.
     """
-    runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log))
+    runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log, worker))
     if log is not None:
         runtime.metrics.watch_log(lambda: log.dropped)
 

@@ -1,4 +1,7 @@
-"""The command line of `python -m service`."""
+"""The command line of `python -m service`.
+
+The parts of the service are imported by the commands that need them: the supervisor of several workers stays small.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from service.app import create_app
 from service.errors import StartError
-from service.experiments.check import check_experiments
-from service.http.api import openapi_json
 from service.log import logging_to
-from service.process.server import serve
-from service.settings import Settings, SettingsError, effective, env_example, load_settings, passed_sockets, warnings
+from service.process.inherited import Inherited
+from service.settings import (
+    Settings,
+    SettingsError,
+    effective,
+    env_example,
+    load_settings,
+    passed_sockets,
+    warnings,
+    with_workers,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,15 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check_experiments:
         return _check_experiments(options.check_experiments)
     if options.openapi or options.env_example:
-        return _print(openapi_json() if options.openapi else env_example())
+        return _print(_openapi() if options.openapi else env_example())
     try:
-        settings = load_settings()
+        settings = with_workers(load_settings(), options.workers)
     except SettingsError as error:
         return _complain(2, *error.problems)
     if options.check_settings:
         status = _print("\n".join(f"{name}={value}" for name, value in effective(settings).items()))
         return _complain(status, *[f"warning: {warning}" for warning in warnings(settings)])
-    return _serve(settings, replaces=options.replace)
+    return _run(settings, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,23 +67,63 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take the port over from the process that serves there, which drains when this one is ready",
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes behind the port, in place of RANKER_HTTP__WORKERS"
+    )
+    parser.add_argument("--worker", type=int, nargs=len(Inherited._fields), help=argparse.SUPPRESS)
     return parser
 
 
+def _openapi() -> str:
+    from service.http.api import openapi_json
+
+    return openapi_json()
+
+
 def _check_experiments(files: Sequence[Path]) -> int:
+    from service.experiments.check import check_experiments
+
     if len(files) > 2:
         return _complain(2, "--check-experiments takes one file, or an old and a new one")
     report = check_experiments(files)
     return _complain(report.status, *report.lines) if report.status else _print("\n".join(report.lines))
 
 
-def _serve(settings: Settings, *, replaces: bool) -> int:
+def _run(settings: Settings, options: argparse.Namespace) -> int:
     try:
-        with logging_to(settings.logging) as log:
-            serve(create_app(settings, log), settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
+        if options.worker is not None:
+            _serve_as_worker(settings, Inherited(*options.worker))
+        elif settings.http.workers > 1:
+            _supervise(settings, replaces=options.replace)
+        else:
+            _serve(settings, replaces=options.replace)
     except StartError as error:
         return _complain(1, str(error))
     return 0
+
+
+def _serve(settings: Settings, *, replaces: bool) -> None:
+    from service.app import create_app
+    from service.process.server import serve
+
+    with logging_to(settings.logging) as log:
+        serve(create_app(settings, log), settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
+
+
+def _supervise(settings: Settings, *, replaces: bool) -> None:
+    from service.process.supervisor import supervise
+
+    with logging_to(settings.logging):
+        supervise(settings, passed_sockets=passed_sockets(), replaces=replaces)
+
+
+def _serve_as_worker(settings: Settings, inherited: Inherited) -> None:
+    from service.app import create_app
+    from service.process.worker import serve_as_worker
+
+    with logging_to(settings.logging, worker=inherited.worker) as log:
+        app = create_app(settings, log, inherited.worker)
+        serve_as_worker(app, settings, log.close, inherited)
 
 
 def _print(text: str) -> int:

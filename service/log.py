@@ -35,33 +35,34 @@ _STDOUT: Final = 1
 
 
 @contextmanager
-def logging_to(settings: LoggingSettings, descriptor: int = _STDOUT) -> Iterator[LineWriter]:
+def logging_to(settings: LoggingSettings, descriptor: int = _STDOUT, worker: int | None = None) -> Iterator[LineWriter]:
     """Log to a descriptor, with everything that Python would write to standard output or standard error.
 
     At the end the last lines are written, within a second, and both streams are as before.
     """
     writer = LineWriter(descriptor, max_bytes=settings.buffer_bytes)
     try:
-        configure_logging(settings, writer)
+        configure_logging(settings, writer, worker)
         with captured_streams():
             yield writer
     finally:
         writer.close()
 
 
-def access_log(settings: LoggingSettings, writer: LineWriter | None) -> AccessLog:
+def access_log(settings: LoggingSettings, writer: LineWriter | None, worker: int | None = None) -> AccessLog:
     """Return the writer of access lines.
 
     Args:
         settings: of the log.
         writer: of `logging_to`; None where something else has set structlog up.
+        worker: number of this worker, if there are several.
     """
     is_on = settings.access and logging.getLevelNamesMapping()[settings.level.upper()] <= logging.INFO
-    return AccessLog(writer if settings.format == "json" else None, is_on=is_on)
+    return AccessLog(writer if settings.format == "json" else None, is_on=is_on, worker=worker)
 
 
-def configure_logging(settings: LoggingSettings, writer: LineWriter) -> None:
-    """Set up structlog and the standard library's logging."""
+def configure_logging(settings: LoggingSettings, writer: LineWriter, worker: int | None = None) -> None:
+    """Set up structlog and the standard library's logging; the lines of a worker have its number."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -69,6 +70,7 @@ def configure_logging(settings: LoggingSettings, writer: LineWriter) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _cut,
+        *([] if worker is None else [_numbered(worker)]),
     ]
     render = _as_bytes if settings.format == "json" else _as_text()
     structlog.configure(
@@ -136,6 +138,14 @@ def _configure_libraries(shared: list[Processor], render: Callable[..., bytes], 
         library.handlers.clear()
         library.propagate = True
         library.setLevel(logging.NOTSET)
+
+
+def _numbered(worker: int) -> Processor:
+    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return add
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

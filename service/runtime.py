@@ -22,6 +22,7 @@ from service.ranking.call import AwaitedCall, RankCall
 from service.settings import Settings
 from service.store.behaviours import AppendResult, StoredBehaviours
 from service.store.streams import Receipt
+from service.workers import Workers
 
 
 class Ranks(Protocol):
@@ -131,6 +132,7 @@ class Runtime:
         self.admission = Admission(settings.limits)
         self.backend: Backend | None = None
         self.is_draining = False
+        self.workers = Workers(lambda: self.status, self._digest)
         self.reload: Callable[[], None] = lambda: None  # look at the experiment file now
 
     @property
@@ -139,6 +141,10 @@ class Runtime:
         if self.is_draining:
             return "draining"
         return "ready" if self.backend is not None and self.backend.ranker.is_ready else "loading"
+
+    def _digest(self) -> str | None:
+        snapshot = self.backend.experiments.snapshot if self.backend is not None else None
+        return snapshot.digest if snapshot is not None else None
 
     def drain(self) -> None:
         """Stop being ready; requests are answered still, and their connections closed."""

@@ -31,6 +31,8 @@ _DISCOVERY: Final = re.compile(
 )
 _DISCOVERED: Final = ("tcp://", "udp://", "sctp://")
 
+MAX_WORKERS: Final = 256
+
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Field(ge=1, le=2**40)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
@@ -73,6 +75,8 @@ class HttpSettings(Group):
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """TCP port to listen on; 0 takes a free one."""
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] = 1
+    """Processes behind the port (`--workers`); every limit is for each of them. 1 means no supervisor."""
     backlog: Count = 2_048
     """Maximum number of connections that wait in the kernel to be accepted."""
     max_connections: Count = 4_096
@@ -330,6 +334,19 @@ def load_settings() -> Settings:
         raise SettingsError(problems) from error
     except ValueError as error:  # from pydantic-settings, which names the group but not the variable
         raise SettingsError([f"{str(error).splitlines()[0][:200]}: write a list as JSON, for example [1,8]"]) from error
+
+
+def with_workers(settings: Settings, workers: int | None) -> Settings:
+    """Return settings with another number of workers, the same where none is given.
+
+    Raises:
+        SettingsError: the number cannot be used.
+    """
+    if workers is None:
+        return settings
+    if not 1 <= workers <= MAX_WORKERS:
+        raise SettingsError([f"--workers: a number from 1 to {MAX_WORKERS}"])
+    return settings.model_copy(update={"http": settings.http.model_copy(update={"workers": workers})})
 
 
 def passed_sockets() -> int:

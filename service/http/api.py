@@ -230,6 +230,7 @@ def people_routes(runtime: Runtime) -> APIRouter:
             "bundles": backend.bundles.describe() if backend is not None else [],
             "experiments": experiments,
             "limits": runtime.settings.limits.model_dump(),
+            "workers": await runtime.workers.states(),
         }
         return Response(orjson.dumps(answer), media_type=JSON)
 

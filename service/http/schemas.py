@@ -275,6 +275,18 @@ class ExperimentsInfo(Answer):
     revision: str
 
 
+class WorkerInfo(Answer):
+    """One of the processes behind the port."""
+
+    worker: int
+    process_id: int
+    restarts: int
+    """How many times a worker of this number was started again."""
+    status: Literal["ready", "loading", "draining", "ended"]
+    experiments: str | None
+    """Digest of the experiments in force."""
+
+
 class InfoResponse(Answer):
     """What this service is."""
 
@@ -284,6 +296,8 @@ class InfoResponse(Answer):
     bundles: list[BundleInfo]
     experiments: ExperimentsInfo | None
     limits: dict[str, int]
+    """For each worker."""
+    workers: list[WorkerInfo]
 
 
 class HealthResponse(Answer):

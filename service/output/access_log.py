@@ -25,10 +25,12 @@ class AccessLog:
     Args:
         writer: takes lines of JSON; None has structlog write them, as it is configured.
         is_on: whether lines are written at all.
+        worker: number of this worker, if there are several; structlog is configured to add it itself.
     """
 
-    def __init__(self, writer: LineWriter | None = None, *, is_on: bool = True) -> None:
+    def __init__(self, writer: LineWriter | None = None, *, is_on: bool = True, worker: int | None = None) -> None:
         self._writer, self.is_on = writer, is_on
+        self._more: dict[str, Any] = {} if worker is None else {"worker": worker}
 
     def request(
         self,
@@ -79,17 +81,17 @@ class AccessLog:
         self._write(fields)
 
     def _write(self, fields: dict[str, Any]) -> None:
-        line = _plain_line(fields) if self._writer is not None else None
+        line = _plain_line(fields, self._more) if self._writer is not None else None
         if line is not None and self._writer is not None:
             self._writer.put(line)
         else:
             structlog.get_logger(__name__).info("request", **fields)
 
 
-def _plain_line(fields: dict[str, Any]) -> bytes | None:
+def _plain_line(fields: dict[str, Any], more: dict[str, Any]) -> bytes | None:
     """Return the line, or None where only structlog gets it right."""
     try:
-        fields = {**fields, "event": "request", "level": "info", "timestamp": datetime.now(UTC)}
+        fields = {**fields, "event": "request", "level": "info", "timestamp": datetime.now(UTC), **more}
         line = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
     except TypeError:  # a lone surrogate
         return None

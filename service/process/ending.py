@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from service.process import early
+from service.settings import Settings
+
+LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
+ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end
+_END_SECONDS: Final = 5.0  # for closing what is left, after everything has been answered
 
 _log = structlog.get_logger(__name__)
+
+
+def longest_end_seconds(settings: Settings) -> float:
+    """Return how long a process may take from the first signal to its end, a successor's loading not included."""
+    waits_ms = settings.http.drain_delay_ms + settings.http.drain_timeout_ms + settings.streams.close_timeout_ms
+    return waits_ms / 1000 + LINGER_SECONDS + ABANDON_SECONDS + _END_SECONDS
 
 
 class LatestEnd:

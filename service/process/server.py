@@ -25,18 +25,13 @@ from service.connection.exchange import Headers
 from service.connection.protocol import Guard, GuardedProtocol
 from service.http.endings import bucket_headers
 from service.http.rank_lane import RankLane
-from service.process.early import SIGNALS
-from service.process.ending import LatestEnd
-from service.process.handover import Door
-from service.process.port import Port, cannot_listen, open_port
+from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
+from service.process.port import Port, address_of, cannot_listen, open_port
+from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
 from service.runtime import Runtime
 from service.settings import Settings
 
-_END_SECONDS: Final = 5.0  # for closing what is left, after everything has been answered
 _START_SECONDS: Final = 2.0  # for closing what had been made when a signal ended the start
-SUCCESSOR_SECONDS: Final = 60.0  # for a successor to load, while this process goes on accepting
-LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
-_ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end
 _TICK_SECONDS: Final = 0.01
 
 _log = structlog.get_logger(__name__)
@@ -82,7 +77,6 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings, port: Port, flush_log: Callable[[], None]) -> None:
         self._app, self._settings, self._http = app, settings, settings.http
         self._port, self._latest_end = port, LatestEnd(flush_log)
-        self._door: Door | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
@@ -105,8 +99,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
             )
         )
-        self._stopping: list[signal.Signals] = []
-        self._told = asyncio.Event()
+        self._stopping = Stopping(settings.http.drain_delay_ms / 1000, self._on_successor)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop.
@@ -121,7 +114,7 @@ class Server(uvicorn.Server):
         """Serve until told to stop; a signal ends the start too, since nothing has been accepted yet."""
         self._loop, self._starting = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            if not self._stopping:
+            if not self._stopping.has_signal:
                 async with self._app.router.lifespan_context(self._app):
                     self._has_started = True
                     await self._serve(sockets)
@@ -133,18 +126,12 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure.
-
-        The handlers are never taken away before others are there: without one, a second SIGTERM would end the process
-        with another status, and that of process 1 be lost.
-        """
-        before = {number: signal.signal(number, self._on_signal) for number in (*SIGNALS, signal.SIGHUP)}
-        try:
-            yield
-        finally:
-            self._latest_end.cancel()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure."""
+        with handling(self._on_signal):
+            try:
+                yield
+            finally:
+                self._latest_end.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
@@ -154,38 +141,19 @@ class Server(uvicorn.Server):
             raise cannot_listen(self._http, error.strerror) from error
         self._listeners = sockets or []
         for listener in self._listeners:
-            _log.info("listening", address=_address(listener))
+            _log.info("listening", address=address_of(listener))
         self._port.ready()
-        self._door = Door(
-            self._port.listener, is_stopping=lambda: self._runtime.is_draining, on_change=self._on_successor
-        )
-        self._door.open()
+        self._stopping.open_door(self._port.listener, is_stopping=lambda: self._runtime.is_draining)
 
     async def main_loop(self) -> None:
-        """Wait for a signal or a successor, then go on for the drain delay, and until a successor has loaded.
-
-        A second signal, or a successor that is ready, ends the waiting.
-        """
-        await self._told.wait()
-        delay = self._http.drain_delay_ms / 1000 if self._stopping[:1] == [signal.SIGTERM] else 0.0
-        reason = self._stopping[0].name if self._stopping else "successor"
-        _log.info("draining", signal=reason, delay_s=delay)
-        now = asyncio.get_running_loop().time
-        began = now()
-        while not self._is_succeeded and len(self._stopping) < 2:
-            left = began + (max(delay, SUCCESSOR_SECONDS) if self._is_loading_successor else delay) - now()
-            if left <= 0:
-                return
-            self._told.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), left)
+        """Wait until the port is to be closed."""
+        await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what has been accepted, close the port, answer everything, within the drain timeout."""
         loop = asyncio.get_running_loop()
         await self._close_port(sockets or [])
-        if self._door is not None:
-            self._door.close()
+        self._stopping.close_door()
         await self._until(lambda: not self.server_state.connections, loop.time() + LINGER_SECONDS)
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -196,7 +164,7 @@ class Server(uvicorn.Server):
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Hand a signal to the event loop; one that comes before or after the loop is only noted."""
         if number != signal.SIGHUP:
-            self._stopping.append(signal.Signals(number))
+            self._stopping.note(number)
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._reload if number == signal.SIGHUP else self._stop)
@@ -206,36 +174,24 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self._runtime.drain()
-        self._told.set()
+        self._stopping.tell()
         if self._has_started or self._starting is None:
             if not self._latest_end.is_set:
-                self._latest_end.within(self._longest_end())
+                self._latest_end.within(longest_end_seconds(self._settings))
             return
         self._latest_end.within(_START_SECONDS)
         self._is_cut_short = True
         self._starting.cancel()
 
-    @property
-    def _is_succeeded(self) -> bool:
-        return self._door is not None and self._door.is_succeeded
-
-    @property
-    def _is_loading_successor(self) -> bool:
-        return self._door is not None and self._door.has_successor
-
     def _on_successor(self) -> None:
         """Stop when a successor is ready; while it loads, the end may come later."""
-        if self._is_succeeded:
+        if self._stopping.is_succeeded:
             self._runtime.drain()
-            self._latest_end.within(self._longest_end())
+            self._latest_end.within(longest_end_seconds(self._settings))
         elif self._runtime.is_draining:
-            self._latest_end.within(SUCCESSOR_SECONDS + self._longest_end())
+            self._latest_end.within(SUCCESSOR_SECONDS + longest_end_seconds(self._settings))
         if self._runtime.is_draining:
-            self._told.set()
-
-    def _longest_end(self) -> float:
-        waits_ms = self._http.drain_delay_ms + self._http.drain_timeout_ms + self._settings.streams.close_timeout_ms
-        return waits_ms / 1000 + LINGER_SECONDS + _ABANDON_SECONDS + _END_SECONDS
+            self._stopping.tell()
 
     async def _close_port(self, listeners: list[socket.socket]) -> None:
         """Close the port and lose nobody: closing a listener resets whoever waits in the kernel to be accepted.
@@ -267,7 +223,7 @@ class Server(uvicorn.Server):
     async def _until(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Wait for the last requests; a second signal ends the waiting."""
         loop = asyncio.get_running_loop()
-        while not is_done() and loop.time() < deadline and len(self._stopping) < 2:  # noqa: ASYNC110
+        while not is_done() and loop.time() < deadline and not self._stopping.is_hurried:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_SECONDS)  # uvicorn's sets of connections and tasks tell nobody when they change
 
     async def _abandon(self) -> None:
@@ -279,12 +235,7 @@ class Server(uvicorn.Server):
         if tasks:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks, timeout=_ABANDON_SECONDS)
+            await asyncio.wait(tasks, timeout=ABANDON_SECONDS)
 
     def _refusal_headers(self) -> Headers:
         return bucket_headers(self._runtime.undecided("error"), show_bucket=True)
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

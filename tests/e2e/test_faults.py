@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import signal
 import socket
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +13,7 @@ import httpx
 import pytest
 
 from contract.manifest import SCORE
+from tests.support.callers import Caller
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import watched
 from tests.support.service_process import ServiceProcess
@@ -144,37 +142,6 @@ def test_a_second_signal_ends_sooner_and_what_is_under_way_is_told_so(
         assert (taken.result().status_code, taken.result().json()["error"]["code"]) == (503, "not_ready")
     own_redis.thaw()  # the read itself is never cancelled, and this test lets it take 20 s
     assert slow.wait() == 0
-
-
-class Caller(threading.Thread):
-    """Ranks over and over, on one connection or on a new one each time, until nobody takes connections any more."""
-
-    def __init__(self, port: int, *, keeps: bool) -> None:
-        super().__init__()
-        self._port, self._keeps = port, keeps
-        self.seen: Counter[str] = Counter()
-
-    def run(self) -> None:
-        connection: http.client.HTTPConnection | None = None
-        while True:
-            try:
-                if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
-                    connection.connect()
-            except ConnectionRefusedError:
-                return
-            try:
-                connection.request("POST", "/rank", json.dumps(BODY), {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                answer.read()
-                self.seen[str(answer.status)] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.seen[f"lost: {type(error).__name__}"] += 1
-                connection = None
-                continue
-            if not self._keeps or answer.will_close:
-                connection.close()
-                connection = None
 
 
 @pytest.mark.parametrize("delay_ms", [pytest.param("0", marks=pytest.mark.slow), "300"])

@@ -1,8 +1,9 @@
-"""Callers who ask at a fixed rate whatever comes back, and count what became of every request."""
+"""Callers who rank until they are told to stop, or until the port is closed, and count what became of each request."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import threading
 from collections import Counter
@@ -10,6 +11,7 @@ from collections import Counter
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 _PATIENCE_SECONDS = 30
+_BODY = json.dumps({"user_id": "u1", "candidates": ["i1", "i2", "i3"]})
 
 
 class Callers(threading.Thread):
@@ -68,3 +70,69 @@ class Callers(threading.Thread):
                 return reader, writer
             writer.close()
         return await asyncio.open_connection("127.0.0.1", self._port)
+
+
+class Caller(threading.Thread):
+    """Ranks over and over, on one connection or on a new one each time, until the port is closed."""
+
+    def __init__(self, port: int, *, keeps: bool) -> None:
+        super().__init__()
+        self._port, self._keeps = port, keeps
+        self.seen: Counter[str] = Counter()
+
+    def run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while True:
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+                    connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                connection.request("POST", "/rank", _BODY, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                self.seen[str(answer.status)] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.seen[f"lost: {type(error).__name__}"] += 1
+                connection = None
+                continue
+            if not self._keeps or answer.will_close:
+                connection.close()
+                connection = None
+
+
+class KeptCallers(threading.Thread):
+    """Callers with one connection each, which they keep and ask over and over, until they are told to stop."""
+
+    def __init__(self, port: int, count: int) -> None:
+        super().__init__()
+        self._port, self._count, self._told = port, count, threading.Event()
+        self.seen: Counter[str] = Counter()
+        self.lost: set[int] = set()  # our port of each connection that ended without an answer
+
+    def run(self) -> None:
+        asyncio.run(self._call())
+
+    def stop(self) -> None:
+        """Wait for the last answers."""
+        self._told.set()
+        self.join(2 * _PATIENCE_SECONDS)
+
+    async def _call(self) -> None:
+        await asyncio.gather(*(self._keep() for _ in range(self._count)))
+
+    async def _keep(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        head = "POST /rank HTTP/1.1\r\nhost: ranker\r\ncontent-type: application/json\r\n"
+        request = f"{head}content-length: {len(_BODY)}\r\n\r\n{_BODY}".encode()
+        try:
+            while not self._told.is_set():
+                writer.write(request)
+                answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(answer.partition(b"content-length:")[2].split(b"\r\n", 1)[0]))
+                self.seen[answer[9:12].decode()] += 1
+        except (OSError, EOFError):
+            self.lost.add(writer.get_extra_info("sockname")[1])
+        writer.close()

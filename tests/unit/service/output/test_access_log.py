@@ -42,12 +42,12 @@ def _as_before() -> Iterator[None]:
     logging.raiseExceptions = raises
 
 
-def written(fields: dict[str, Any], seconds: float, **settings: Any) -> list[bytes]:
+def written(fields: dict[str, Any], seconds: float, worker: int | None = None, **settings: Any) -> list[bytes]:
     """Return the lines of the access log and of structlog, without times."""
     chosen = LoggingSettings(**settings)
     with tempfile.TemporaryFile() as file:
-        with logging_to(chosen, file.fileno()) as writer:
-            access_log(chosen, writer).request(**fields, seconds=seconds)
+        with logging_to(chosen, file.fileno(), worker) as writer:
+            access_log(chosen, writer, worker).request(**fields, seconds=seconds)
             common = {name: fields[name] for name in ("request_id", "method", "route", "status")}
             rest = {name: value for name, value in fields.items() if name not in common and value not in (None, [])}
             structlog.get_logger("t").info(
@@ -63,6 +63,13 @@ def written(fields: dict[str, Any], seconds: float, **settings: Any) -> list[byt
 def test_line_is_structlogs(fields: dict[str, Any], seconds: float) -> None:
     line, expected = written(fields, seconds)
     assert b"TIME" in line
+    assert line == expected
+
+
+@pytest.mark.parametrize("fields", [PLAIN, {**PLAIN, "route": "é"}])
+def test_line_of_a_worker_has_its_number(fields: dict[str, Any]) -> None:
+    line, expected = written(fields, 0.001, worker=3)
+    assert line.replace(b" ", b"").endswith(b'"worker":3}')
     assert line == expected
 
 

@@ -1,0 +1,106 @@
+"""When a process stops: after a signal, or when its successor is ready; and how long it accepts until then."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from service.process.early import SIGNALS
+from service.process.handover import Door
+
+SUCCESSOR_SECONDS: Final = 60.0  # for a successor to load, while this process goes on accepting
+
+_log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGTERM, SIGINT and SIGHUP; a handler is only removed when the one before it is back.
+
+    Without one, a second SIGTERM would end the process with another status, and that of process 1 be lost.
+    """
+    before = {number: signal.signal(number, handler) for number in (*SIGNALS, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+class Stopping:
+    """Counts the signals, keeps the door open for successors, and waits until the port is to be closed.
+
+    Args:
+        delay_seconds: how long new connections are accepted after SIGTERM.
+        on_successor: called when a successor has come, is ready, or is lost.
+    """
+
+    def __init__(self, delay_seconds: float, on_successor: Callable[[], None]) -> None:
+        self._delay, self._on_successor = delay_seconds, on_successor
+        self._signals: list[signal.Signals] = []
+        self._told = asyncio.Event()
+        self._door: Door | None = None
+
+    @property
+    def has_signal(self) -> bool:
+        """Return whether a signal has come."""
+        return bool(self._signals)
+
+    @property
+    def is_hurried(self) -> bool:
+        """Return whether a second signal has come: nothing is waited for any more."""
+        return len(self._signals) > 1
+
+    @property
+    def is_succeeded(self) -> bool:
+        """Return whether a successor is ready."""
+        return self._door is not None and self._door.is_succeeded
+
+    @property
+    def is_loading_successor(self) -> bool:
+        """Return whether a successor has the socket and is still loading."""
+        return self._door is not None and self._door.has_successor
+
+    def note(self, number: int) -> None:
+        """Note a signal; safe in a signal handler."""
+        self._signals.append(signal.Signals(number))
+
+    def tell(self) -> None:
+        """Wake `wait`."""
+        self._told.set()
+
+    def open_door(self, listener: socket.socket, is_stopping: Callable[[], bool]) -> None:
+        """Let successors come."""
+        self._door = Door(listener, is_stopping=is_stopping, on_change=self._on_successor)
+        self._door.open()
+
+    def close_door(self) -> None:
+        """Take no successor any more."""
+        if self._door is not None:
+            self._door.close()
+
+    async def wait(self) -> None:
+        """Wait until told, then for the drain delay, and until a successor has loaded.
+
+        A second signal, or a successor that is ready, ends the waiting.
+        """
+        await self._told.wait()
+        delay = self._delay if self._signals[:1] == [signal.SIGTERM] else 0.0
+        reason = self._signals[0].name if self._signals else "successor"
+        _log.info("draining", signal=reason, delay_s=delay)
+        now = asyncio.get_running_loop().time
+        began = now()
+        while not self.is_succeeded and not self.is_hurried:
+            left = began + (max(delay, SUCCESSOR_SECONDS) if self.is_loading_successor else delay) - now()
+            if left <= 0:
+                return
+            self._told.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), left)

@@ -1,0 +1,152 @@
+"""One of several processes behind one port, which does what the supervisor says (service/process/supervisor.py).
+
+It differs from a process of its own in four things: it opens the port when all are ready, it leaves connections to
+workers that have fewer, the supervisor decides when it stops, and it reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.process.channel import Channel, Message, Verb
+from service.process.inherited import Inherited
+from service.process.port import Port
+from service.process.server import Server
+from service.process.sharing import Acceptor, CountedConnections, Counts
+from service.settings import Settings
+
+_ASK_SECONDS: Final = 2.0  # for the reports of all workers
+
+_log = structlog.get_logger(__name__)
+
+
+def serve_as_worker(app: FastAPI, settings: Settings, flush_log: Callable[[], None], inherited: Inherited) -> None:
+    """Serve until the supervisor says otherwise, or has gone.
+
+    Raises:
+        StartError: there is nothing to serve.
+    """
+    with (
+        socket.socket(fileno=inherited.listener) as listener,
+        socket.socket(fileno=inherited.channel) as channel,
+    ):
+        listener.setblocking(False)
+        WorkerServer(app, settings, Port(listener), flush_log, inherited, channel).run([listener])
+
+
+class WorkerServer(Server):
+    """The server of one worker."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        port: Port,
+        flush_log: Callable[[], None],
+        inherited: Inherited,
+        end: socket.socket,
+    ) -> None:
+        super().__init__(app, settings, port, flush_log)
+        self._end, self._counts, self._worker = end, Counts(inherited.counts), inherited.worker
+        self._connections = CountedConnections(self._counts, self._worker)
+        self.server_state.connections = self._connections
+        self._acceptor = Acceptor(port.listener, functools.partial(self._counts.has_most, self._worker), self._connect)
+        self._channel: Channel | None = None
+        self._asked: deque[asyncio.Future[bytes]] = deque()
+        self._runtime.workers.ask = self._ask
+        self._may_listen, self._must_close = asyncio.Event(), asyncio.Event()
+        self._orders: dict[Verb, Callable[[], None]] = {
+            Verb.LISTEN: self._may_listen.set,
+            Verb.DRAIN: self._runtime.drain,
+            Verb.CLOSE: self._close,
+            Verb.HURRY: self._hurry,
+            Verb.RELOAD: self._reload,
+        }
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and listen to the supervisor meanwhile."""
+        self._channel = await Channel.open(self._end)
+        obeying = asyncio.create_task(self._obey(self._channel))
+        try:
+            await super().serve(sockets)
+        finally:
+            obeying.cancel()
+            self._channel.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that everything is loaded, and accept when the supervisor says so."""
+        self._say(Verb.READY)
+        await self._may_listen.wait()
+        if self.should_exit:
+            return
+        await uvicorn.Server.startup(self, [])
+        self._connections.is_counted = True
+        self._connections.write()
+        self._acceptor.start()
+
+    async def main_loop(self) -> None:
+        """Wait until the supervisor closes the port."""
+        await self._must_close.wait()
+        self._connections.is_counted = False
+        self._acceptor.stop()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        """End a start as any process does; later the supervisor decides, which may have got the same signal."""
+        if number == signal.SIGHUP or not self._has_started or self._loop is None:
+            super()._on_signal(number, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._say, Verb.LEAVING)
+
+    async def _obey(self, channel: Channel) -> None:
+        """Do what the supervisor says; end when it has gone, or when this fails: it would take the worker for hung."""
+        try:
+            async for message in channel.messages():
+                self._take(message)
+            _log.error("supervisor_gone")
+        except Exception:
+            _log.exception("worker_failed")
+        self._close()
+
+    def _take(self, message: Message) -> None:
+        if message.verb == Verb.REPORT:
+            self._say(Verb.REPORT, self._runtime.workers.report())
+        elif message.verb == Verb.REPORTS:
+            self._asked.popleft().set_result(message.content)  # answers come in the order of the questions
+        else:
+            self._orders[message.verb]()
+
+    async def _ask(self) -> bytes:
+        """Return the reports of all workers; TimeoutError where the supervisor does not answer."""
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._say(Verb.REPORTS)
+        return await asyncio.wait_for(asyncio.shield(asked), _ASK_SECONDS)
+
+    def _say(self, verb: Verb, content: bytes = b"") -> None:
+        if self._channel is not None:
+            self._channel.say(verb, content)
+
+    def _close(self) -> None:
+        """Close the port and end; a start ends at once, since nothing has been accepted."""
+        self.should_exit = not self._may_listen.is_set()
+        self._may_listen.set()
+        self._must_close.set()
+        self._stop()
+
+    def _hurry(self) -> None:
+        self._stopping.note(signal.SIGTERM)
+        self._stopping.note(signal.SIGTERM)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        self._connections.write(more=1)
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
