@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.flow import batcher as batcher_module
 from service.flow.batcher import Batcher
+from tests.support.clock import Clock, settle
 from tests.support.fakes import BrokenLog
 
 MAX_QUEUE, MAX_ROWS, MAX_COST = 5, 3, 10
@@ -66,15 +67,6 @@ class Way:
     concurrency: int
     rows_at_once: int  # batches up to so many rows are run at once, where that may be
     drains: bool
-
-
-class Clock(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only when told to."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
 
 
 class Entry:
@@ -179,8 +171,7 @@ class World:
             return
         waiting = [one for one in self.entries if not one.outcomes and not one.is_over]
         assert waiting == [], "entries wait while nothing runs"
-        timers = [timer for timer in self.loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        assert timers == [], "a timer is left"
+        assert self.loop.timers() == [], "a timer is left"
 
     def check_deadlines(self) -> None:
         for entry in self.entries:
@@ -226,11 +217,6 @@ class World:
             await settle()
         await closing
         self.check_idle()
-
-
-async def settle() -> None:
-    for _ in range(12):
-        await asyncio.sleep(0)
 
 
 async def play(steps: Sequence[object], way: Way) -> World:
