@@ -24,7 +24,28 @@ from service.metrics import Metrics
 from service.settings import HttpSettings, LimitsSettings
 
 FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
+_HELD_UP_SECONDS: Final = 0.005
 _LAST_LOOK_SECONDS: Final = 0.1
+
+
+class Pulse:
+    """Notices when the event loop was held up: then requests may have lain in the kernel for a while.
+
+    uvloop sets its clock once in each pass, so two passes that are close together cannot have left anything unread.
+    """
+
+    def __init__(self) -> None:
+        self._pass = self._before = 0.0
+
+    def is_behind(self, now: float) -> bool:
+        """Return whether the pass before this one, as far as requests show it, was long ago.
+
+        Args:
+            now: event loop time.
+        """
+        if now != self._pass:
+            self._before, self._pass = self._pass, now
+        return now - self._before >= _HELD_UP_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,7 @@ class Guard:
     headers: Callable[[], Headers]  # of an answer to something that never became a request
     lane: Lane | None = None  # the short way of rankings
     readers: SlowReaders = field(init=False)
+    pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
         """Make what is shared."""

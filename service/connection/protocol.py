@@ -97,7 +97,8 @@ class GuardedProtocol(AnsweringProtocol):
         self._unset_keepalive_if_required()
         if not self._in_body:
             if not self._in_head:
-                self._waited = self._wire.waited_seconds()
+                is_behind = self._guard.pulse.is_behind(self.loop.time())
+                self._waited = self._wire.waited_seconds() if is_behind else 0.0
             self._head_bytes += len(data)
         self._feed(data)
         if self._refusal is None and not self._lingering:

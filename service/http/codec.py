@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import add, itemgetter
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -31,6 +32,9 @@ from service.store.behaviours import StoredBehaviours
 Document = dict[str, Any]  # Any: JSON
 Model = TypeVar("Model", bound=schemas.Request)
 
+_UNKNOWN: Final = b'null,"known":false'
+_MAX_FRAGMENTS: Final = 50_000  # some 8 MB with usual ids, 20 MB with the longest
+_FRAGMENTS: Final[dict[str, bytes]] = {}
 _DEFAULT_CODE: Final = ACTION_CODES[DEFAULT_ACTION]
 ID_RULE: Final = f"must be {grammar.ID_RULE}"
 _TEXT_RULE: Final = f"must be 1 to {grammar.MAX_ID_BYTES} bytes of UTF-8 without control characters"
@@ -203,21 +207,40 @@ def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> byte
         ranking: what came of it.
         parameters: of the user's arm in every layer.
     """
-    items: list[dict[str, object]] = [
-        {"item_id": item_id, "score": score} if known else {"item_id": item_id, "score": None, "known": False}
-        for item_id, score, known in zip(ranking.item_ids, ranking.scores, ranking.known, strict=True)
-    ]
-    answer: dict[str, object] = {
+    head = {
         "request_id": request_id,
         "model": ranking.model,
         "version": ranking.version,
         "degraded": ranking.degraded,
         "parameters": parameters,
-        "items": items,
     }
-    if ranking.explanation is not None:
-        answer["explanation"] = ranking.explanation
-    return orjson.dumps(answer)
+    tail = b"" if ranking.explanation is None else b',"explanation":' + orjson.dumps(ranking.explanation)
+    return b"".join([orjson.dumps(head)[:-1], b',"items":[', _items(ranking), b"]", tail, b"}"])
+
+
+def _items(ranking: Ranking) -> bytes:
+    """Return the answered list as JSON, from a piece for each item and the text of its score."""
+    if not ranking.item_ids:
+        return b""
+    scores = orjson.dumps(ranking.scores)[1:-1].split(b",")
+    if not ranking.known[-1]:  # unknown items come last
+        count = ranking.known.count(True)
+        scores[count:] = [_UNKNOWN] * (len(scores) - count)
+    return b"},".join(map(add, _fragments(ranking.item_ids), scores)) + b"}"
+
+
+def _fragments(item_ids: Sequence[str]) -> Sequence[bytes]:
+    """Return what is before the score of each item; kept, because the same items are ranked again and again."""
+    try:
+        found: Sequence[bytes] = itemgetter(*item_ids)(_FRAGMENTS)
+    except KeyError:
+        if len(_FRAGMENTS) + len(item_ids) > _MAX_FRAGMENTS:
+            _FRAGMENTS.clear()
+        for item_id in item_ids:
+            if item_id not in _FRAGMENTS:
+                _FRAGMENTS[item_id] = b'{"item_id":%b,"score":' % orjson.dumps(item_id)
+        found = itemgetter(*item_ids)(_FRAGMENTS)
+    return found if len(item_ids) > 1 else [_FRAGMENTS[item_ids[0]]]
 
 
 def stored_body(user_id: str, stored: StoredBehaviours, vocabularies: Sequence[Vocabulary]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def ranking_of(
     if explanation is not None and scored is not None:
         explanation = _with_the_model_s(explanation, bundle, scored, order, rest)
     return Ranking(
-        item_ids=[candidates.item_ids[place] for place in places],
+        item_ids=_at(candidates.item_ids, places),
         scores=[*scores, *[None] * rest],
         known=[*[True] * len(order), *[False] * rest],
         model=bundle.manifest.model,
@@ -76,6 +77,12 @@ def ranking_of(
         timings=timings,
         explanation=explanation,
     )
+
+
+def _at(item_ids: Sequence[str], places: Sequence[int]) -> list[str]:
+    if len(places) < 2:
+        return [item_ids[place] for place in places]
+    return list(itemgetter(*places)(item_ids))
 
 
 def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: ScoredRow | None) -> Explanation:
