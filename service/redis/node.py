@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,20 +11,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
 from service.redis.errors import Busy, LeftAlone, is_of_no_use, kind_of
+from service.redis.pipe import PASSES, Pipe
 from service.redis.replication import Replication, Words
 
 T = TypeVar("T")
 Address = tuple[str, int]  # host and port
 
 PING: Final = ("PING",)
-# On a busy loop the timer can fire before a reply that has already arrived is read. This many turns of the loop read
-# it; else a rush of requests would look like a dead Redis, and the breaker would degrade all answers.
-_PASSES: Final = 8
 # Commands that are sent before their replies are read. A server works off what it has read from one connection before
 # it turns to the next: a thousand appends in one piece would make everyone's reads wait for all of them.
 _PIECE: Final = 64
@@ -79,6 +76,7 @@ class Node:
         self.breaker = breaker or Breaker()
         self._replication, self._observer = replication, observer
         self._probing: Supervised | None = None
+        self._idle: list[Pipe] = []  # the last one was used last
         self._tasks: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
         self._failed_at: float | None = None  # when the last commands got no answer of use
 
@@ -97,7 +95,10 @@ class Node:
         if self.breaker.is_open:
             raise LeftAlone
         try:
-            replies = await self._finished(self._exchange(commands, deadline), deadline)
+            if self._may_ask_at_once(commands):
+                replies = await self._ask_at_once(commands, deadline)
+            else:
+                replies = await self._finished(self._exchange(commands, deadline), deadline)
         except Busy:
             raise
         except Exception as error:
@@ -117,6 +118,9 @@ class Node:
         """Use new connections from now on, unless they are younger than `since`; the old end with their replies."""
         if self._made_at < since:
             old, under_way = self._pool, set(self._tasks)
+            for pipe in self._idle:
+                pipe.close()
+            self._idle.clear()
             self._pool, self._made_at = self._make_pool(), time.monotonic()
             self._keep(asyncio.ensure_future(_close(old, under_way)))
 
@@ -132,31 +136,67 @@ class Node:
                 await asyncio.wait(late)
         await self._pool.aclose()
 
+    def _may_ask_at_once(self, commands: Sequence[Command]) -> bool:
+        """Say whether commands can go over a connection that is open and free, in one piece."""
+        while self._idle and self._idle[-1].is_lost:
+            self._forsake(self._idle.pop())
+        is_one_piece = self._replication is None and len(commands) <= _PIECE
+        return is_one_piece and bool(self._idle) and not self._turns.locked()
+
+    async def _ask_at_once(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        pipe = self._idle.pop()
+        await self._turns.acquire()  # one is free: this does not wait
+        pipe.on_free = self._free
+        return await pipe.ask(b"".join([_packed(command.words) for command in commands]), len(commands), deadline)
+
     async def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         async with _turn(self._turns, deadline):
-            pool = self._pool
-            connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            pipe = await self._pipe()
             try:
-                return await self._converse(connection, commands, deadline)
+                return await self._converse(pipe, commands, deadline)
             except Busy:
                 raise  # between two pieces: no reply is due
             except BaseException:
-                await connection.disconnect(nowait=True)  # a late reply must never answer the next command
+                pipe.close()  # a late reply must never answer the next command
                 raise
             finally:
-                await pool.release(connection)
+                self._put_back(pipe)
 
-    async def _converse(
-        self, connection: AbstractConnection, commands: Sequence[Command], deadline: float
-    ) -> list[Any]:
+    async def _pipe(self) -> Pipe:
+        """Return an open connection: one that is free, or a new one."""
+        while self._idle:
+            pipe = self._idle.pop()
+            if not pipe.is_lost:
+                return pipe
+            self._forsake(pipe)
+        pool = self._pool
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        return Pipe(connection, pool, connection.socket_timeout or self._timeout)
+
+    def _free(self, pipe: Pipe) -> None:
+        """Take back a connection whose batch is over."""
+        self._turns.release()
+        self._put_back(pipe)
+
+    def _put_back(self, pipe: Pipe) -> None:
+        if pipe.is_lost or pipe.pool is not self._pool:
+            self._forsake(pipe)
+        else:
+            self._idle.append(pipe)
+
+    def _forsake(self, pipe: Pipe) -> None:
+        pipe.close()
+        self._keep(asyncio.ensure_future(_let_go(pipe)))
+
+    async def _converse(self, pipe: Pipe, commands: Sequence[Command], deadline: float) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(commands), _PIECE):
             piece = [command.words for command in commands[start : start + _PIECE]]
             async with _turn(self._pieces, deadline):
-                replies += await _ask(connection, piece)
+                replies += await _ask(pipe, piece)
         if self._replication is None:
             return replies
-        error = await self._replication.confirm(lambda words: _ask_one(connection, words))
+        error = await self._replication.confirm(lambda words: _ask_one(pipe, words))
         return replies if error is None else [error if not isinstance(one, Exception) else one for one in replies]
 
     async def _finished(self, work: Coroutine[Any, Any, T], deadline: float) -> T:
@@ -164,7 +204,7 @@ class Node:
         task = asyncio.ensure_future(work)
         self._keep(task)
         await asyncio.wait({task}, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
-        for _ in range(_PASSES):
+        for _ in range(PASSES):
             if task.done():
                 return task.result()
             await asyncio.sleep(0)
@@ -216,27 +256,26 @@ async def _turn(turns: asyncio.Semaphore, deadline: float) -> AsyncIterator[None
         turns.release()
 
 
-async def _ask(connection: AbstractConnection, commands: Sequence[Words]) -> list[Any]:
-    """Send commands in one piece and read their replies, under one timeout for all: one for each costs more."""
-    await connection.send_packed_command([b"".join(map(_packed, commands))])
-    async with asyncio.timeout(connection.socket_timeout):
-        return [await _reply(connection) for _ in commands]
+async def _ask(pipe: Pipe, commands: Sequence[Words]) -> list[Any]:
+    """Send commands in one piece and wait for their replies, as long as the connection's own patience lasts."""
+    deadline = asyncio.get_running_loop().time() + pipe.silence_seconds
+    return await pipe.ask(b"".join(map(_packed, commands)), len(commands), deadline)
 
 
-async def _ask_one(connection: AbstractConnection, words: Words) -> Any:
-    return (await _ask(connection, [words]))[0]
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response(timeout=math.inf)
-    except ResponseError as error:
-        return error
+async def _ask_one(pipe: Pipe, words: Words) -> Any:
+    return (await _ask(pipe, [words]))[0]
 
 
 def _packed(words: Words) -> bytes:
     texts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+
+
+async def _let_go(pipe: Pipe) -> None:
+    """Give redis-py its connection back, so that it opens it again when it is wanted."""
+    with suppress(RedisError, OSError):
+        await pipe.connection.disconnect(nowait=True)
+        await pipe.pool.release(pipe.connection)
 
 
 async def _close(pool: ConnectionPool, under_way: set[asyncio.Task[Any]]) -> None:

@@ -90,6 +90,8 @@ class RoutedClient:
         nodes = [self.topology.node_of(command.key) for command in commands]
         if None in nodes and await self._look_up(time.monotonic(), deadline):
             nodes = [self.topology.node_of(command.key) for command in commands]
+        if nodes and nodes[0] is not None and nodes.count(nodes[0]) == len(nodes):
+            return await self._share(nodes[0], commands, deadline, tries)
         shares: dict[Node | None, list[int]] = {}
         for place, node in enumerate(nodes):
             shares.setdefault(node, []).append(place)
