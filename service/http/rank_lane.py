@@ -21,8 +21,9 @@ from service.errors import InternalError, NotReady, RankerError
 from service.flow.gate import Place
 from service.http import codec, rank_decoder, schemas
 from service.http.endings import Endings
+from service.ranking.answer import Ranking
 from service.ranking.call import NO_RECORDS, RankCall
-from service.runtime import Runtime
+from service.runtime import Backend, Runtime
 
 _LARGE_BODY_BYTES: Final = 65_536  # the long way charges it for its turn
 _MEDIA: Final = frozenset({b"application/json", b"application/json; charset=utf-8"})
@@ -98,19 +99,29 @@ class RankLane:
             arrived: event loop time of its headers.
             began: the same by `time.perf_counter`.
         """
-        backend, limits = self._runtime.backend, self._limits
+        backend = self._runtime.backend
         if backend is None or self._runtime.is_draining:
             return None
-        wanted = rank_decoder.decode_rank(body, limits)
+        wanted = rank_decoder.decode_rank(body, self._limits)
         if wanted is None or not self._gate.enter():
             return None
         exchange = Exchange(headers, arrived)
         exchange.began = began
         exchange.is_ranking, exchange.place = True, Place(self._gate)
+        try:
+            call = self._call_of(caller, exchange, backend, wanted)
+            backend.ranker.submit(call)
+        except Exception:  # the long way fails on it too, and knows how to say so
+            exchange.leave()
+            return None
+        self._open.add(call)
         self._metrics.request_started()
-        now_ms = self._runtime.now_ms()
+        return call
+
+    def _call_of(self, caller: Caller, exchange: Exchange, backend: Backend, wanted: rank_decoder.RankBody) -> LaneCall:
+        limits, now_ms = self._limits, self._runtime.now_ms()
         exchange.decision = decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms)
-        call = LaneCall(
+        return LaneCall(
             self,
             caller,
             exchange,
@@ -124,9 +135,6 @@ class RankLane:
             explain=wanted.explain,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
-        self._open.add(call)
-        backend.ranker.submit(call)
-        return call
 
     def stop(self) -> int:
         """Refuse what would not end; return how many there were."""
@@ -148,11 +156,18 @@ class RankLane:
         self._endings.finish("POST", "/rank", exchange, status)
 
     def _answer_of(self, call: LaneCall) -> tuple[Headers, bytes, int]:
-        ranking, exchange = call.answer, call.exchange
-        if ranking is None:
-            error = call.error if isinstance(call.error, RankerError) else InternalError()
-            headers, body = self._endings.refusal(error, exchange)
-            return [*headers, *self._endings.headers(exchange)], body, error.status
+        exchange = call.exchange
+        if call.answer is not None:
+            try:
+                return self._listed(call, call.answer)
+            except Exception:  # the caller must not wait for nothing
+                _log.exception("request_failed", request_id=exchange.request_id)
+        error = call.error if isinstance(call.error, RankerError) else InternalError()
+        headers, body = self._endings.refusal(error, exchange)
+        return [*headers, *self._endings.headers(exchange)], body, error.status
+
+    def _listed(self, call: LaneCall, ranking: Ranking) -> tuple[Headers, bytes, int]:
+        exchange = call.exchange
         model = f"{ranking.model}@{ranking.version}"
         exchange.headers = [(b"x-model", model.encode()), (b"server-timing", codec.server_timing(ranking.timings))]
         exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
