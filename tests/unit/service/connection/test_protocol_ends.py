@@ -95,6 +95,33 @@ async def test_a_caller_who_finishes_before_the_request_is_whole_is_closed_unans
     assert edge.ranker.asked == []
 
 
+@pytest.mark.parametrize("what", ["decide", "rank", "write"])
+async def test_a_fault_of_ours_is_answered_as_one_and_leaves_nothing_behind(edge: Edge, what: str) -> None:
+    def faulty(*_: object, **__: object) -> Any:
+        raise ZeroDivisionError("secret detail")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if what == "write":
+            patch.setattr("service.http.codec.rank_body", faulty)
+        else:
+            patch.setattr(edge.experiments if what == "decide" else edge.ranker, what, faulty)
+        async with serving(edge) as port:
+            connection = await port.connect()
+            for _ in range(3):
+                connection.send(post())
+                answer = await connection.answer()
+                assert answer is not None
+                assert (answer.status, b"internal_error" in answer.body, b"secret" in answer.body) == (500, True, False)
+            patch.undo()
+            connection.send(post())
+            answer = await connection.answer()
+            assert answer is not None
+            assert answer.status == 200
+            await connection.close()
+    assert edge.runtime.admission.rankings.inside == 0
+    assert edge.samples("ranker_inflight_requests") == {"": 0}
+
+
 # --- hanging up
 
 
