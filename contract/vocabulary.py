@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 
@@ -43,11 +42,16 @@ class Vocabulary:
         """Return the index of an id, or 0 if it is not known."""
         return self._index.get(identifier, 0)
 
+    def known_indices(self, identifiers: Sequence[str]) -> NDArray[np.int64] | None:
+        """Return the indices of ids, shape (N,), or None if one is not known: one call for all of them."""
+        try:
+            found = itemgetter(*identifiers)(self._index) if len(identifiers) > 1 else self._index[identifiers[0]]
+        except (KeyError, IndexError):
+            return None
+        return np.array(found, dtype=np.int64).reshape(-1)
+
     def indices(self, identifiers: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of ids, 0 if one is not known; shape (N,)."""
-        if len(identifiers) > 1:
-            with suppress(KeyError):  # one call for all, where all are known
-                return np.array(itemgetter(*identifiers)(self._index), dtype=np.int64)
         get = self._index.get
         return np.array([get(identifier, 0) for identifier in identifiers], dtype=np.int64)
 

@@ -62,15 +62,15 @@ def ranking_of(
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
     count = min(limit or candidates.count, candidates.count)
     order = best(numbers, min(count, len(numbers)))
-    places = candidates.known[order].tolist() + list(candidates.unknown[: count - len(order)])
-    rest = len(places) - len(order)
-    scores = [None] * len(order) if scored is None else numbers[order].tolist()
+    rest = list(candidates.unknown[: count - len(order)])
+    places = [*candidates.known[order].tolist(), *rest]
+    scores: list[float | None] = [None] * len(order) if scored is None else numbers[order].tolist()
     if explanation is not None and scored is not None:
-        explanation = _with_the_model_s(explanation, bundle, scored, order, rest)
+        explanation = _with_the_model_s(explanation, bundle, scored, order, len(rest))
     return Ranking(
         item_ids=_at(candidates.item_ids, places),
-        scores=[*scores, *[None] * rest],
-        known=[*[True] * len(order), *[False] * rest],
+        scores=[*scores, *[None] * len(rest)] if rest else scores,
+        known=[True] * len(order) + [False] * len(rest),
         model=bundle.manifest.model,
         version=bundle.manifest.version,
         degraded=tuple(degraded),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.vocabulary import Vocabulary
 
+_ALL_PLACES: Final = np.arange(2_000)
+_ALL_PLACES.flags.writeable = False
 _PARTITION_FROM = 4  # a selection pays when it leaves out at least three quarters
 
 
@@ -42,11 +45,16 @@ def without_scores(candidates: Candidates, finite: NDArray[np.bool_]) -> Candida
 def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates:
     """Look the candidates up; a repeated one counts once, at its first place."""
     distinct = item_ids if len(set(item_ids)) == len(item_ids) else list(dict.fromkeys(item_ids))
+    indices = vocabulary.known_indices(distinct)
+    if indices is not None:
+        return Candidates(distinct, _places(len(distinct)), (), indices)
     indices = vocabulary.indices(distinct)
     known = np.flatnonzero(indices)
-    if len(known) == len(distinct):
-        return Candidates(distinct, known, [], indices)
     return Candidates(distinct, known, np.flatnonzero(indices == 0).tolist(), indices[known])
+
+
+def _places(count: int) -> NDArray[np.int64]:
+    return _ALL_PLACES[:count] if count <= len(_ALL_PLACES) else np.arange(count)
 
 
 def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
