@@ -303,11 +303,11 @@ class Ranker:
                 if work(call):
                     passed.append(call)
             except RankerError as error:
-                call.error = error
+                call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
                 self.end(call)
             except Exception as error:  # the edge of a stage: the other calls go on
-                call.error = error
                 _note_failure(call)
+                call.error = error.with_traceback(None)
                 self.end(call)
         return passed
 
