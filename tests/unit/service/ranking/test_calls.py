@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from service.bundles.bundle import Bundle
-from service.errors import CALLER_GONE, DeadlineExceeded, NotReady, Overloaded
+from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.ranking import ranker as ranker_module
 from service.ranking.call import RankCall
 from service.store.behaviours import StoredBehaviours
@@ -269,3 +271,31 @@ async def test_closing_answers_what_is_under_way(bundles: Mapping[str, Bundle]) 
         calls = submitted(world, "u4")
         await ended(calls)
         assert type(calls[0].error) is NotReady
+
+
+@pytest.mark.parametrize("end", ["answered", "too late", "failed", "refused", "unforeseen", "gone"])
+async def test_a_call_that_has_ended_is_freed_without_the_garbage_collector(
+    bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The collector runs seldom, and a rush of refusals must not pile up what it would have to find."""
+    monkeypatch.setattr(ranker_module, "_log", BrokenLog())
+    async with world_of(bundles) as world:
+        await ended(submitted(world, "first"))
+        faults = {"failed": InferenceFailed(), "refused": Overloaded(), "unforeseen": ZeroDivisionError("unforeseen")}
+        world.served["treatment"].fault = faults.get(end)
+        gc.collect()
+        gc.disable()
+        try:
+            calls = submitted(world, "u1", "u2", **({"deadline": 0.0} if end == "too late" else {}))
+            if end == "gone":
+                calls[0].abandon()
+                calls[1].abandon()
+            await ended(calls)
+            assert (calls[0].answer is not None) == (end == "answered")
+            assert (calls[0].error is not None) == (end not in ("answered", "gone"))
+            left = [weakref.ref(call) for call in calls]
+            calls.clear()
+            await asyncio.sleep(0.005)
+            assert [one() is None for one in left] == [True, True]
+        finally:
+            gc.enable()
