@@ -77,7 +77,7 @@ class Node:
         self._replication, self._observer = replication, observer
         self._probing: Supervised | None = None
         self._idle: list[Pipe] = []  # the last one was used last
-        self._tasks: set[asyncio.Task[Any]] = set()  # Any: replies of different commands
+        self._tasks: set[asyncio.Future[Any]] = set()  # Any: replies of different commands
         self._failed_at: float | None = None  # when the last commands got no answer of use
 
     async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
@@ -144,10 +144,13 @@ class Node:
         return is_one_piece and bool(self._idle) and not self._turns.locked()
 
     async def _ask_at_once(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        packed = b"".join([_packed(command.words) for command in commands])
         pipe = self._idle.pop()
         await self._turns.acquire()  # one is free: this does not wait
         pipe.on_free = self._free
-        return await pipe.ask(b"".join([_packed(command.words) for command in commands]), len(commands), deadline)
+        replies = pipe.ask(packed, len(commands), deadline)
+        self._keep(replies)
+        return await replies
 
     async def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         async with _turn(self._turns, deadline):
@@ -210,11 +213,11 @@ class Node:
             await asyncio.sleep(0)
         raise TimeoutError
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
+    def _keep(self, task: asyncio.Future[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that an error that no caller waits for is not reported as lost
@@ -278,7 +281,7 @@ async def _let_go(pipe: Pipe) -> None:
         await pipe.pool.release(pipe.connection)
 
 
-async def _close(pool: ConnectionPool, under_way: set[asyncio.Task[Any]]) -> None:
+async def _close(pool: ConnectionPool, under_way: set[asyncio.Future[Any]]) -> None:
     if under_way:
         await asyncio.wait(under_way)
     with suppress(RedisError, OSError):

@@ -55,7 +55,7 @@ class Pipe(asyncio.Protocol):
         waits for longer: its late replies must not answer the next batch.
         """
         self._future, self._replies, self._wanted = self._loop.create_future(), [], count
-        self._timer = self._loop.call_at(deadline, self._be_late, PASSES)
+        self._timer = self._loop.call_at(deadline, self._be_late, self._future, PASSES)
         self._transport.write(commands)
         return self._future
 
@@ -101,7 +101,7 @@ class Pipe(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._stop_timer()
-        replies, self._wanted = self._replies, 0
+        replies, self._replies, self._wanted = self._replies, [], 0
         broken = next((one for one in replies if isinstance(one, Exception) and not _is_reply(one)), None)
         future, self._future = self._future, None
         if future is not None and not future.done():
@@ -127,15 +127,15 @@ class Pipe(asyncio.Protocol):
         if on_free is not None:
             on_free(self)
 
-    def _be_late(self, passes: int) -> None:
+    def _be_late(self, future: Replies, passes: int) -> None:
         """Tell the asker that its time is over, and wait on for the replies."""
-        if not self._wanted:
+        if future is not self._future:  # they have come meanwhile, and the next batch may be under way
             return
         if passes:
-            self._loop.call_soon(self._be_late, passes - 1)
+            self._loop.call_soon(self._be_late, future, passes - 1)
             return
-        if self._future is not None and not self._future.done():
-            self._future.set_exception(TimeoutError())
+        if not future.done():
+            future.set_exception(TimeoutError())
         self._future = None
         self._timer = self._loop.call_later(self.silence_seconds, self._give_up)
 
