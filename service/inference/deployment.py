@@ -213,6 +213,7 @@ class Deployment:
         with self._inline.watched(self._engine):
             batch = self._infer([entry.row for entry in entries])
         if batch.was_ended:  # it is not as quick as it was: the thread tries again, and has more time
+            _log.warning("run_moved_to_thread", bundle=self.bundle.name, rows=len(entries))
             self._inline.stop()
             return None
         self._inline.note(len(entries), batch.seconds)
@@ -231,6 +232,7 @@ class Deployment:
         if batch.was_ended:
             _log.error("run_ended", bundle=self.bundle.name, rows=len(entries), limit_s=self._limits.run_seconds)
             self._observer.run_ended(self.bundle.name)
+            self._observer.engine_failed(self.bundle.name)
         self._inline.note(len(entries), batch.seconds)
         self._conclude(batch)
         return batch.results

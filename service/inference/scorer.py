@@ -189,8 +189,9 @@ class Inference:
         try:
             return self._attempt(work, places, started)
         except EngineError as error:
-            _log.warning("engine_failed", bundle=self._bundle.name, rows=len(places), error=str(error))
-            self._on_failure(self._bundle.name)
+            if not error.was_ended:  # a run that was ended says nothing of the engine: the deployment ended it
+                _log.warning("engine_failed", bundle=self._bundle.name, rows=len(places), error=str(error))
+                self._on_failure(self._bundle.name)
             if len(places) == 1 or error.fatal or error.was_ended:
                 return [_failure(error) for _ in places]
         half = len(places) // 2
