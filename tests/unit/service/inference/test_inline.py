@@ -207,6 +207,7 @@ async def test_a_run_that_takes_too_long_is_ended_and_run_again_in_a_thread(tmp_
         assert deployment.is_healthy
         assert rig.made == 1
         assert rig.shown("ranker_runs_ended_total{") == ['ranker_runs_ended_total{bundle="tiny@1"} 0.0']
+        assert rig.shown("ranker_engine_failures_total{") == ['ranker_engine_failures_total{bundle="tiny@1"} 0.0']
 
 
 @pytest.mark.anyio
@@ -226,3 +227,4 @@ async def test_a_run_that_never_ends_is_ended_here_and_there_and_the_bundle_answ
         assert deployment.is_healthy
         assert rig.made == 1
         assert rig.shown("ranker_runs_ended_total{") == ['ranker_runs_ended_total{bundle="tiny@1"} 1.0']
+        assert rig.shown("ranker_engine_failures_total{") == ['ranker_engine_failures_total{bundle="tiny@1"} 1.0']
