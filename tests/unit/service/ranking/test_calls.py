@@ -295,7 +295,6 @@ async def test_a_call_that_has_ended_is_freed_without_the_garbage_collector(
             assert (calls[0].error is not None) == (end not in ("answered", "gone"))
             left = [weakref.ref(call) for call in calls]
             calls.clear()
-            await asyncio.sleep(0.005)
-            assert [one() is None for one in left] == [True, True]
+            await until(lambda: [one() is None for one in left] == [True, True])
         finally:
             gc.enable()
