@@ -40,7 +40,7 @@ Way = Callable[["Batch", DaemonThreads, int], Awaitable[None]]
 
 
 class Batch(NamedTuple):
-    """What a batch costs: Python in the loop, and a run of the engine."""
+    """The costs of a batch: Python in the loop, and a run of the engine."""
 
     parse: Work
     infer: Work
@@ -54,7 +54,7 @@ class Cost(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the costs; return 0, or 1 after one line that says why not."""
+    """Print the costs; return 0, or 1 after one line with the reason."""
     options = _parser().parse_args(arguments)
     return run("benchmarks.hop", lambda: _print(options))
 
