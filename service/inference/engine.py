@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 
 from contract.manifest import GraphSpec, TableSpec, TensorSpec
 from service.bundles.bundle import Bundle
+from service.inference.device import BoundGraph, Device, OnDevice, place
+from service.inference.faults import EngineError, engine_error
 
+__all__ = ["Array", "Engine", "EngineError", "OnnxEngine", "Outputs", "ProviderChoice", "wants_cuda"]
+
+Graph = Literal["encode", "score"]
 ProviderChoice = Literal["auto", "cpu", "cuda"]
 Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
-Arrays = dict[str, Array]
+Outputs = Mapping[str, Array]
 
 _ORT_TYPES: Final = {"int64": "tensor(int64)", "float32": "tensor(float)"}
+_GRAPHS: Final[tuple[Graph, ...]] = ("encode", "score")
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
 # Small models: no growth by doubling, no minutes of convolution search, and float32 means float32, as on the CPU.
@@ -33,24 +39,6 @@ _CUDA_OPTIONS: Final = {
     "use_tf32": "0",
 }
 _SILENT: Final = 4  # ONNX Runtime logs to stderr in a format of its own; its exceptions say the same
-# After these a process's CUDA context answers every call with the same error; running out of memory is not of the kind.
-_FATAL_CUDA: Final = (
-    "illegal memory access", "misaligned address", "illegal instruction", "device-side assert",
-    "unspecified launch failure", "hardware stack error", "invalid program counter", "CUBLAS_STATUS_EXECUTION_FAILED",
-)  # fmt: skip
-
-
-class EngineError(RuntimeError):
-    """A graph could not be loaded, does not keep its promise, or failed on an input.
-
-    Attributes:
-        fatal: no later run of this process can succeed on this provider.
-        was_ended: the run took too long and `OnnxEngine.end_runs` ended it.
-    """
-
-    def __init__(self, message: str, *, fatal: bool = False, was_ended: bool = False) -> None:
-        super().__init__(message)
-        self.fatal, self.was_ended = fatal, was_ended
 
 
 class Engine(Protocol):
@@ -60,11 +48,11 @@ class Engine(Protocol):
     def provider(self) -> str:
         """Return where the graphs truly run: `cpu` or `cuda`."""
 
-    def encode(self, inputs: Mapping[str, Array]) -> Arrays:
+    def encode(self, inputs: Mapping[str, Array]) -> Outputs:
         """Return states and explanations of B rows."""
 
-    def score(self, state: Mapping[str, Array], candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Arrays:
-        """Return scores and explanations of M flat candidates."""
+    def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
+        """Return scores and explanations of M flat candidates; `state` may have more than the state."""
 
     def close(self) -> None:
         """Let go of the sessions."""
@@ -78,11 +66,15 @@ class OnnxEngine:
         provider: `auto` takes CUDA where a session truly runs on it, `cuda` refuses to start without.
         threads: threads of one run; 0 is one thread (service/inference/proof.py chooses for each bundle).
 
+        binds: whether runs use IO binding; None uses it on CUDA, where tables and states then stay on the device.
+
     Raises:
         EngineError: a graph cannot be loaded, differs from the manifest, or `cuda` was asked for and is not to be had.
     """
 
-    def __init__(self, bundle: Bundle, provider: ProviderChoice = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, provider: ProviderChoice = "auto", threads: int = 0, *, binds: bool | None = None
+    ) -> None:
         onnxruntime.disable_telemetry_events()
         onnxruntime.set_default_logger_severity(_SILENT)
         self._bundle = bundle
@@ -97,26 +89,26 @@ class OnnxEngine:
         on_cuda = all(session.get_providers()[0] == _CUDA for session in self._sessions.values())
         if provider == "cuda" and not on_cuda:
             raise EngineError(f"provider cuda was asked for, but ONNX Runtime runs on the CPU{hint}")
-        self._provider = "cuda" if on_cuda else "cpu"
+        self._provider: Device = "cuda" if on_cuda else "cpu"
         manifest = bundle.manifest
         _check_graph("encode", self._sessions["encode"], manifest.encode, manifest.tables_of("encode"))
         _check_graph("score", self._sessions["score"], manifest.score, manifest.tables_of("score"))
-        arrays = bundle.tables.arrays
         self._tables = {
-            "encode": {table.name: arrays[table.name] for table in manifest.tables_of("encode")},
-            "score": {table.name: arrays[table.name] for table in manifest.tables_of("score")},
+            graph: {table.name: bundle.tables.arrays[table.name] for table in manifest.tables_of(graph)}
+            for graph in _GRAPHS
         }
         self._outputs = {
             "encode": [spec.name for spec in manifest.encode.outputs],
             "score": [spec.name for spec in manifest.score.outputs],
         }
+        self._bound = self._bind() if (on_cuda if binds is None else binds) else {}
 
     @property
     def provider(self) -> str:
         """Return where the graphs truly run: `cpu` or `cuda`."""
         return self._provider
 
-    def encode(self, inputs: Mapping[str, Array]) -> Arrays:
+    def encode(self, inputs: Mapping[str, Array]) -> Outputs:
         """Return states and explanations of B rows; inputs as `SequenceSpec.names`.
 
         Raises:
@@ -124,13 +116,17 @@ class OnnxEngine:
         """
         return self._run("encode", inputs)
 
-    def score(self, state: Mapping[str, Array], candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Arrays:
+    def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
         """Return `scores` (M,) and explanations of flat candidates, each with the row of `state` it belongs to.
+
+        `state` may have more than the state. What `encode` returned is passed on where it is, without the host.
 
         Raises:
             EngineError: the run failed.
         """
-        return self._run("score", {**state, "candidates": candidates, "rows": rows})
+        read = state.value if isinstance(state, OnDevice) else state.__getitem__
+        inputs = {name: read(name) for name in self._bundle.manifest.state}
+        return self._run("score", {**inputs, "candidates": candidates, "rows": rows})
 
     def verify_golden(self) -> float:
         """Compare this provider's scores with those of the bundle's golden rows; return the largest difference.
@@ -140,9 +136,7 @@ class OnnxEngine:
         """
         golden, tolerance = self._bundle.golden, self._bundle.manifest.golden_tolerance
         inputs = {name: golden[f"encode.{name}"] for name in self._bundle.manifest.sequence.names}
-        encoded = self.encode(inputs)
-        state = {name: encoded[name] for name in self._bundle.manifest.state}
-        scores = self.score(state, golden["candidates"], golden["rows"])["scores"]
+        scores = self.score(self.encode(inputs), golden["candidates"], golden["rows"])["scores"]
         if scores.shape != golden["scores"].shape or not np.isfinite(scores).all():
             raise EngineError("golden scores: as many finite scores as golden rows are needed")
         difference = float(np.abs(scores - golden["scores"]).max())
@@ -160,9 +154,8 @@ class OnnxEngine:
         for size in batch_sizes:
             shapes = {name: (size, sequence.length) if name in sequence.columns else (size,) for name in sequence.names}
             encoded = self.encode({name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()})
-            state = {name: encoded[name] for name in self._bundle.manifest.state}
             rows = np.repeat(np.arange(size, dtype=np.int64), candidates)
-            self.score(state, np.ones(len(rows), dtype=np.int64), rows)
+            self.score(encoded, np.ones(len(rows), dtype=np.int64), rows)
 
     def end_runs(self) -> None:
         """End the runs under way, from any thread: each stops before its next node and raises EngineError."""
@@ -171,23 +164,33 @@ class OnnxEngine:
 
     def close(self) -> None:
         """Let go of the sessions; a run that is under way keeps its own until it ends."""
-        self._sessions = {}
+        self._sessions, self._bound = {}, {}
 
-    def _run(self, graph: str, inputs: Mapping[str, Array]) -> Arrays:
-        session = self._sessions.get(graph)
+    def _bind(self) -> dict[str, BoundGraph]:
+        """Return both graphs bound to the device, with each table there once."""
+        placed = place(self._bundle.tables.arrays, self._provider)
+        return {
+            graph: BoundGraph(
+                self._sessions[graph], self._provider, self._outputs[graph],
+                {name: placed[name] for name in self._tables[graph]},
+            )
+            for graph in _GRAPHS
+        }  # fmt: skip
+
+    def _run(self, graph: Graph, inputs: Mapping[str, Any]) -> Outputs:  # Any: arrays, or values on the device
+        session, bound = self._sessions.get(graph), self._bound.get(graph)
         if session is None:
             raise EngineError("the engine is closed")
         names, options = self._outputs[graph], onnxruntime.RunOptions()
         self._running.add(options)
         try:
+            if bound is not None:
+                return bound.run(inputs, options)
             return dict(zip(names, session.run(names, {**inputs, **self._tables[graph]}, options), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if options.terminate:
                 raise EngineError(f"{graph}: ended, because it took too long", was_ended=True) from error
-            message = str(error)
-            raise EngineError(
-                f"{graph}: {message[:300]}", fatal=any(sign in message for sign in _FATAL_CUDA)
-            ) from error
+            raise engine_error(graph, error) from error
         finally:
             self._running.discard(options)
 

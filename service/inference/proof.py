@@ -153,7 +153,7 @@ def _best(engine: OnnxEngine, bundle: Bundle, rows: int, candidates: int, aim: f
     for _ in range(_TRIES):
         began = time.perf_counter()
         encoded = engine.encode(inputs)
-        engine.score({name: encoded[name] for name in bundle.manifest.state}, flat, row_of)
+        engine.score(encoded, flat, row_of)
         best = min(best, time.perf_counter() - began)
         if best <= aim or time.perf_counter() - first > _TRY_SECONDS:
             break

@@ -21,7 +21,8 @@ from contract.behaviours import RECORD, Records
 from contract.tensors import Arrays, windows
 from service.bundles.bundle import Bundle
 from service.errors import InferenceFailed
-from service.inference.engine import Engine, EngineError
+from service.inference.device import leading
+from service.inference.engine import Engine, EngineError, Outputs
 from service.inference.state_cache import State, StateCache, StateKey
 
 Array = NDArray[Any]  # Any: float32 or int64, as the manifest says of each output
@@ -77,7 +78,7 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    outputs: Sequence[Array]  # outputs of `encode` in the graph's order, each (U, ...)
+    outputs: Outputs  # of `encode`, each (U, ...)
     slots: Mapping[StateKey, int]  # to the row of `outputs`
     new: frozenset[StateKey]
 
@@ -253,25 +254,26 @@ class Inference:
         found = self._states.find(keys)
         missing = [slot for slot, state in enumerate(found) if state is None]
         if not missing:
-            outputs = [np.stack(column) for column in zip(*(state for state in found if state), strict=True)]
-            return _States(outputs, slots, frozenset())
+            columns = [np.stack(column) for column in zip(*(state for state in found if state), strict=True)]
+            return _States(dict(zip(self._encoded_names, columns, strict=True)), slots, frozenset())
         rows = [first[slot] for slot in missing]
         encoded = self._engine.encode({name: column[rows] for name, column in work.inputs.items()})
-        fresh = [encoded[name] for name in self._encoded_names]
-        if any(len(output) != len(missing) for output in fresh):
+        if any(leading(encoded, name) != len(missing) for name in self._encoded_names):
             raise EngineError("encode: not one state for each row")
-        outputs = fresh if len(missing) == len(found) else _interleave(found, fresh, missing)
-        return _States(outputs, slots, frozenset(keys[slot] for slot in missing))
+        new = frozenset(keys[slot] for slot in missing)
+        if len(missing) == len(found):
+            return _States(encoded, slots, new)
+        fresh = [encoded[name] for name in self._encoded_names]
+        outputs = dict(zip(self._encoded_names, _interleave(found, fresh, missing), strict=True))
+        return _States(outputs, slots, new)
 
     def _score(
         self, states: _States, candidates: NDArray[np.int64], slots: Sequence[int], counts: Sequence[int]
     ) -> Mapping[str, Array]:
         if not len(candidates):
             return {"scores": np.zeros(0, dtype=np.float32), **dict.fromkeys(self._scored_explanation, candidates)}
-        outputs = dict(zip(self._encoded_names, states.outputs, strict=True))
-        state = {name: outputs[name] for name in self._bundle.manifest.state}
         rows = np.repeat(np.array(slots, dtype=np.int64), counts)
-        scored = self._engine.score(state, candidates, rows)
+        scored = self._engine.score(states.outputs, candidates, rows)
         if any(len(scored[name]) != len(candidates) for name in ("scores", *self._scored_explanation)):
             raise EngineError("score: not one score for each candidate")
         return scored
@@ -279,8 +281,7 @@ class Inference:
     def _explanation(
         self, states: _States, slot: int, scored: Mapping[str, Array], part: slice, kept: NDArray[np.bool_] | None
     ) -> dict[str, Array]:
-        encoded = dict(zip(self._encoded_names, states.outputs, strict=True))
-        explanation = {name: encoded[name][slot] for name in self._encoded_explanation}
+        explanation = {name: states.outputs[name][slot] for name in self._encoded_explanation}
         explanation |= {
             name: scored[name][part] if kept is None else scored[name][part][kept] for name in self._scored_explanation
         }
@@ -289,7 +290,7 @@ class Inference:
     def _keep(self, states: _States, failed: set[StateKey]) -> None:
         """Keep new states, but none that led to a failure; copied, or one row would hold the whole batch in memory."""
         self._states.keep(
-            (key, tuple([output[slot].copy() for output in states.outputs]))
+            (key, tuple([states.outputs[name][slot].copy() for name in self._encoded_names]))
             for key, slot in states.slots.items()
             if key in states.new and key not in failed
         )
