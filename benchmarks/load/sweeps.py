@@ -172,11 +172,13 @@ def memory(place: World, server: Server, plan: Plan) -> Found:
         users = [f"{prefix}{number:07d}" for number in range(start, start + 50_000)]
         store(place.redis_url, made_histories(users, place.items, 10, seed=start))
     wrk = Wrk(place.folder, bodies([f"{prefix}0000000"], place.items, 200, count=200))
-    samples, asked = [], 0
-    while asked < plan.new_users:
-        asked += wrk.run_new_users(server.url, 32, min(5.0, 2 * plan.seconds), prefix, asked).requests
-        samples.append((asked, server.usage().resident_bytes / 2**20))
-    return {"samples": samples, "requests": asked, **grown(samples)}
+    samples, answered, first = [], 0, 0
+    while answered < plan.new_users:
+        closed = wrk.run_new_users(server.url, 32, min(5.0, 2 * plan.seconds), prefix, first)
+        answered += closed.requests
+        first += closed.requests + closed.refused + 32  # those under way at the end were asked too
+        samples.append((answered, server.usage().resident_bytes / 2**20))
+    return {"samples": samples, "requests": answered, **grown(samples)}
 
 
 def grown(samples: list[tuple[int, float]]) -> Figures:

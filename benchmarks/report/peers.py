@@ -127,6 +127,12 @@ def _checks(document: Document) -> list[str]:
     }
     compared = ", ".join(f"{document['titles'][name]} {count:,}" for name, count in counts.items() if count)
     lines = ["## Checks", "", f"Answers compared byte for byte with ours: {compared}."]
+    refused = {name: middle(document, name, "closed", "32", "refused") for name in _measured(document)}
+    lines += [
+        f"{document['titles'][name]} refused {count:,.0f} requests of a closed loop."
+        for name, count in refused.items()
+        if count
+    ]
     return [*lines, *(f"{name}: {why}" for name, why in document["failed"].items())]
 
 

@@ -15,7 +15,7 @@ _CLOSED: Final = {
 }  # fmt: skip
 _OPEN: Final = {
     "offered": ("offered, per s", 0), "goodput": ("goodput, per s", 0), "refused": ("refused, per s", 0),
-    "other": ("other, per s", 0), "p50_ms": ("p50, ms", 1), "p99_ms": ("p99, ms", 1),
+    "degraded": ("degraded, per s", 0), "too_late": ("504, per s", 0), "other": ("other, per s", 0), "p50_ms": ("p50, ms", 1), "p99_ms": ("p99, ms", 1),
     "generator_cores": ("generator, cores", 2), "late_p99_ms": ("sent late, p99 ms", 1),
 }  # fmt: skip
 _SECTIONS: Final = {

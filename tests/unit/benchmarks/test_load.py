@@ -70,7 +70,7 @@ def test_goodput_counts_full_answers_within_the_deadline() -> None:
     assert goodput(offered_of(answers), 0, 1.0, deadline_ms=50) == 1.0
     figures = summary(offered_of(answers), 0, 1.0, deadline_ms=50)
     assert figures["offered"] == 5.0
-    assert (figures["full"], figures["refused"], figures["other"]) == (2.0, 1.0, 2.0)
+    assert (figures["full"], figures["degraded"], figures["refused"], figures["other"]) == (2.0, 1.0, 1.0, 1.0)
     assert figures["p99_ms"] == 60.0
     assert figures["generator_cores"] == 0.25
 
