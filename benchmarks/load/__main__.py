@@ -78,6 +78,7 @@ def _plain(place: World, on: Server, plan: Plan) -> Mapping[str, Callable[[], An
             servers = {"on": on, "off": stack.enter_context(place.service("no-cache", NO_CACHE))}
             if arms:
                 servers["two arms"] = stack.enter_context(place.service("two-arms", place.two_arms()))
+                servers["two workers"] = stack.enter_context(place.service("workers", {"RANKER_HTTP__WORKERS": "2"}))
             return measured(servers)
 
     capacity = _Capacity(place, on, plan)

@@ -59,7 +59,7 @@ def connections(place: World, server: Server, plan: Plan) -> Found:
 
 
 def modes(place: World, servers: Mapping[str, Server], plan: Plan) -> Found:
-    """Closed loop: state cache on and off, one arm and two."""
+    """Closed loop: state cache on and off, one arm and two, one process and two."""
     wrk = place.wrk()
     cases: dict[str, Callable[[], Figures]] = {}
     for name, server in servers.items():

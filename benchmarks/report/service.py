@@ -14,9 +14,10 @@ _CLOSED: Final = {
     "refused": ("refused in the run", 0), "resident_mib": ("resident, MiB", 0),
 }  # fmt: skip
 _OPEN: Final = {
-    "offered": ("offered, per s", 0), "goodput": ("goodput, per s", 0), "refused": ("refused, per s", 0),
-    "degraded": ("degraded, per s", 0), "too_late": ("504, per s", 0), "other": ("other, per s", 0), "p50_ms": ("p50, ms", 1), "p99_ms": ("p99, ms", 1),
-    "generator_cores": ("generator, cores", 2), "late_p99_ms": ("sent late, p99 ms", 1),
+    "offered": ("offered, per s", 0), "goodput": ("goodput, per s", 0), "refused": ("429, per s", 0),
+    "too_late": ("504, per s", 0), "degraded": ("degraded, per s", 0), "other": ("lost, per s", 0),
+    "p50_ms": ("p50, ms", 1), "p99_ms": ("p99, ms", 1), "generator_cores": ("generator, cores", 2),
+    "late_p99_ms": ("sent late, p99 ms", 1),
 }  # fmt: skip
 _SECTIONS: Final = {
     "connections": ("Connections", "Closed loop, 200 candidates, state cache on.", "connections", _CLOSED),
