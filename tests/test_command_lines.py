@@ -5,7 +5,6 @@ A traceback fails these tests by itself: the commands run in this process.
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import shutil
@@ -31,6 +30,7 @@ from deploy.demo import __main__ as demo
 from exporter import __main__ as exporter
 from service import seed
 from tests.support.redis_server import free_port
+from tests.support.warm_service import run_service
 from training import __main__ as training
 from training.datasets import generated
 from training.prepare import prepare
@@ -50,6 +50,7 @@ WALKED = {
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
     "service/inference/proof.py": "is started by the service alone",
+    "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/report/__main__.py": "writes from results that are there",
     **{
         f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
@@ -358,10 +359,7 @@ def test_dashboards_that_cannot_be_written_are_one_line(
     ],
 )
 def test_a_service_that_cannot_start_says_why_and_ends(settings: dict[str, str], status: int) -> None:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("RANKER_")}
-    environment = plain | {f"RANKER_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "service"]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = run_service(settings)
     assert ended.returncode == status, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "service: " in ended.stderr

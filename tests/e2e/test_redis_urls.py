@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.service_process import ROOT, ServiceProcess
+from tests.support.service_process import ServiceProcess
+from tests.support.warm_service import run_service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
 
@@ -20,9 +20,7 @@ SECRET = "hunter2"
 
 
 def check_settings(**settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {f"RANKER_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "service", "--check-settings"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run_service(settings, "--check-settings")
 
 
 @pytest.mark.parametrize(

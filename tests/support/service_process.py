@@ -64,7 +64,8 @@ class ServiceProcess:
 
     def _start_warm(self, output: int | None = None) -> None:
         with self.log_file.open("wb") as log:
-            self._process = starter().start(self._environment, (), log.fileno() if output is None else output)
+            stream = log.fileno() if output is None else output
+            self._process = starter().start(self._environment, (), stream, stream)
 
     def spawn(
         self,

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -63,10 +64,10 @@ class Starter:
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=(theirs.fileno(),))
         atexit.register(self.close)
 
-    def start(self, environment: dict[str, str], options: tuple[str, ...], output: int) -> WarmProcess:
-        """Start a service whose standard streams are a descriptor."""
+    def start(self, environment: dict[str, str], options: tuple[str, ...], output: int, errors: int) -> WarmProcess:
+        """Start a service that has these standard streams."""
         message = {"environment": environment, "options": options}
-        return WarmProcess(self, self.ask(message, output))
+        return WarmProcess(self, self.ask(message, output, errors))
 
     def ask(self, message: dict[str, Any], *descriptors: int) -> Any:
         """Send a message and return the answer."""
@@ -85,13 +86,24 @@ def starter() -> Starter:
     return Starter()
 
 
+def run_service(settings: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m service` to its end; `settings` are variables without their prefix."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RANKER_")}
+    environment = plain | {f"RANKER_{name}": value for name, value in settings.items()}
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = starter().start(environment, options, output.fileno(), errors.fileno())
+        status = process.wait(60)
+        said = [stream.seek(0) or stream.read().decode() for stream in (output, errors)]
+    return subprocess.CompletedProcess(options, status, *said)
+
+
 def _serve(commands: socket.socket) -> None:
     """Fork a service for each message that has an environment; say how one ended for each that asks."""
     import service.command_line  # noqa: F401  (all that the service imports)
 
     running: set[int] = set()
     while True:
-        content, descriptors, _, _ = socket.recv_fds(commands, 1 << 20, 1)
+        content, descriptors, _, _ = socket.recv_fds(commands, 1 << 20, 2)
         if not content:  # the tests are over, or were killed
             return _end(running)
         message = json.loads(content)
@@ -102,9 +114,10 @@ def _serve(commands: socket.socket) -> None:
             answer = os.fork()
             if answer == 0:
                 commands.close()
-                _become(message, descriptors[0])
+                _become(message, *descriptors)
             running.add(answer)
-            os.close(descriptors[0])
+            for descriptor in descriptors:
+                os.close(descriptor)
         commands.send(json.dumps(answer).encode())
 
 
@@ -120,12 +133,12 @@ def _end(running: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _become(message: dict[str, Any], output: int) -> None:
+def _become(message: dict[str, Any], output: int, errors: int) -> None:
     import runpy
 
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    for descriptor, number in ((output, 1), (errors, 2)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(message["environment"])
     sys.argv[1:] = message["options"]
