@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks import catalogue, footprint, hop
+from benchmarks import catalogue, footprint, gpu, hop
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
 from benchmarks.load import compare, greedy, offer
@@ -45,7 +45,7 @@ WALKED = {
     "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
-    "benchmarks/hop.py",
+    "benchmarks/hop.py", "benchmarks/gpu.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
@@ -282,6 +282,7 @@ def test_scripts_without_their_data_say_so(tmp_path: Path, refused: Callable[...
     nowhere = tmp_path / "nowhere"
     assert "nowhere" in refused(footprint.main, nowhere)
     assert "nowhere" in refused(hop.main, nowhere)
+    assert "nowhere" in refused(gpu.main, nowhere, "--device", "cpu")
     assert "nowhere" in refused(_with_arguments(atomic.main), "--data", nowhere, "--out", tmp_path / "out")
     assert "nowhere" in refused(_with_arguments(table.main), "--results", nowhere)
     assert "nowhere" in refused(_with_arguments(mgnm_batch_position.main), "--data", nowhere)

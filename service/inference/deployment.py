@@ -356,6 +356,8 @@ def prove(
     try:
         engine.verify_golden()
         engine.warm_up(limits.warm_up_rows)
+        if engine.capture_where_it_wins(limits.warm_up_rows):
+            engine.verify_golden()
     except EngineError:
         engine.close()
         raise

@@ -73,12 +73,12 @@ class BoundGraph:
     """
 
     def __init__(self, session: Any, device: Device, outputs: Sequence[str], tables: Mapping[str, Value]) -> None:
-        self._session, self._device, self._outputs, self._tables = session, device, outputs, tables
+        self._session, self._device, self._outputs, self.tables = session, device, outputs, tables
 
     def run(self, inputs: Mapping[str, Array | Value], options: Any) -> OnDevice:
         """Return the outputs of a run, on the device; `inputs` are arrays of the host or values on the device."""
         binding = self._session.io_binding()
-        for name, table in self._tables.items():
+        for name, table in self.tables.items():
             binding.bind_ortvalue_input(name, table)
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, _placed(value, self._device) if isinstance(value, np.ndarray) else value)

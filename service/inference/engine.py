@@ -7,38 +7,41 @@ from the sessions, because ONNX Runtime falls back to the CPU with only a log li
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
+from operator import itemgetter
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from contract.manifest import GraphSpec, TableSpec, TensorSpec
 from service.bundles.bundle import Bundle
 from service.inference.device import BoundGraph, Device, OnDevice, place
 from service.inference.faults import EngineError, engine_error
+from service.inference.sessions import (
+    CUDA,
+    SILENT,
+    ProviderChoice,
+    check_graph,
+    cuda_wanted,
+    make_session,
+    session_options,
+    wants_cuda,
+)
+from service.inference.shapes import Sessions, ShapedRuns, can_be_shaped
 
 __all__ = ["Array", "Engine", "EngineError", "OnnxEngine", "Outputs", "ProviderChoice", "wants_cuda"]
 
+T = TypeVar("T")
 Graph = Literal["encode", "score"]
-ProviderChoice = Literal["auto", "cpu", "cuda"]
 Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
 Outputs = Mapping[str, Array]
 
-_ORT_TYPES: Final = {"int64": "tensor(int64)", "float32": "tensor(float)"}
 _GRAPHS: Final[tuple[Graph, ...]] = ("encode", "score")
-_CPU: Final = "CPUExecutionProvider"
-_CUDA: Final = "CUDAExecutionProvider"
-# Small models: no growth by doubling, no minutes of convolution search, and float32 means float32, as on the CPU.
-_CUDA_OPTIONS: Final = {
-    "arena_extend_strategy": "kSameAsRequested",
-    "cudnn_conv_algo_search": "HEURISTIC",
-    "use_tf32": "0",
-}
-_SILENT: Final = 4  # ONNX Runtime logs to stderr in a format of its own; its exceptions say the same
+_WINS: Final = 0.95  # of a plain run's time: what a captured one may need to be worth its memory
+_TRIES, _TRIED_CANDIDATES = 21, 200
 
 
 class Engine(Protocol):
@@ -65,7 +68,6 @@ class OnnxEngine:
         bundle: verified.
         provider: `auto` takes CUDA where a session truly runs on it, `cuda` refuses to start without.
         threads: threads of one run; 0 is one thread (service/inference/proof.py chooses for each bundle).
-
         binds: whether runs use IO binding; None uses it on CUDA, where tables and states then stay on the device.
 
     Raises:
@@ -76,23 +78,23 @@ class OnnxEngine:
         self, bundle: Bundle, provider: ProviderChoice = "auto", threads: int = 0, *, binds: bool | None = None
     ) -> None:
         onnxruntime.disable_telemetry_events()
-        onnxruntime.set_default_logger_severity(_SILENT)
+        onnxruntime.set_default_logger_severity(SILENT)
         self._bundle = bundle
         self._running: set[Any] = set()  # Any: onnxruntime.RunOptions of runs under way; the package has no types
         self.threads = threads or 1
-        wants_cuda, hint = _cuda_wanted(provider)
-        options = _session_options(self.threads)
+        wants_cuda, hint = cuda_wanted(provider)
+        options = session_options(self.threads)
         self._sessions = {
-            name: _session(name, content, options, wants_cuda)
+            name: make_session(name, content, options, wants_cuda)
             for name, content in (("encode", bundle.encode_model), ("score", bundle.score_model))
         }
-        on_cuda = all(session.get_providers()[0] == _CUDA for session in self._sessions.values())
+        on_cuda = all(session.get_providers()[0] == CUDA for session in self._sessions.values())
         if provider == "cuda" and not on_cuda:
             raise EngineError(f"provider cuda was asked for, but ONNX Runtime runs on the CPU{hint}")
         self._provider: Device = "cuda" if on_cuda else "cpu"
         manifest = bundle.manifest
-        _check_graph("encode", self._sessions["encode"], manifest.encode, manifest.tables_of("encode"))
-        _check_graph("score", self._sessions["score"], manifest.score, manifest.tables_of("score"))
+        check_graph("encode", self._sessions["encode"], manifest.encode, manifest.tables_of("encode"))
+        check_graph("score", self._sessions["score"], manifest.score, manifest.tables_of("score"))
         self._tables = {
             graph: {table.name: bundle.tables.arrays[table.name] for table in manifest.tables_of(graph)}
             for graph in _GRAPHS
@@ -102,6 +104,7 @@ class OnnxEngine:
             "score": [spec.name for spec in manifest.score.outputs],
         }
         self._bound = self._bind() if (on_cuda if binds is None else binds) else {}
+        self._shaped: ShapedRuns | None = None
 
     @property
     def provider(self) -> str:
@@ -114,6 +117,11 @@ class OnnxEngine:
         Raises:
             EngineError: the run failed.
         """
+        shaped = self._shaped
+        if shaped is not None:
+            found = self._guarded("encode", lambda options: shaped.encode(inputs, options))
+            if found is not None:
+                return found
         return self._run("encode", inputs)
 
     def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
@@ -124,6 +132,11 @@ class OnnxEngine:
         Raises:
             EngineError: the run failed.
         """
+        shaped = self._shaped
+        if shaped is not None:
+            found = self._guarded("score", lambda options: shaped.score(state, candidates, rows, options))
+            if found is not None:
+                return found
         read = state.value if isinstance(state, OnDevice) else state.__getitem__
         inputs = {name: read(name) for name in self._bundle.manifest.state}
         return self._run("score", {**inputs, "candidates": candidates, "rows": rows})
@@ -150,12 +163,51 @@ class OnnxEngine:
         Raises:
             EngineError: a run failed.
         """
-        sequence = self._bundle.manifest.sequence
         for size in batch_sizes:
-            shapes = {name: (size, sequence.length) if name in sequence.columns else (size,) for name in sequence.names}
-            encoded = self.encode({name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()})
-            rows = np.repeat(np.arange(size, dtype=np.int64), candidates)
-            self.score(encoded, np.ones(len(rows), dtype=np.int64), rows)
+            self._try(size, candidates)
+
+    def _try(self, size: int, candidates: int) -> None:
+        sequence = self._bundle.manifest.sequence
+        shapes = {name: (size, sequence.length) if name in sequence.columns else (size,) for name in sequence.names}
+        encoded = self.encode({name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()})
+        rows = np.repeat(np.arange(size, dtype=np.int64), candidates)
+        np.asarray(self.score(encoded, np.ones(len(rows), dtype=np.int64), rows)["scores"])
+
+    def _seconds(self, size: int) -> float:
+        """Return the median time of both graphs for a batch of this size."""
+        seconds = []
+        for _ in range(_TRIES):
+            began = time.perf_counter()
+            self._try(size, _TRIED_CANDIDATES)
+            seconds.append(time.perf_counter() - began)
+        return sorted(seconds)[_TRIES // 2]
+
+    def capture(self, rows: Sequence[int]) -> tuple[int, ...]:
+        """Run batches of up to these numbers of rows at fixed shapes, as captured CUDA graphs on CUDA.
+
+        Returns:
+            The numbers of rows; none if the graphs cannot be captured or `rows` is empty: then all runs are plain.
+        """
+        self._shaped = None
+        if rows and self._bound and can_be_shaped(self._bundle.manifest):
+            with contextlib.suppress(EngineError):  # a node of these graphs runs on the CPU, say
+                self._shaped = ShapedRuns(self._captured_sessions(), self._bundle.manifest, self._provider, rows)
+                self.warm_up(rows)
+                return self._shaped.rows
+        self._shaped = None
+        return ()
+
+    def capture_where_it_wins(self, batch_sizes: Sequence[int]) -> tuple[int, ...]:
+        """Measure batches of these sizes both ways on CUDA, and capture from the smallest on as long as it is faster.
+
+        A smaller batch than the smallest size that wins would be padded to it.
+        """
+        if self._provider != "cuda":
+            return ()
+        plain = [self._seconds(size) for size in batch_sizes]
+        captured = [self._seconds(size) for size in self.capture(batch_sizes)]
+        wins = [two < _WINS * one for one, two in zip(plain, captured, strict=bool(captured))]
+        return self.capture([size for size, _ in takewhile(itemgetter(1), zip(batch_sizes, wins, strict=False))])
 
     def end_runs(self) -> None:
         """End the runs under way, from any thread: each stops before its next node and raises EngineError."""
@@ -164,7 +216,7 @@ class OnnxEngine:
 
     def close(self) -> None:
         """Let go of the sessions; a run that is under way keeps its own until it ends."""
-        self._sessions, self._bound = {}, {}
+        self._sessions, self._bound, self._shaped = {}, {}, None
 
     def _bind(self) -> dict[str, BoundGraph]:
         """Return both graphs bound to the device, with each table there once."""
@@ -177,86 +229,40 @@ class OnnxEngine:
             for graph in _GRAPHS
         }  # fmt: skip
 
+    def _captured_sessions(self) -> Sessions:
+        """Return sessions of their own: a plain run in a session that captures would be captured too."""
+        on_cuda, options = self._provider == "cuda", session_options(self.threads)
+        encode, score = (
+            make_session(graph, content, options, on_cuda, captures=on_cuda)
+            for graph, content in (("encode", self._bundle.encode_model), ("score", self._bundle.score_model))
+        )
+        return Sessions(encode, score, self._bound["encode"].tables, self._bound["score"].tables)
+
     def _run(self, graph: Graph, inputs: Mapping[str, Any]) -> Outputs:  # Any: arrays, or values on the device
-        session, bound = self._sessions.get(graph), self._bound.get(graph)
+        session, bound, names = self._sessions.get(graph), self._bound.get(graph), self._outputs[graph]
         if session is None:
             raise EngineError("the engine is closed")
-        names, options = self._outputs[graph], onnxruntime.RunOptions()
-        self._running.add(options)
-        try:
+
+        def run(options: Any) -> Outputs:  # Any: onnxruntime.RunOptions
             if bound is not None:
                 return bound.run(inputs, options)
             return dict(zip(names, session.run(names, {**inputs, **self._tables[graph]}, options), strict=True))
+
+        return self._guarded(graph, run)
+
+    def _guarded(self, graph: Graph, run: Callable[[Any], T]) -> T:  # Any: onnxruntime.RunOptions
+        """Return what a run returns, as one that `end_runs` can end.
+
+        Raises:
+            EngineError: it failed.
+        """
+        options = onnxruntime.RunOptions()
+        self._running.add(options)
+        try:
+            return run(options)
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if options.terminate:
                 raise EngineError(f"{graph}: ended, because it took too long", was_ended=True) from error
             raise engine_error(graph, error) from error
         finally:
             self._running.discard(options)
-
-
-def wants_cuda(provider: ProviderChoice) -> bool:
-    """Return whether an engine with this choice would ask for CUDA here."""
-    return _cuda_wanted(provider)[0]
-
-
-def _session_options(threads: int) -> Any:  # Any: the package has no types
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = _SILENT
-    return options
-
-
-def _session(name: str, content: bytes, options: Any, wants_cuda: bool) -> Any:  # Any: the package has no types
-    providers: list[Any] = [(_CUDA, _CUDA_OPTIONS), _CPU] if wants_cuda else [_CPU]
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        raise EngineError(f"{name}: cannot be loaded: {str(error)[:300]}") from error
-    session.disable_fallback()  # or a failed run would make itself a CPU session, silently
-    return session
-
-
-def _cuda_wanted(provider: ProviderChoice) -> tuple[bool, str]:
-    """Return whether to ask for CUDA, and what stands in its way as far as one can tell."""
-    if provider == "cpu":
-        return False, ""
-    if _CUDA not in onnxruntime.get_available_providers():
-        return False, ": this build of ONNX Runtime has no CUDA"
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False, ": no NVIDIA driver (libcuda.so.1) here"
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it prints what it cannot find
-        onnxruntime.preload_dlls()
-    return True, f": {said.getvalue().strip()[:300]}" if said.getvalue() else ""
-
-
-def _check_graph(
-    name: str, session: Any, promised: GraphSpec, tables: Sequence[TableSpec]
-) -> None:  # Any: the package has no types
-    inputs = (*promised.inputs, *(TensorSpec(name=one.name, dtype=one.dtype, shape=one.shape) for one in tables))
-    for side, found, specs in (
-        ("input", session.get_inputs(), inputs),
-        ("output", session.get_outputs(), promised.outputs),
-    ):
-        if sorted(node.name for node in found) != sorted(spec.name for spec in specs):
-            raise EngineError(f"{name}: its {side}s are {[node.name for node in found]}, not those of the manifest")
-        nodes = {node.name: node for node in found}
-        for spec in specs:
-            if not _keeps(nodes[spec.name], spec):
-                node = nodes[spec.name]
-                raise EngineError(f"{name}: {side} {spec.name} is {node.type} {node.shape}, not as in the manifest")
-
-
-def _keeps(node: Any, spec: TensorSpec) -> bool:  # Any: the package has no types
-    """Return whether a graph's input or output has the promised dtype and rank, and no other fixed size."""
-    if node.type != _ORT_TYPES[spec.dtype] or len(node.shape) != len(spec.shape):
-        return False
-    return all(not isinstance(found, int) or found == size for found, size in zip(node.shape, spec.shape, strict=True))

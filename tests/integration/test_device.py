@@ -109,7 +109,7 @@ def test_a_batch_of_new_users_is_read_only_after_it_was_scored(bundle: Bundle, m
 
 def test_both_graphs_have_one_copy_of_a_table_and_on_the_cpu_it_is_the_mapped_file(bundle: Bundle) -> None:
     engine = OnnxEngine(bundle, "cpu", binds=True)
-    encode, score = (engine._bound[graph]._tables["table_0"] for graph in ("encode", "score"))  # type: ignore[index]
+    encode, score = (engine._bound[graph].tables["table_0"] for graph in ("encode", "score"))  # type: ignore[index]
     assert encode is score
     assert encode.data_ptr() == bundle.tables.arrays["table_0"].ctypes.data
 
