@@ -16,6 +16,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.connection.exchange import CLIENT_GONE, REFUSED, Headers
+from service.connection.heads import KnownHeads
 from service.connection.lane import Lane, LaneCall
 from service.connection.readers import SlowReaders
 from service.connection.transport import GuardedTransport
@@ -57,11 +58,13 @@ class Guard:
     metrics: Metrics
     headers: Callable[[], Headers]  # of an answer to something that never became a request
     lane: Lane | None = None  # the short way of rankings
+    heads: KnownHeads = field(init=False)
     readers: SlowReaders = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
         """Make what is shared."""
+        object.__setattr__(self, "heads", KnownHeads(self.limits.max_header_lines))
         object.__setattr__(self, "readers", SlowReaders(self.http.max_unsent_bytes))
 
 

@@ -57,8 +57,8 @@ class Exchange:
         self.request_headers = request_headers
         self.arrived = arrived  # event loop time at which it could have been read, for deadlines
         self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
-        self.request_id = _request_id(request_headers)
-        self.traceparent = _traceparent(request_headers)
+        self.request_id = request_id_of(request_headers)
+        self.traceparent = traceparent_of(request_headers)
         self.decision: Decision | None = None
         self.is_ranking = False
         self.place: Place | None = None  # at the gate
@@ -105,7 +105,7 @@ def new_request_id() -> str:
     return _RANDOM.pop()
 
 
-def _request_id(headers: Headers) -> str:
+def request_id_of(headers: Headers) -> str:
     """Return the first X-Request-Id that is fit to be repeated in headers and logs, or a new one."""
     for key, value in headers:
         if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -113,6 +113,7 @@ def _request_id(headers: Headers) -> str:
     return new_request_id()
 
 
-def _traceparent(headers: Headers) -> bytes | None:
+def traceparent_of(headers: Headers) -> bytes | None:
+    """Return the trace context of a request if it is well formed, else None."""
     value = find_header(headers, b"traceparent")
     return value if value is not None and _TRACEPARENT.fullmatch(value) else None

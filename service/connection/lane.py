@@ -32,5 +32,10 @@ class Lane(Protocol):
     def suits(self, headers: Headers) -> bool:
         """Return whether the headers are those that nearly all callers send."""
 
-    def take(self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float) -> LaneCall | None:
+    def take(
+        self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float, waited: float
+    ) -> LaneCall | None:
         """Rank for a caller; None: the request goes the long way."""
+
+    def refusal(self, headers: Headers) -> bytes | None:
+        """Return the answer to a ranking that is one too many; None: it may be taken."""

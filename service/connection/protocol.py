@@ -9,25 +9,23 @@ X-AB-Bucket.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from service.connection.answering import FIRST_LOOK_SECONDS, AnsweringProtocol, Guard
+from service.connection.answering import FIRST_LOOK_SECONDS, Guard
 from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
 from service.connection.head import NOT_HTTP, refusal, target_of, with_host
-from service.connection.lane import LaneCall
+from service.connection.rankings import RankingProtocol
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
 
 __all__ = ["Guard", "GuardedProtocol"]
 
-_MAX_PARTS: Final = 64  # of a body on the short way: many small ones come slowly
 _LINGER_BYTES: Final = 64 * 1024 * 1024  # of a refused body, read and thrown away so that the refusal arrives
 
 
-class GuardedProtocol(AnsweringProtocol):
+class GuardedProtocol(RankingProtocol):
     """See the module.
 
     Args:
@@ -39,16 +37,11 @@ class GuardedProtocol(AnsweringProtocol):
         super().__init__(guard, **parts)
         self._head_bytes = 0  # of a request whose headers are not all there yet
         self._head_size = 0  # of the same, as parsed
-        self._in_head = self._in_body = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_for = ""
         self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
         self._lingering = 0  # bytes that may still be thrown away
-        self._is_upgrading = False
         self._is_head = False  # the request that is being read: its answer has no body, whatever it is
-        self._waited = 0.0  # seconds that the beginning of this request lay in the kernel
-        self._parts: list[bytes] | None = None  # of the body of a ranking that may go the short way
-        self._began = self._arrived = 0.0  # by the clocks of durations and of the event loop
 
     # --- the connection
 
@@ -94,13 +87,18 @@ class GuardedProtocol(AnsweringProtocol):
         if self._refusal is not None or self._lingering:
             self._throw_away(len(data))
             return
+        if self._goes_without_parser(data):
+            return
         self._unset_keepalive_if_required()
         if not self._in_body:
             if not self._in_head:
                 is_behind = self._guard.pulse.is_behind(self.loop.time())
                 self._waited = self._wire.waited_seconds() if is_behind else 0.0
             self._head_bytes += len(data)
+        is_beginning, self._is_usual = not (self._in_head or self._in_body), False
         self._feed(data)
+        if is_beginning and self._is_usual:
+            self._guard.heads.note(data, self.headers)
         if self._refusal is None and not self._lingering:
             self._bound_what_follows()
 
@@ -140,75 +138,22 @@ class GuardedProtocol(AnsweringProtocol):
         cast(dict[str, Any], self.scope)[WAITED] = self._waited
         self._is_upgrading = self.parser.should_upgrade()
         if self._may_go_the_short_way():
-            self._parts, self._began, self._arrived = [], time.perf_counter(), self.loop.time()
+            self._begin_the_short_way()
         elif not self._is_upgrading:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        if self._parts is None:
+        if not self._has_kept(body):
             super().on_body(body)
-        else:
-            self._parts.append(body)
-            if len(self._parts) > _MAX_PARTS:
-                self._go_the_long_way()
 
     def on_message_complete(self) -> None:
         """Note that the request is there."""
         self._in_body = self._is_head = False
-        if self._parts is not None and self._rank():
+        if self._has_gone_the_short_way():
             return
         if not self._is_upgrading:
             super().on_message_complete()
-
-    # --- the short way of rankings
-
-    def answer(self, call: LaneCall, content: bytes) -> None:
-        """Write the answer of a ranking that went the short way."""
-        self._call = None
-        call.response_complete = True
-        if self.transport.is_closing():
-            return
-        self.transport.write(content)
-        if not call.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
-
-    def _may_go_the_short_way(self) -> bool:
-        return (
-            self._guard.lane is not None
-            and self.url == b"/rank"
-            and not self._waited
-            and not self._is_upgrading
-            and not self.flow.write_paused
-            and (self.cycle is None or self.cycle.response_complete)
-            and self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and self._guard.lane.suits(self.headers)
-        )
-
-    def _rank(self) -> bool:
-        """Hand a whole request to the short way; say whether it was taken."""
-        body = b"".join(self._parts or ())
-        lane = self._guard.lane
-        call = lane.take(self, self.headers, body, self._arrived, self._began) if lane is not None else None
-        if call is None:
-            self._go_the_long_way()
-            return False
-        self._parts = None
-        self._call = call
-        self.cycle = cast(RequestResponseCycle, call)
-        return True
-
-    def _go_the_long_way(self) -> None:
-        """Begin the request as uvicorn does, with what there is of its body."""
-        if self._parts is None:
-            return
-        parts, self._parts = self._parts, None
-        super().on_headers_complete()
-        for part in parts:
-            super().on_body(part)
 
     # --- inside
 

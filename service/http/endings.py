@@ -69,12 +69,16 @@ class Endings:
             headers.append((b"connection", b"close"))
         return headers
 
-    def refusal(self, error: RankerError, exchange: Exchange) -> tuple[Headers, bytes]:
+    def refused(self, error: RankerError, exchange: Exchange) -> tuple[Headers, bytes]:
         """Return a refusal's own headers and body, and count it."""
-        body = error.body(exchange.request_id)
         if exchange.is_ranking and error.code in {"overloaded", "deadline_exceeded", "not_ready"}:
             self._metrics.rejected(error.code)
         exchange.notes["code"] = error.code
+        return self.refusal(error, exchange.request_id)
+
+    def refusal(self, error: RankerError, request_id: str) -> tuple[Headers, bytes]:
+        """Return a refusal's own headers and body."""
+        body = error.body(request_id)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if error.retry_after is not None:
             headers.append((b"retry-after", str(error.retry_after).encode()))

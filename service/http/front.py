@@ -165,7 +165,7 @@ class FrontMiddleware:
     async def _refuse(self, error: RankerError | None, exchange: Exchange, send: _Answer) -> None:
         if error is None or send.has_started:
             return
-        headers, body = self._endings.refusal(error, exchange)
+        headers, body = self._endings.refused(error, exchange)
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

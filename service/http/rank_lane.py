@@ -15,12 +15,13 @@ from typing import Any, Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.connection.exchange import CLIENT_GONE, Exchange, Headers
+from service.connection.exchange import CLIENT_GONE, Exchange, Headers, request_id_of, traceparent_of
 from service.connection.lane import Caller
-from service.errors import InternalError, NotReady, RankerError
+from service.errors import InternalError, NotReady, Overloaded, RankerError
 from service.flow.gate import Place
 from service.http import codec, rank_decoder, schemas
 from service.http.endings import Endings
+from service.http.prepared import PreparedRefusal
 from service.ranking.answer import Ranking
 from service.ranking.call import NO_RECORDS, RankCall
 from service.runtime import Backend, Runtime
@@ -76,6 +77,8 @@ class RankLane:
         self._endings = Endings(runtime, runtime.metrics, runtime.settings)
         self._gate = runtime.admission.rankings
         self._open: set[LaneCall] = set()
+        self._overloaded = PreparedRefusal(Overloaded(), self._endings)
+        self._snapshot: object = None  # the experiments that its headers name
 
     def suits(self, headers: Headers) -> bool:
         """Return whether the headers are those that nearly all callers send."""
@@ -89,27 +92,44 @@ class RankLane:
                 seen.add(name)
         return b"content-type" in seen
 
-    def take(self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float) -> LaneCall | None:
+    def refusal(self, headers: Headers) -> bytes | None:
+        """Return the answer to a ranking that is one too many; None: it may be taken."""
+        backend = self._runtime.backend
+        if not self._gate.is_full or backend is None or self._runtime.is_draining:
+            return None
+        if backend.experiments.snapshot is not self._snapshot:
+            self._overloaded = PreparedRefusal(Overloaded(), self._endings)
+            self._snapshot = backend.experiments.snapshot
+        self._metrics.ranking_shed()
+        return self._overloaded.answer(request_id_of(headers).encode(), traceparent_of(headers))
+
+    def take(
+        self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float, waited: float = 0.0
+    ) -> LaneCall | None:
         """Rank for a caller; None: the request goes the long way.
 
         Args:
             caller: gets the answer's bytes.
             headers: of the request.
             body: all of it.
-            arrived: event loop time of its headers.
-            began: the same by `time.perf_counter`.
+            arrived: event loop time at which its beginning could have been read.
+            began: when its headers were read, by `time.perf_counter`.
+            waited: seconds between the two.
         """
-        backend = self._runtime.backend
+        backend, limits = self._runtime.backend, self._limits
         if backend is None or self._runtime.is_draining:
             return None
-        wanted = rank_decoder.decode_rank(body, self._limits)
-        if wanted is None or not self._gate.enter():
+        wanted = rank_decoder.decode_rank(body, limits)
+        if wanted is None:
             return None
         exchange = Exchange(headers, arrived)
+        deadline = exchange.deadline(limits.deadline_ms, limits.max_deadline_ms)
+        if (waited and deadline <= arrived + waited) or not self._gate.enter():
+            return None
         exchange.began = began
         exchange.is_ranking, exchange.place = True, Place(self._gate)
         try:
-            call = self._call_of(caller, exchange, backend, wanted)
+            call = self._call_of(caller, exchange, backend, wanted, deadline)
             backend.ranker.submit(call)
         except Exception:  # the long way fails on it too, and knows how to say so
             exchange.leave()
@@ -118,8 +138,10 @@ class RankLane:
         self._metrics.request_started()
         return call
 
-    def _call_of(self, caller: Caller, exchange: Exchange, backend: Backend, wanted: rank_decoder.RankBody) -> LaneCall:
-        limits, now_ms = self._limits, self._runtime.now_ms()
+    def _call_of(
+        self, caller: Caller, exchange: Exchange, backend: Backend, wanted: rank_decoder.RankBody, deadline: float
+    ) -> LaneCall:
+        now_ms = self._runtime.now_ms()
         exchange.decision = decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms)
         return LaneCall(
             self,
@@ -133,7 +155,7 @@ class RankLane:
             recent=rank_decoder.records_of(wanted.recent) if wanted.recent else NO_RECORDS,
             request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
             explain=wanted.explain,
-            deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
+            deadline=deadline,
         )
 
     def stop(self) -> int:
@@ -163,7 +185,7 @@ class RankLane:
             except Exception:  # the caller must not wait for nothing
                 _log.exception("request_failed", request_id=exchange.request_id)
         error = call.error if isinstance(call.error, RankerError) else InternalError()
-        headers, body = self._endings.refusal(error, exchange)
+        headers, body = self._endings.refused(error, exchange)
         return [*headers, *self._endings.headers(exchange)], body, error.status
 
     def _listed(self, call: LaneCall, ranking: Ranking) -> tuple[Headers, bytes, int]:

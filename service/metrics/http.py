@@ -71,6 +71,11 @@ class HttpMetrics:
         if durations is not None:
             durations.observe(seconds)
 
+    def ranking_shed(self) -> None:
+        """Count a ranking that was refused at once, as one too many."""
+        self._answered["/rank", 429, "none"][0].value += 1
+        self._rejected.of("overloaded").value += 1
+
     def refused_by_protocol(self, status: int) -> None:
         """Count an answer to something that never became a request."""
         self._requests.of("none", str(status), "none").inc()

@@ -15,7 +15,7 @@ from service.ranking.answer import Ranking
 from service.ranking.call import AwaitedCall
 from service.settings import LimitsSettings, Settings
 from tests.support.fakes import Edge
-from tests.support.ports import BODY, HOST, LIVE, check_refusal, chunked, post, probe, serving
+from tests.support.ports import BODY, HOST, LIVE, Port, check_refusal, chunked, post, probe, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -207,13 +207,17 @@ def large(candidates: int) -> bytes:
     return post(body=json.dumps(body).encode())
 
 
+def paused(port: Port) -> int:
+    return sum(one.flow.write_paused for one in port.state.connections)  # type: ignore[attr-defined]
+
+
 async def test_slow_readers_take_no_place_from_good_neighbours() -> None:
     edge = Edge(Settings(limits=LimitsSettings(max_inflight=4)))
     async with serving(edge, send_buffer=4_096) as port:
         slow = [await port.connect_unread() for _ in range(64)]
-        for connection in slow:
+        for count, connection in enumerate(slow, start=1):  # at once, all but four would be refused
             connection.send(large(2_000) * 3)
-        await port.until(lambda: sum(one.flow.write_paused for one in port.state.connections) == 64)  # type: ignore[attr-defined]
+            await port.until(lambda: paused(port) == count)  # noqa: B023 - it is called at once
         for _ in range(20):
             good = await port.connect()
             good.send(post())
