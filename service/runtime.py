@@ -132,7 +132,8 @@ class Runtime:
         self.admission = Admission(settings.limits)
         self.backend: Backend | None = None
         self.is_draining = False
-        self.workers = Workers(lambda: self.status, self._digest)
+        metrics.workers_wanted(settings.http.workers)
+        self.workers = Workers(metrics, lambda: self.status, self._digest)
         self.reload: Callable[[], None] = lambda: None  # look at the experiment file now
 
     @property

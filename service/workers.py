@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from service.errors import NotReady
+from service.metrics import Metrics
+
+_MAX_INHERITED: Final = 64  # process ids: a supervisor forgets a worker as soon as it was inherited
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +29,32 @@ class WorkerState:
 class Workers:
     """Reports on this worker, and asks for the reports of all.
 
+    A report has what the worker has counted, and what it has inherited: the counts of workers that have ended, and
+    their process ids. So whichever worker is asked for metrics counts every process once, and no counter falls.
+
     Args:
+        metrics: of this process.
         status: returns what this process is doing.
         experiments: returns the digest of the experiments in force.
     """
 
-    def __init__(self, status: Callable[[], str], experiments: Callable[[], str | None]) -> None:
-        self._status, self._experiments = status, experiments
+    def __init__(self, metrics: Metrics, status: Callable[[], str], experiments: Callable[[], str | None]) -> None:
+        self._metrics, self._status, self._experiments = metrics, status, experiments
         self.ask: Callable[[], Awaitable[bytes]] | None = None  # the supervisor, for the reports of all
+        self._past, self._inherited = b"{}", list[int]()
+        self._others: list[bytes] = []
 
     def report(self) -> bytes:
         """Return how this worker is, for the supervisor to keep and to hand to the others."""
-        return orjson.dumps({"status": self._status(), "experiments": self._experiments()})
+        counts = {"metrics": self._metrics.dump().decode(), "past": self._past.decode(), "inherited": self._inherited}
+        return orjson.dumps({**self._state(), **counts})
+
+    def inherit(self, content: bytes) -> None:
+        """Count on from a worker that has ended; `content` is one element of the list of reports."""
+        ended = orjson.loads(content)
+        self._past = self._metrics.past([self._past, *_dumps(ended)])
+        self._inherited = [*self._inherited, *ended["report"]["inherited"], ended["process_id"]][-_MAX_INHERITED:]
+        self._metrics.worker_restarted()
 
     async def states(self) -> list[WorkerState]:
         """Return what each worker is doing.
@@ -45,14 +62,36 @@ class Workers:
         Raises:
             NotReady: the supervisor does not answer.
         """
-        return [_state(one) for one in await self._reports()]
-
-    async def _reports(self) -> list[dict[str, Any]]:  # Any: JSON of our own
         if self.ask is None:
-            alone = {"worker": 0, "process_id": os.getpid(), "restarts": 0, "is_alive": True}
-            return [alone | {"report": orjson.loads(self.report())}]
+            return [WorkerState(0, os.getpid(), 0, **self._state())]
+        return [_state(one) for one in await self._reports(self.ask)]
+
+    async def gather(self) -> None:
+        """Fetch what the other workers have counted, for `render`.
+
+        Raises:
+            NotReady: the supervisor does not answer: without the others, counters would seem to fall.
+        """
+        if self.ask is None:
+            return
+        reports = await self._reports(self.ask)
+        counted = {os.getpid(), *self._inherited, *(pid for one in reports for pid in one["report"]["inherited"])}
+        others = [one for one in reports if one["process_id"] not in counted]
+        self._others = [self._past, *(dump for one in others for dump in self._counts(one))]
+
+    def render(self) -> bytes:
+        """Return the metrics of all workers as one, as fresh as the last `gather`; may be called from any thread."""
+        return self._metrics.render(self._others)
+
+    def _counts(self, one: dict[str, Any]) -> list[bytes]:
+        return _dumps(one) if one["is_alive"] else [self._metrics.past(_dumps(one))]
+
+    def _state(self) -> dict[str, Any]:
+        return {"status": self._status(), "experiments": self._experiments()}
+
+    async def _reports(self, ask: Callable[[], Awaitable[bytes]]) -> list[dict[str, Any]]:  # Any: JSON of our own
         try:
-            reports: list[dict[str, Any]] = orjson.loads(await self.ask())
+            reports: list[dict[str, Any]] = orjson.loads(await ask())
         except TimeoutError as error:
             raise NotReady("The supervisor of the workers does not answer.") from error
         return reports
@@ -62,3 +101,7 @@ def _state(one: dict[str, Any]) -> WorkerState:
     report = one["report"]
     status = report["status"] if one["is_alive"] else "ended"
     return WorkerState(one["worker"], one["process_id"], one["restarts"], status, report["experiments"])
+
+
+def _dumps(one: dict[str, Any]) -> list[bytes]:
+    return [one["report"]["metrics"].encode(), one["report"]["past"].encode()]

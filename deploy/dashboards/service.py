@@ -177,10 +177,11 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Log and tasks",
-                    "Dropped log lines, and background tasks restarted after an error.",
+                    "Dropped log lines, and background tasks and workers restarted after an error.",
                     (
                         Query(total("ranker_log_lines_dropped_total"), "log lines dropped"),
                         Query(total("ranker_task_restarts_total"), "tasks restarted"),
+                        Query(total("ranker_worker_restarts_total"), "workers restarted"),
                     ),
                     "ops",
                 ),

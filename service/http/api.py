@@ -215,7 +215,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
 def people_routes(runtime: Runtime) -> APIRouter:
     """Return the routes for people and probes."""
     router = APIRouter(tags=["operations"])
-    rendered = Shared(runtime.metrics.render)
+    rendered = Shared(runtime.workers.render, runtime.workers.gather)
 
     @router.get("/info", **documented(None, schemas.InfoResponse))
     async def info() -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 _PAUSE: Final = 9.0  # so many times as long as an answer took, before the next one is made: a tenth of the time
@@ -37,10 +37,11 @@ class Shared:
 
     Args:
         make: returns them.
+        prepare: awaited first.
     """
 
-    def __init__(self, make: Callable[[], bytes]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], bytes], prepare: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._make, self._prepare = make, prepare
         self._making = asyncio.Lock()
         self._next: asyncio.Task[bytes] | None = None
         self._free_at = 0.0
@@ -59,6 +60,8 @@ class Shared:
             self._next = None  # whoever asks from here on gets the following one
             began = time.perf_counter()
             try:
+                if self._prepare is not None:
+                    await self._prepare()
                 return await asyncio.to_thread(self._make)
             finally:
                 ended = time.perf_counter()

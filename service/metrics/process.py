@@ -26,6 +26,19 @@ class ProcessMetrics:
         )
         self._log_dropped = families.counter("ranker_log_lines_dropped_total", "Log lines that nobody read in time.")
 
+        workers = families.gauge("ranker_workers", "Processes that serve the port.", "sum")
+        workers.of().value = 1  # this one
+        self._wanted = families.gauge("ranker_workers_wanted", "Processes that the settings ask for.", "max")
+        self._worker_restarts = families.counter("ranker_worker_restarts_total", "Workers started again.")
+
+    def workers_wanted(self, count: int) -> None:
+        """Note how many processes the settings ask for."""
+        self._wanted.of().value = count
+
+    def worker_restarted(self) -> None:
+        """Count that this worker was started in place of another one."""
+        self._worker_restarts.of().inc()
+
     def task_failed(self, task: TaskName) -> None:
         """Note that a background task ended by a fault and waits to be started again."""
         self._tasks_down.of(task).value += 1

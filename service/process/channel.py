@@ -29,6 +29,7 @@ class Verb(IntEnum):
     LEAVING = 7  # W: I got a signal; replace me
     REPORT = 8  # S: how are you? W: this is my report
     REPORTS = 9  # W: how are all? S: these are the reports
+    INHERIT = 10  # S: count on from a worker that has ended; this was its last report
 
 
 class Message(NamedTuple):
@@ -61,6 +62,13 @@ class Channel:
             while True:
                 verb, size = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
                 yield Message(Verb(verb), await self._reader.readexactly(size))
+
+    async def finish(self) -> None:
+        """Wait until what was said has left this process."""
+        with suppress(OSError):
+            await self._writer.drain()
+            self._writer.close()
+            await self._writer.wait_closed()
 
     def close(self) -> None:
         """Let go of the socket."""

@@ -18,6 +18,7 @@ from service.process.channel import Channel, Verb
 
 BEAT_SECONDS: Final = 1.0  # between questions how it is
 HUNG_SECONDS: Final = 30.0  # without an answer: as long as a liveness probe of Kubernetes takes by default
+_LAST_SECONDS: Final = 1.0  # for what a process said before it ended
 
 _log = structlog.get_logger(__name__)
 
@@ -40,8 +41,9 @@ class Child:
         self._born = time.monotonic()
         self.is_ready, self.is_leaving = asyncio.Event(), asyncio.Event()
         self.report = b"{}"
-        self._asked: deque[asyncio.Future[None]] = deque()
-        self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._beat())]
+        self._asked: deque[asyncio.Future[bool]] = deque()
+        self._listening = asyncio.create_task(self._listen())
+        self._tasks = [self._listening, asyncio.create_task(self._beat())]
 
     @classmethod
     async def start(
@@ -104,11 +106,12 @@ class Child:
     async def ended(self) -> None:
         """Wait until the process has ended, and let go of it."""
         await self._process.wait()
+        await asyncio.wait([self._listening], timeout=_LAST_SECONDS)
         for task in self._tasks:
             task.cancel()
         self._channel.close()
         while self._asked:
-            self._asked.popleft().set_result(None)
+            self._asked.popleft().set_result(False)
 
     async def end_by(self, seconds: float) -> None:
         """Wait until the process has ended; kill it when that takes too long."""
@@ -121,10 +124,13 @@ class Child:
 
     async def ask(self, seconds: float) -> bool:
         """Ask for a report that is made after this call; return whether it came in time."""
-        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self.is_alive:
+            return False
         self._asked.append(asked)
         self.say(Verb.REPORT)
-        return bool((await asyncio.wait([asked], timeout=seconds))[0])
+        await asyncio.wait([asked], timeout=seconds)
+        return asked.done() and asked.result()
 
     async def _listen(self) -> None:
         async for message in self._channel.messages():
@@ -136,7 +142,8 @@ class Child:
                 self._on_question(self)
             elif message.verb == Verb.REPORT:
                 self.report = message.content
-                self._asked.popleft().set_result(None)  # answers come in the order of the questions
+                if self._asked:  # the last report of a worker that ends comes without a question
+                    self._asked.popleft().set_result(True)  # answers come in the order of the questions
 
     async def _beat(self) -> None:
         """Ask for a report again and again; kill a worker that does not answer: its event loop does not run."""

@@ -17,7 +17,7 @@ import structlog
 
 from service.errors import StartError
 from service.process.channel import Verb
-from service.process.child import Child
+from service.process.child import BEAT_SECONDS, HUNG_SECONDS, Child
 from service.process.ending import longest_end_seconds
 from service.process.port import Port, address_of, open_port
 from service.process.sharing import Counts
@@ -64,6 +64,7 @@ class Supervisor:
         self._counts = Counts.make(self._count)
         self._serving: dict[int, Child] = {}
         self._living: set[Child] = set()  # those that serve, load, or end
+        self._ending: list[Child] = []  # those in whose place another one serves
         self._restarts = [0] * self._count
         self._is_draining = False
         self._stopping = Stopping(settings.http.drain_delay_ms / 1000, self._on_successor)
@@ -139,28 +140,37 @@ class Supervisor:
         """Start a worker in place of another; return whether it serves."""
         await asyncio.sleep(pause_seconds)
         number = old.number
-        self._restarts[number] += 1
         try:
             child = await self._spawn(number)
         except OSError as error:
             _log.error("worker_not_started", worker=number, reason=error.strerror)
             return False
-        if not await child.loads():
+        if not await child.loads() or not (old.is_alive or await self._bequeath(old, child)):
             self._living.discard(child)
             _log.error("worker_not_started", worker=number, reason=child.end)
             return False
         self._serving[number] = child
+        self._restarts[number] += 1
         child.say(Verb.LISTEN)
         _log.info("worker_started", worker=number, process_id=child.process_id)
         if old.is_alive:
             self._do(self._retire(old))
         return True
 
+    async def _bequeath(self, old: Child, child: Child) -> bool:
+        """Have a worker count on from one that has ended; return whether its report shows it."""
+        child.say(Verb.INHERIT, self._described(old))
+        return await child.ask(HUNG_SECONDS)
+
     async def _retire(self, child: Child) -> None:
+        self._ending.append(child)
         child.say(Verb.DRAIN)
         child.say(Verb.CLOSE)
         await child.end_by(longest_end_seconds(self._settings) + _SLACK_SECONDS)
         self._living.discard(child)
+        while not await self._bequeath(child, self._serving[child.number]):  # noqa: ASYNC110 - it may end meanwhile
+            await asyncio.sleep(BEAT_SECONDS)
+        self._ending.remove(child)
 
     def _gone(self, child: Child) -> None:
         self._living.discard(child)
@@ -171,10 +181,15 @@ class Supervisor:
         self._do(self._report(asker))
 
     async def _report(self, asker: Child) -> None:
-        children = [child for _, child in sorted(self._serving.items())]
-        await asyncio.gather(*(child.ask(_REPORT_SECONDS) for child in children if child.is_alive))
-        reports = [_described(one, self._restarts[one.number]) for one in children]
+        children = [*(child for _, child in sorted(self._serving.items())), *self._ending]
+        await asyncio.gather(*(child.ask(_REPORT_SECONDS) for child in children))
+        reports = [self._described(child) for child in children]
         asker.say(Verb.REPORTS, b"[%s]" % b",".join(reports))
+
+    def _described(self, child: Child) -> bytes:
+        head = b'{"worker":%d,"process_id":%d,"restarts":%d,"is_alive":%s,"report":%s}'
+        is_alive = b"true" if child.is_alive else b"false"
+        return head % (child.number, child.process_id, self._restarts[child.number], is_alive, child.report)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -233,9 +248,3 @@ class Supervisor:
     def _tell(self, verb: Verb) -> None:
         for child in self._living:
             child.say(verb)
-
-
-def _described(child: Child, restarts: int) -> bytes:
-    is_alive = b"true" if child.is_alive else b"false"
-    head = b'{"worker":%d,"process_id":%d,"restarts":%d,"is_alive":%s,"report":%s}'
-    return head % (child.number, child.process_id, restarts, is_alive, child.report)

@@ -81,7 +81,8 @@ class WorkerServer(Server):
             await super().serve(sockets)
         finally:
             obeying.cancel()
-            self._channel.close()
+            self._say(Verb.REPORT, self._runtime.workers.report())
+            await self._channel.finish()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say that everything is loaded, and accept when the supervisor says so."""
@@ -120,6 +121,8 @@ class WorkerServer(Server):
     def _take(self, message: Message) -> None:
         if message.verb == Verb.REPORT:
             self._say(Verb.REPORT, self._runtime.workers.report())
+        elif message.verb == Verb.INHERIT:
+            self._runtime.workers.inherit(message.content)
         elif message.verb == Verb.REPORTS:
             self._asked.popleft().set_result(message.content)  # answers come in the order of the questions
         else:

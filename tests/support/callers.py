@@ -121,10 +121,11 @@ class KeptCallers(threading.Thread):
         self.join(2 * _PATIENCE_SECONDS)
 
     async def _call(self) -> None:
-        await asyncio.gather(*(self._keep() for _ in range(self._count)))
+        opening = (asyncio.open_connection("127.0.0.1", self._port) for _ in range(self._count))
+        connections = await asyncio.gather(*opening)
+        await asyncio.gather(*(self._keep(*connection) for connection in connections))
 
-    async def _keep(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+    async def _keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = "POST /rank HTTP/1.1\r\nhost: ranker\r\ncontent-type: application/json\r\n"
         request = f"{head}content-length: {len(_BODY)}\r\n\r\n{_BODY}".encode()
         try:

@@ -34,6 +34,17 @@ async def test_prepared_bytes_are_made_once() -> None:
     assert await prepared.get() == b"1"
 
 
+async def test_what_is_needed_first_is_awaited_before_each_making() -> None:
+    counted, prepared = Counted(), list[int]()
+
+    async def prepare() -> None:
+        prepared.append(counted.times)
+
+    shared = Shared(counted, prepare)
+    assert [await shared.get(), await shared.get()] == [b"1", b"2"]
+    assert prepared == [0, 1]
+
+
 async def test_callers_who_wait_together_share_one_making() -> None:
     counted = Counted()
     assert set(await asyncio.gather(*[Shared(counted).get()])) == {b"1"}

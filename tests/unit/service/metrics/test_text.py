@@ -22,6 +22,8 @@ def play(metrics: Metrics) -> None:
     play_store(metrics)
     play_experiments(metrics)
     play_bundles(metrics)
+    metrics.workers_wanted(2)
+    metrics.worker_restarted()
 
 
 def play_http(metrics: Metrics) -> None:
