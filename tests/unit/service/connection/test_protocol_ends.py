@@ -100,7 +100,7 @@ async def test_a_fault_of_ours_is_answered_as_one_and_leaves_nothing_behind(edge
     def faulty(*_: object, **__: object) -> Any:
         raise ZeroDivisionError("secret detail")
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs():
         if what == "write":
             patch.setattr("service.http.codec.rank_body", faulty)
         else:
