@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
@@ -32,6 +33,13 @@ class Call(RankCall):
         self.endings += 1
         if self.fault is not None:
             raise self.fault
+
+
+class Log:
+    """Takes what is logged."""
+
+    def exception(self, event: str, **_: object) -> None:
+        """Take a line."""
 
 
 def submitted(world: World, *users: str, **fields: Any) -> list[Call]:
@@ -175,9 +183,9 @@ async def test_a_call_that_is_abandoned_after_its_answer_has_been_answered(bundl
 
 
 @pytest.mark.parametrize("work", ["candidates_of", "usable_count", "_not_stored", "ranking_of"])
-@pytest.mark.parametrize("log", [None, BrokenLog()], ids=["", "and a log that fails"])
+@pytest.mark.parametrize("log", [Log(), BrokenLog()], ids=["", "and a log that fails"])
 async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
-    bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, work: str, log: BrokenLog | None
+    bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, work: str, log: Any
 ) -> None:
     real, failed = getattr(ranker_module, work), list[bool]()
 
@@ -188,8 +196,7 @@ async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
         return real(*arguments, **options)
 
     monkeypatch.setattr(ranker_module, work, faulty)
-    if log is not None:
-        monkeypatch.setattr(ranker_module, "_log", log)
+    monkeypatch.setattr(ranker_module, "_log", log)
     async with world_of(bundles) as world:
         users = ["u1", "u2", "u3"]
         stored = StoredBehaviours(behaviours(["i1"]), truncated=True)
@@ -203,17 +210,23 @@ async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
 
 
 async def test_an_unforeseen_error_of_the_store_or_the_model_is_every_call_s_own(bundles: Mapping[str, Bundle]) -> None:
-    async with world_of(bundles) as world:
-        world.store.fault = ZeroDivisionError("unforeseen")
-        calls = submitted(world, "u1", "u2")
-        await ended(calls)
-        world.store.fault = None
-        world.served["treatment"].fault = ZeroDivisionError("unforeseen")
-        calls += submitted(world, "u3", "u4")
-        await ended(calls)
-        assert [(type(call.error), call.endings) for call in calls] == [(ZeroDivisionError, 1)] * 4
-        world.served["treatment"].fault = None
-        assert (await world.rank(["i3"])).degraded == ()
+    with capture_logs() as lines:
+        async with world_of(bundles) as world:
+            await check_unforeseen_errors(world)
+    assert [line["event"] for line in lines].count("ranking_failed") == 4
+
+
+async def check_unforeseen_errors(world: World) -> None:
+    world.store.fault = ZeroDivisionError("unforeseen")
+    calls = submitted(world, "u1", "u2")
+    await ended(calls)
+    world.store.fault = None
+    world.served["treatment"].fault = ZeroDivisionError("unforeseen")
+    calls += submitted(world, "u3", "u4")
+    await ended(calls)
+    assert [(type(call.error), call.endings) for call in calls] == [(ZeroDivisionError, 1)] * 4
+    world.served["treatment"].fault = None
+    assert (await world.rank(["i3"])).degraded == ()
 
 
 @pytest.mark.parametrize("work", ["record", "finished"])
