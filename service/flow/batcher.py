@@ -93,6 +93,7 @@ class Batcher(Generic[E, V]):
         self._batches: set[asyncio.Task[None]] = set()
         self._is_taking = self._is_closing = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at = 0.0  # uvloop's handle of a timer that is due does not know when
         self._patience: asyncio.TimerHandle | None = None
 
     def submit(self, entries: Sequence[E]) -> None:
@@ -253,12 +254,13 @@ class Batcher(Generic[E, V]):
         """See to it that no entry waits beyond its time: one timer for the earliest."""
         earliest = min(entry.until for entry in self._everything())
         if self._expiry is not None:
-            if self._expiry.when() <= earliest:
+            if self._expires_at <= earliest:
                 return
             self._expiry.cancel()
             self._expiry = None
         if earliest != float("inf"):
             self._expiry = asyncio.get_running_loop().call_at(earliest, self._expire)
+            self._expires_at = earliest
 
     def _everything(self) -> Iterable[E]:
         yield from self._waiting.values()
