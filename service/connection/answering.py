@@ -26,6 +26,7 @@ from service.settings import HttpSettings, LimitsSettings
 
 FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
 _HELD_UP_SECONDS: Final = 0.005
+_CATCH_UP_SECONDS: Final = 0.5
 _LAST_LOOK_SECONDS: Final = 0.1
 
 
@@ -33,20 +34,22 @@ class Pulse:
     """Notices when the event loop was held up: then requests may have lain in the kernel for a while.
 
     uvloop sets its clock once in each pass, so two passes that are close together cannot have left anything unread.
+    After a long pass it takes some time to accept and read what has come meanwhile.
     """
 
     def __init__(self) -> None:
-        self._pass = self._before = 0.0
+        self._pass = self._behind_until = 0.0
 
     def is_behind(self, now: float) -> bool:
-        """Return whether the pass before this one, as far as requests show it, was long ago.
+        """Return whether a request that is read now may have waited; to be asked for each.
 
         Args:
             now: event loop time.
         """
-        if now != self._pass:
-            self._before, self._pass = self._pass, now
-        return now - self._before >= _HELD_UP_SECONDS
+        if now - self._pass >= _HELD_UP_SECONDS:
+            self._behind_until = now + _CATCH_UP_SECONDS
+        self._pass = now
+        return now <= self._behind_until
 
 
 @dataclass(frozen=True, slots=True)
