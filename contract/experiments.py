@@ -18,7 +18,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from contract.command_line import CommandError
 
-EXPERIMENTS_SCHEMA: Final = 1
 BUCKETS: Final = 10_000
 MAX_FILE_BYTES: Final = 1_048_576
 MAX_LAYERS: Final = 8

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from contract.behaviours import ACTION_CODES
 
 SequenceColumn = Literal["items", "times", "actions", "values", "plays"]
+"""A behaviour column that a model may read, int64 (B, T): item index, ms since epoch, action code, rating x 10, ms
+played."""
+
 RowInput = Literal["user", "request_time"]
+"""A per-row input that a model may read, int64 (B,): user index (0 = unknown), ms since epoch."""
+
 Action = Literal[
     "impression", "click", "play", "finish", "like", "dislike", "comment", "share", "follow", "purchase", "rate"
 ]
@@ -25,13 +30,6 @@ POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
     "click", "play", "finish", "like", "comment", "share", "follow", "purchase", "rate"
 )  # fmt: skip
 """The actions that count as behaviours unless a data set overrides them: all except impression and dislike."""
-
-SEQUENCE_COLUMNS: Final[tuple[SequenceColumn, ...]] = ("items", "times", "actions", "values", "plays")
-"""Behaviour columns a model may read, each int64 (B, T): item index, ms since epoch, action code, rating x 10,
-ms played."""
-
-ROW_INPUTS: Final[tuple[RowInput, ...]] = ("user", "request_time")
-"""Per-row inputs a model may read, each int64 (B,): user index (0 = unknown), ms since epoch."""
 
 Arrays = dict[str, NDArray[np.int64]]
 

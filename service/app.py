@@ -25,7 +25,7 @@ from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import STATE_KEY, FileStateStore, RedisStateStore, StateStore
 from service.flow.supervision import supervise
 from service.http.api import make_api
-from service.inference.fleet import DeploymentLimits, Deployments
+from service.inference.fleet import DeploymentLimits, Deployments, ServedBundles
 from service.inference.prover import prove_in_process
 from service.inference.state_cache import StateCache
 from service.log import access_log
@@ -134,33 +134,6 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             yield
         finally:
             runtime.drain()
-
-
-class ServedBundles:
-    """What there is to know of the bundles being served."""
-
-    def __init__(self, deployments: Deployments) -> None:
-        self._deployments = deployments
-
-    def describe(self) -> list[dict[str, object]]:
-        """Return what is loaded, as schemas.BundleInfo describes it."""
-        return [
-            {
-                "name": one.bundle.name,
-                "model": one.bundle.manifest.model,
-                "version": one.bundle.manifest.version,
-                "digest": one.bundle.digest,
-                "provider": one.provider,
-                "is_healthy": one.is_healthy,
-                "items": one.bundle.manifest.item_count,
-                "length": one.bundle.manifest.sequence.length,
-            }
-            for _, one in sorted(self._deployments.live.items())
-        ]
-
-    def served(self) -> list[Bundle]:
-        """Return the bundles themselves."""
-        return [one.bundle for _, one in sorted(self._deployments.live.items())]
 
 
 @dataclass(frozen=True, slots=True)

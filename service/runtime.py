@@ -3,109 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
-from contract.behaviours import Records
-from contract.events import Activity
-from service.bundles.bundle import Bundle
+from contract.assignment import UNDECIDED, Decision
 from service.errors import NotReady
-from service.experiments.feedback import Refused
+from service.experiments.feedback import FeedbackLog
+from service.experiments.live import Experiments
+from service.experiments.overrides import Overrides
 from service.flow.admission import Admission
+from service.inference.fleet import ServedBundles
 from service.log import access_log
 from service.metrics import Metrics
 from service.output.access_log import AccessLog
-from service.ranking.answer import Ranking
-from service.ranking.call import AwaitedCall, RankCall
+from service.ranking.ranker import Ranker
 from service.settings import Settings
-from service.store.behaviours import AppendResult, StoredBehaviours
-from service.store.streams import Receipt
+from service.store.behaviours import RedisBehaviourStore
 from service.workers import Workers
-
-
-class Ranks(Protocol):
-    """What is needed of the ranker."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Return whether rankings can be answered in full."""
-
-    async def rank(self, call: AwaitedCall) -> Ranking:
-        """Rank."""
-
-    def submit(self, call: RankCall) -> None:
-        """Rank without being waited for."""
-
-
-class Decides(Protocol):
-    """What is needed of the experiments."""
-
-    @property
-    def snapshot(self) -> ExperimentsSnapshot | None:
-        """Return the experiments in force."""
-
-    def decide(
-        self, unit: object, attributes: Mapping[str, object], now_ms: int, forced: Mapping[str, str] | None = None
-    ) -> Decision:
-        """Decide every layer for a unit, and count it."""
-
-    def undecided(self, reason: Literal["not_ranked", "error"] = "not_ranked") -> Decision:
-        """Return the decision of an answer that did not rank."""
-
-
-class JudgesOverrides(Protocol):
-    """What is needed of the overrides."""
-
-    def forced(
-        self, header: str | None, unit: str, snapshot: ExperimentsSnapshot, now_ms: int
-    ) -> Mapping[str, str] | None:
-        """Return an override that holds, or None."""
-
-
-class StoresBehaviours(Protocol):
-    """What is needed of the store."""
-
-    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's behaviours; never raises."""
-
-    async def some_users(self, prefix: str, limit: int) -> list[str]:
-        """Return some users with behaviours; raises StoreUnavailable."""
-
-    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
-        """Append; raises StoreUnavailable."""
-
-
-class TakesFeedback(Protocol):
-    """What is needed of the feedback log."""
-
-    def take(
-        self, feedback: Sequence[Activity], now_ms: int, latest_ms: int, receipt: Receipt | None = None
-    ) -> list[Refused]:
-        """Take activity without waiting; return for each event why it was not taken."""
-
-
-class DescribesBundles(Protocol):
-    """What needs to be known of the bundles."""
-
-    def describe(self) -> list[dict[str, object]]:
-        """Return what is loaded, for /info."""
-
-    def served(self) -> list[Bundle]:
-        """Return the bundles themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What answers, once it is there."""
 
-    ranker: Ranks
-    experiments: Decides
-    overrides: JudgesOverrides
-    store: StoresBehaviours
-    feedback: TakesFeedback
-    bundles: DescribesBundles
+    ranker: Ranker
+    experiments: Experiments
+    overrides: Overrides
+    store: RedisBehaviourStore
+    feedback: FeedbackLog
+    bundles: ServedBundles
 
 
 class Runtime:

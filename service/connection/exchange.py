@@ -42,6 +42,7 @@ class Exchange:
     __slots__ = (
         "arrived",
         "began",
+        "body",
         "decision",
         "headers",
         "is_ranking",
@@ -59,6 +60,7 @@ class Exchange:
         self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
         self.request_id = request_id_of(request_headers)
         self.traceparent = traceparent_of(request_headers)
+        self.body: bytes | None = None  # once it has been read
         self.decision: Decision | None = None
         self.is_ranking = False
         self.place: Place | None = None  # at the gate

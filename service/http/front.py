@@ -110,7 +110,7 @@ class FrontMiddleware:
         if gate is not self._admission.rankings and gate.is_full:
             exchange.is_shed = True
             raise Overloaded  # with its body unread
-        body = await read_body(receive, self._limits.max_body_bytes)
+        exchange.body = body = await read_body(receive, self._limits.max_body_bytes)
         if len(body) > _LARGE_BODY_BYTES and exchange.is_ranking:
             await self._admission.turns.take()
             self._admission.turns.charge(len(body) * _SECONDS_PER_BYTE)
@@ -120,7 +120,7 @@ class FrontMiddleware:
             exchange.is_shed = True
             return Overloaded()
         exchange.place = Place(gate)
-        return await self._run(scope, _again(body, receive), send)
+        return await self._run(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
         exchange: Exchange = scope[EXCHANGE]
@@ -216,13 +216,3 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise TooLarge(f"The body must be at most {limit} bytes.")
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives a body which has been read, and then whatever really comes."""
-    parts = [body]
-
-    async def receive_again() -> Message:
-        return {"type": "http.request", "body": parts.pop(), "more_body": False} if parts else await receive()
-
-    return receive_again

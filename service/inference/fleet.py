@@ -12,6 +12,7 @@ from contextlib import suppress
 import structlog
 
 from contract.experiments import ExperimentsError
+from service.bundles.bundle import Bundle
 from service.bundles.refusals import Model
 from service.bundles.registry import BundleRegistry
 from service.flow.supervision import Supervised, supervise_job
@@ -179,6 +180,33 @@ async def _close_before(replaced: Mapping[Model, Deployment], loaded: Mapping[Mo
     await _close(replaced)
     for deployment in loaded.values():
         deployment.observe()
+
+
+class ServedBundles:
+    """What there is to know of the bundles being served."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+
+    def describe(self) -> list[dict[str, object]]:
+        """Return what is loaded, as schemas.BundleInfo describes it."""
+        return [
+            {
+                "name": one.bundle.name,
+                "model": one.bundle.manifest.model,
+                "version": one.bundle.manifest.version,
+                "digest": one.bundle.digest,
+                "provider": one.provider,
+                "is_healthy": one.is_healthy,
+                "items": one.bundle.manifest.item_count,
+                "length": one.bundle.manifest.sequence.length,
+            }
+            for _, one in sorted(self._deployments.live.items())
+        ]
+
+    def served(self) -> list[Bundle]:
+        """Return the bundles themselves."""
+        return [one.bundle for _, one in sorted(self._deployments.live.items())]
 
 
 async def _close(deployments: Mapping[Model, Deployment]) -> None:

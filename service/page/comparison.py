@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import AwaitedCall
-from service.store.behaviours import StoredBehaviours, StoreUnavailable
+from service.ranking.ranker import Ranker
+from service.store.behaviours import RedisBehaviourStore, StoreUnavailable
 
 MAX_MODELS: Final = 4
 MAX_BEHAVIOURS: Final = 200
@@ -36,31 +37,14 @@ _MAX_DETAILS: Final = 4
 Json = dict[str, Any]  # Any: whatever JSON may hold
 
 
-class ReadsBehaviours(Protocol):
-    """What the page needs of the store."""
-
-    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's behaviours; never raises."""
-
-    async def some_users(self, prefix: str, limit: int) -> list[str]:
-        """Return some users with behaviours; raises StoreUnavailable."""
-
-
-class Ranks(Protocol):
-    """What the page needs of the ranker."""
-
-    async def rank(self, call: AwaitedCall) -> Ranking:
-        """Rank."""
-
-
 @dataclass(frozen=True, slots=True)
 class PageSources:
     """The running service's own parts."""
 
     bundles: Callable[[], Sequence[Bundle]]  # those that are served now
     snapshot: Callable[[], ExperimentsSnapshot | None]  # the experiments in force
-    store: ReadsBehaviours
-    ranker: Ranks
+    store: RedisBehaviourStore
+    ranker: Ranker
     show_bucket: bool = True
 
 

@@ -14,7 +14,7 @@ from contract.assignment import Decision
 from contract.behaviours import RECORD, Records
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE
-from service.inference.deployment import Scoring
+from service.inference.deployment import Deployment
 from service.inference.scorer import RankRow, ScoredRow
 from service.names import Degraded
 from service.ranking.answer import Ranking
@@ -23,25 +23,6 @@ from service.store.behaviours import StoredBehaviours
 
 NO_RECORDS: Final[Records] = np.zeros(0, dtype=RECORD)
 NOTHING_STORED: Final = StoredBehaviours(NO_RECORDS)
-
-
-class Serving(Protocol):
-    """What the ranker needs of a deployment."""
-
-    @property
-    def bundle(self) -> Bundle:
-        """Return what is served."""
-
-    @property
-    def is_healthy(self) -> bool:
-        """Return whether the engine answers."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Return whether it keeps taking longer than a request may."""
-
-    def submit(self, entries: Sequence[Scoring]) -> None:
-        """Score requests; each gets its scores, or why there are none, by `scored`."""
 
 
 class Ranks(Protocol):
@@ -105,7 +86,7 @@ class RankCall:
         self.error: Exception | None = None
         self.is_over = self.is_gone = False
         self.ranker: Ranks
-        self.serving: Serving
+        self.serving: Deployment
         self.candidates: Candidates
         self.row: RankRow
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import numpy as np
 import structlog
@@ -21,14 +21,18 @@ from numpy.typing import NDArray
 from contract.assignment import Decision
 from contract.behaviours import Records, identities
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, RankerError
-from service.experiments.exposures import Outcome
-from service.flow.batcher import Batcher, BatchObserver
+from service.experiments.exposures import Exposures, Outcome
+from service.experiments.live import Experiments
+from service.flow.batcher import Batcher
+from service.inference.deployment import Deployment
+from service.inference.fleet import Deployments
 from service.inference.scorer import NothingScored, RankRow, ScoredRow
+from service.metrics import Metrics
 from service.ranking.answer import Ranking, explanation_of, ranking_of
-from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall, Serving
+from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.settings import Settings
-from service.store.behaviours import StoredBehaviours
+from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 from service.store.retention import usable_count
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
@@ -39,59 +43,6 @@ _UNAVAILABLE: Final = StoredBehaviours(NO_RECORDS, status="unavailable")
 _MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
 _log = structlog.get_logger(__name__)
-
-
-class ReadBehaviours(Protocol):
-    """What the ranker needs of the store."""
-
-    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's newest behaviours; never raises."""
-
-    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return all that is kept of each user; never raises."""
-
-
-class FindsServing(Protocol):
-    """What the ranker needs of all deployments."""
-
-    def find(self, model: str, version: str) -> Serving | None:
-        """Return the deployment of a bundle, or None where it is not served."""
-
-
-class Defaults(Protocol):
-    """What the ranker needs of the experiments."""
-
-    def undecided(self) -> Decision:
-        """Return a decision with every layer's default parameters."""
-
-
-class RecordsExposures(Protocol):
-    """What the ranker needs of the exposure log."""
-
-    def record(self, decision: Decision, outcome: Outcome) -> int:
-        """Write what came of a ranking attempt; never waits and never fails."""
-
-
-class RankObserver(BatchObserver, Protocol):
-    """Where rankings are counted (service/metrics/)."""
-
-    def stages(self, seconds: Mapping[str, float]) -> None:
-        """Observe the stages of one ranking."""
-
-    def candidates(self, count: int, unknown: int) -> None:
-        """Observe how many candidates a request has, and how many the model has never seen."""
-
-    def sequence(self, used: int, unknown: int) -> None:
-        """Observe how many behaviours a model read, and how many it passed over."""
-
-    def history_unused(self, reason: str) -> None:
-        """Count a ranking of a user with a history of which the model could use nothing: `items` or `actions`."""
-
-    def state_cache(self, hit: bool) -> None:
-        """Count a look-up of a user's state."""
-
-    def degraded(self, reason: str) -> None:
-        """Count an answer that went without something."""
 
 
 class Ranker:
@@ -109,11 +60,11 @@ class Ranker:
 
     def __init__(
         self,
-        store: ReadBehaviours,
-        deployments: FindsServing,
-        experiments: Defaults,
-        exposures: RecordsExposures,
-        observer: RankObserver,
+        store: RedisBehaviourStore,
+        deployments: Deployments,
+        experiments: Experiments,
+        exposures: Exposures,
+        observer: Metrics,
         settings: Settings,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -311,7 +262,7 @@ class Ranker:
                 self.end(call)
         return passed
 
-    def _choose(self, call: RankCall) -> Serving:
+    def _choose(self, call: RankCall) -> Deployment:
         """Return the arm's deployment, or the default's of its layer, or whichever still has a popularity prior."""
         wanted = self._find(call.decision)
         if wanted is not None and wanted.is_healthy and not wanted.is_slow:
@@ -326,7 +277,7 @@ class Ranker:
             raise NotReady("No model is being served.")
         return chosen
 
-    def _find(self, decision: Decision) -> Serving | None:
+    def _find(self, decision: Decision) -> Deployment | None:
         parameters = next((layer.parameters for layer in decision.layers if "model" in layer.parameters), None)
         return self._deployments.find(*_model_of(parameters)) if parameters is not None else None
 

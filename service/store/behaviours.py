@@ -60,29 +60,6 @@ class StoreUnavailable(Exception):  # noqa: N818 - reads as a state, like the re
     """The store took nothing: down, slow or refusing writes. Appending again is safe."""
 
 
-class BehaviourStore(Protocol):
-    """Where users' behaviours are kept."""
-
-    async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return each user's newest behaviours, in the order asked; never raises."""
-
-    async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return all that is kept of each user, in the order asked; never raises."""
-
-    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
-        """Append to each user's behaviours.
-
-        Raises:
-            StoreUnavailable: nothing was stored for anybody, as far as is known.
-        """
-
-    async def ping(self) -> bool:
-        """Say whether the store answers."""
-
-    async def close(self) -> None:
-        """Finish what is in flight and let go of all connections."""
-
-
 class StoreObserver(TaskObserver, TrimObserver, Protocol):
     """Where the store's health is counted (service/metrics/)."""
 

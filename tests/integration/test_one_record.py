@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from contract.behaviour_file import BehaviourFile, Problem
 from contract.behaviours import Records, item_keys, records_from_columns
 from service.errors import InvalidRequest
-from service.http import codec as wire
+from service.http import codec
 from service.metrics import Metrics
 from service.redis.client import make_client
 from service.seed import BATCH, Line, read_lines
@@ -95,10 +95,10 @@ def test_file_and_wire_refuse_the_same_cells_and_name_them_alike(odd: tuple[int,
     records, problems = read([row], blank)
     body = json.dumps({"behaviours": [document(row)]}).encode()
     if len(records):
-        assert records.tobytes() == wire.records_of(wire.parse_behaviours(body, LIMITS)).tobytes()
+        assert records.tobytes() == codec.records_of(codec.parse_behaviours(body, LIMITS)).tobytes()
         return
     with pytest.raises(InvalidRequest) as refused:
-        wire.parse_behaviours(body, LIMITS)
+        codec.parse_behaviours(body, LIMITS)
     assert refused.value.field == f"behaviours.0.{FIELDS[place]}"
     assert problems[0].line == 2
     assert problems[0].column in {COLUMNS[place], ""}  # "": the line as a whole, as for a bare carriage return

@@ -14,7 +14,7 @@ from contract.behaviours import ACTION_CODES, item_key, unpack
 from contract.grammar import is_id
 from contract.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
-from service.http import codec as wire
+from service.http import codec
 from service.http import schemas
 from service.ranking.answer import Explanation, Ranking
 from service.settings import LimitsSettings
@@ -25,7 +25,7 @@ LIMITS = LimitsSettings()
 
 
 def refusal_of(body: bytes) -> RankerError | None:
-    for parse in (wire.parse_rank, wire.parse_behaviours, wire.parse_feedback):
+    for parse in (codec.parse_rank, codec.parse_behaviours, codec.parse_feedback):
         try:
             parse(body, LIMITS)
         except RankerError as error:
@@ -65,14 +65,14 @@ def test_every_text_of_the_grammar_is_an_id(text: str) -> None:
     assert is_id(text) == (len(text.encode()) <= 128 and text == text.strip())
     if is_id(text):
         body = orjson.dumps({"user_id": text, "candidates": [text]})
-        assert wire.parse_rank(body, LIMITS).user_id == text
+        assert codec.parse_rank(body, LIMITS).user_id == text
 
 
 @given(st.text(min_size=1, max_size=5), st.sampled_from([*map(chr, range(32)), *map(chr, range(127, 160))]))
 def test_no_text_with_a_control_character_is_an_id(text: str, control: str) -> None:
     assert not is_id(text + control)
     with pytest.raises(InvalidRequest):
-        wire.check_ids(["fine", control + text], "candidates.{}")
+        codec.check_ids(["fine", control + text], "candidates.{}")
 
 
 def test_records_are_those_of_the_stored_format() -> None:
@@ -80,17 +80,17 @@ def test_records_are_those_of_the_stored_format() -> None:
         {"item_id": "i1", "ts": 1_000},
         {"item_id": "ü", "ts": 2_000, "action": "rate", "value": 4.5, "play_ms": 7},
     ]
-    records = wire.records_of(sent)
+    records = codec.records_of(sent)
     assert unpack([records.tobytes()]).corrupt.tolist() == [0]
     assert records["item"].tolist() == [item_key("i1"), item_key("ü")]
     assert records["action"].tolist() == [ACTION_CODES["click"], ACTION_CODES["rate"]]
     assert (records["value"].tolist(), records["play_ms"].tolist()) == ([0, 45], [0, 7])
-    assert len(wire.records_of([])) == 0
+    assert len(codec.records_of([])) == 0
 
 
 def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
     sent = [schemas.UserBehaviour(user_id=user, item_id=item, ts=1) for user, item in ("ax", "by", "az")]
-    grouped = wire.records_by_user(sent)
+    grouped = codec.records_by_user(sent)
     assert {user: places for user, (places, _) in grouped.items()} == {"a": [0, 2], "b": [1]}
     assert grouped["a"][1]["item"].tolist() == [item_key("x"), item_key("z")]
 
@@ -98,7 +98,7 @@ def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
 def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
     ranking = Ranking(["b", "new"], [1.5, None], [True, False], "mgnm", "7", ("popularity",), {})
     parameters = {"model": "mgnm", "version": "7", "diversity": 0.5, "fresh": True, "many": 2**53}
-    body = wire.rank_body("r", ranking, parameters)
+    body = codec.rank_body("r", ranking, parameters)
     assert json.loads(body)["parameters"] == parameters
     assert schemas.RankResponse.model_validate_json(body, strict=True).version == "7"
     assert json.loads(body)["items"] == [
@@ -115,7 +115,7 @@ def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
         items={"level": [float("inf"), float("-inf")]},
     )  # fmt: skip
     ranking = Ranking(["b", "c"], [1.5, 1.0], [True, True], "mgnm", "7", (), {}, explanation)
-    body = wire.rank_body("r", ranking, {})
+    body = codec.rank_body("r", ranking, {})
     said = json.loads(body, parse_constant=pytest.fail)["explanation"]
     assert (said["user"], said["items"]) == ({"period_weights": [None, 0.5]}, {"level": [None, None]})
     assert schemas.RankResponse.model_validate_json(body, strict=True).explanation is not None
@@ -123,13 +123,13 @@ def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
 
 def test_stored_behaviours_are_shown_newest_first_with_the_names_that_are_known() -> None:
     stored = StoredBehaviours(behaviours(["i1", "other", "i2"], start_ms=5), truncated=True)
-    body = json.loads(wire.stored_body("u", stored, [Vocabulary(["i1"]), Vocabulary(["i2", "i1"])]))
+    body = json.loads(codec.stored_body("u", stored, [Vocabulary(["i1"]), Vocabulary(["i2", "i1"])]))
     assert [one["item_id"] for one in body["behaviours"]] == ["i2", None, "i1"]
     assert [one["ts"] for one in body["behaviours"]] == [7, 6, 5]
     assert body["behaviours"][0]["item_key"] == f"{item_key('i2'):016x}"
     nothing = StoredBehaviours(np.zeros(0, dtype=stored.records.dtype), status="unavailable")
-    assert json.loads(wire.stored_body("u", nothing, []))["behaviours"] == []
+    assert json.loads(codec.stored_body("u", nothing, []))["behaviours"] == []
 
 
 def test_server_timing_is_in_milliseconds() -> None:
-    assert wire.server_timing({"store": 0.0006, "total": 0.0029}) == b"store;dur=0.600, total;dur=2.900"
+    assert codec.server_timing({"store": 0.0006, "total": 0.0029}) == b"store;dur=0.600, total;dur=2.900"

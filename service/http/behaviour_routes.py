@@ -1,0 +1,100 @@
+"""The routes by which behaviours come in and are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from contract.behaviours import Records
+from contract.grammar import is_id
+from service.errors import (
+    InvalidRequest,
+    StoreDown,
+)
+from service.flow.turns import Turns
+from service.http import codec, schemas
+from service.http.body import JSON, json_answer, json_body, pieces
+from service.http.openapi import documented
+from service.runtime import Runtime
+from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
+
+
+def behaviour_routes(runtime: Runtime) -> APIRouter:
+    """Return the routes by which behaviours come in and are shown."""
+    router = APIRouter(tags=["behaviours"])
+    limits, turns = runtime.settings.limits, runtime.admission.turns
+
+    @router.post(
+        "/behaviours", **documented(schemas.BehavioursRequest, schemas.BehavioursResponse, 400, 413, 415, 422, 429, 503)
+    )
+    async def append(request: Request) -> Response:
+        """Store behaviours. Sending them again is safe, and the next ranking sees them."""
+        store = runtime.needed().store
+        body = await json_body(request, limits.max_body_bytes)
+        await turns.take()
+        with turns.charged():
+            behaviours = codec.parse_behaviours(body, limits)
+        latest_ms = runtime.now_ms() + limits.max_future_ms
+        future = [place for place, behaviour in enumerate(behaviours) if behaviour["ts"] > latest_ms]
+        answer = await _append(store, behaviours, set(future), turns)
+        reasons = Counter(refusal.reason for refusal in answer.refusals)
+        runtime.metrics.behaviours_written(stored=answer.stored, repeated=answer.repeated, refused=reasons)
+        return json_answer(answer)
+
+    if runtime.settings.http.behaviours_enabled:
+
+        @router.get("/behaviours/{user_id:path}", **documented(None, schemas.StoredBehavioursResponse, 422))
+        async def stored(user_id: str) -> Response:
+            """Show what is stored of a user, newest first: for people."""
+            if not is_id(user_id):
+                raise InvalidRequest(codec.ID_RULE, field="user_id")
+            backend = runtime.needed()
+            [found] = await backend.store.read((user_id,))
+            return Response(
+                codec.stored_body(user_id, found, [bundle.items for bundle in backend.bundles.served()]),
+                media_type=JSON,
+            )
+
+    return router
+
+
+async def _append(
+    store: RedisBehaviourStore, behaviours: Sequence[schemas.UserBehaviour], future: set[int], turns: Turns
+) -> schemas.BehavioursResponse:
+    """Append all that are not too far ahead, and say what became of each."""
+    kept = [place for place in range(len(behaviours)) if place not in future]
+    await turns.take()
+    with turns.charged():
+        users = codec.records_by_user([behaviours[place] for place in kept])
+    results = await _append_in_pieces(store, {user_id: records for user_id, (_, records) in users.items()}, turns)
+    refused = dict.fromkeys(future, "future")
+    for user_id, (places, _) in users.items():
+        if results[user_id].error is not None:
+            refused |= {kept[place]: "wrong_type" for place in places}
+    return schemas.BehavioursResponse(
+        stored=sum(result.stored for result in results.values()),
+        repeated=sum(result.repeated for result in results.values()),
+        refused=len(refused),
+        refusals=[
+            schemas.Refusal.model_validate({"index": place, "reason": refused[place]}) for place in sorted(refused)
+        ],
+    )
+
+
+async def _append_in_pieces(
+    store: RedisBehaviourStore, users: Mapping[str, Records], turns: Turns
+) -> dict[str, AppendResult]:
+    """Append the behaviours of some users at a time: neither the event loop nor Redis is held up by a large request."""
+    results: dict[str, AppendResult] = {}
+    for names in pieces(list(users)):
+        await turns.take()
+        try:
+            with turns.charged():
+                results |= await store.append({name: users[name] for name in names})
+        except StoreUnavailable as error:
+            raise StoreDown from error
+        if any(results[name].error == "unavailable" for name in names):
+            raise StoreDown
+    return results

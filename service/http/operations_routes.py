@@ -1,0 +1,61 @@
+"""The routes for people, probes and Prometheus."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Response
+
+from contract.manifest import CONTRACT_VERSION
+from service.errors import (
+    NotReady,
+)
+from service.http import schemas
+from service.http.body import JSON, json_answer
+from service.http.openapi import documented
+from service.http.shared import Shared
+from service.metrics import CONTENT_TYPE
+from service.runtime import Runtime
+
+
+def operations_routes(runtime: Runtime) -> APIRouter:
+    """Return the routes for people and probes."""
+    router = APIRouter(tags=["operations"])
+    rendered = Shared(runtime.workers.render, runtime.workers.gather)
+
+    @router.get("/info", **documented(None, schemas.InfoResponse))
+    async def info() -> Response:
+        """Say what this service is: bundles, limits, experiments."""
+        backend = runtime.backend
+        snapshot = backend.experiments.snapshot if backend is not None else None
+        experiments = {"digest": snapshot.digest, "revision": snapshot.config.revision} if snapshot else None
+        answer = {
+            "service": "ranker",
+            "version": runtime.version,
+            "contract_version": CONTRACT_VERSION,
+            "bundles": backend.bundles.describe() if backend is not None else [],
+            "experiments": experiments,
+            "limits": runtime.settings.limits.model_dump(),
+            "workers": await runtime.workers.states(),
+        }
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    @router.get("/health/live", **documented(None, schemas.HealthResponse))
+    async def live() -> Response:
+        """Answer as long as the event loop does."""
+        return json_answer(schemas.HealthResponse(status="alive"))
+
+    @router.get("/health/ready", **documented(None, schemas.HealthResponse, 503))
+    async def ready() -> Response:
+        """Say whether to send rankings here. Redis is not asked: without it, answers are degraded."""
+        runtime.metrics.ready(runtime.status == "ready")
+        if runtime.status != "ready":
+            raise NotReady(f"The service is {runtime.status}.")
+        return json_answer(schemas.HealthResponse(status="ready"))
+
+    @router.get("/metrics", include_in_schema=True, response_class=Response)
+    async def metrics() -> Response:
+        """Metrics for Prometheus."""
+        runtime.metrics.ready(runtime.status == "ready")
+        return Response(await rendered.get(), headers={"content-type": CONTENT_TYPE})
+
+    return router

@@ -1,0 +1,75 @@
+"""`POST /rank`, the long way: it judges and explains what the short way does not take (rank_lane.py)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from service.connection.exchange import EXCHANGE, Exchange
+from service.errors import (
+    InvalidRequest,
+)
+from service.experiments.overrides import OVERRIDE_HEADER
+from service.http import codec, schemas
+from service.http.body import JSON, json_body
+from service.http.openapi import documented
+from service.http.rank_decoder import read_rank, records_of
+from service.ranking.call import AwaitedCall
+from service.runtime import Backend, Runtime
+
+_OVERRIDE: Final = OVERRIDE_HEADER.encode()
+
+
+def rank_routes(runtime: Runtime) -> APIRouter:
+    """Return the hot route."""
+    router = APIRouter(tags=["ranking"])
+    limits = runtime.settings.limits
+
+    async def call_of(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> AwaitedCall:
+        """Parse the body and decide the arm; the decision is noted before anything else can fail."""
+        body = await json_body(request, limits.max_body_bytes)
+        try:
+            wanted = read_rank(body, limits)
+        except InvalidRequest as error:
+            if error.field == "user_id":
+                exchange.decision = backend.experiments.decide(None, {}, now_ms)
+            raise
+        snapshot = backend.experiments.snapshot
+        forced = None
+        if snapshot is not None:
+            forced = backend.overrides.forced(exchange.header(_OVERRIDE), wanted.user_id, snapshot, now_ms)
+        decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
+        exchange.decision = decision
+        return AwaitedCall(
+            exchange.request_id,
+            wanted.user_id,
+            wanted.candidates,
+            decision,
+            limit=wanted.limit,
+            recent=records_of(wanted.recent),
+            request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
+            explain=wanted.explain,
+            deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
+        )
+
+    @router.post(
+        "/rank", **documented(schemas.RankRequest, schemas.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
+    )
+    async def rank(request: Request) -> Response:
+        """Put candidates in order for a user, best first."""
+        exchange: Exchange = request.scope[EXCHANGE]
+        backend = runtime.needed()
+        call = await call_of(request, exchange, backend, runtime.now_ms())
+        ranking = await backend.ranker.rank(call)
+        model = f"{ranking.model}@{ranking.version}"
+        exchange.headers += [
+            (b"x-model", model.encode()),
+            (b"server-timing", codec.server_timing(ranking.timings)),
+        ]
+        exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
+        if ranking.degraded:
+            exchange.notes["degraded"] = ranking.degraded
+        return Response(codec.rank_body(exchange.request_id, ranking, call.decision.parameters), media_type=JSON)
+
+    return router
