@@ -17,6 +17,12 @@ from tests.support.fakes import BrokenLog, TaskCounts
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The service runs on uvloop, whose clock and timers are its own."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 class Entry:
     """Waits for the double of its item; `outcomes` has every answer that it got."""
 
@@ -121,10 +127,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def timers(batcher: Batcher[Entry, int]) -> list[asyncio.TimerHandle]:
-    """Return the timers of a batcher that the event loop still has."""
-    scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-    mine = [timer for timer in scheduled if getattr(timer._callback, "__self__", None) is batcher]  # type: ignore[attr-defined]
+def timers(batcher: Batcher[Entry, int]) -> list[Any]:
+    """Return the timers of a batcher that the event loop still has; uvloop does not show its own."""
+    kept = [timer for timer in (batcher._expiry, batcher._patience) if timer is not None]
+    scheduled = getattr(asyncio.get_running_loop(), "_scheduled", None)
+    if scheduled is None:
+        return kept
+    mine = [timer for timer in scheduled if getattr(timer._callback, "__self__", None) is batcher]
     return [timer for timer in mine if not timer.cancelled()]
 
 
@@ -303,6 +312,22 @@ async def test_a_nearer_deadline_that_comes_later_is_kept_too() -> None:
     assert (entries[1].outcomes, entries[4].outcomes) == ([], [])
     gate.open.set()
     assert await outcomes([entries[0], entries[1], entries[4]]) == [0, 2, 8]
+    await batcher.close()
+
+
+async def test_entries_that_come_while_a_deadline_is_passing_are_taken() -> None:
+    gate = Gate()
+    batcher, _ = batcher_of(gate)
+    entries = submitted(batcher, 0)
+    await gate.entered()
+    [late] = submitted(batcher, 1, until=now())  # its timer is due, and has not run
+    entries += submitted(batcher, 2, until=now() + 60)
+    [sooner] = submitted(batcher, 3, until=now() - 1)
+    entries += submitted(batcher, 4)
+    for one in (late, sooner):
+        assert isinstance(await one.outcome(), DeadlineExceeded)
+    gate.open.set()
+    assert await outcomes(entries) == [0, 4, 8]
     await batcher.close()
 
 
