@@ -23,6 +23,12 @@ from tests.support.rankings import TREATMENT, World, decision_of, ordered, until
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
 
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The service runs on uvloop, whose clock and timers are its own."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 class Call(RankCall):
     """A call that notes how it ends."""
 
@@ -247,6 +253,7 @@ async def test_a_fault_at_the_end_of_a_call_ends_no_other(
         assert len(world.exposures.outcomes) == (4 if work == "finished" else 2)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvloop does not show its timers
 async def test_while_idle_there_is_no_timer(bundles: Mapping[str, Bundle]) -> None:
     async with world_of(bundles) as world:
 
