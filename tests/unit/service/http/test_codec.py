@@ -14,8 +14,7 @@ from contract.behaviours import ACTION_CODES, item_key, unpack
 from contract.grammar import is_id
 from contract.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
-from service.http import codec
-from service.http import schemas
+from service.http import codec, schemas
 from service.ranking.answer import Explanation, Ranking
 from service.settings import LimitsSettings
 from service.store.behaviours import StoredBehaviours
