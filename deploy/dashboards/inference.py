@@ -126,6 +126,12 @@ INFERENCE = Board(
                     "Connections are files too.",
                     one('sum by (instance) (process_open_fds{job="ranker"})', "{{instance}}"),
                 ),
+                Panel(
+                    "Garbage collection",
+                    "Share of the time in which a collection stops the process.",
+                    one(rate("ranker_gc_pause_seconds_sum", "instance"), "{{instance}}"),
+                    "percentunit",
+                ),
             ),
         ),
     ),

@@ -6,6 +6,7 @@ A swap is one reference. On any failure what was served goes on being served.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -152,7 +153,12 @@ class Deployments:
         """Let go of bundles in the background; `close` waits for it."""
         job = supervise_job("bundle_release", release, self._observer)
         self._releasing.add(job)
-        job.when_done(self._releasing.discard)
+        job.when_done(self._released)
+
+    def _released(self, job: Supervised) -> None:
+        """Collect what was released, once the job no longer holds it: left to itself, the collector takes hours."""
+        self._releasing.discard(job)
+        asyncio.get_running_loop().call_soon(gc.collect)
 
     async def _load_one(self, model: Model) -> Deployment:
         made = await self._loader.load(model)

@@ -1,16 +1,17 @@
-"""Metrics of the process: background tasks and the log."""
+"""Metrics of the process: background tasks, the log, garbage collection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import get_args
 
+from service.metrics.buckets import LATENCY
 from service.metrics.families import Families
 from service.names import TaskName
 
 
 class ProcessMetrics:
-    """Counts faults of background tasks and lost log lines.
+    """Counts faults of background tasks, lost log lines and pauses.
 
     Args:
         families: where they are declared.
@@ -26,6 +27,11 @@ class ProcessMetrics:
         )
         self._log_dropped = families.counter("ranker_log_lines_dropped_total", "Log lines that nobody read in time.")
 
+        pauses = families.histogram(
+            "ranker_gc_pause_seconds", "Time that a garbage collection stopped the process.", LATENCY,
+            generation=("0", "1", "2"),
+        )  # fmt: skip
+        self._pauses = [pauses.of(generation) for generation in ("0", "1", "2")]
         workers = families.gauge("ranker_workers", "Processes that serve the port.", "sum")
         workers.of().value = 1  # this one
         self._wanted = families.gauge("ranker_workers_wanted", "Processes that the settings ask for.", "max")
@@ -51,3 +57,7 @@ class ProcessMetrics:
     def watch_log(self, dropped: Callable[[], int]) -> None:
         """Ask at each scrape how many log lines were dropped: counting while a line is written could deadlock."""
         self._log_dropped.watch((), dropped)
+
+    def garbage_collected(self, generation: int, seconds: float) -> None:
+        """Observe a garbage collection; in any thread, but never in two at once."""
+        self._pauses[generation].observe(seconds)

@@ -26,6 +26,7 @@ from service.connection.protocol import Guard, GuardedProtocol
 from service.http.endings import bucket_headers
 from service.http.rank_lane import RankLane
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
+from service.process.garbage import rare_collections
 from service.process.port import Port, address_of, cannot_listen, open_port
 from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
 from service.runtime import Runtime
@@ -107,7 +108,7 @@ class Server(uvicorn.Server):
         Raises:
             StartError: the port cannot be had, or there is nothing to serve.
         """
-        with self.capture_signals():
+        with self.capture_signals(), rare_collections(self._runtime.metrics.garbage_collected):
             super().run(sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import os
+import weakref
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -261,3 +263,16 @@ async def test_a_loading_that_is_cancelled_closes_what_it_has_loaded(tmp_path: P
         await asyncio.wait({task})
         assert rig.deployments.live == {}
         assert [engine.closed for engine in rig.engines] == [True]
+
+
+async def test_a_released_bundle_leaves_memory_though_the_collector_rests(tmp_path: Path) -> None:
+    async with rig_of(tmp_path, TinyModel(), TinyModel(version="2")) as rig:
+        gc.disable()
+        try:
+            await rig.deployments.prepare(frozenset({OLD}))
+            await score(rig.get(OLD), 1, 2)
+            is_there = weakref.ref(rig.get(OLD))
+            await rig.deployments.prepare(frozenset({NEW}))
+            await until(lambda: is_there() is None)
+        finally:
+            gc.enable()

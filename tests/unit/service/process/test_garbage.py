@@ -1,0 +1,49 @@
+"""What is there at the start is left out of collections; what comes later is collected, and each pause is observed."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from service.metrics import Metrics
+from service.process.garbage import rare_collections
+
+
+class Node:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_objects_of_the_start_are_not_visited_and_later_ones_are_collected() -> None:
+    early = Node()
+    with rare_collections(lambda _generation, _seconds: None):
+        assert not any(one is early for one in gc.get_objects())
+        late = Node()
+        assert any(one is late for one in gc.get_objects())
+        is_there = weakref.ref(late)
+        del late
+        gc.collect()
+        assert is_there() is None
+
+
+def test_the_young_are_collected_less_often_and_all_is_as_before_at_the_end() -> None:
+    before = gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count()
+    with rare_collections(lambda _generation, _seconds: None):
+        assert gc.get_threshold()[0] > before[0][0]
+        assert gc.get_threshold()[1:] == before[0][1:]
+        assert gc.get_freeze_count() > 1_000
+    assert (gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count()) == before
+
+
+def test_each_pause_is_observed_by_generation() -> None:
+    metrics = Metrics()
+    with rare_collections(metrics.garbage_collected):
+        gc.collect(0)
+        gc.collect(2)
+        gc.collect(2)
+    gc.collect(2)  # no longer observed
+    text = metrics.render().decode()
+    for generation, count in (("0", 1), ("1", 0), ("2", 2)):
+        assert f'ranker_gc_pause_seconds_count{{generation="{generation}"}} {count:.1f}' in text
+    total = next(line for line in text.splitlines() if line.startswith('ranker_gc_pause_seconds_sum{generation="2"}'))
+    assert 0 < float(total.split()[1]) < 60
