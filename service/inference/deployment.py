@@ -140,7 +140,6 @@ class Deployment:
         self._probing: Supervised | None = None
         self._probes, self._asked_again = 0, -math.inf
         self._builder = DaemonThreads(1, "rebuild")
-        self._inline = InlineRuns(engine.provider == "cpu")
         self._batcher: Batcher[Scoring, ScoredRow] = Batcher(
             self._run,
             _hand_over,
@@ -198,6 +197,7 @@ class Deployment:
 
     def _use(self, engine: OnnxEngine) -> None:
         self._engine = engine
+        self._inline = InlineRuns(engine.provider == "cpu")
         self._inference = Inference(
             self.bundle, engine, self._states, self._observer.engine_failed, self._observer.scores_not_finite
         )

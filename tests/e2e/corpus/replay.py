@@ -112,6 +112,10 @@ class Replay:
         answer = answer.replace(f'"experiments":{{"digest":"{self._digest}"', '"experiments":{"digest":"<digest>"')
         answer = answer.replace(f'"version":"{__version__}"', '"version":"<version>"')
         answer = answer.replace(f'"contract_version":{CONTRACT_VERSION},', '"contract_version":<version>,')
+        answer = re.sub(r'"process_id":\d+', '"process_id":<id>', answer)
+        if case.name.startswith(("GET /%69nfo", "GET /info", "HEAD /info")):  # a process id has any number of digits
+            answer = re.sub("(?m)^content-length: [0-9]{3,}", "content-length: <bytes>", answer)
+        answer = re.sub(r'"experiments":"[0-9a-f]{12}"', '"experiments":"<digest>"', answer)
         answer = re.sub(r'"digest":"(sha256:)?[0-9a-f]{64}"', '"digest":"<digest>"', answer)
         answer = _WEIGHTS.sub(lambda found: re.sub(r"(\.[0-9]{5})[0-9]+", r"\1", found[0]), answer)
         if case.ends:  # whether the service reads the end before it answers is chance
