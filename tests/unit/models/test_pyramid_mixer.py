@@ -158,7 +158,7 @@ def test_parts_that_are_switched_off_are_not_built() -> None:
 
 
 def test_a_length_that_cannot_be_halved_is_refused() -> None:
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         PyramidMixerConfig(length=50)
 
 
