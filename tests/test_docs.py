@@ -129,3 +129,31 @@ def test_our_figures_on_the_page_of_results_are_those_of_the_runs() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert page.count("<!-- ours:") == 5
     assert refreshed(page, ROOT / "benchmarks" / "results") == page
+
+
+def decisions() -> dict[str, Path]:
+    return {path.name[:4]: path for path in sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))}
+
+
+def statuses() -> dict[str, str]:
+    """What later decisions say of earlier ones: "Supersedes 0031", "Supersedes one sentence of 0002"."""
+    found = dict.fromkeys(decisions(), "accepted")
+    for number, path in decisions().items():
+        for words in re.findall(r"[Ss]upersedes ([^.:]+)", path.read_text(encoding="utf-8")):
+            for earlier in re.findall(r"(?<![0-9-])[0-9]{4}(?![0-9-])", words):
+                in_part = "sentence" in words or "part" in words
+                found[earlier] = f"superseded{' in part' if in_part else ''} by {number}"
+    return found
+
+
+def title(path: Path) -> str:
+    """The heading of a decision without its number: "# 0135 One lock", "# 0152: Metrics"."""
+    return re.sub(r"^# [0-9]{4}\W+", "", path.read_text(encoding="utf-8").splitlines()[0])
+
+
+def test_the_index_of_decisions_names_each_with_its_status() -> None:
+    expected = [
+        f"| [{number}]({path.name}) | {title(path)} | {statuses()[number]} |" for number, path in decisions().items()
+    ]
+    index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if line.startswith("| [")] == expected
