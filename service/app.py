@@ -44,7 +44,6 @@ from service.settings import warnings as settings_warnings
 from service.store.behaviours import RedisBehaviourStore
 from service.store.sinks import Sinks, no_sinks, open_sinks
 
-_LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
 
 _log = structlog.get_logger(__name__)
@@ -220,25 +219,9 @@ def _instance(name: str, redis: _Redis, settings: Settings, metrics: Metrics, st
 
 
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
-    limits = DeploymentLimits(
-        max_bundle_bytes=settings.bundles.max_bytes,
-        map_tables=settings.bundles.map_tables,
-        provider=settings.inference.provider,
-        threads=settings.inference.threads,
-        max_queue=settings.batching.max_queue,
-        max_rows=settings.batching.max_rows,
-        max_batch_candidates=settings.batching.max_batch_candidates,
-        warm_up_rows=settings.inference.warm_up_rows,
-        max_candidates=settings.limits.max_candidates,
-        deadline_seconds=settings.limits.deadline_ms / 1000,
-        run_seconds=max(_LEAST_RUN_SECONDS, settings.limits.max_deadline_ms / 1000),
-        budget_seconds=settings.bundles.deadline_share * settings.limits.deadline_ms / 1000,
-        load_seconds=settings.bundles.load_timeout_ms / 1000,
-        memory_bytes=settings.bundles.max_memory_bytes,
-    )
     registry = BundleRegistry(settings.bundles.root)
     states = StateCache(settings.inference.state_cache_entries, settings.inference.state_cache_bytes)
-    return Deployments(registry, states, limits, metrics, prover=prove_in_process)
+    return Deployments(registry, states, DeploymentLimits.of(settings), metrics, prover=prove_in_process)
 
 
 async def _experiments(

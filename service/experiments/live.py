@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, TypeVar
 
 import structlog
 
@@ -27,30 +27,15 @@ from service.experiments.shared_state import SharedState
 from service.experiments.source import ExperimentSource, Rejected, ReloadResult
 from service.experiments.state_stores import StateUnavailable
 from service.flow.threads import Detached
+from service.metrics import Metrics
 
-__all__ = ["Experiments", "ExperimentsObserver", "Models", "ReloadResult"]
+__all__ = ["Experiments", "Metrics", "Models", "ReloadResult"]
 
 T = TypeVar("T")
 
 _TRIES: Final = 4  # of a file in one look, where other replicas accept files too
 
 _log = structlog.get_logger(__name__)
-
-
-class ExperimentsObserver(Protocol):
-    """Where reloads and assignments are counted (service/metrics/)."""
-
-    def experiments_reloaded(self, result: str) -> None:
-        """Count an attempt to load the file, by result."""
-
-    def experiments_in_force(self, digest: str, revision: str) -> None:
-        """Note which file is in force."""
-
-    def experiments_state(self, *, revision: int, is_shared: bool, is_file_in_force: bool) -> None:
-        """Note how the state in force relates to the other replicas and to the file on this machine."""
-
-    def assigned(self, decision: Decision) -> None:
-        """Count what each layer decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +64,7 @@ class Experiments:
         path: Path | None,
         *,
         versions: Callable[[str], Sequence[str]],
-        observer: ExperimentsObserver,
+        observer: Metrics,
         default_model: str = "",
         prepare: Callable[[Models], Awaitable[None]] | None = None,
         shared: SharedState | None = None,

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import structlog
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.flow.supervision import TaskObserver
+from service.metrics import Metrics
 
 V = TypeVar("V")
 
@@ -47,16 +47,6 @@ E = TypeVar("E", bound=Entry)
 Answered = Callable[[Sequence[E], Sequence[V | Exception]], None]
 
 
-class BatchObserver(TaskObserver, Protocol):
-    """Where a batcher's work is counted (service/metrics/)."""
-
-    def queue_depth(self, name: str, entries: int) -> None:
-        """Note how many entries wait."""
-
-    def batch(self, name: str, rows: int, cost: int) -> None:
-        """Count a batch that is about to run."""
-
-
 class Batcher(Generic[E, V]):
     """Answers every entry exactly once, unless it is over before; all on the event loop.
 
@@ -81,7 +71,7 @@ class Batcher(Generic[E, V]):
         max_rows: int,
         max_cost: int,
         name: str,
-        observer: BatchObserver,
+        observer: Metrics,
         concurrency: int = 1,
         run_now: Callable[[list[E]], Sequence[V | Exception] | None] | None = None,
     ) -> None:

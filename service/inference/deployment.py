@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from service.bundles.bundle import Bundle
-from service.flow.batcher import Batcher, BatchObserver, Entry
+from service.flow.batcher import Batcher, Entry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
@@ -26,60 +26,59 @@ from service.inference.inline import InlineRuns
 from service.inference.scorer import Inference, RankRow, ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
+from service.metrics import Metrics
+from service.settings import Settings
 
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)  # before each try of a slow bundle; the last one repeats
 _STEADY_SECONDS: Final = 300.0  # a bundle that was fast for so long begins with the shortest pause again
+_LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _END_AGAIN_SECONDS: Final = 0.25  # between attempts to end a batch, which may begin another run
 _CLOSE_SECONDS: Final = 2.0  # longer than a run may take, for a batch to end
 
 _log = structlog.get_logger(__name__)
 
 
-class DeploymentObserver(BatchObserver, Protocol):
-    """Where bundles and their engines are counted (service/metrics/)."""
-
-    def bundle_loaded(self, result: str) -> None:
-        """Count a loading: `ok` or `failed`."""
-
-    def bundle_served(self, model: str, version: str, provider: str) -> None:
-        """Note a bundle that is loaded, and where it truly runs."""
-
-    def bundle_dropped(self, model: str, version: str, provider: str) -> None:
-        """Note a bundle that is not loaded any more."""
-
-    def engine_failed(self, bundle: str) -> None:
-        """Count a run of a graph that failed."""
-
-    def scores_not_finite(self, bundle: str, candidates: int) -> None:
-        """Count candidates for which a model gave no finite score."""
-
-    def bundle_slow(self, bundle: str, is_slow: bool) -> None:
-        """Note whether requests avoid a bundle because it is slow."""
-
-    def run_ended(self, bundle: str) -> None:
-        """Count a batch that was ended because it took too long."""
-
-
 @dataclass(frozen=True, slots=True)
 class DeploymentLimits:
-    """How bundles are loaded and run; see the settings of the same names."""
+    """How bundles are loaded and run: what the settings say, in seconds. It has no defaults of its own."""
 
-    max_bundle_bytes: int = 2**31
-    map_tables: bool = True
-    provider: ProviderChoice = "auto"
-    threads: int = 0
-    max_queue: int = 256
-    max_rows: int = 64
-    max_batch_candidates: int = 20_000
-    warm_up_rows: tuple[int, ...] = (1, 2, 8, 64)
-    max_candidates: int = 1  # of a request; a bundle that was made for fewer is refused
-    deadline_seconds: float = 0.25  # a batch that takes longer is slow
-    run_seconds: float = 2.0  # no request waits longer, so a batch that does is ended
-    budget_seconds: float = 0.2  # that the largest request may take when the bundle is loaded
-    load_seconds: float = 60.0  # that loading may take
-    memory_bytes: int = 2**32  # that the process that tries a bundle may have
+    max_bundle_bytes: int
+    map_tables: bool
+    provider: ProviderChoice
+    threads: int
+    max_queue: int
+    max_rows: int
+    max_batch_candidates: int
+    warm_up_rows: tuple[int, ...]
+    max_candidates: int  # of a request; a bundle that was made for fewer is refused
+    deadline_seconds: float  # a batch that takes longer is slow
+    run_seconds: float  # no request waits longer, so a batch that does is ended
+    budget_seconds: float  # that the largest request may take when the bundle is loaded
+    load_seconds: float  # that loading may take
+    memory_bytes: int  # that the process that tries a bundle may have
+
+    @classmethod
+    def of(cls, settings: Settings) -> DeploymentLimits:
+        """Return the limits that the settings set."""
+        bundles, inference, batching, limits = settings.bundles, settings.inference, settings.batching, settings.limits
+        return cls(
+            max_bundle_bytes=bundles.max_bytes,
+            map_tables=bundles.map_tables,
+            provider=inference.provider,
+            threads=inference.threads,
+            max_queue=batching.max_queue,
+            max_rows=batching.max_rows,
+            max_batch_candidates=batching.max_batch_candidates,
+            warm_up_rows=inference.warm_up_rows,
+            max_candidates=limits.max_candidates,
+            deadline_seconds=limits.deadline_ms / 1000,
+            run_seconds=max(_LEAST_RUN_SECONDS, limits.max_deadline_ms / 1000),
+            budget_seconds=bundles.deadline_share * limits.deadline_ms / 1000,
+            load_seconds=bundles.load_timeout_ms / 1000,
+            memory_bytes=bundles.max_memory_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Deployment:
         states: StateCache,
         executor: Executor,
         limits: DeploymentLimits,
-        observer: DeploymentObserver,
+        observer: Metrics,
         make_engine: EngineMaker = OnnxEngine,
         rebuild_seconds: Sequence[float] = _REBUILD_SECONDS,
         probe_seconds: Sequence[float] = _PROBE_SECONDS,

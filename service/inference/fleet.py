@@ -18,10 +18,11 @@ from service.bundles.refusals import Model
 from service.bundles.registry import BundleRegistry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads
-from service.inference.deployment import Deployment, DeploymentLimits, DeploymentObserver, EngineMaker
+from service.inference.deployment import Deployment, DeploymentLimits, EngineMaker
 from service.inference.engine import OnnxEngine
 from service.inference.loading import Loader, NotServable, Prover
 from service.inference.state_cache import StateCache
+from service.metrics import Metrics
 
 __all__ = ["DeploymentLimits", "Deployments", "Model"]
 
@@ -47,7 +48,7 @@ class Deployments:
         registry: BundleRegistry,
         states: StateCache,
         limits: DeploymentLimits,
-        observer: DeploymentObserver,
+        observer: Metrics,
         *,
         inference_threads: int = 2,
         release_seconds: float = 5.0,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from redis import exceptions as redis_errors
 
 from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from service.metrics import Metrics
 from service.redis.client import Client, Command
 
 INTERVAL_SECONDS: Final = 10.0
@@ -25,16 +26,6 @@ _MEGABYTE: Final = 1_000_000
 _log = structlog.get_logger(__name__)
 
 Info = Mapping[str, str]
-
-
-class RedisObserver(Protocol):
-    """Where the looks are counted (service/metrics/)."""
-
-    def redis_evicted(self, redis: str, count: int) -> None:
-        """Count keys that a server has evicted since the last look."""
-
-    def redis_memory(self, redis: str, ratio: float) -> None:
-        """Note how much of its maxmemory the fullest server uses."""
 
 
 @dataclass(slots=True)
@@ -59,7 +50,7 @@ class RedisWatch:
         observer: counts.
     """
 
-    def __init__(self, instances: Sequence[Instance], max_length: int, observer: RedisObserver) -> None:
+    def __init__(self, instances: Sequence[Instance], max_length: int, observer: Metrics) -> None:
         self._instances, self._max_length, self._observer = instances, max_length, observer
         self._owners: dict[str, str] = {}  # of a server, by run id
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 import structlog
@@ -19,11 +19,11 @@ from redis import exceptions as redis_errors
 
 from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.bundles.bundle import Bundle
-from service.flow.supervision import TaskObserver
+from service.metrics import Metrics
 from service.redis.client import Client, Command
 from service.redis.errors import LeftAlone, kind_of
 from service.store.append_script import APPEND_SCRIPT
-from service.store.trimming import Trimmer, TrimObserver, longest
+from service.store.trimming import Trimmer, longest
 
 Status = Literal["ok", "unavailable", "wrong_type"]
 
@@ -60,13 +60,6 @@ class StoreUnavailable(Exception):  # noqa: N818 - reads as a state, like the re
     """The store took nothing: down, slow or refusing writes. Appending again is safe."""
 
 
-class StoreObserver(TaskObserver, TrimObserver, Protocol):
-    """Where the store's health is counted (service/metrics/)."""
-
-    def store_error(self, kind: str) -> None:
-        """Count an error of a closed list of kinds."""
-
-
 class RedisBehaviourStore:
     """Behaviours in Redis; a server that is gone costs a request at most its client's timeout, and soon nothing.
 
@@ -90,7 +83,7 @@ class RedisBehaviourStore:
         read_length: int,
         max_length: int,
         ttl_seconds: int,
-        observer: StoreObserver,
+        observer: Metrics,
         served: Callable[[], Sequence[Bundle]] = tuple,
         prefix: str = "",
     ) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
+from service.metrics import Metrics
 from service.redis.client import Client
 from service.store.spool import Spool, Spooled, read_batch
 from service.store.streams import add_command, is_wrong_type
@@ -21,16 +22,6 @@ _AT_ONCE: Final = 256
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 
 _log = structlog.get_logger(__name__)
-
-
-class ReplayObserver(Protocol):
-    """Where replays are counted (service/metrics/)."""
-
-    def events_replayed(self, stream: str, count: int) -> None:
-        """Count events of the spool that were written to a stream."""
-
-    def spool_damaged(self, count: int) -> None:
-        """Count lines of the spool that could not be read, or that Redis will never take."""
 
 
 class Replay:
@@ -45,7 +36,7 @@ class Replay:
     """
 
     def __init__(
-        self, spool: Spool, client: Client, streams: Mapping[str, str], max_length: int, observer: ReplayObserver
+        self, spool: Spool, client: Client, streams: Mapping[str, str], max_length: int, observer: Metrics
     ) -> None:
         self._spool, self._client, self._streams = spool, client, streams
         self._max_length, self._observer = max_length, observer

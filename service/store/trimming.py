@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha1
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from contract.behaviours import Records, pack, unpack
 from service.bundles.bundle import Bundle
+from service.metrics import Metrics
 from service.redis.client import Client, Command
 from service.store.append_script import REPLACE_SCRIPT, SLACK
 from service.store.retention import USABLE, grades, retained
@@ -23,13 +24,6 @@ from service.store.retention import USABLE, grades, retained
 _AT_ONCE: Final = 32  # histories in one round trip: some 2 MB at most
 
 _log = structlog.get_logger(__name__)
-
-
-class TrimObserver(Protocol):
-    """Where trims are counted (service/metrics/)."""
-
-    def behaviours_trimmed(self, *, usable: int, other: int) -> None:
-        """Count records that were dropped: those that a served model can use, and the others."""
 
 
 def longest(max_length: int) -> int:
@@ -47,9 +41,7 @@ class Trimmer:
         observer: counts.
     """
 
-    def __init__(
-        self, client: Client, served: Callable[[], Sequence[Bundle]], most: int, observer: TrimObserver
-    ) -> None:
+    def __init__(self, client: Client, served: Callable[[], Sequence[Bundle]], most: int, observer: Metrics) -> None:
         self._client, self._served, self._most, self._observer = client, served, most, observer
 
     async def trim(self, keys: Sequence[bytes]) -> None:

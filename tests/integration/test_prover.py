@@ -14,12 +14,12 @@ import pytest
 from service.bundles.bundle import BundleError
 from service.bundles.registry import BundleRegistry
 from service.inference import loading, prover
-from service.inference.deployment import DeploymentLimits
 from service.inference.engine import EngineError
 from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
 from service.inference.prover import prove_in_process
 from tests.support.builders import TinyModel
+from tests.support.deployments import limits_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -27,7 +27,7 @@ REQUEST = ProofRequest(
     directory="", max_bundle_bytes=10_000_000, provider="cpu", threads=1, max_candidates=2_000, max_rows=64,
     max_batch_candidates=20_000, budget_seconds=30.0, memory_bytes=2**30, limit_seconds=60.0,
 )  # fmt: skip
-LIMITS = DeploymentLimits(
+LIMITS = limits_of(
     max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1,), max_candidates=2_000,
     budget_seconds=30.0, memory_bytes=2**30,
 )  # fmt: skip

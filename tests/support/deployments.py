@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -21,9 +22,17 @@ from service.inference.fleet import Deployments
 from service.inference.scorer import RankRow, ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
+from service.settings import Settings
 from tests.support.builders import TinyModel, behaviours
 
-LIMITS = DeploymentLimits(max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1, 4))
+
+def limits_of(**changes: Any) -> DeploymentLimits:
+    """Return the limits of the default settings, changed; requests of any size are allowed."""
+    usual = DeploymentLimits.of(Settings())
+    return replace(usual, **{"max_candidates": 1, "budget_seconds": 0.2, **changes})
+
+
+LIMITS = limits_of(max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1, 4))
 OLD, NEW = ("tiny", "1"), ("tiny", "2")
 
 

@@ -12,10 +12,9 @@ import pytest
 from service.bundles.bundle import load_bundle
 from service.errors import InferenceFailed
 from service.inference import deployment as deployment_module
-from service.inference.deployment import DeploymentLimits
 from service.inference.engine import OnnxEngine
 from tests.support.builders import TinyModel
-from tests.support.deployments import LIMITS, OLD, Asked, rig_of, score, until
+from tests.support.deployments import LIMITS, OLD, Asked, limits_of, rig_of, score, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -48,7 +47,7 @@ async def test_an_engine_that_breaks_is_replaced_by_another(tmp_path: Path) -> N
 
 
 async def test_auto_goes_to_the_cpu_where_its_device_is_gone(tmp_path: Path) -> None:
-    limits = DeploymentLimits(provider="auto", threads=1, warm_up_rows=(1,))
+    limits = limits_of(provider="auto", threads=1, warm_up_rows=(1,))
     async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
         deployment = rig.get(OLD)

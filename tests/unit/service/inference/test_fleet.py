@@ -16,10 +16,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.experiments import ExperimentsError
-from service.inference.deployment import Deployment, DeploymentLimits
+from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
-from tests.support.deployments import LIMITS, NEW, OLD, Asked, rig_of, score, until
+from tests.support.deployments import LIMITS, NEW, OLD, Asked, limits_of, rig_of, score, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -91,13 +91,13 @@ async def test_at_the_start_with_nothing_that_serves_there_is_an_error(tmp_path:
 
 
 async def test_a_bundle_made_for_fewer_candidates_than_a_request_may_hold_is_refused(tmp_path: Path) -> None:
-    async with rig_of(tmp_path, TinyModel(), limits=DeploymentLimits(max_candidates=2_001)) as rig:
+    async with rig_of(tmp_path, TinyModel(), limits=limits_of(max_candidates=2_001)) as rig:
         with pytest.raises(ExperimentsError, match="made for 2000 candidates, a request may hold 2001"):
             await rig.deployments.prepare(frozenset({OLD}))
 
 
 async def test_an_engine_that_cannot_be_made_is_a_reason_not_to_serve(tmp_path: Path) -> None:
-    limits = DeploymentLimits(provider="cuda", threads=1)
+    limits = limits_of(provider="cuda", threads=1)
     async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
         rig.refuse = True
         with pytest.raises(ExperimentsError, match="tiny@1 cannot be served: no device"):
