@@ -123,7 +123,7 @@ class LimitsSettings(Group):
     max_writes: Count = 32
     """Maximum concurrent POST /behaviours requests, and as many POST /feedback; above it requests get 429."""
     max_inflight: Count = 64
-    """Maximum concurrent rankings; above it requests get 429. Lowered when rankings take a third of `deadline_ms`."""
+    """Maximum concurrent rankings; above it requests get 429. Fewer when one would take over 0.6 of its deadline."""
     deadline_ms: Milliseconds = 250
     """How long (ms) a ranking may take if the caller sends no X-Deadline-Ms."""
     max_deadline_ms: Milliseconds = 2_000

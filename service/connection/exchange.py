@@ -84,11 +84,20 @@ class Exchange:
         Raises:
             InvalidRequest: X-Deadline-Ms is no whole number.
         """
-        value = find_header(self.request_headers, b"x-deadline-ms")
-        if value is not None and not _DEADLINE.fullmatch(value):
-            raise InvalidRequest("must be a whole number of milliseconds", field="X-Deadline-Ms")
-        wanted_ms = default_ms if value is None else int(value)
-        return self.arrived + min(max(wanted_ms, 1), longest_ms) / 1000
+        return self.arrived + budget_of(self.request_headers, default_ms, longest_ms)
+
+
+def budget_of(headers: Headers, default_ms: int, longest_ms: int) -> float:
+    """Return the seconds that a request may take.
+
+    Raises:
+        InvalidRequest: X-Deadline-Ms is no whole number.
+    """
+    value = find_header(headers, b"x-deadline-ms")
+    if value is not None and not _DEADLINE.fullmatch(value):
+        raise InvalidRequest("must be a whole number of milliseconds", field="X-Deadline-Ms")
+    wanted_ms = default_ms if value is None else int(value)
+    return min(max(wanted_ms, 1), longest_ms) / 1000
 
 
 def find_header(headers: Headers, name: bytes) -> bytes | None:

@@ -1,18 +1,20 @@
-"""How many requests of a kind may be in progress; for rankings, learnt from how long they take.
+"""How many requests of a kind may be in progress: as many as can be answered in time.
 
 A process can do so much in a second. If it lets in more than that within a deadline, everyone is answered too late, and
-this goes on after the rush (Little's law: waiting = in progress / rate). The rate depends on the machine, the model and
-its neighbours, so the number is not a setting: only its largest value is.
+this goes on after the rush (Little's law: time = in progress / rate). So the gate learns the pace, which depends on the
+machine, the model and its neighbours: how much later a ranking is answered for each one in progress. A request that
+would take more than a part of its own deadline is refused, and others with more time are not.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Final
 
-_FLOOR: Final = 8
-_DOWN: Final = 0.5
-_UP: Final = 0.05  # with `_DOWN`, this settles at about 1 in 11 over the target while the gate is the bottleneck
+_SHARE: Final = 0.6  # of a deadline: what a ranking may take here; the rest is for chance, the network and the caller
+_FLOOR: Final = 8  # so many may always be in: with fewer, a batch is too small to say what a full one costs
+_WEIGHT: Final = 1 / 32  # of the newest ranking in the pace
 
 
 class Gate:
@@ -20,44 +22,43 @@ class Gate:
 
     Args:
         most: never more than this at once.
-        target_seconds: what a request should take.
+        budget_seconds: the deadline of a request that names none.
     """
 
-    def __init__(self, most: int, target_seconds: float) -> None:
-        self._most, self._target = most, target_seconds
-        self._limit = float(most)
+    def __init__(self, most: int, budget_seconds: float = math.inf) -> None:
+        self._most, self._budget = most, budget_seconds
+        self._pace = 0.0  # seconds that each ranking in progress adds
         self._inside = 0
-
-    @property
-    def limit(self) -> int:
-        """Return how many may be inside now."""
-        return int(self._limit)
 
     @property
     def inside(self) -> int:
         """Return how many are inside."""
         return self._inside
 
-    @property
-    def is_full(self) -> bool:
-        """Return whether the next one would be refused."""
-        return self._inside >= self.limit
+    def is_full(self, budget_seconds: float | None = None) -> bool:
+        """Return whether a request that has so much time would be refused."""
+        inside = self._inside
+        if inside >= self._most or inside < _FLOOR:
+            return inside >= self._most
+        return (inside + 1) * self._pace > _SHARE * (self._budget if budget_seconds is None else budget_seconds)
 
-    def enter(self) -> bool:
+    def enter(self, budget_seconds: float | None = None) -> bool:
         """Count one more in, unless there are too many; everyone who entered must leave."""
-        if self.is_full:
+        if self.is_full(budget_seconds):
             return False
         self._inside += 1
         return True
 
-    def leave(self, seconds: float) -> None:
-        """Count one out; what it took moves the limit."""
-        was_pressed = 2 * self._inside >= self._limit
+    def leave(self, seconds: float, among: int = 0) -> None:
+        """Count one out.
+
+        Args:
+            seconds: what it took.
+            among: how many were inside when it came, itself included.
+        """
         self._inside -= 1
-        if seconds > self._target:
-            self._limit = max(self._limit - _DOWN, min(_FLOOR, self._most))
-        elif was_pressed:
-            self._limit = min(self._limit + _UP, self._most)
+        if among >= _FLOOR:
+            self._pace += (seconds / among - self._pace) * _WEIGHT
 
 
 class Place:
@@ -67,14 +68,15 @@ class Place:
         gate: has been entered.
     """
 
-    __slots__ = ("_entered", "_gate")
+    __slots__ = ("_among", "_entered", "_gate")
 
     def __init__(self, gate: Gate) -> None:
         self._gate: Gate | None = gate
+        self._among = gate.inside
         self._entered = time.perf_counter()
 
     def leave(self) -> None:
         """Leave; again does nothing."""
         if self._gate is not None:
             gate, self._gate = self._gate, None
-            gate.leave(time.perf_counter() - self._entered)
+            gate.leave(time.perf_counter() - self._entered, self._among)

@@ -107,7 +107,7 @@ class FrontMiddleware:
         request enters only once it is all there, so that a caller who sends slowly cannot hold a place.
         """
         exchange: Exchange = scope[EXCHANGE]
-        if gate is not self._admission.rankings and gate.is_full:
+        if gate is not self._admission.rankings and gate.is_full():
             exchange.is_shed = True
             raise Overloaded  # with its body unread
         exchange.body = body = await read_body(receive, self._limits.max_body_bytes)

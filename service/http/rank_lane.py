@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.connection.exchange import CLIENT_GONE, Exchange, Headers, request_id_of, traceparent_of
+from service.connection.exchange import CLIENT_GONE, Exchange, Headers, budget_of, request_id_of, traceparent_of
 from service.connection.lane import Caller
 from service.errors import InternalError, NotReady, Overloaded, RankerError
 from service.flow.gate import Place
@@ -94,8 +94,9 @@ class RankLane:
 
     def refusal(self, headers: Headers) -> bytes | None:
         """Return the answer to a ranking that is one too many; None: it may be taken."""
-        backend = self._runtime.backend
-        if not self._gate.is_full or backend is None or self._runtime.is_draining:
+        backend, limits = self._runtime.backend, self._limits
+        budget = budget_of(headers, limits.deadline_ms, limits.max_deadline_ms)
+        if not self._gate.is_full(budget) or backend is None or self._runtime.is_draining:
             return None
         if backend.experiments.snapshot is not self._snapshot:
             self._overloaded = PreparedRefusal(Overloaded(), self._endings)
@@ -123,8 +124,9 @@ class RankLane:
         if wanted is None:
             return None
         exchange = Exchange(headers, arrived)
-        deadline = exchange.deadline(limits.deadline_ms, limits.max_deadline_ms)
-        if (waited and deadline <= arrived + waited) or not self._gate.enter():
+        budget = budget_of(headers, limits.deadline_ms, limits.max_deadline_ms)
+        deadline = arrived + budget
+        if budget <= waited or not self._gate.enter(budget):
             return None
         exchange.began = began
         exchange.is_ranking, exchange.place = True, Place(self._gate)

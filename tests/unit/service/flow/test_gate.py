@@ -2,57 +2,93 @@
 
 from __future__ import annotations
 
-from service.flow.gate import Gate
+from service.flow.gate import Gate, Place
 
-QUICK, SLOW = 0.01, 1.0
+BUDGET = 0.1
 
 
 def gate(most: int = 64) -> Gate:
-    return Gate(most, target_seconds=0.1)
+    return Gate(most, budget_seconds=BUDGET)
 
 
-def rush(through: Gate, seconds: float, times: int) -> None:
-    """Have the gate full, and those inside take this long."""
+def fill(through: Gate, budget: float | None = None) -> int:
+    """Have as many enter as may, and return how many are inside."""
+    while through.enter(budget):
+        pass
+    return through.inside
+
+
+def rush(through: Gate, pace: float, times: int = 100, budget: float | None = None) -> None:
+    """Have the gate full again and again, where each one inside adds so much to what the others take."""
     for _ in range(times):
-        inside = 0
-        while through.enter():
-            inside += 1
+        inside = fill(through, budget)
         for _ in range(inside):
-            through.leave(seconds)
+            through.leave(inside * pace, inside)
 
 
 def test_no_more_than_the_most_are_inside() -> None:
     one = gate(most=2)
     assert [one.enter() for _ in range(3)] == [True, True, False]
-    one.leave(QUICK)
+    one.leave(0.01)
     assert one.enter()
+
+
+def test_as_many_are_inside_as_are_answered_within_six_tenths_of_their_deadline() -> None:
+    one = gate()
+    rush(one, pace=0.002)
+    assert fill(one) == 30
 
 
 def test_slow_rankings_let_fewer_in_but_always_some() -> None:
     one = gate()
-    rush(one, SLOW, times=1)
-    assert one.limit == 32
-    rush(one, SLOW, times=20)
-    assert one.limit == 8
+    rush(one, pace=1.0)
+    assert fill(one) == 8
 
 
 def test_after_a_rush_the_gate_opens_again() -> None:
     one = gate()
-    rush(one, SLOW, times=20)
-    rush(one, QUICK, times=200)
-    assert one.limit == 64
+    rush(one, pace=1.0)
+    rush(one, pace=0.0001, times=50)
+    assert fill(one) == 64
 
 
-def test_quick_rankings_that_do_not_press_prove_nothing() -> None:
+def test_a_request_with_little_time_is_refused_and_costs_others_no_place() -> None:
     one = gate()
-    rush(one, SLOW, times=20)
+    rush(one, pace=0.002, budget=0.02)
+    assert fill(one, budget=0.02) == 8
+    assert fill(one) == 30
+    assert one.is_full(0.02)
+    assert not one.is_full(1.0)
+
+
+def test_a_few_rankings_prove_nothing() -> None:
+    one = gate()
     for _ in range(1_000):
         assert one.enter()
-        one.leave(QUICK)
-    assert one.limit == 8
+        one.leave(10.0, 1)
+    assert fill(one) == 64
 
 
 def test_a_gate_for_few_never_closes() -> None:
     one = gate(most=1)
-    rush(one, SLOW, times=20)
-    assert one.limit == 1
+    rush(one, pace=1.0)
+    assert fill(one) == 1
+
+
+def test_a_gate_without_a_deadline_lets_the_most_in() -> None:
+    one = Gate(64)
+    rush(one, pace=100.0)
+    assert fill(one) == 64
+
+
+def test_a_place_is_left_once_and_tells_among_how_many_it_was() -> None:
+    one = gate()
+    places = []
+    for _ in range(8):
+        assert one.enter()
+        places.append(Place(one))
+    for place in places:
+        place.leave()
+        place.leave()
+    assert one.inside == 0
+    assert 0 < one._pace < 1
