@@ -1,3 +1,3 @@
-"""The online ranker: reads behaviours from Redis, scores candidates with ONNX bundles, says who is in which arm."""
+"""The online ranker: behaviours from Redis, scores from ONNX bundles, and each user's experiment arm."""
 
 __version__ = "2026.11.0"

@@ -1,4 +1,4 @@
-"""The one composition root: from settings to an application, every part made once and handed to whoever needs it."""
+"""The composition root: from settings to an application; every part is created once and passed to its users."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, log: LineWriter | None = None, worker: int | None = None) -> FastAPI:
-    """Return the application; its parts are made when its lifespan begins.
+    """Return the application; its parts are created when its lifespan begins.
 
-    Entering the lifespan raises StartError where there is nothing to serve.
+    Entering the lifespan raises StartError if there is nothing to serve.
 
     Args:
         settings: all of them.
-        log: what `logging_to` writes to; without it, structlog writes the access lines.
+        log: the output of `logging_to`; without it, structlog writes the access lines.
         worker: number of this worker, if there are several.
     """
     runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log, worker))
@@ -77,7 +77,7 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
 
 @asynccontextmanager
 async def serving(runtime: Runtime) -> AsyncIterator[None]:
-    """Make the backend, and let go of its parts in reverse order.
+    """Create the backend, and close its parts in reverse order.
 
     Raises:
         StartError: there is nothing to serve.
@@ -125,7 +125,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             ),
             bundles=bundles,
         )
-        # The store's gauge tells the truth, and its connections stand, before the first request.
+        # The store's gauge is right, and its connections are open, before the first request.
         await asyncio.gather(store.ping(), store.read([""]))
         metrics.ready(True)
         sinks.start_replay()
@@ -150,7 +150,7 @@ class _Redis:
         kind: StoreKind | None = None,
         confirm: bool = False,
     ) -> Client:
-        """Make a client; one with a kind is watched, and all but reads wait for a replica's confirmation."""
+        """Create a client; one with a kind is watched, and all except reads wait for a replica's confirmation."""
         writes = confirm or kind in ("writes", "events")
         try:
             client = make_client(
@@ -199,7 +199,7 @@ async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
 
 
 def _watch_redis(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:
-    """Look at the servers now and then, over connections that nothing else waits for."""
+    """Check the servers periodically, over separate connections."""
     streams = settings.streams
     own = streams.enabled and streams.url is not None
     instances = [_instance("behaviours", _redis_of_behaviours(settings), settings, metrics, stack)]
@@ -248,7 +248,7 @@ async def _experiments(
 
 
 def _shared_state(settings: Settings, metrics: Metrics, runtime: Runtime, stack: AsyncExitStack) -> SharedState:
-    """Return what the replicas agree on; nothing where there is no file that could differ."""
+    """Return the state shared by the replicas; None if there is no file."""
     chosen = settings.experiments
     if chosen.file is None:
         return SharedState(now_ms=runtime.now_ms)
@@ -276,7 +276,7 @@ def _default_model(settings: Settings, registry: BundleRegistry) -> str:
         return settings.bundles.default_model
     if len(models) == 1:
         return models[0]
-    found = f"holds {', '.join(models)}" if models else "holds no bundle"
+    found = f"contains {', '.join(models)}" if models else "contains no bundle"
     raise StartError(
         f"{settings.bundles.root} {found}: name a model in RANKER_BUNDLES__DEFAULT_MODEL, or an experiment file in "
         "RANKER_EXPERIMENTS__FILE; `python -m exporter` makes bundles"

@@ -27,10 +27,10 @@ from service.settings import (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0 after a graceful end, 1 where the service cannot start, 2 for bad settings."""
+    """Return the exit status: 0 after a graceful end, 1 if the service cannot start, 2 for bad settings."""
     try:
         options = _parser().parse_args(arguments)
-    except SystemExit as ended:  # argparse's way to end
+    except SystemExit as ended:  # argparse exits this way
         return int(ended.code or 0)
     if options.check_experiments:
         return _check_experiments(options.check_experiments)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve rankings (docs/operations.md).")
     parser.add_argument(
-        "--check-settings", action="store_true", help="print the settings in force, without secrets, and exit"
+        "--check-settings", action="store_true", help="print the effective settings, without secrets, and exit"
     )
     parser.add_argument(
         "--openapi", action="store_true", help="print the OpenAPI document (docs/openapi.json) and exit"
@@ -60,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="say whether an experiment file may follow another (OLD NEW), or is valid (NEW), and exit",
+        help="check whether an experiment file may follow another (OLD NEW), or is valid (NEW), and exit",
     )
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="take the port over from the process that serves there, which drains when this one is ready",
+        help="take the port over from the running process, which drains when this one is ready",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes behind the port, in place of RANKER_HTTP__WORKERS"
@@ -127,7 +127,7 @@ def _serve_as_worker(settings: Settings, inherited: Inherited) -> None:
 
 
 def _print(text: str) -> int:
-    """Print to standard output; a reader that has seen enough (`| head -1`) is no error."""
+    """Print to standard output; a reader that stops early (`| head -1`) is not an error."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -139,7 +139,7 @@ def _print(text: str) -> int:
 
 
 def _complain(status: int, *problems: str) -> int:
-    """Say something on standard error, unless it cannot be written, and return the status."""
+    """Print to standard error, unless it cannot be written, and return the status."""
     with suppress(OSError):
         sys.stderr.writelines(f"service: {problem}\n" for problem in problems)
         sys.stderr.flush()

@@ -11,16 +11,16 @@
     ├── NotImplementedHere  501 not_implemented      a part of HTTP that this service does not have
     ├── TooLarge            413 too_large            body or list over its limit
     ├── Overloaded          429 overloaded           no permit, or queue full; Retry-After
-    ├── InternalError       500 internal_error       a fault of ours that no other class describes
+    ├── InternalError       500 internal_error       a bug that no other class describes
     ├── InferenceFailed     500 inference_failed     engine error or non-finite scores
     ├── NotReady            503 not_ready            loading, draining, no bundle; Retry-After
     ├── StoreDown           503 store_unavailable    behaviours could not be stored; Retry-After
     └── DeadlineExceeded    504 deadline_exceeded    no answer in time
 
-Messages are ours: nothing that a client sent stands in them, but for a field's name, cut to 64 characters.
+Messages contain nothing that a client sent, except a field's name, cut to 64 characters.
 """
 
-# ruff: noqa: N818 - the names read as states, and the whole tree stands in this file
+# ruff: noqa: N818 - the names read as states, and the whole tree is in this file
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ import orjson
 MAX_SHOWN: Final = 64
 MAX_DETAILS: Final = 8
 MAX_BODY_BYTES: Final = 2_048
-CALLER_GONE: Final = "the caller has hung up"  # why a request's task is cancelled
+CALLER_GONE: Final = "the caller has hung up"  # reason for cancelling a request's task
 
 
 class Detail(NamedTuple):
@@ -42,14 +42,14 @@ class Detail(NamedTuple):
 
 
 class StartError(RuntimeError):  # no answer to a caller: it ends the process
-    """The service cannot start; the message says what to do."""
+    """The service cannot start; the message names the remedy."""
 
 
 class RankerError(Exception):
-    """What a caller may be told.
+    """An error that is sent to the caller.
 
     Args:
-        message: for people; a sentence of ours.
+        message: for people; one of our sentences.
         field: the field it is about, as the caller named it.
         retry_after: seconds after which to try again.
         details: further fields.
@@ -92,11 +92,11 @@ class InvalidRequest(RankerError):
     """Values that cannot be used."""
 
     code, status = "invalid_request", 422
-    default_message = "The request holds a value that cannot be used."
+    default_message = "The request contains a value that cannot be used."
 
 
 class Malformed(InvalidRequest):
-    """Bytes that are no request."""
+    """Bytes that are not a request."""
 
     status = 400
     default_message = "The body is not valid JSON."
@@ -131,7 +131,7 @@ class NotFound(RankerError):
 
 
 class MethodNotAllowed(RankerError):
-    """A route that knows other methods."""
+    """A route with other methods."""
 
     code, status = "method_not_allowed", 405
     default_message = "The route does not know this method."
@@ -160,7 +160,7 @@ class Overloaded(RankerError):
 
 
 class InternalError(RankerError):
-    """A fault of ours; the log has more under the request id."""
+    """A bug; the log has more under the request id."""
 
     code, status = "internal_error", 500
     default_message = "The service failed on this request."

@@ -1,10 +1,10 @@
 """Logging: one JSON object a line on standard output, the libraries' lines included.
 
-Event names are snake_case and never formatted; what varies stands in fields. A value that a caller could choose is cut,
-and a line break in it stays inside its JSON string, so that nobody can forge a line. User ids are logged nowhere.
+Event names are snake_case and never formatted; variable parts are in fields. A value that a caller could choose is cut,
+and a line break in it stays inside its JSON string, so that a caller cannot forge a line. User ids are never logged.
 
-Logging never waits and never raises: a line that cannot be made is replaced by one that says so, and a thread of its
-own writes them (service/output/line_writer.py).
+Logging never waits and never raises: a line that cannot be rendered is replaced by a notice, and a separate
+thread writes them (service/output/line_writer.py).
 
 Our own lines go straight to bytes, not by way of the standard library's logging; the access line goes round structlog
 too (service/output/access_log.py).
@@ -54,7 +54,7 @@ def access_log(settings: LoggingSettings, writer: LineWriter | None, worker: int
 
     Args:
         settings: of the log.
-        writer: of `logging_to`; None where something else has set structlog up.
+        writer: of `logging_to`; None if structlog was configured elsewhere.
         worker: number of this worker, if there are several.
     """
     is_on = settings.access and logging.getLevelNamesMapping()[settings.level.upper()] <= logging.INFO
@@ -84,7 +84,7 @@ def configure_logging(settings: LoggingSettings, writer: LineWriter, worker: int
 
 
 class _Lines:
-    """What structlog writes a rendered line to: one method for each level."""
+    """structlog's target for rendered lines: one method for each level."""
 
     def __init__(self, writer: LineWriter) -> None:
         self.msg = self.debug = self.info = self.warning = self.error = self.critical = writer.put
@@ -96,14 +96,14 @@ def _never_raising(bound_logger: type[Any], writer: LineWriter) -> type[Any]:  #
     def proxy(self: Any, /, *arguments: Any, **fields: Any) -> Any:
         try:
             return bound_logger._proxy_to_logger(self, *arguments, **fields)
-        except Exception as error:  # whatever a field's own code raises
+        except Exception as error:  # any error of a field's code
             writer.put(orjson.dumps({"event": "log_line_failed", "level": "error", "error": type(error).__name__}))
 
     return type("NeverRaisingLogger", (bound_logger,), {"_proxy_to_logger": proxy})
 
 
 class _WriterHandler(logging.Handler):
-    """Puts the libraries' lines among our own."""
+    """Adds the libraries' lines to the log."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _WriterHandler(logging.Handler):
 
 
 def _configure_libraries(shared: list[Processor], render: Callable[..., bytes], level: int, writer: LineWriter) -> None:
-    """Have the libraries' own lines written in the same form, warnings and worse."""
+    """Write the libraries' lines in the same form, warnings and above."""
     handler = _WriterHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -149,7 +149,7 @@ def _numbered(worker: int) -> Processor:
 
 
 def _cut(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Cut long texts, so that no line grows with what somebody sent; of a traceback, keep the end."""
+    """Cut long texts, so that a caller cannot make a line long; of a traceback, keep the end."""
     for name, value in event.items():
         if isinstance(value, str) and len(value) > MAX_VALUE_LENGTH:
             if name != "exception":

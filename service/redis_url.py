@@ -1,7 +1,7 @@
 """Redis addresses: the one parser of Redis URLs, with a table of the options that each kind of URL may have.
 
-A URL usually contains a password, and one that does not parse may contain it anywhere. An error therefore says what to
-write and never repeats any part of the URL. A URL that parsed is printed without its credentials and options.
+A URL usually contains a password, and one that does not parse may contain it anywhere. An error therefore explains
+what to write and never repeats any part of the URL. A URL that parsed is printed without its credentials and options.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FALSE: Final = frozenset({"false", "f", "no", "n", "off", "0"})
 
 
 class RedisUrlError(ValueError):
-    """The Redis URL cannot be used; the message says what to write and repeats nothing of the URL."""
+    """The Redis URL cannot be used; the message explains the correction and repeats no part of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def parse_redis_url(url: str) -> RedisAddress:
     parts = _PATHS[_kind(scheme)](places, slash + path)
     database = parts.pop("database", 0)
     if "db" in options and database not in (0, options["db"]):
-        raise RedisUrlError("the database stands in the path and in option db, and they differ: keep one")
+        raise RedisUrlError("the database is in the path and in option db, and they differ: keep one")
     return RedisAddress(
         scheme=scheme,
         database=options.pop("db", database),

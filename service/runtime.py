@@ -1,4 +1,4 @@
-"""What one application is made of, and what it is doing: loading, ready, draining."""
+"""The parts of one application, and its state: loading, ready, draining."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What answers, once it is there."""
+    """The backend, which answers when it is loaded."""
 
     ranker: Ranker
     experiments: Experiments
@@ -36,7 +36,7 @@ class Backend:
 
 
 class Runtime:
-    """What one application is made of and what it is doing: loading, ready, draining.
+    """The parts of one application, and its state: loading, ready, draining.
 
     Args:
         settings: all of them.
@@ -65,7 +65,7 @@ class Runtime:
 
     @property
     def status(self) -> Literal["ready", "loading", "draining"]:
-        """Return what the service is doing."""
+        """Return the service's state."""
         if self.is_draining:
             return "draining"
         return "ready" if self.backend is not None and self.backend.ranker.is_ready else "loading"
@@ -84,10 +84,10 @@ class Runtime:
         return self.backend.experiments.undecided(reason) if self.backend is not None else UNDECIDED
 
     def needed(self) -> Backend:
-        """Return what answers.
+        """Return the backend.
 
         Raises:
-            NotReady: it is not there yet, or no more.
+            NotReady: it is not loaded yet, or closed.
         """
         if self.backend is None:
             raise NotReady("The service is loading.")

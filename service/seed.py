@@ -1,9 +1,9 @@
-"""Load a behaviours file into a running service, through its own front door.
+"""Loads a behaviours file into a running service, through its HTTP API.
 
     python -m service.seed data/ml-100k/behaviours.csv --url http://127.0.0.1:8000
 
 The file is read as `training prepare` reads it (contract.behaviour_file, docs/data.md). A file with a bad line is not
-sent at all, unless bad lines are to be skipped. Appending is idempotent, so that a load can be run again.
+sent at all, unless bad lines are skipped. Appending is idempotent, so a load can be repeated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from contract.behaviours import ACTIONS
 from contract.command_line import CommandError, run
 from contract.grammar import MAX_FUTURE_MS
 
-BATCH: Final = 1_000  # what POST /behaviours takes at once
+BATCH: Final = 1_000  # the most that POST /behaviours accepts at once
 CONNECTIONS: Final = 4
 
 _TRIES: Final = 5
@@ -38,18 +38,18 @@ _RETRIED: Final = frozenset({429, 503, 504})
 _PLACE: Final = re.compile(r"behaviours\.(\d+)")
 _REASONS: Final = {
     "future": "the time is too far ahead of the service's clock",
-    "wrong_type": "the user's key in Redis holds something else",
+    "wrong_type": "the user's key in Redis has another type",
 }
 
 Behaviour = dict[str, str | int | float]
 
 
 class SeedError(CommandError):
-    """The load cannot go on; the message says why."""
+    """The load cannot continue; the message names the reason."""
 
 
 class _TooLargeError(Exception):
-    """The service takes fewer behaviours at once."""
+    """The service accepts fewer behaviours at once."""
 
 
 class Line(NamedTuple):
@@ -60,11 +60,11 @@ class Line(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What became of a file.
+    """The result of loading a file.
 
     Attributes:
         counts: lines read, skipped; behaviours stored, repeated, refused.
-        refused: of the first refused ones, file, line and reason, for people.
+        refused: file, line and reason of the first refused ones, for people.
     """
 
     counts: Counter[str]
@@ -99,13 +99,13 @@ def load(
 
     Args:
         path: the file.
-        url: where the service listens.
+        url: address of the service.
         connections: requests at once.
         batch: behaviours of one request.
-        skipped: takes the bad lines; None refuses a file that has one before anything is sent.
+        skipped: collects the bad lines; None refuses a file with one before anything is sent.
 
     Raises:
-        SeedError: the file cannot be read, or the service does not take it.
+        SeedError: the file cannot be read, or the service does not accept it.
     """
     senders = [_Sender(path, url, batch) for _ in range(connections)]
     counts: Counter[str] = Counter()
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service.seed", description="Load behaviours into a running service."
     )
     parser.add_argument("file", type=Path, help="CSV, also .gz: user_id,item_id,ts[,action,play_ms,value]")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service listens")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="requests at once")
     parser.add_argument(
         "--skip-bad-lines", action="store_true", help="skip, count and list them (default: send nothing)"
@@ -176,7 +176,7 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
 
 
 class _Sender:
-    """One connection and the thread that feeds it; after an error it takes batches and drops them, until finished."""
+    """One connection and the thread that feeds it; after an error it drops batches until finished."""
 
     def __init__(self, file: Path, url: str, batch: int) -> None:
         parts = _address(url)
@@ -195,7 +195,7 @@ class _Sender:
         """Add to the next batch; waits while two are ahead of it.
 
         Raises:
-            SeedError: an earlier batch was not taken.
+            SeedError: an earlier batch was not accepted.
         """
         self._next.append(line)
         if len(self._next) >= self._size:
@@ -204,7 +204,7 @@ class _Sender:
             self._next = []
 
     def finish(self) -> None:
-        """Send what is left and wait for all of it."""
+        """Send the rest and wait for all of it."""
         if self._next:
             self._batches.put(self._next)
         self._batches.put(None)
@@ -263,7 +263,7 @@ class _Sender:
         raise SeedError(f"POST {self._path}: {problem}")
 
     def _message(self, content: bytes, batch: list[Line]) -> str:
-        """Return the service's own words, and the line of the file that they name by its place."""
+        """Return the service's message, and the line of the file that it refers to."""
         with suppress(ValueError, KeyError, TypeError, IndexError):
             error = json.loads(content)["error"]
             field = str(error.get("field") or "")
@@ -274,7 +274,7 @@ class _Sender:
 
 
 def _address(url: str) -> SplitResult:
-    with suppress(ValueError):  # of brackets, or of a port that is no number
+    with suppress(ValueError):  # of brackets, or of a port that is not a number
         parts = urlsplit(url)
         if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
             return parts

@@ -17,7 +17,7 @@ _MAX_INHERITED: Final = 64  # process ids: a supervisor forgets a worker as soon
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What one worker is doing."""
+    """The state of one worker."""
 
     worker: int
     process_id: int
@@ -57,7 +57,7 @@ class Workers:
         self._metrics.worker_restarted()
 
     async def states(self) -> list[WorkerState]:
-        """Return what each worker is doing.
+        """Return the state of each worker.
 
         Raises:
             NotReady: the supervisor does not answer.

@@ -11,14 +11,14 @@ from hypothesis import settings
 
 from tests.support.redis_server import RedisServer
 
-# What tests ask is on this machine: a proxy of the environment must not be asked for it, by children neither.
+# Tests only connect to this machine: neither they nor their child processes use a proxy of the environment.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 # One thread for numpy and torch, here and in children: these arrays are tiny, and threads that wait for one another
 # on a shared machine double the processor time of a run. Before torch is imported, which reads it then.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-# The same examples in every run: a failure that comes and goes with the machine's luck helps nobody.
+# The same examples in every run: a failure that appears at random does not help.
 settings.register_profile("ranker", derandomize=True, deadline=None)
 settings.load_profile("ranker")
 

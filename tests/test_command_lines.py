@@ -1,4 +1,4 @@
-"""Every command line, with bad input: one line that says what is wrong, status 1, and no half-made folder.
+"""Every command line, with bad input: one line with the problem, status 1, and no half-made folder.
 
 A traceback fails these tests by itself: the commands run in this process.
 """

@@ -1,4 +1,4 @@
-"""What the documents say of settings, metrics, errors and routes is what the code does."""
+"""The documents describe the settings, metrics, errors and routes of the code."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def decisions() -> dict[str, Path]:
 
 
 def statuses() -> dict[str, str]:
-    """What later decisions say of earlier ones: "Supersedes 0031", "Supersedes one sentence of 0002"."""
+    """References of later decisions to earlier ones: "Supersedes 0031", "Supersedes one sentence of 0002"."""
     found = dict.fromkeys(decisions(), "accepted")
     for number, path in decisions().items():
         for words in re.findall(r"[Ss]upersedes ([^.:]+)", path.read_text(encoding="utf-8")):

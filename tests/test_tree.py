@@ -1,4 +1,4 @@
-"""What the README and the ground rules say of the tree is true of the tree."""
+"""The README and the rules describe the tree as it is."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_lock_pins_every_package_and_holds_one_onnx_runtime(lock: Path) -> Non
 
 
 def test_the_lock_asks_for_what_each_machine_has_a_wheel_of() -> None:
-    """`make lock-check` asks the registry; this holds the markers that it found to be right."""
+    """`make lock-check` asks the registry; this checks the markers that it found to be right."""
     lines = (ROOT / "locks" / "dev.txt").read_text().splitlines()
     found = [
         sorted(

@@ -1,1 +1,1 @@
-"""What a bundle is, and every check that it passes before it is used."""
+"""Bundles, and every check that they pass before they are used."""

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from contract.manifest import GOLDEN
 from service.bundles.files import BundleError
 
-Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
+Array = NDArray[Any]  # Any: int64 or float32, by the manifest
 
-MAX_GOLDEN_BYTES: Final = 67_108_864  # unpacked; what an exporter writes has some ten thousand
-_MAX_HEADER_BYTES: Final = 65_536  # numpy itself reads no header of more than 10,000
+MAX_GOLDEN_BYTES: Final = 67_108_864  # unpacked; an exporter writes about ten thousand
+_MAX_HEADER_BYTES: Final = 65_536  # numpy refuses headers of more than 10,000
 _TYPES: Final = {np.dtype(np.int64), np.dtype(np.float32)}
 _PACKINGS: Final = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # what numpy writes; others unpack without a limit
 
 
 def read_npy(content: bytes | memoryview) -> Array:
-    """Return a view of a .npy file whose size is what its header says; `numpy.load` would allocate what it claims.
+    """Return a view of a .npy file whose size matches its header; `numpy.load` would allocate the claimed size.
 
     Raises:
         BundleError: another type, another size, or a version that numpy no longer writes.
@@ -44,7 +44,7 @@ def read_npy(content: bytes | memoryview) -> Array:
 
 
 def read_npz(content: bytes, expected: Collection[str]) -> Mapping[str, Array]:
-    """Read the arrays of golden.npz; no more than MAX_GOLDEN_BYTES are ever unpacked, whatever the archive claims.
+    """Read the arrays of golden.npz; at most MAX_GOLDEN_BYTES are unpacked, even if the archive claims a smaller size.
 
     Raises:
         BundleError: other arrays than the expected ones, too large, or packed in another way than numpy does.
@@ -55,13 +55,13 @@ def read_npz(content: bytes, expected: Collection[str]) -> Mapping[str, Array]:
             raise BundleError(f"{GOLDEN} unpacks to more than {MAX_GOLDEN_BYTES} bytes")
         found = sorted(member.filename.removesuffix(".npy") for member in members)
         if found != sorted(expected):
-            raise BundleError(f"{GOLDEN} holds {found}, expected {sorted(expected)}"[:300])
+            raise BundleError(f"{GOLDEN} contains {found}, expected {sorted(expected)}"[:300])
         if any(member.compress_type not in _PACKINGS for member in members):
-            raise BundleError(f"{GOLDEN} is packed in a way that is not taken")
+            raise BundleError(f"{GOLDEN} is packed in an unsupported way")
         return {member.filename.removesuffix(".npy"): read_npy(_unpacked(archive, member)) for member in members}
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Unpack as many bytes as the directory promises; `archive.read` would unpack all there are and then cut them."""
+    """Unpack as many bytes as the directory claims; `archive.read` would unpack all there are and then cut them."""
     with archive.open(member) as file:
         return file.read(member.file_size)

@@ -1,7 +1,7 @@
-"""Bundles from disk: every file is read once, and only what has passed every check leaves this module.
+"""Bundles from disk: every file is read once, and only checked bundles leave this module.
 
-A bundle may come from anywhere. Nothing in it is executed here: no pickle, no ONNX session, no path that it names.
-Each file's bytes are hashed, compared with the manifest, and those same bytes are what is parsed and later run
+A bundle may come from anywhere. None of its content is executed here: no pickle, no ONNX session, no path from it.
+Each file's bytes are hashed, compared with the manifest, and the same bytes are parsed and later run
 (service/bundles/files.py), so a file that is rewritten after the check changes nothing.
 """
 
@@ -38,11 +38,11 @@ class Bundle:
     """A verified bundle: all of it is in memory, or mapped from the files that were checked."""
 
     manifest: Manifest
-    digest: str  # SHA-256 of the manifest's bytes, which hold the digest of every other file
+    digest: str  # SHA-256 of the manifest's bytes, which contain the digest of every other file
     items: Vocabulary
     users: Vocabulary | None
     popularity: NDArray[np.float32]  # (items + 1,): training counts by item index, [0] = 0
-    catalogue: Mapping[str, Mapping[str, Any]]  # item id -> title and whatever else the data had; for people
+    catalogue: Mapping[str, Mapping[str, Any]]  # item id -> title and other facts of the data; for people
     encode_model: bytes
     score_model: bytes
     golden: Mapping[str, Array]
@@ -59,11 +59,11 @@ def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True) -> 
 
     Args:
         directory: its last two names must be the manifest's model and version.
-        max_bytes: refused when its files hold more, packed or unpacked.
+        max_bytes: a bundle with larger files, packed or unpacked, is refused.
         map_tables: map its tables from their files; else they are read into memory.
 
     Raises:
-        BundleError: missing, incomplete, altered, of a newer contract, or anything else that must not be served.
+        BundleError: missing, incomplete, altered, of a newer contract, or otherwise not fit to be served.
     """
     with _reading(directory):
         with open_directory(directory) as listing:
@@ -75,7 +75,7 @@ def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True) -> 
 
 @contextmanager
 def _reading(directory: Path) -> Iterator[None]:
-    """Turn every way in which reading can fail into a BundleError that names the directory."""
+    """Turn every error of reading into a BundleError that names the directory."""
     place = "/".join(directory.parts[-2:])
     try:
         yield
@@ -83,7 +83,7 @@ def _reading(directory: Path) -> Iterator[None]:
         raise BundleError(f"bundle {place}: {error}") from error
     except OSError as error:
         raise BundleError(f"bundle {place}: cannot be read ({error.strerror or type(error).__name__})") from error
-    except Exception as error:  # numpy, zipfile, zlib and tokenize have a dozen words for bytes that are no arrays
+    except Exception as error:  # numpy, zipfile, zlib and tokenize raise a dozen errors for bytes that are not arrays
         raise BundleError(f"bundle {place}: {str(error)[:200] or type(error).__name__}") from error
 
 
@@ -94,14 +94,14 @@ def _manifest(content: bytes, directory: Path) -> Manifest:
         raise BundleError(str(error)) from error
     path = directory.absolute()
     if (path.parent.name, path.name) != (manifest.model, manifest.version):
-        raise BundleError(f"manifest: names {manifest.model}/{manifest.version}, which is not where it stands")
+        raise BundleError(f"manifest: names {manifest.model}/{manifest.version}, which does not match its directory")
     return manifest
 
 
 def _files(
     listing: int, manifest: Manifest, room: int, map_tables: bool
 ) -> tuple[dict[str, bytes], dict[str, Content]]:
-    """Read the files that the manifest names, each with the promised digest; return the tables' apart from the others.
+    """Read the files that the manifest names, each with the digest of the manifest; return the tables separately.
 
     There may be no other files.
     """
@@ -142,7 +142,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
 
 
 def _check_signature(manifest: Manifest) -> None:
-    """See that the two graphs' promised inputs and outputs fit the sequence spec and one another."""
+    """Check that the inputs and outputs of the two graphs match the sequence spec and each other."""
     length = manifest.sequence.length
     inputs = tuple(
         TensorSpec(name=name, dtype="int64", shape=("B", length) if name in manifest.sequence.columns else ("B",))
@@ -168,7 +168,7 @@ def _by_name(specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
 
 
 def _check_specs(place: str, found: tuple[TensorSpec, ...], expected: tuple[TensorSpec, ...]) -> None:
-    """Compare names, dtypes and shapes; symbolic dimensions may be called anything."""
+    """Compare names, dtypes and shapes; symbolic dimensions may have any name."""
 
     def plain(specs: tuple[TensorSpec, ...]) -> list[tuple[object, ...]]:
         shapes = [tuple(size if isinstance(size, int) else "?" for size in spec.shape) for spec in specs]
@@ -183,7 +183,7 @@ def _vocabulary(content: bytes, name: str, count: int) -> Vocabulary:
         raise BundleError(f"{name} is larger than {count} ids can be")
     vocabulary = Vocabulary.parse(content)
     if len(vocabulary) != count:
-        raise BundleError(f"{name} holds {len(vocabulary)} ids, the manifest says {count}")
+        raise BundleError(f"{name} has {len(vocabulary)} ids, but the manifest has {count}")
     return vocabulary
 
 
@@ -200,7 +200,7 @@ def _popularity(content: bytes, manifest: Manifest) -> NDArray[np.float32]:
     if counts.dtype != np.float32 or counts.shape != (manifest.item_count + 1,):
         raise BundleError(f"{names.POPULARITY} is not float32 ({manifest.item_count + 1},)")
     if not np.isfinite(counts).all() or (counts < 0).any():
-        raise BundleError(f"{names.POPULARITY} holds a count that is negative or not finite")
+        raise BundleError(f"{names.POPULARITY} has a count that is negative or not finite")
     return counts
 
 

@@ -1,8 +1,8 @@
-"""A bundle's files: checked by size and digest while they stream past, and only then held in memory or mapped.
+"""A bundle's files: checked by size and digest as a stream, and only then read into memory or mapped.
 
-Each file is opened once. The first pass over all of them holds one chunk at a time, so a bundle that is too large or
-altered costs time and no memory. The second pass reads the same open files and hashes what it keeps: the bytes that
-are parsed and run are the bytes that were checked, whatever happens to the files meanwhile.
+Each file is opened once. The first pass over all of them keeps one chunk at a time in memory, so a bundle that is too
+large or altered costs time but no memory. The second pass reads the same open files and hashes what it keeps: the
+bytes that are parsed and run are the checked bytes, even if the files change in between.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Identity = tuple[tuple[str, int, int, int, int], ...]  # of each file: name, siz
 
 
 class BundleError(ValueError):
-    """The bundle cannot be served; the message says which file and why."""
+    """The bundle cannot be served; the message names the file and the reason."""
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written to."""
+    """The facts that change when a file is written to."""
 
     device: int
     inode: int
@@ -82,7 +82,7 @@ def read_files(
     Args:
         listing: the open directory.
         digests: SHA-256 in hexadecimal by file name.
-        room: bytes that all files together may have.
+        room: maximum bytes of all files together.
         not_held: files that are only checked.
         mapped: files that are mapped instead of read into memory.
 
@@ -118,7 +118,7 @@ def _check_sizes(stamps: Mapping[str, Stamp], room: int) -> None:
 
 
 def identity_of(directory: Path) -> Identity:
-    """Return what changes when a file of a directory changes, without reading any; empty where there is none."""
+    """Return a value that changes when a file of a directory changes, without reading any; empty if there is none."""
     try:
         with os.scandir(directory) as entries:
             found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
@@ -128,7 +128,7 @@ def identity_of(directory: Path) -> Identity:
 
 
 def _open(listing: int, name: str) -> BinaryIO:
-    """Open a regular file of the directory for reading; a link, a pipe or a device is refused, and never waited for."""
+    """Open a regular file of the directory for reading; a link, a pipe or a device is refused at once."""
     try:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=listing)
     except FileNotFoundError as error:
@@ -157,7 +157,7 @@ def _streamed_digest(file: BinaryIO, size: int) -> str:
 
 
 def _mapped(name: str, file: BinaryIO, stamp: Stamp) -> MappedFile:
-    """Map a checked file. A write since its stamp was taken is in the mapping, and shows in the time of change."""
+    """Map a checked file. A write since its stamp was taken is in the mapping, and is visible in the time of change."""
     if not stamp.size:
         raise BundleError(f"{name} is empty")
     content = memoryview(mmap.mmap(file.fileno(), stamp.size, access=mmap.ACCESS_READ))

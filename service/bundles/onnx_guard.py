@@ -1,7 +1,7 @@
-"""What an ONNX file may hold, checked on its bytes before ONNX Runtime sees them.
+"""The allowed content of an ONNX file, checked on its bytes before ONNX Runtime reads them.
 
-ONNX Runtime follows external data to files beside the model, hard links included, and a graph can ask for operators of
-a custom domain. Neither is needed by a bundle, so neither is allowed. Weights that are not finite are refused too: one
+ONNX Runtime follows external data to files next to the model, including hard links, and a graph can use operators of a
+custom domain. Bundles need neither, so neither is allowed. Weights that are not finite are refused too: one
 NaN row in an item table passes every golden score and then fails each request that has the item.
 """
 
@@ -15,10 +15,10 @@ from service.bundles.weights import NotFinite, check_floats, check_tensor
 
 DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
-_MAX_FIELDS: Final = 2_000_000  # an exported model of ours has some ten thousand
+_MAX_FIELDS: Final = 2_000_000  # our exported models have about ten thousand
 _MAX_DEPTH: Final = 32
 
-# Message -> field number -> message below it (onnx.proto). What is not named here holds no tensor and no node.
+# Message -> field number -> message below it (onnx.proto). Other fields contain neither tensors nor nodes.
 _CHILDREN: Final[Mapping[str, Mapping[int, str]]] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
@@ -35,14 +35,14 @@ _FLOATS: Final = frozenset({2, 7})  # of an attribute: one float, a list of them
 _EXTERNAL: Final = frozenset({("Tensor", 13), ("Tensor", 14)})  # external_data; data_location (0 = in this file)
 
 
-class UnsafeGraph(ValueError):  # noqa: N818 - reads as what it says of the file
-    """The file is not an ONNX model, asks for something outside itself, or has weights that are not finite."""
+class UnsafeGraph(ValueError):  # noqa: N818 - the name describes the file
+    """The file is not an ONNX model, uses data or operators outside itself, or has weights that are not finite."""
 
 
 def refuse_unsafe(content: bytes) -> None:
     """Check that a serialised model is self-contained, uses standard operators only, and has finite weights.
 
-    Functions that the model itself defines may have a domain of their own: their bodies are checked like the rest.
+    Functions that the model itself defines may have other domains: their bodies are checked like the rest.
 
     Raises:
         UnsafeGraph: not protobuf, external data, an operator of another domain, or a weight that is not finite.
@@ -68,7 +68,7 @@ def _check(content: bytes) -> None:
             (used if message == "Node" else defined).add(_text(value))
         found_graph = found_graph or (message, number) == ("Model", 7)
     if not found_graph:
-        raise UnsafeGraph("not an ONNX model: it holds no graph")
+        raise UnsafeGraph("not an ONNX model: it has no graph")
     if foreign := used - defined - DOMAINS:
         raise UnsafeGraph(f"operators of domain '{min(foreign)[:64]}' are not allowed")
 

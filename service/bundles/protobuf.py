@@ -9,7 +9,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED32: 4, _FIXED64: 8}
 
 
-class NotProtobuf(ValueError):  # noqa: N818 - reads as what it says of the bytes
+class NotProtobuf(ValueError):  # noqa: N818 - the name describes the bytes
     """The bytes are not a protobuf message."""
 
 

@@ -1,4 +1,4 @@
-"""Bundles that were refused: not tried again at every look at the experiment file."""
+"""Refused bundles, which are not tried again at every check of the experiment file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class _Refusal:
 
 
 class Refusals:
-    """What was refused, and whether it is worth another try.
+    """Refused bundles, and whether each is worth another try.
 
-    A bundle refused for what its files hold is tried again once a file changes. One refused for how it ran, which may
-    be the machine's fault, is tried again after a growing pause too.
+    A bundle refused for the content of its files is tried again when a file changes. One refused for how it ran, which
+    may be caused by the machine, is also tried again after a growing pause.
 
     Args:
         clock: seconds.
@@ -45,7 +45,7 @@ class Refusals:
         return known.problem if known.until is None or self._clock() < known.until else None
 
     def note(self, model: Model, identity: Identity, problem: str, *, for_good: bool) -> bool:
-        """Remember a refusal; return whether it says something new."""
+        """Remember a refusal; return whether it is new."""
         known = self._refused.pop(model, None)
         same = known is not None and known.identity == identity
         times = known.times + 1 if known is not None and same else 0

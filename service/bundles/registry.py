@@ -1,4 +1,4 @@
-"""Which bundles there are on disk: `<root>/<model>/<version>/`, complete once the manifest is there."""
+"""The bundles on disk: `<root>/<model>/<version>/`, complete when the manifest exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from contract.manifest import MANIFEST
 
-# As in contract.manifest; what an experiments file calls a model becomes a path here, so it must be a plain name.
+# As in contract.manifest; a model's name in an experiment file becomes a path here, so it must be a plain name.
 _MODEL: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _MAX_VERSIONS: Final = 1_000
@@ -17,10 +17,10 @@ _PIECES: Final = re.compile(r"\d+|\D+")
 
 
 class BundleRegistry:
-    """Looks at the directory anew each time it is asked: bundles may arrive while the service runs.
+    """Reads the directory on every call: bundles may arrive while the service runs.
 
     Args:
-        root: where the models' directories are; one that does not exist holds nothing.
+        root: the folder of the models' directories; a missing one counts as empty.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,7 +39,7 @@ class BundleRegistry:
         return sorted(complete, key=_natural)
 
     def directory(self, model: str, version: str) -> Path | None:
-        """Return where a bundle is, or None where these are no names of one."""
+        """Return the path of a bundle, or None if these are not names of one."""
         if not _MODEL.fullmatch(model) or not _VERSION.fullmatch(version):
             return None
         return self.root / model / version

@@ -1,6 +1,6 @@
-"""Tables of a bundle: arrays in files of their own, mapped rather than read, so that all processes share one copy.
+"""Tables of a bundle: arrays in separate files, mapped and not read, so that all processes share one copy.
 
-A mapped file shows what is done to it later. `Tables.were_changed` finds a file that was edited in place.
+Later changes of a mapped file are visible in memory. `Tables.were_changed` finds a file that was edited in place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Tables:
     """A bundle's tables by name, checked.
 
     Attributes:
-        arrays: as the manifest describes them; read-only.
+        arrays: as described by the manifest; read-only.
         stamps: of the files that are mapped.
     """
 

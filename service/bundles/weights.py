@@ -1,4 +1,4 @@
-"""Are a graph's weights finite? Checked on the bytes of the file, before any of them runs.
+"""Checks that a graph's weights are finite, on the bytes of the file, before any of them runs.
 
 NaN is refused everywhere. Infinity is refused too, except in a mask: a tensor whose values are all 0, 1 or infinite,
 such as the constant that an attention layer adds to its logits, or a single -inf that fills masked places.
@@ -21,12 +21,12 @@ _NEVER_INFINITE: Final = frozenset({0, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21, 22, 2
 _RAW_TYPES: Final = {
     _FLOAT: "<f4", _FLOAT16: "<f2", _DOUBLE: "<f8", _COMPLEX64: "<f4", _COMPLEX128: "<f8", _BFLOAT16: "<u2",
 }  # fmt: skip
-_CHUNK: Final = 1_048_576  # values looked at together
+_CHUNK: Final = 1_048_576  # values checked together
 
 Values = NDArray[np.floating] | NDArray[np.int64]
 
 
-class NotFinite(ValueError):  # noqa: N818 - reads as what it says of the tensor
+class NotFinite(ValueError):  # noqa: N818 - the name describes the tensor
     """A weight is NaN or infinite, or of a type that cannot be checked; the message names the tensor."""
 
 
@@ -59,7 +59,7 @@ def check_floats(packed: bytes) -> None:
 
     Raises:
         NotFinite: one is NaN, or infinite beside ordinary numbers.
-        NotProtobuf: no whole number of them.
+        NotProtobuf: not a whole number of values.
     """
     check_values("an attribute", _array(memoryview(packed), "<f4"))
 
@@ -73,13 +73,13 @@ def check_values(label: str, values: Values) -> None:
     if all(np.isfinite(chunk).all() for chunk in _chunks(values)):
         return
     if any(np.isnan(chunk).any() for chunk in _chunks(values)):
-        raise NotFinite(f"{label} holds a weight that is not a number")
+        raise NotFinite(f"{label} has a weight that is not a number")
     if not all(((chunk == 0) | (chunk == 1) | np.isinf(chunk)).all() for chunk in _chunks(values)):
-        raise NotFinite(f"{label} holds an infinite weight")
+        raise NotFinite(f"{label} has an infinite weight")
 
 
 def _stored(kind: int, parts: dict[int, list[memoryview | int]]) -> Iterator[Values]:
-    """Yield a tensor's values, from whichever field has them."""
+    """Yield a tensor's values, from the field that has them."""
     for raw in parts.get(_RAW, []):
         if isinstance(raw, memoryview):
             yield _array(raw, _RAW_TYPES[kind])

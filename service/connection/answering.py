@@ -1,7 +1,7 @@
 """The answering half of a connection: one request after the other, only as fast as the caller reads.
 
-uvicorn keeps what a caller does not read without a limit in time, works on the next request meanwhile, and treats a
-caller who has finished sending as one who has gone.
+uvicorn keeps unread answers without a time limit, works on the next request meanwhile, and treats a caller that has
+finished sending as disconnected.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What all connections share."""
+    """The parts that all connections share."""
 
     http: HttpSettings
     limits: LimitsSettings
@@ -66,20 +66,20 @@ class Guard:
     pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
-        """Make what is shared."""
+        """Create the shared parts."""
         object.__setattr__(self, "heads", KnownHeads(self.limits.max_header_lines))
         object.__setattr__(self, "readers", SlowReaders(self.http.max_unsent_bytes))
 
 
 class AnsweringProtocol(HttpToolsProtocol):
-    """See the module; an abstract half, which service/connection/protocol.py makes whole.
+    """See the module; an abstract half, completed by service/connection/protocol.py.
 
     Args:
         guard: limits, counts.
-        parts: what uvicorn hands to a protocol.
+        parts: uvicorn's arguments for a protocol.
     """
 
-    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
+    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's arguments, passed through
         super().__init__(**parts)
         self._guard = guard
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +96,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, self._wire))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop working for a caller who has gone."""
+        """Stop working for a caller that has disconnected."""
         self._taken()
         if self._look_timer is not None:
             self._look_timer.cancel()
@@ -116,13 +116,13 @@ class AnsweringProtocol(HttpToolsProtocol):
             self._task.cancel(CALLER_GONE)
 
     def pause_writing(self) -> None:
-        """Give a caller who does not read only so long, and only so much memory."""
+        """Limit the time and the memory for a caller that does not read."""
         super().pause_writing()
         self._guard.readers.add(self, self._wire.get_write_buffer_size())
         self._write_timer = self.loop.call_later(self._guard.http.write_timeout_ms / 1000, self.cut_off)
 
     def resume_writing(self) -> None:
-        """Go on writing, and answer the request that has waited for it."""
+        """Continue writing, and answer the request that has waited for it."""
         self._taken()
         super().resume_writing()
         if self._held is not None:
@@ -130,21 +130,21 @@ class AnsweringProtocol(HttpToolsProtocol):
             self._start_asgi_task(*held)
 
     def cut_off(self) -> None:
-        """End the connection of a caller who does not read."""
+        """End the connection of a caller that does not read."""
         self._guard.metrics.connection_refused("slow_reader")
         self.transport.abort()
 
     @property
     @abstractmethod
     def is_lingering(self) -> bool:
-        """Return whether all is answered, and the rest of what arrives is thrown away."""
+        """Return whether all is answered, and further bytes are discarded."""
 
     @abstractmethod
     def close_when_read(self, transport: asyncio.Transport) -> None:
         """Close as soon as the caller can have read the answer."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer a request, or wait until the answer before it has been read."""
+        """Start to answer a request, or wait until the previous answer has been read."""
         if self.flow.write_paused:
             self._held = (cycle, app)
             self.flow.pause_reading()
@@ -169,7 +169,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         return [*running, *held, *[cycle for cycle, _ in reversed(self.pipeline)]]
 
     def _look(self, after_seconds: float) -> None:
-        """Stop working for a caller who turns out to have closed the connection."""
+        """Stop working for a caller that has closed the connection."""
         if self._wire.is_reset():
             self.transport.abort()
         elif self._unanswered():

@@ -1,4 +1,4 @@
-"""What is known of one request so far, from its first byte to the last one of its answer."""
+"""The state of one request, from its first byte to the last byte of its answer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from service.flow.gate import Place
 
 EXCHANGE: Final = "ranker.exchange"  # in the scope
 REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
-WAITED: Final = "ranker.waited"  # in the scope: seconds that the request lay in the kernel before it was read
-CLIENT_GONE: Final = 499  # in metrics and logs only: the caller hung up before the answer
+WAITED: Final = "ranker.waited"  # in the scope: seconds that the request waited in the kernel before it was read
+CLIENT_GONE: Final = 499  # only in metrics and logs: the caller disconnected before the answer
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -28,7 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Notes(TypedDict, total=False):
-    """What the access line says beside what every request has (service/output/access_log.py)."""
+    """Further facts for the access line (service/output/access_log.py)."""
 
     model: str
     candidates: int
@@ -37,7 +37,7 @@ class Notes(TypedDict, total=False):
 
 
 class Exchange:
-    """What is known of one request so far."""
+    """The state of one request."""
 
     __slots__ = (
         "arrived",
@@ -57,14 +57,14 @@ class Exchange:
     def __init__(self, request_headers: Headers, arrived: float) -> None:
         self.request_headers = request_headers
         self.arrived = arrived  # event loop time at which it could have been read, for deadlines
-        self.began = time.perf_counter()  # for durations: uvloop's own clock knows milliseconds alone
+        self.began = time.perf_counter()  # for durations: uvloop's clock has only milliseconds
         self.request_id = request_id_of(request_headers)
         self.traceparent = traceparent_of(request_headers)
         self.body: bytes | None = None  # once it has been read
         self.decision: Decision | None = None
         self.is_ranking = False
         self.place: Place | None = None  # at the gate
-        self.is_shed = False  # refused at the gate: counted but not logged, since that costs more than refusing does
+        self.is_shed = False  # refused at the gate: counted but not logged, because logging costs more than refusing
         self.headers: Headers = []  # of the answer, beside those that every answer has
         self.notes: Notes = {}  # for the access line
 
@@ -79,10 +79,10 @@ class Exchange:
         return value.decode("latin-1") if value is not None else None
 
     def deadline(self, default_ms: int, longest_ms: int) -> float:
-        """Return the event loop time after which nobody needs the answer.
+        """Return the event loop time after which the answer is not needed.
 
         Raises:
-            InvalidRequest: X-Deadline-Ms is no whole number.
+            InvalidRequest: X-Deadline-Ms is not a whole number.
         """
         return self.arrived + budget_of(self.request_headers, default_ms, longest_ms)
 
@@ -91,7 +91,7 @@ def budget_of(headers: Headers, default_ms: int, longest_ms: int) -> float:
     """Return the seconds that a request may take.
 
     Raises:
-        InvalidRequest: X-Deadline-Ms is no whole number.
+        InvalidRequest: X-Deadline-Ms is not a whole number.
     """
     value = find_header(headers, b"x-deadline-ms")
     if value is not None and not _DEADLINE.fullmatch(value):
@@ -117,7 +117,7 @@ def new_request_id() -> str:
 
 
 def request_id_of(headers: Headers) -> str:
-    """Return the first X-Request-Id that is fit to be repeated in headers and logs, or a new one."""
+    """Return the first X-Request-Id that is valid for headers and logs, or a new one."""
     for key, value in headers:
         if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode()

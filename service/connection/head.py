@@ -1,4 +1,4 @@
-"""The head of a request: what its target means, and what makes it no request that this service takes.
+"""The head of a request: the meaning of its target, and the reasons to refuse it.
 
 The rules are those of RFC 9112: section 3.2 for the target, section 6 for the framing of the body.
 """
@@ -23,7 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Target(NamedTuple):
-    """What a request asks for."""
+    """The target of a request."""
 
     path: bytes  # with its query; `*` asks for the server as a whole
     authority: bytes | None = None  # host and port, if the target names them: they replace the Host header
@@ -91,7 +91,7 @@ def _absolute(method: bytes, target: bytes) -> Target:
 
 
 def _coding_refusal(codings: list[bytes], version: str) -> RankerError | None:
-    """Refuse every transfer coding but `chunked`; HTTP/1.0 has none at all, so there the framing is faulty."""
+    """Refuse every transfer coding but `chunked`; HTTP/1.0 has none, so there the framing is faulty."""
     if version != "1.1":
         return Malformed(NOT_HTTP)
     if codings == [b"chunked"]:

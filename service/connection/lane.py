@@ -1,4 +1,4 @@
-"""What a connection needs of the short way of rankings (service/http/rank_lane.py), and that of the connection."""
+"""The interfaces between a connection and the short way of rankings (service/http/rank_lane.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.connection.exchange import Headers
 
 
 class LaneCall(Protocol):
-    """A ranking under way, in the place of uvicorn's cycle of one request and its answer."""
+    """A ranking in progress, instead of uvicorn's cycle of one request and its answer."""
 
     keep_alive: bool
     response_started: bool
@@ -20,7 +20,7 @@ class LaneCall(Protocol):
 
 
 class Caller(Protocol):
-    """Who gets an answer."""
+    """The receiver of an answer."""
 
     def answer(self, call: LaneCall, content: bytes) -> None:
         """Write an answer."""

@@ -1,9 +1,9 @@
 """One connection: uvicorn's httptools protocol, with the limits that it lacks.
 
-uvicorn waits for ever for a request that does not arrive, takes headers of any size, answers a malformed request in
+uvicorn waits forever for a request that does not arrive, takes headers of any size, answers a malformed request in
 plain text, and closes a connection whose body it has not read so that the caller may lose the answer. Here every wait
-has an end, every buffer a limit, and what never becomes a request is answered like all others: JSON, a request id, and
-X-AB-Bucket.
+is bounded, every buffer is limited, and bytes that never become a request are answered like all others: JSON, a
+request id, and X-AB-Bucket.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class GuardedProtocol(RankingProtocol):
 
     Args:
         guard: limits, counts.
-        parts: what uvicorn hands to a protocol.
+        parts: uvicorn's arguments for a protocol.
     """
 
-    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's own arguments, passed through
+    def __init__(self, guard: Guard, **parts: Any) -> None:  # Any: uvicorn's arguments, passed through
         super().__init__(guard, **parts)
         self._head_bytes = 0  # of a request whose headers are not all there yet
         self._head_size = 0  # of the same, as parsed
@@ -41,12 +41,12 @@ class GuardedProtocol(RankingProtocol):
         self._timer_for = ""
         self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
         self._lingering = 0  # bytes that may still be thrown away
-        self._is_head = False  # the request that is being read: its answer has no body, whatever it is
+        self._is_head = False  # the request that is being read: its answer never has a body
 
     # --- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse one too many."""
+        """Accept a connection, or refuse it above the limit."""
         super().connection_made(transport)
         self._guard.metrics.connections(len(self.connections))
         if len(self.connections) <= self._guard.http.max_connections:
@@ -54,16 +54,16 @@ class GuardedProtocol(RankingProtocol):
             return
         self._guard.metrics.connection_refused("too_many")
         self._refuse(NotReady("There are too many connections."))
-        transport.close()  # and no lingering: it would hold the very thing that there is too much of
+        transport.close()  # and no lingering: it would keep the connections that are too many
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         self._await("")
         self._go_the_long_way()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Go on for a caller who has finished sending and waits for answers; close for everyone else."""
+        """Continue for a caller that has finished sending and waits for answers; otherwise close."""
         self._await("")
         self._go_the_long_way()
         unanswered = self._unanswered()
@@ -103,7 +103,7 @@ class GuardedProtocol(RankingProtocol):
             self._bound_what_follows()
 
     def on_response_complete(self) -> None:
-        """Send a refusal that had to wait for the answer before it, or go on with the next request."""
+        """Send a refusal that waited for the previous answer, or continue with the next request."""
         is_last = not self.pipeline
         super().on_response_complete()
         if self._refusal is not None and is_last and not self.transport.is_closing():
@@ -148,7 +148,7 @@ class GuardedProtocol(RankingProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the request is there."""
+        """Note that the request is complete."""
         self._in_body = self._is_head = False
         if self._has_gone_the_short_way():
             return
@@ -174,8 +174,8 @@ class GuardedProtocol(RankingProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                # Nothing is upgraded, as HTTP allows. The parser has left the body to the other protocol: it is asked
-                # again, without the wish. Java's client wishes for HTTP/2 with its every first request.
+                # Nothing is upgraded, as HTTP allows. The parser has left the body to the other protocol: parse
+                # again, without the upgrade. Java's client asks for HTTP/2 in its every first request.
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 cause = error.__context__
@@ -200,7 +200,7 @@ class GuardedProtocol(RankingProtocol):
             self._give_up(self.cycle, error)
 
     def _check_head(self) -> None:
-        """Refuse a head that is too large or not HTTP/1.1; leave of the target what it means."""
+        """Refuse a head that is too large or not HTTP/1.1; reduce the target to its path."""
         sizes = {"size": self._head_size, "target_size": len(self.url)}
         error = refusal(self.headers, self.parser.get_http_version(), self._guard.limits, **sizes)
         if error is not None:
@@ -213,7 +213,7 @@ class GuardedProtocol(RankingProtocol):
             self.headers[:] = with_host(self.headers, authority)
 
     def _await(self, what: str) -> None:
-        """Give the head or the body of a request only so long; once begun, the time goes on with every part."""
+        """Limit the time for the head or the body of a request; the time runs on with every part."""
         if what == self._timer_for:
             return
         if self._timer is not None:
@@ -231,12 +231,12 @@ class GuardedProtocol(RankingProtocol):
             return
         self._guard.metrics.connection_refused(f"slow_{what}")
         if what == "head" and not self._in_head:
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # there was no request
             return
         self._refuse_rest(ReceiveTimeout())
 
     def _give_up(self, cycle: RequestResponseCycle, error: RankerError) -> None:
-        """Answer for the application, which waits for the rest of a body; it learns that nobody is there any more."""
+        """Answer for the application, which waits for the rest of a body, and tell it that the caller is gone."""
         cast(dict[str, Any], cycle.scope)[REFUSED] = error.status
         cycle.disconnected = True
         cycle.message_event.set()
@@ -245,7 +245,7 @@ class GuardedProtocol(RankingProtocol):
         self._write_refusal(error, counted=False)
 
     def _refuse(self, error: RankerError) -> None:
-        """Answer what never became a request, after the answers that are still under way."""
+        """Answer bytes that never became a request, after the answers in progress."""
         self._refusal = error
         self._await("")
         if self.cycle is not None and not self.cycle.response_complete:
@@ -267,18 +267,18 @@ class GuardedProtocol(RankingProtocol):
         ]
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
         self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + (b"" if is_head else body))
-        self._in_body = True  # whatever follows is thrown away
+        self._in_body = True  # further bytes are discarded
         self.transport.close()
 
     # --- closing
 
     @property
     def is_lingering(self) -> bool:
-        """Say whether all is answered, and what still comes is thrown away."""
+        """Return whether all is answered, and further bytes are discarded."""
         return bool(self._lingering)
 
     def close_when_read(self, transport: asyncio.Transport) -> None:
-        """Close; while the caller is still sending, throw away what comes, or the reset could overtake the answer."""
+        """Close; while the caller is still sending, discard the bytes, or the reset could overtake the answer."""
         if self._lingering:
             return
         if not self._in_body or transport.is_closing():

@@ -1,4 +1,4 @@
-"""Callers who are slow to take their answers: what they leave in memory is bounded for the whole process."""
+"""Callers that are slow to read their answers: their unread bytes are bounded for the whole process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Reader(Protocol):
-    """A connection with an answer that its caller has not taken yet."""
+    """A connection with an answer that its caller has not read yet."""
 
     def cut_off(self) -> None:
         """End the connection, and forget the answer."""
 
 
 class SlowReaders:
-    """Holds the connections with unsent bytes, and cuts off the longest waiting ones when there are too many bytes.
+    """Keeps the connections with unsent bytes, and cuts off the longest waiting ones when there are too many bytes.
 
     Args:
         max_bytes: unsent bytes of all connections together.
@@ -25,7 +25,7 @@ class SlowReaders:
         self._total = 0
 
     def add(self, reader: Reader, unsent: int) -> None:
-        """Note that a connection has unsent bytes; this may cut off others, or this one if it alone has too many."""
+        """Note that a connection has unsent bytes; this may cut off others, or this one if it has too many itself."""
         self.remove(reader)
         self._unsent[reader] = unsent
         self._total += unsent

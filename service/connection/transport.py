@@ -1,4 +1,4 @@
-"""A connection's transport, as the guarded protocol sees it: how it closes, and whether its caller is still there."""
+"""A connection's transport for the guarded protocol: how it closes, and whether its caller is still connected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEGINNING: Final = b"HTTP/1.1 "  # every answer begins with these bytes
 
 
 class Closes(Protocol):
-    """What the transport needs of its protocol."""
+    """The protocol's methods that the transport uses."""
 
     @property
     def is_lingering(self) -> bool:
@@ -42,7 +42,7 @@ class GuardedTransport:
         return getattr(self._transport, name)
 
     def close(self) -> None:
-        """Close as the protocol sees fit."""
+        """Close in the protocol's way."""
         self._protocol.close_when_read(self._transport)
 
     def is_closing(self) -> bool:
@@ -50,7 +50,7 @@ class GuardedTransport:
         return self._protocol.is_lingering or self._transport.is_closing()
 
     def waited_seconds(self) -> float:
-        """Return how long the bytes that are being read have lain in the kernel, say while the process was stopped."""
+        """Return how long the bytes being read have waited in the kernel, such as while the process was stopped."""
         if _TCP_INFO is None:
             return 0.0
         try:

@@ -1,1 +1,1 @@
-"""Who is served what, and what is recorded about it."""
+"""The assignment of users to models, and the records of it."""

@@ -1,4 +1,4 @@
-"""Which models an experiment file asks for, and which version `latest` is."""
+"""The models that an experiment file names, and the version that `latest` means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Latest:
         self.chosen = dict(fixed)
 
     def resolve(self, parameters: Parameters) -> Parameters:
-        """Return the parameters with an existing version in place of "latest"; as they are where there is none."""
+        """Return the parameters with an existing version in place of "latest"; unchanged if there is none."""
         model = parameters.get("model")
         if not isinstance(model, str) or parameters.get("version", LATEST) != LATEST:
             return parameters
@@ -44,7 +44,7 @@ def default_models_of(snapshot: ExperimentsSnapshot) -> Models:
 
 
 def built_in(model: str) -> dict[str, object]:
-    """Return the experiments of a service that was given none: one layer, every user unallocated."""
+    """Return the experiments of a service without a file: one layer, every user unallocated."""
     defaults = {"model": model, "version": LATEST}
     return {"schema": 1, "revision": "built-in", "layers": [{"key": "rank", "salt": "rank", "defaults": defaults}]}
 

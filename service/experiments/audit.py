@@ -1,4 +1,4 @@
-"""What the log says of experiments: one line for each attempt that says something new."""
+"""Log lines about experiments: one line for each attempt with news."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Audit:
-    """Writes the audit lines; a trouble that stays the same is told once."""
+    """Writes the audit lines; a problem that stays the same is logged once."""
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[object, ...]] = {}
 
     def accepted(self, event: str, old: ExperimentFile | None, new: State, owner: int | None) -> None:
-        """Tell that experiments were put in force, and what they change."""
+        """Log that experiments were put in force, and their changes."""
         differences = changes(old.config, new.file.config) if old is not None else []
         _log.info(
             event,
@@ -35,12 +35,12 @@ class Audit:
         )
 
     def trouble(self, event: str, identity: bytes, **details: object) -> None:
-        """Tell a trouble, unless it was told of this file; the counter goes on."""
+        """Log a problem, unless it was logged for this file; the counter still counts."""
         told = (identity, details.get("problems"))
         if self._told.get(event) != told:
             self._told[event] = told
             _log.error(event, **details)
 
     def is_over(self, event: str) -> None:
-        """Forget a trouble: if it comes back, it is told again."""
+        """Forget a problem, so that it is logged again if it comes back."""
         self._told.pop(event, None)

@@ -1,7 +1,7 @@
-"""`python -m service --check-experiments [OLD] NEW`: what the service will say of a file, before it is published.
+"""`python -m service --check-experiments [OLD] NEW`: the service's verdict on a file, before it is published.
 
-For code review and CI. It needs no Redis and no bundles, so it cannot say whether a model is there, and it knows only
-the keys and salts of the files that it is given; the running service also checks against all earlier ones.
+For code review and CI. It needs no Redis and no bundles, so it cannot check that a model exists, and it knows only the
+keys and salts of the given files; the running service also checks against all earlier ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MAX_CHANGES: Final = 40
 
 
 class Report(NamedTuple):
-    """What was found."""
+    """The findings."""
 
-    status: int  # for the shell: 0 where the file can be accepted, else 1
+    status: int  # for the shell: 0 if the file can be accepted, else 1
     lines: list[str]
 
 
 def check_experiments(files: Sequence[Path], now_ms: int | None = None) -> Report:
-    """Return the problems of the last file, or what it changes.
+    """Return the problems of the last file, or its changes.
 
     Args:
         files: the new file, or an old and a new one.
@@ -58,7 +58,7 @@ class _Unfit(Exception):  # noqa: N818 - never leaves this module
 
 
 def _in_format(content: bytes) -> ExperimentFile:
-    """Return an old file, which an earlier version of the service may have accepted: only its format must hold."""
+    """Return an old file, which an earlier version of the service may have accepted: only its format is checked."""
     return experiment_file(parse_file(content))
 
 

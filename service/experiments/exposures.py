@@ -1,4 +1,4 @@
-"""Exposures: which unit was served, or should have been served, under which arm; whatever the outcome.
+"""Exposures: the arm under which a unit was served, or should have been served, for every outcome.
 
 One event for each experiment that the unit is in. The same unit under the same arm and file is written once an hour and
 process: the analysis keeps the earliest, so that more of them would only cost.
@@ -16,18 +16,18 @@ from contract.events import Exposure, pseudonym, ulid
 from service.store.streams import EventSink
 
 DEDUPLICATION_MS: Final = 3_600_000
-MAX_REMEMBERED: Final = 100_000  # some 30 MB
+MAX_REMEMBERED: Final = 100_000  # about 30 MB
 
 _Identity = tuple[str, str, str, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one ranking attempt."""
+    """The outcome of one ranking attempt."""
 
     request_id: str
     time_ms: int
-    status: Literal["ok", "degraded", "error", "gone"]  # gone: the caller hung up before the answer
+    status: Literal["ok", "degraded", "error", "gone"]  # gone: the caller disconnected before the answer
     served_model: str | None
     served_version: str | None
     answered: int  # length of the answered list
@@ -40,8 +40,8 @@ class Exposures:
     Args:
         sink: takes the JSON of each, with (experiment, arm) for counting.
         on_exposure: called with experiment and arm of each exposure that the sink took.
-        unit_type: what is randomised.
-        pseudonym_key: where given, units leave as `h:` and an HMAC-SHA256 under this key, and not as they are.
+        unit_type: the kind of unit that is randomised.
+        pseudonym_key: if given, units are written as `h:` and an HMAC-SHA256 under this key, not as they are.
         max_remembered: (experiment, unit, arm, file) kept in mind; beyond it the oldest are forgotten.
     """
 

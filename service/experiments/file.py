@@ -1,6 +1,6 @@
-"""From the bytes of an experiment file, YAML or JSON, to plain data; hostile files cost little and crash nothing.
+"""From the bytes of an experiment file, YAML or JSON, to plain data; hostile files are refused.
 
-A problem is told with its line. Lines are looked up only where there is a problem to tell.
+A problem is reported with its line. Lines are looked up only if there is a problem.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contract.served import unserved
 
 MAX_NESTING: Final = 16
 
-# libyaml where it is there: a file at the limit holds the interpreter's lock for a fraction of the time.
+# libyaml if it is installed: a file at the limit then blocks the interpreter for a fraction of the time.
 _Base: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: one of two classes, by build
 
 
@@ -26,7 +26,7 @@ def parse_file(content: bytes) -> object:
     """Return the plain data of a file; JSON is read as JSON, all else as YAML.
 
     Raises:
-        ExperimentsError: too large, not text, malformed, nested without end, or with a key given twice.
+        ExperimentsError: too large, not text, malformed, nested too deeply, or with a key given twice.
     """
     if len(content) > MAX_FILE_BYTES:
         raise ExperimentsError([f"larger than {MAX_FILE_BYTES} bytes"])
@@ -47,7 +47,7 @@ def parse_file(content: bytes) -> object:
 
 
 def read_experiments(content: bytes) -> ExperimentFile:
-    """Return a file that keeps the format and that the service can do as a whole.
+    """Return a file that has the right format and that the service fully supports.
 
     Raises:
         ExperimentsError: it does not; each problem names its line and field.
@@ -64,7 +64,7 @@ def read_experiments(content: bytes) -> ExperimentFile:
 
 
 def with_lines(content: bytes, problems: Iterable[Problem]) -> list[Problem]:
-    """Return the problems with the line of each in front, where the file has such a place."""
+    """Return the problems with the line of each in front, if the file has the place."""
     root = _nodes(content)
     return [
         Problem(f"line {_line_of(root, problem.place)}: {problem.text}", problem.place)
@@ -99,7 +99,7 @@ def _line_of(node: Any, place: Place) -> int:
 
 
 class _Loader(_Base):  # type: ignore[misc]  # the base is chosen above
-    """Safe loading, with a key that is given twice an error: the last one would win in silence."""
+    """Safe loading, with a key that is given twice an error: otherwise the last one would win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()

@@ -1,8 +1,8 @@
-"""The running experiments: the file is read, judged by all that was accepted before, and swapped by one reference.
+"""The running experiments: the file is read, checked against all accepted files, and swapped by one reference.
 
-Order of a look: follow what other replicas accepted; read the file; validate it; judge it (contract/ramps.py); make its
-models ready; agree on it with the other replicas (shared_state.py); swap. Whatever fails, the last accepted experiments
-stay. One audit line for each attempt that says something new.
+The steps of a check: follow what other replicas accepted; read the file; validate it; check it against earlier files
+(contract/ramps.py); make its models ready; agree on it with the other replicas (shared_state.py); swap. If a step
+fails, the last accepted experiments stay. Each attempt with news writes one audit line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Experiments", "Metrics", "Models", "ReloadResult"]
 
 T = TypeVar("T")
 
-_TRIES: Final = 4  # of a file in one look, where other replicas accept files too
+_TRIES: Final = 4  # of a file in one check, if other replicas accept files too
 
 _log = structlog.get_logger(__name__)
 
@@ -52,8 +52,8 @@ class Experiments:
         versions: the versions of a model that can be served, oldest first; none of an unknown model.
         observer: counts reloads and assignments.
         default_model: served where there is no file.
-        prepare: loads and warms models before a file is accepted; raises ExperimentsError where one does not serve.
-        shared: what was accepted before, here or by other replicas; None remembers it in this process.
+        prepare: loads and warms models before a file is accepted; raises ExperimentsError if one cannot be served.
+        shared: the accepted state of all replicas; None keeps it in this process.
         now_ms: milliseconds since the epoch.
         read_seconds: how long reading the file, or a look into the folder of bundles, may take; a network mount may
             hang.
@@ -85,12 +85,12 @@ class Experiments:
 
     @property
     def snapshot(self) -> ExperimentsSnapshot | None:
-        """The experiments in force; None while no file was ever accepted, which is a reason not to be ready."""
+        """The experiments in force; None until a file is accepted; until then the service is not ready."""
         return self._in_force.snapshot if self._in_force is not None else None
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the last look accepted nothing; empty where it did."""
+        """Why the last check accepted nothing; empty if it did."""
         return self._problems
 
     @property
@@ -117,7 +117,7 @@ class Experiments:
         return self._in_force.snapshot.undecided(reason) if self._in_force is not None else UNDECIDED
 
     async def reload(self) -> ReloadResult:
-        """Look once; on any fault the last accepted experiments stay, and nothing is raised."""
+        """Check once; on any error the last accepted experiments stay, and nothing is raised."""
         try:
             result = await self._look()
             self._problems = ()
@@ -130,7 +130,7 @@ class Experiments:
         return result
 
     async def watch(self, interval_seconds: float) -> None:
-        """Look every so often, and at once when poked; runs until it is cancelled."""
+        """Check periodically, and at once when poked; runs until it is cancelled."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._poked.wait(), interval_seconds)
@@ -138,13 +138,13 @@ class Experiments:
             await self._reload_unless_changed(interval_seconds)
 
     def poke(self) -> None:
-        """Make `watch` look now (SIGHUP)."""
+        """Make `watch` check now (SIGHUP)."""
         self._poked.set()
 
     async def _reload_unless_changed(self, interval_seconds: float) -> None:
-        """Look once, and give up the loading of a new file's models when the file changes again meanwhile.
+        """Check once, and stop loading a new file's models if the file changes again meanwhile.
 
-        Loading may take as long as a bundle's time limit; a mended file need not wait for that.
+        Loading may take as long as a bundle's time limit; a corrected file must not wait for that.
         """
         looking = asyncio.ensure_future(self.reload())
         try:
@@ -164,7 +164,7 @@ class Experiments:
         trouble: Rejected | None = None
         try:
             await self._follow()
-        except Rejected as rejected:  # what was accepted cannot be served here; a newer file may still do
+        except Rejected as rejected:  # the accepted file cannot be served here; a newer one may still work
             trouble = rejected
         result = await self._take(await self._source.read(), first)
         if trouble is not None and (self._in_force is None or self._in_force.state is not self._shared.state):
@@ -172,13 +172,13 @@ class Experiments:
         return result
 
     async def _follow(self) -> None:
-        """Put in force what was accepted, here or elsewhere, if it is not in force yet."""
+        """Put the accepted state in force, from here or another replica, if it is not in force yet."""
         state, mine = self._shared.state, self._in_force
         if state is None:
             return
         if mine is not None and _serves_alike(mine.state, state):
             self._in_force = replace(mine, state=state)
-            await self._serve(mine.snapshot)  # what was missing may be here by now
+            await self._serve(mine.snapshot)  # missing bundles may be here by now
             return
         resolve = Latest(self._versions, state.latest).resolve
         snapshot = await self._on_disk(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
@@ -186,7 +186,7 @@ class Experiments:
         self._put_in_force("experiments_adopted", state, snapshot)
 
     async def _take(self, file: ExperimentFile, first: bool) -> ReloadResult:
-        """Compare the file on this machine with the accepted one, and propose it where it is news."""
+        """Compare the file on this machine with the accepted one, and propose it if it is new."""
         state = self._shared.state
         if state is None:
             return await self._propose(file)
@@ -206,7 +206,7 @@ class Experiments:
         return await self._propose(file)
 
     async def _is_newer_model_there(self, file: ExperimentFile, state: State) -> bool:
-        """Say whether a start would resolve `latest` otherwise, while no experiment runs that could notice."""
+        """Return whether a start would resolve `latest` otherwise, while no experiment runs that it would affect."""
         if is_any_live(file.config, self._shared.now_ms):
             return False
         latest = Latest(self._versions, {})
@@ -243,7 +243,7 @@ class Experiments:
         return replace(state, latest=latest.chosen), snapshot
 
     async def _make_ready(self, snapshot: ExperimentsSnapshot) -> None:
-        """Load what a new file needs beside what is served: it may still be refused."""
+        """Load a new file's models in addition to the served ones: the file may still be refused."""
         wanted = models_of(snapshot)
         missing = await self._on_disk(lambda: [one for one in sorted(wanted) if one[1] not in self._versions(one[0])])
         if missing:
@@ -259,7 +259,7 @@ class Experiments:
                 self._is_loading = False
 
     async def _on_disk(self, look: Callable[[], T]) -> T:
-        """Return what a look into the folder of bundles gives; the event loop must not wait for a mount that hangs.
+        """Return the content of the folder of bundles; the event loop must not wait for a mount that hangs.
 
         Raises:
             Rejected: the folder does not answer in time.
@@ -270,7 +270,7 @@ class Experiments:
             raise Rejected("not_servable", ["the folder of bundles does not answer"]) from error
 
     async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
-        """Serve the models of accepted experiments; an arm whose model is not here is served its layer's default.
+        """Serve the models of accepted experiments; an arm whose model is missing gets its layer's default.
 
         The arm of a user must not depend on the replica, so only a missing default keeps a state out of force.
         """

@@ -1,13 +1,13 @@
-"""X-AB-Override: a tester's signed wish to be served an arm (docs/experiments.md, "Overrides").
+"""X-AB-Override: a tester's signed request for an arm (docs/experiments.md, "Overrides").
 
     X-AB-Override: rank=pyramid-vs-mgnm:treatment;t=1765000000;s="<64 hex digits>"
 
 An RFC 9651 dictionary, layer to `experiment:arm`, whose last member carries the time of signing in seconds and
 
-    s = HMAC-SHA256(secret, "t" LF "unit" LF "value")      value: all that stands before `;t=`
+    s = HMAC-SHA256(secret, "t" LF "unit" LF "value")      value: everything before `;t=`
 
-Neither time nor value can hold a line feed, so no two triples share a signed text. A wish that does not hold is ignored
-and counted, never an error: an old link must not break a feed. Served under an override is never analysed.
+Neither time nor value can contain a line feed, so no two triples share a signed text. An invalid header is ignored and
+counted, never an error: an old link must not break a feed. Served under an override is never analysed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.names import RejectReason
 
 OVERRIDE_HEADER: Final = "x-ab-override"
 MAX_AGE_SECONDS: Final = 300
-MAX_SKEW_SECONDS: Final = 30  # how far the signer's clock may run ahead of ours
+MAX_SKEW_SECONDS: Final = 30  # how far the signer's clock may be ahead
 MAX_HEADER_LENGTH: Final = 1024
 
 
@@ -45,18 +45,18 @@ def sign(secret: str, timestamp: int, unit: str, value: str) -> str:
 
     Args:
         secret: the service's `experiments.override_secret`.
-        timestamp: now, in seconds since the epoch; the header holds for 300 s.
-        unit: the user id that it is for; for any other it is void.
-        value: the wish, `layer=experiment:arm`, several separated by a comma and a space.
+        timestamp: now, in seconds since the epoch; the header is valid for 300 s.
+        unit: the user id that it is for; it is invalid for any other.
+        value: `layer=experiment:arm`, several separated by a comma and a space.
     """
     return f'{value};t={timestamp};s="{signature(secret, timestamp, unit, value)}"'
 
 
 class Overrides:
-    """Judges override headers.
+    """Checks override headers.
 
     Args:
-        secret: what headers must be signed with; None or empty: none is ever accepted.
+        secret: the key that signs headers; None or empty: no header is accepted.
         on_rejected: called with the reason of each header that is ignored.
     """
 
@@ -67,9 +67,9 @@ class Overrides:
     def forced(
         self, header: str | None, unit: str, snapshot: ExperimentsSnapshot, now_ms: int
     ) -> Mapping[str, str] | None:
-        """Return layer to `experiment:arm` for `ExperimentsSnapshot.decide`, or None where there is no valid wish.
+        """Return layer to `experiment:arm` for `ExperimentsSnapshot.decide`, or None without a valid header.
 
-        All or nothing: one unknown arm voids the header. Never raises.
+        All or nothing: one unknown arm makes the header invalid. Never raises.
         """
         if header is None:
             return None
@@ -87,7 +87,7 @@ class Overrides:
         wanted: dict[str, str] = dict(wishes)
         if match is None or len(wanted) < len(wishes) or not _is_utf8(unit):
             return "malformed"
-        # The signature before the time: whoever has no secret learns nothing of our clock.
+        # The signature before the time: without the secret, a caller learns nothing about the service's clock.
         expected = signature(self._secret, int(match["time"]), unit, match["value"])
         if not hmac.compare_digest(expected, match["signature"]):
             return "signature"

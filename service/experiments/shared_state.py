@@ -1,8 +1,8 @@
-"""The accepted state of the experiments as this replica knows it, and how it agrees with the other replicas.
+"""The accepted state of the experiments as known to this replica, and its agreement with the other replicas.
 
-The store decides. While it is away, a replica goes on with what it knows, and a new file waits: two replicas never
-accept different ones. A replica that starts while the store is away takes its own copy of the last state; without one
-it judges its file by itself, says so, and follows the store as soon as it is back.
+The store decides. While it is down, a replica continues with the state it knows, and a new file waits: two replicas
+never accept different files. A replica that starts while the store is down uses its copy of the last state; without one
+it checks its file by itself, logs that, and follows the store when it is back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contract.history import State, state_from_json, state_to_json
 from service.experiments.state_stores import StateStore, StateUnavailable, read_state_file, write_state_file
 from service.flow.threads import Detached
 
-_TRIES: Final = 4  # of a swap in one look, where other replicas swap too
+_TRIES: Final = 4  # of a swap in one check, if other replicas swap too
 _COPY_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -29,8 +29,8 @@ class SharedState:
     """The newest accepted state.
 
     Args:
-        store: what all replicas share; None where this process is the only one that needs to agree.
-        copy: a file of this replica alone with the last state, for a start while the store is away.
+        store: shared by all replicas; None if this process is the only replica.
+        copy: a file for only this replica with the last state, for a start while the store is down.
         now_ms: milliseconds since the epoch.
     """
 
@@ -43,20 +43,20 @@ class SharedState:
         self._store, self._copy, self._own_ms = store, copy, now_ms
         self._detached = Detached("experiment-state-copy")
         self.state: State | None = None
-        self.is_shared = store is None  # whether the last look found the store
+        self.is_shared = store is None  # whether the last check reached the store
         self._agreed = False  # whether the state was ever in the store
-        self._content: bytes | None = None  # what the store held at the last look
-        self._clock_ms = 0  # how far the store's clock is ahead of ours
+        self._content: bytes | None = None  # the content of the store at the last check
+        self._clock_ms = 0  # how far the store's clock is ahead of this machine's
         self._started = False
         self._said = ""
 
     @property
     def now_ms(self) -> int:
-        """Return the time by which files are judged: the store's, so that replicas whose clocks differ agree."""
+        """Return the time used to check files: the store's, so that replicas whose clocks differ agree."""
         return self._own_ms() + self._clock_ms
 
     async def look(self) -> None:
-        """Learn what was accepted elsewhere; raises nothing."""
+        """Read what other replicas accepted; raises nothing."""
         if not self._started:
             self._started = True
             self.state = await self._read_copy()
@@ -71,10 +71,10 @@ class SharedState:
             self._note(str(error))
 
     async def commit(self, new: State) -> bool:
-        """Make a state the accepted one; False where another replica was first (look again).
+        """Make a state the accepted one; False if another replica was first (check again).
 
         Raises:
-            StateUnavailable: the store is away, and the state before was agreed on with others.
+            StateUnavailable: the store is down, and the previous state was shared with other replicas.
         """
         if self._store is not None and self.is_shared:
             content = state_to_json(new)
@@ -82,7 +82,7 @@ class SharedState:
                 return False
             self._content, self._agreed = content, True
         elif self._store is not None and self._agreed:
-            raise StateUnavailable("the state store is away: a new file waits until it is back")
+            raise StateUnavailable("the state store is down: a new file waits until it is back")
         self.state = new
         await self._write_copy()
         return True
@@ -106,7 +106,7 @@ class SharedState:
         raise StateUnavailable("other replicas write the state all the time")
 
     def _is_behind(self, stored: State, mine: State) -> bool:
-        """Say whether the store lost what it had accepted: a failover, or a backup that was put back."""
+        """Return whether the store lost an accepted state: a failover, or a restored backup."""
         return self._agreed and stored.revision < mine.revision
 
     async def _take(self, stored: State | None) -> None:

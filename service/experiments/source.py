@@ -21,7 +21,7 @@ ReloadResult = Literal[
     "accepted", "unchanged", "adopted", "superseded",
     "unreadable", "invalid", "refused", "not_servable", "state_unavailable",
 ]  # fmt: skip
-"""What came of a look. `adopted`: another replica accepted this file first. `superseded`: the file on this machine is
+"""The result of a check. `adopted`: another replica accepted this file first. `superseded`: the file on this machine is
 older than the accepted one."""
 
 
@@ -33,12 +33,12 @@ class Rejected(Exception):  # noqa: N818 - an outcome of a look, and not a mista
 
 
 class ExperimentSource:
-    """The file, and how far it has come in the sequence of accepted files.
+    """The file, and its place in the sequence of accepted files.
 
     Args:
         path: the file; None for one layer that serves `default_model` to all.
         default_model: served where there is no file.
-        read_seconds: how long reading may take; a network mount may hang.
+        read_seconds: time limit for reading; a network mount may hang.
     """
 
     def __init__(self, path: Path | None, default_model: str, read_seconds: float) -> None:
@@ -46,17 +46,17 @@ class ExperimentSource:
         self._default_model, self._read_seconds = default_model, read_seconds
         self._detached = Detached("experiment-file")
         self.identity = b""  # digest of the bytes, comments and all: tells whether the file changed
-        self.owner: int | None = None  # user number: who answers for the change, as far as a file can tell
+        self.owner: int | None = None  # user number of the file's owner, for the audit log
         self._content = b""
-        self._parsed: ExperimentFile | tuple[str, ...] | None = None  # problems where it breaks a rule of its own
-        self._done = b""  # the identity that needs no more judging: it was accepted once
+        self._parsed: ExperimentFile | tuple[str, ...] | None = None  # problems if it breaks a rule of the format
+        self._done = b""  # the identity that needs no more checks: it was accepted once
         self._revision = -1  # the revision at which this file was accepted
 
     async def read(self) -> ExperimentFile:
-        """Return the file; it is parsed again only once it has changed.
+        """Return the file; it is parsed again only after a change.
 
         Raises:
-            Rejected: it cannot be read, or breaks a rule of its own.
+            Rejected: it cannot be read, or breaks a rule of the format.
         """
         content = await self._bytes()
         identity = hashlib.sha256(content).digest()
@@ -68,7 +68,7 @@ class ExperimentSource:
         return self._parsed
 
     async def has_changed(self) -> bool:
-        """Return whether the file is another one than at the last read."""
+        """Return whether the file differs from the last read."""
         with suppress(Rejected):
             return hashlib.sha256(await self._bytes()).digest() != self.identity
         return False
@@ -80,7 +80,7 @@ class ExperimentSource:
         return was_known
 
     def is_older(self, file: ExperimentFile, state: State) -> bool:
-        """Say whether this is a file that was accepted before the one in force, and no edit.
+        """Return whether this file was accepted before the one in force, and is not an edit.
 
         Machines get their files at different times: one that is late follows, and takes nothing back.
         """

@@ -1,6 +1,6 @@
-"""Where the accepted state of the experiments is kept: one key in Redis, or one file in a folder that replicas share.
+"""Stores for the accepted state of the experiments: one key in Redis, or one file in a folder that replicas share.
 
-Both know two acts: read, and swap if nobody else has swapped since. The swap decides which replica is first.
+Both have two operations: read, and swap if no other replica has swapped since. The swap decides which replica is first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATE_KEY: Final = "ab:state:v1"
 
 _LOCK_PAUSE_SECONDS: Final = 0.01
 
-# Returns [milliseconds, state], or [milliseconds] where the state is the one that the caller knows.
+# Returns [milliseconds, state], or [milliseconds] if the caller already knows the state.
 _READ: Final = """
 local time = redis.call('TIME')
 local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -43,24 +43,24 @@ return 1
 
 
 class StateUnavailable(Exception):  # noqa: N818 - a state of the world and not a mistake
-    """The store does not answer, or holds something else; the message says what."""
+    """The store does not answer, or contains something else; the message names the problem."""
 
 
 class Reading(NamedTuple):
-    """What the store said."""
+    """The reply of the store."""
 
     content: bytes | None  # None: nothing was ever stored
-    now_ms: int  # by one clock for all replicas, where the store has one
+    now_ms: int  # by one clock for all replicas, if the store has one
 
 
 class StateStore(Protocol):
     """Keeps one state for all replicas."""
 
     async def read(self) -> Reading:
-        """Return what is stored; StateUnavailable where that is not known."""
+        """Return what is stored; StateUnavailable if that is not known."""
 
     async def swap(self, old: bytes | None, new: bytes) -> bool:
-        """Store the new state if the old one is still stored; StateUnavailable where the outcome is not known."""
+        """Store the new state if the old one is still stored; StateUnavailable if the outcome is not known."""
 
 
 class RedisStateStore:
@@ -97,7 +97,7 @@ class RedisStateStore:
 
 
 class FileStateStore:
-    """The state in a file: replaced as a whole, under a lock, so that a process killed in mid-write harms nothing."""
+    """The state in a file: replaced atomically, under a lock, so that a process killed during a write does no harm."""
 
     def __init__(
         self, path: Path, timeout_seconds: float, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -129,7 +129,7 @@ class FileStateStore:
 
 
 def read_state_file(path: Path) -> bytes | None:
-    """Return what a file holds, or None where there is no file."""
+    """Return the content of a file, or None if there is no file."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_STATE_BYTES + 1)
@@ -138,7 +138,7 @@ def read_state_file(path: Path) -> bytes | None:
 
 
 def write_state_file(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: a reader, and a process killed at any moment, see the old one or the new one."""
+    """Replace a file atomically: a reader always gets the old or the new content, even after a kill at any moment."""
     pending = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with pending.open("wb") as file:
@@ -157,7 +157,7 @@ def write_state_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _locked(path: Path, timeout_seconds: float) -> Iterator[None]:
-    """Hold the lock of a file; the kernel lets it go when the process ends, however it ends."""
+    """Hold the lock of a file; the kernel releases it when the process ends in any way."""
     deadline = time.monotonic() + timeout_seconds
     with path.open("ab") as file:
         while True:
@@ -172,5 +172,5 @@ def _locked(path: Path, timeout_seconds: float) -> Iterator[None]:
 
 
 def _sha1(content: bytes | None) -> str:
-    """Return what Redis' own `sha1hex` says: only to tell two states apart."""
+    """Return the same digest as Redis' `sha1hex`, only to distinguish states."""
     return hashlib.sha1(content, usedforsecurity=False).hexdigest() if content is not None else ""

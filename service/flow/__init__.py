@@ -1,1 +1,1 @@
-"""How much runs at once: gates, turns, batches, breakers, threads and background tasks."""
+"""Limits on concurrent work: gates, turns, batches, breakers, threads and background tasks."""

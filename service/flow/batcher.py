@@ -1,8 +1,8 @@
 """Entries that wait together are answered together: a bounded queue before work that is done in batches.
 
-A batch is what has queued while the last one ran, up to a budget of rows and of cost. Nothing waits for company while
+A batch is what has queued while the last one ran, up to a budget of rows and of cost. No entry waits for others while
 nothing runs. An entry is any object with a cost and a time until which someone needs its answer; it is answered once:
-with its value, with an error of its own, or with why it was not run. Answers go to a function of a whole list, so that
+with its value, with its error, or with the reason why it was not run. Answers go to a function of a whole list, so that
 the next stage works on all of them together.
 """
 
@@ -27,14 +27,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Entry(Protocol):
-    """What can wait for a batch."""
+    """An entry that can wait for a batch."""
 
     cost: int
     """Its share of a batch's budget."""
     until: float
     """Event loop time after which no one needs the answer."""
     queued_at: float
-    """Set by the batcher: when it came."""
+    """Set by the batcher: the time of arrival."""
     waited: float
     """Set by the batcher: seconds in the queue."""
 
@@ -53,13 +53,13 @@ class Batcher(Generic[E, V]):
     Args:
         run: answers a batch, one value or exception for each entry, in their order.
         answered: takes answered entries with their values; must not raise.
-        max_queue: entries that may wait; those that find no room are answered with Overloaded at once.
+        max_queue: maximum waiting entries; further ones are answered with Overloaded at once.
         max_rows: entries of one batch.
-        max_cost: summed cost of one batch; an entry that costs more runs in a batch of its own.
-        name: what it is called in metrics and logs.
+        max_cost: summed cost of one batch; an entry that costs more runs in a separate batch.
+        name: its name in metrics and logs.
         observer: counts.
         concurrency: batches that may run at once. A second one starts beside the first only when that is slow.
-        run_now: answers a batch at once where that is quick, without a task; None means: use `run`.
+        run_now: answers a quick batch at once, without a task; None means: use `run`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Batcher(Generic[E, V]):
         return len(self._waiting) < self._max_queue
 
     async def close(self, *, drain: bool = True) -> None:
-        """Take nothing more; answer what waits, or refuse it without `drain`; return when all is answered."""
+        """Stop accepting; answer waiting entries, or refuse them without `drain`; return when all are answered."""
         self._is_closing = True
         if not drain:
             left = list(self._waiting.values())
@@ -188,7 +188,7 @@ class Batcher(Generic[E, V]):
             if values is not None:
                 _check(batch, values)
             return values
-        except Exception as error:  # whatever a batch does, every entry is answered
+        except Exception as error:  # after any error of a batch, every entry is answered
             self._note_failure(batch)
             return [error] * len(batch)
 
@@ -197,7 +197,7 @@ class Batcher(Generic[E, V]):
         try:
             values = await self._run(batch)
             _check(batch, values)
-        except Exception as error:  # whatever a batch does, every entry is answered
+        except Exception as error:  # after any error of a batch, every entry is answered
             values = [error] * len(batch)
             self._note_failure(batch)
         except BaseException:
@@ -241,7 +241,7 @@ class Batcher(Generic[E, V]):
     # --- deadlines
 
     def _watch(self) -> None:
-        """See to it that no entry waits beyond its time: one timer for the earliest."""
+        """Ensure that no entry waits beyond its time, with one timer for the earliest."""
         earliest = min(entry.until for entry in self._everything())
         if self._expiry is not None:
             if self._expires_at <= earliest:

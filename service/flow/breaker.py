@@ -1,4 +1,4 @@
-"""A circuit breaker: a dependency that only fails is left alone, and asked again now and then."""
+"""A circuit breaker: a dependency that only fails is not called, except for occasional probes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Breaker:
     rarely. The time spares one that is asked often: at a thousand calls a second, a fault of every second call makes
     eight failures in a row many times a second, but never a quarter of a second without one success.
 
-    A probe is a call of the owner's own, beside the requests, so that no request pays for finding out.
+    A probe is a separate call by the owner, so that no request pays for it.
 
     Args:
         failures: consecutive failures that open it, at least.
@@ -63,7 +63,7 @@ class Breaker:
             self._wait()
 
     def takes_probe(self) -> bool:
-        """Say, once per cool-down, that a probe is due; the caller must then note its success or failure."""
+        """Return, once per cool-down, that a probe is due; the caller must then note its success or failure."""
         if not self.is_open or self._probing or self._clock() < self._probe_at:
             return False
         self._probing = True

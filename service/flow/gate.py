@@ -62,7 +62,7 @@ class Gate:
 
 
 class Place:
-    """A place inside a gate, left once: when the answer is made, or when there will be none.
+    """A place inside a gate, left once: when the answer is ready, or when there will be none.
 
     Args:
         gate: has been entered.
@@ -76,7 +76,7 @@ class Place:
         self._entered = time.perf_counter()
 
     def leave(self) -> None:
-        """Leave; again does nothing."""
+        """Leave; a second call does nothing."""
         if self._gate is not None:
             gate, self._gate = self._gate, None
             gate.leave(time.perf_counter() - self._entered, self._among)

@@ -1,7 +1,7 @@
-"""Background tasks that survive their own faults.
+"""Background tasks that survive their errors.
 
-A background task that dies takes its work with it without anyone noticing: exposures queue up, experiment files are no
-longer read. A supervised task is started again after a fault, with a growing pause, and every restart is counted.
+A background task that dies stops its work silently: exposures queue up, experiment files are no longer read. A
+supervised task is restarted after an error, with a growing pause, and every restart is counted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Supervised:
         run: does the work; called again after each fault.
         observer: counts.
         name: of this one, for logs.
-        is_loop: whether the work goes on until the owner ends it. The return of a loop is a fault too; the return of
+        is_loop: whether the work goes on until the owner ends it. The return of a loop is an error too; the return of
             a job means that it is done.
         pause_seconds: before each restart; the last one repeats.
     """
@@ -83,7 +83,7 @@ class Supervised:
     async def finish(self, timeout_seconds: float | None = None) -> None:
         """Let a loop return; wait for the end, and cancel the task after the timeout.
 
-        The owner first tells the loop to stop, by its own means.
+        The owner first tells the loop to stop.
         """
         self._may_end = True
         await asyncio.wait({self._task}, timeout=timeout_seconds)
@@ -114,7 +114,7 @@ class Supervised:
             if current is None or current.cancelling():
                 raise
             return error  # something that the task awaited was cancelled, not the task itself
-        except Exception as error:  # the edge of a background task: it must outlive every fault
+        except Exception as error:  # the edge of a background task: it must survive every error
             return error
         return None
 

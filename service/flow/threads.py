@@ -1,7 +1,7 @@
-"""Threads for calls that may hang: each wait for them has an end, and so has the process.
+"""Threads for calls that may hang: each wait for them is bounded, and so is the end of the process.
 
 concurrent.futures' own pool joins its threads when the interpreter ends. A run of a graph that never ends, or a read
-from a mount that has gone away, would then keep the process until somebody kills it.
+from a mount that has gone away, would then keep the process alive until it is killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Call = tuple["Future[Any]", Callable[[], Any]]  # Any: whatever the call returns
+_Call = tuple["Future[Any]", Callable[[], Any]]  # Any: the result of the call
 
 
 class DaemonThreads(Executor):
@@ -44,7 +44,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
-        """Take no more calls and drop those that wait; never waits for one that runs."""
+        """Accept no more calls and drop the waiting ones; never waits for a running one."""
         self._is_closed = True
         for _ in self._threads:
             self._calls.put(None)
@@ -67,7 +67,7 @@ class DaemonThreads(Executor):
 async def in_time(
     threads: DaemonThreads, seconds: float, run: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Return what a call returns; a call that is given up goes on in its thread until it ends.
+    """Return what a call returns; an abandoned call continues in its thread until it ends.
 
     Raises:
         TimeoutError: it did not end in time, or the calls before it did not.
@@ -78,7 +78,7 @@ async def in_time(
 class Detached:
     """Runs one blocking call at a time, such as a read from a mount that may hang; each has a time limit.
 
-    A call that does not return takes one thread, however often the next one is tried: nothing queues up behind it.
+    A call that does not return blocks only one thread, even if the next one is tried often: nothing queues behind it.
     """
 
     def __init__(self, name: str) -> None:

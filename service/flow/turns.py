@@ -2,8 +2,8 @@
 
 A ranking passes the event loop several times. If 32 callers of another route are served in each of these passes, even a
 cheap route makes a ranking wait 32 times its cost at every step. So other work takes turns: one piece in each pass of
-the loop, and while rankings are in progress only so many pieces that these have most of the time. Health checks have
-turns of their own, without pauses.
+the loop, and while rankings are in progress, few enough pieces that rankings get most of the time. Health checks have
+separate turns, without pauses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_PAUSE: Final = 3.0  # after a piece, so many times as long as it took: a quarter of the time is left for other work
+_PAUSE: Final = 3.0  # pause after a piece, as a multiple of its duration: a quarter of the time is left for other work
 _LONGEST_SECONDS: Final = 0.02  # what a piece is charged at most: the rest of it was waiting for others
 _TICK_SECONDS: Final = 0.001  # the event loop's timers are not finer
 
@@ -56,7 +56,7 @@ class Turns:
 
     @contextmanager
     def charged(self) -> Iterator[None]:
-        """Charge what is done inside."""
+        """Charge the work done inside."""
         began = time.perf_counter()
         try:
             yield

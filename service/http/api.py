@@ -52,14 +52,14 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
 
 
 def openapi_json() -> str:
-    """Return the OpenAPI document of all routes, as docs/openapi.json holds it."""
+    """Return the OpenAPI document of all routes, the content of docs/openapi.json."""
     settings = Settings.model_construct(http=HttpSettings(behaviours_enabled=True))
     document = make_api(Runtime(settings, Metrics(), __version__)).openapi()
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Turn the router's own errors into ours; they are rendered with all others."""
+    """Turn the router's errors into ours, so that they are rendered like all others."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     known: dict[int, type[RankerError]] = {404: NotFound, 405: MethodNotAllowed}
     if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:

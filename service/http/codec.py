@@ -1,7 +1,7 @@
 """Bytes in, bytes out: from a body to validated values and on to records, and from a ranking to the answer's bytes.
 
-Refusing must never cost more than serving: lists stop at their first bad element, an object with more fields than there
-are names is not looked at any further, and nothing that a client sent is sent back but a field's name, cut short.
+Refusing must never cost more than serving: lists stop at their first bad element, an object with more fields than
+names is not checked further, and nothing that a client sent is returned except a shortened field name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Document = dict[str, Any]  # Any: JSON
 Model = TypeVar("Model", bound=schemas.Request)
 
 _UNKNOWN: Final = b'null,"known":false'
-_MAX_FRAGMENTS: Final = 50_000  # some 8 MB with usual ids, 20 MB with the longest
+_MAX_FRAGMENTS: Final = 50_000  # about 8 MB with usual ids, 20 MB with the longest
 _FRAGMENTS: Final[dict[str, bytes]] = {}
 _DEFAULT_CODE: Final = ACTION_CODES[DEFAULT_ACTION]
 ID_RULE: Final = f"must be {grammar.ID_RULE}"
@@ -140,7 +140,7 @@ def wants_receipt(parameters: Iterable[tuple[str, str]]) -> bool:
 
 
 def feedback_answer(refused: Sequence[Refused]) -> schemas.FeedbackResponse:
-    """Return what became of events, from why each was not taken ("" where it was)."""
+    """Return the result of events, from the reason why each was refused ("" if accepted)."""
     refusals = []
     place = 0
     for reason, group in groupby(refused):
@@ -155,11 +155,11 @@ def feedback_answer(refused: Sequence[Refused]) -> schemas.FeedbackResponse:
 
 
 def check_ids(identifiers: Sequence[str], place: str) -> None:
-    """Refuse ids outside the grammar. Fast path: one pass when all are plain.
+    """Refuse ids outside the grammar. Fast path: one pass when all ids are valid.
 
     Args:
         identifiers: each already 1 to 128 characters.
-        place: the field's name, with `{}` where the number of the id goes.
+        place: the field's name, with `{}` for the number of the id.
 
     Raises:
         InvalidRequest: one is outside; it is named.
@@ -191,7 +191,7 @@ def records_of(behaviours: Sequence[Mapping[str, Any]]) -> Records:
 
 
 def records_by_user(behaviours: Sequence[schemas.UserBehaviour]) -> dict[str, tuple[list[int], Records]]:
-    """Return of each user the places of his behaviours and their records, both in the order sent."""
+    """Group behaviours by user: their positions in the request and their records, in request order."""
     records = records_of(behaviours)
     places: dict[str, list[int]] = {}
     for place, behaviour in enumerate(behaviours):
@@ -204,7 +204,7 @@ def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> byte
 
     Args:
         request_id: of the request.
-        ranking: what came of it.
+        ranking: the result.
         parameters: of the user's arm in every layer.
     """
     head = {
@@ -244,7 +244,7 @@ def _fragments(item_ids: Sequence[str]) -> Sequence[bytes]:
 
 
 def stored_body(user_id: str, stored: StoredBehaviours, vocabularies: Sequence[Vocabulary]) -> bytes:
-    """Return what is stored of a user, as schemas.StoredBehavioursResponse describes it."""
+    """Return a user's stored behaviours, as schemas.StoredBehavioursResponse describes them."""
     records = stored.records[::-1]
     names: list[str | None] = [None] * len(records)
     for vocabulary in vocabularies:
@@ -297,7 +297,7 @@ def _bound_list(document: Document, name: str, limit: int) -> None:
 
 
 def _bound_fields(document: Document, name: str, known: frozenset[str]) -> None:
-    """Refuse an element with more fields than there are names, before its every surplus field makes an error."""
+    """Refuse an element with more fields than names, before each surplus field makes an error."""
     values = document.get(name)
     if not isinstance(values, list):
         return

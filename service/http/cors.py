@@ -28,7 +28,7 @@ class Cors:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, request: Headers) -> Headers:
-        """Return what an answer says to a browser; caches must not mix answers to different origins."""
+        """Return an answer's headers for a browser; caches must not mix answers to different origins."""
         if not self._origins:
             return []
         if _ANY in self._origins:
@@ -39,7 +39,7 @@ class Cors:
         return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED), _VARY]
 
     def preflight(self, method: str, request: Headers) -> Headers | None:
-        """Return the answer to a browser that asks whether a page may send a request; None if this is no such one."""
+        """Return the answer to a browser that asks whether a page may send a request; None for any other request."""
         if not self._origins or method != "OPTIONS" or find_header(request, b"access-control-request-method") is None:
             return None
         origin = find_header(request, b"origin")

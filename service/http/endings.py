@@ -1,4 +1,4 @@
-"""How every answer ends, by whichever way the request came: common headers, refusals, counts, and the access line."""
+"""The end of every answer, for both ways of a request: common headers, refusals, counts, and the access line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PERSONAL: Final = (b"cache-control", b"private, no-store")
 
 
 class Front(Protocol):
-    """What the HTTP layer needs to know of the service."""
+    """The service's state, for the HTTP layer."""
 
     @property
     def is_draining(self) -> bool:
@@ -31,7 +31,7 @@ class Front(Protocol):
 
     @property
     def access(self) -> AccessLog:
-        """Return what writes the access line."""
+        """Return the writer of the access line."""
 
     def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
         """Return the decision of an answer that did not rank."""
@@ -41,9 +41,9 @@ class Endings:
     """See the module.
 
     Args:
-        front: what the service is doing.
+        front: the service's state.
         metrics: counts.
-        settings: what is shown and logged.
+        settings: of headers and logs.
     """
 
     def __init__(self, front: Front, metrics: Metrics, settings: Settings) -> None:
@@ -52,7 +52,7 @@ class Endings:
         self.cors = Cors(settings.http.cors_origins)
 
     def headers(self, exchange: Exchange) -> Headers:
-        """Return the headers of an answer; its bucket says that nothing was decided where nothing was."""
+        """Return the headers of an answer; its bucket shows whether an arm was decided."""
         decision = exchange.decision or self._front.undecided("error" if exchange.is_ranking else "not_ranked")
         headers = [
             (b"x-request-id", exchange.request_id.encode()),
@@ -70,7 +70,7 @@ class Endings:
         return headers
 
     def refused(self, error: RankerError, exchange: Exchange) -> tuple[Headers, bytes]:
-        """Return a refusal's own headers and body, and count it."""
+        """Return a refusal's headers and body, and count it."""
         if exchange.is_ranking and error.code in {"overloaded", "deadline_exceeded", "not_ready"}:
             self._metrics.rejected(error.code)
         exchange.notes["code"] = error.code
@@ -99,7 +99,7 @@ class Endings:
 
 
 def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
-    """Return X-AB-Bucket, and X-AB-Config where a file is in force."""
+    """Return X-AB-Bucket, and X-AB-Config if a file is in force."""
     headers = [(b"x-ab-bucket", decision.header(show_bucket).encode())]
     if decision.digest:
         headers.append((b"x-ab-config", f'"{decision.digest}"'.encode()))

@@ -1,4 +1,4 @@
-"""The outermost layer, plain ASGI: every answer of every route leaves through here, whatever made it.
+"""The outermost layer, plain ASGI: every answer of every route leaves through here.
 
 It gives each request its id and its exchange (what is known of the request so far), admits or refuses it, renders
 errors, sets the headers that every answer has, counts, and writes the access line.
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ClientGone(Exception):  # noqa: N818 - reads as a state; never leaves the service
-    """The caller hung up before the body was there."""
+    """The caller disconnected before the body was complete."""
 
 
 class FrontMiddleware:
@@ -38,9 +38,9 @@ class FrontMiddleware:
 
     Args:
         app: what answers.
-        front: what the service is doing.
+        front: the service's state.
         metrics: counts.
-        settings: limits, and what is logged.
+        settings: limits and logging.
     """
 
     def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
@@ -79,7 +79,7 @@ class FrontMiddleware:
             self._finish(scope["method"], routed, exchange, answer.status)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
-        """Let the application answer; return what it could not answer with."""
+        """Let the application answer; return the error that it could not render."""
         exchange: Exchange = scope[EXCHANGE]
         path: str = scope["path"]
         try:
@@ -103,8 +103,8 @@ class FrontMiddleware:
     async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
         """Answer behind a gate.
 
-        What is too much is refused before anything has been done for it: under overload, refusals are the load. A
-        request enters only once it is all there, so that a caller who sends slowly cannot hold a place.
+        Excess requests are refused before any work: under overload, refusals are the load. A request enters only when
+        it is complete, so that a caller that sends slowly cannot block a place.
         """
         exchange: Exchange = scope[EXCHANGE]
         if gate is not self._admission.rankings and gate.is_full():
@@ -137,7 +137,7 @@ class FrontMiddleware:
         return None
 
     async def _options(self, scope: Scope, send: Send) -> bool:
-        """Answer what is asked of the server as a whole, and browsers that ask whether a page may send a request."""
+        """Answer requests to the server as a whole, and preflights of browsers."""
         preflight = self._cors.preflight(scope["method"], scope["headers"])
         headers = [_SERVER_OPTIONS] if scope["path"] == "*" else preflight
         if headers is None:
@@ -154,7 +154,7 @@ class FrontMiddleware:
             raise TooLarge(f"The body must be at most {most} bytes.")
 
     def _check_deadline(self, exchange: Exchange) -> None:
-        """Refuse a ranking that became useless while it lay in the kernel: the process was stopped or held up."""
+        """Refuse a ranking whose deadline passed in the kernel, because the process was stopped or busy."""
         try:
             deadline = exchange.deadline(self._limits.deadline_ms, self._limits.max_deadline_ms)
         except InvalidRequest:
@@ -179,7 +179,7 @@ class FrontMiddleware:
 
 
 class _Answer:
-    """The way out of one answer, by which every message of it goes."""
+    """Sends every message of one answer."""
 
     __slots__ = ("_exchange", "_headers", "_is_head", "_send", "has_started", "status")
 
@@ -191,7 +191,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status, self.has_started = message["status"], True
             message["headers"] = [*message["headers"], *self._headers(self._exchange)]
-            self._exchange.leave()  # the answer is made: a caller who is slow to read it holds no place
+            self._exchange.leave()  # the answer is ready: a caller that is slow to read it does not block a place
         elif self._is_head:
             message = {**message, "body": b""}
         await self._send(message)
@@ -201,8 +201,8 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     """Return a request's body.
 
     Raises:
-        TooLarge: longer than the limit; no more than that is held.
-        ClientGone: the caller hung up.
+        TooLarge: longer than the limit; no more than that is kept.
+        ClientGone: the caller disconnected.
     """
     parts: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""What a Content-Type says (RFC 9110 section 8.3)."""
+"""The meaning of a Content-Type (RFC 9110 section 8.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes tell OpenAPI. None of it runs when a route answers: the hot path reads and writes bytes."""
+"""The routes' OpenAPI descriptions; none of this code runs when a route answers, because the hot path uses bytes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The body of a ranking to values, fast: msgspec decodes it and checks types, lengths and ranges in one pass.
 
-The fast decoder gives no reasons. What it refuses goes to the friendly validator (`codec.parse_rank`), which names the
-field, or accepts what this one does not know, such as integers beyond 64 bits. Whatever this one accepts, that one
-accepts with the same values: `tests/property/test_rank_decoder.py`.
+The fast decoder gives no reasons. Bodies that it refuses go to the friendly validator (`codec.parse_rank`), which
+names the field, or accepts values that the decoder does not support, such as integers beyond 64 bits. The validator
+accepts all bodies that the decoder accepts, with the same values: `tests/property/test_rank_decoder.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The short way of `POST /rank`: from a connection's bytes to the ranker and back, without ASGI, tasks or futures.
 
-It takes what nearly all callers send. Whatever is unusual (another content type, an override, a body that the fast
-decoder does not know, a service that is full or stopping) goes the long way, through the middleware and the route,
-which judges and explains it. Both ways answer the same bytes (tests/e2e/test_corpus.py).
+It serves the requests of nearly all callers. Unusual requests (another content type, an override, a body that the fast
+decoder does not support, a service that is full or stopping) go the long way, through the middleware and the route,
+which check and explain them. Both ways answer the same bytes (tests/e2e/test_corpus.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LaneCall(RankCall):
-    """A ranking that came the short way."""
+    """A ranking that uses the short way."""
 
     __slots__ = (
         "caller", "disconnected", "exchange", "keep_alive", "lane", "message_event", "response_complete",
@@ -69,7 +69,7 @@ class RankLane:
     """See the module.
 
     Args:
-        runtime: what the service is doing.
+        runtime: the service's state.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -161,7 +161,7 @@ class RankLane:
         )
 
     def stop(self) -> int:
-        """Refuse what would not end; return how many there were."""
+        """Refuse rankings that did not end; return how many there were."""
         left = list(self._open)
         for call in left:
             call.error = NotReady("The service is stopping.")

@@ -1,4 +1,4 @@
-"""The wire: what a client sends and gets, as pydantic models. Strict: no coercion, and an unknown field is an error.
+"""The wire format: requests and answers as pydantic models. Strict: no coercion, and an unknown field is an error.
 
 Requests are validated with these. Answers of the hot route are written as bytes (service/http/codec.py); these models
 describe them for the OpenAPI document, and a test checks real answers against them.
@@ -38,8 +38,8 @@ TimeMs = Annotated[
     ),
 ]
 PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
-Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; kept in tenths.")]
-ActionName = Annotated[Action, Field(description=f"What was done; default {DEFAULT_ACTION}.")]
+Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; stored in tenths.")]
+ActionName = Annotated[Action, Field(description=f"The action; default {DEFAULT_ACTION}.")]
 Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
 
 
@@ -63,7 +63,7 @@ class UserBehaviour(Behaviour):
 
 @with_config(STRICT)
 class Feedback(TypedDict):
-    """What a user did with what was shown, for the analysis of experiments."""
+    """An action of a user on a shown item, for the analysis of experiments."""
 
     user_id: Id
     item_id: Id
@@ -81,24 +81,24 @@ class Request(BaseModel):
 
 
 class RankRequest(Request):
-    """Candidates to be put in order for a user."""
+    """Candidates to be ordered for a user."""
 
     user_id: Id
-    """The user; one whom nobody knows is welcome."""
+    """The user; may be unknown to the service."""
     candidates: Annotated[list[Id], FailFast(), Field(min_length=1)]
-    """Items to be ranked, 1 to 2,000 (a setting); a repeated one is ranked once, at its first place."""
+    """Items to be ranked, 1 to 2,000 (a setting); a repeated id is ranked once, at its first place."""
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(default_factory=lambda: MAX_LIMIT)
-    """Only the best so many come back; default all."""
+    """Return only the best `limit` items; default all."""
     recent: Annotated[list[Behaviour], FailFast()] = Field(default_factory=list)
     """Behaviours newer than those stored, at most 500 (a setting); used for this request, not stored."""
     attributes: Annotated[dict[Id, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(default_factory=dict)
-    """What experiments may target by: strings, numbers, booleans; never stored."""
+    """Attributes for experiment targets: strings, numbers, booleans; never stored."""
     request_time: TimeMs = Field(
         default_factory=lambda: NOW,
-        description="When the request counts as made (ms since the epoch), for replays; default now.",
+        description="The time of the request (ms since the epoch), for replays; default now.",
     )
     explain: bool = False
-    """Whether to say what was read, and what the model says of itself."""
+    """Whether to explain which behaviours were read, with the model's own explanation."""
 
 
 class BehavioursRequest(Request):
@@ -126,16 +126,16 @@ class RankedItem(Answer):
 
     item_id: str
     score: float | None
-    """Comparable within this answer alone; null where the model has never seen the item."""
+    """Comparable only within this answer; null if the model does not know the item."""
     known: Literal[False] | None = None
-    """false if the model has never seen the item, or gave no finite score for it; absent otherwise."""
+    """false if the model does not know the item, or gave no finite score for it; absent otherwise."""
 
 
 class Explanation(Answer):
-    """Why the list is as it is: for people."""
+    """Explanation of the list, for people."""
 
     read: int
-    """Behaviours that the store gave."""
+    """Behaviours from the store."""
     recent: int
     """Behaviours of the request that were not stored yet."""
     corrupt: int
@@ -147,18 +147,18 @@ class Explanation(Answer):
     unread_behaviours: int
     """Left out because the model does not read their action."""
     unknown_behaviours: int
-    """Left out because the model has never seen their item."""
+    """Left out because the model does not know their item."""
     unknown_candidates: int
     state_cached: bool
-    """Whether the user's state was computed before."""
+    """Whether the user's state came from the cache."""
     user: dict[str, list[object]]
-    """The model's own, of the user; Pyramid Mixer's `period_weights` of the short, middle and long period."""
+    """The model's explanation of the user; Pyramid Mixer's `period_weights` of the short, middle and long period."""
     items: dict[str, list[object]]
-    """The model's own, one entry for each answered item; MGNM's winning `level`."""
+    """The model's explanation, one entry for each answered item; MGNM's winning `level`."""
 
 
 class RankResponse(Answer):
-    """The candidates, best first; those that the model has never seen follow, in the order of the request."""
+    """The candidates, best first; those that the model does not know follow, in the order of the request."""
 
     request_id: str
     model: str
@@ -174,13 +174,13 @@ class RankResponse(Answer):
             "popularity",
         ]
     ]
-    """What the answer had to go without; empty when all is well."""
+    """Reasons why the answer is not full quality; empty otherwise."""
     parameters: dict[str, str | bool | int | float]
-    """What the user's arm sets, in all layers of the experiment file, for the caller to act on; no name is in two
-    layers. `model` and `version` here are the arm's, also where another model had to answer."""
+    """The parameters of the user's arm in all layers of the experiment file, for the caller to act on; no two layers
+    share a name. `model` and `version` here are the arm's, even if another model answered."""
     items: list[RankedItem]
     explanation: Explanation | None = None
-    """With `explain` alone."""
+    """Only with `explain`."""
 
 
 class Refusal(Answer):
@@ -189,11 +189,11 @@ class Refusal(Answer):
     index: int
     """Its place in the request."""
     reason: RefusalReason
-    """`future`: too far ahead of our clock. `wrong_type`: the user's key holds something else."""
+    """`future`: too far ahead of the service's clock. `wrong_type`: the user's key has another type."""
 
 
 class BehavioursResponse(Answer):
-    """What became of the behaviours."""
+    """The result of storing behaviours."""
 
     stored: int
     repeated: int
@@ -204,29 +204,29 @@ class BehavioursResponse(Answer):
 
 
 class FeedbackRefusal(Answer):
-    """Events in a row that were not taken, all for one reason."""
+    """Consecutive events that were not accepted, all for one reason."""
 
     index: int
     """Place of the first one in the request."""
     count: int
-    """How many there are in a row."""
+    """Number of consecutive events."""
     reason: Literal["future", "full"]
-    """`future`: too far ahead of our clock. `full`: no room; send it again later."""
+    """`future`: too far ahead of the service's clock. `full`: the queue is full; send it again later."""
 
 
 class FeedbackResponse(Answer):
-    """What became of the activity; accepted, dropped and refused add up to what was sent."""
+    """The result of feedback; accepted, dropped and refused add up to the number sent."""
 
     accepted: int
-    """Taken, to be written to the stream."""
+    """Accepted, to be written to the stream."""
     stored: int | None = None
     """In Redis; null unless asked for with `ack=stored`."""
     dropped: int
-    """Found no room; sending it again later is safe."""
+    """Dropped because the queue is full; sending it again later is safe."""
     refused: int
-    """Have a time that cannot be right."""
+    """Refused because of an invalid time."""
     refusals: list[FeedbackRefusal]
-    """Which ones were dropped or refused: all of them, in order."""
+    """All dropped or refused events, in order."""
 
 
 class StoredBehaviour(Answer):
@@ -235,7 +235,7 @@ class StoredBehaviour(Answer):
     item_key: str
     """The stored 64-bit key, in hexadecimal."""
     item_id: str | None
-    """null where no loaded model knows the item."""
+    """null if no loaded model knows the item."""
     ts: int
     action: str
     play_ms: int
@@ -243,29 +243,29 @@ class StoredBehaviour(Answer):
 
 
 class StoredBehavioursResponse(Answer):
-    """What is stored of a user, newest first."""
+    """A user's stored behaviours, newest first."""
 
     user_id: str
     status: Literal["ok", "unavailable", "wrong_type"]
     corrupt: int
     truncated: bool
-    """Whether older ones exist."""
+    """Whether there are older ones."""
     behaviours: list[StoredBehaviour]
 
 
 class BundleInfo(Answer):
-    """A bundle that is loaded."""
+    """A loaded bundle."""
 
     name: str
     model: str
     version: str
     digest: str
     provider: str
-    """Where it truly runs: cpu or cuda."""
+    """The provider that runs it: cpu or cuda."""
     is_healthy: bool
     items: int
     length: int
-    """Behaviours that it reads at most."""
+    """Maximum number of behaviours that it reads."""
 
 
 class ExperimentsInfo(Answer):
@@ -288,7 +288,7 @@ class WorkerInfo(Answer):
 
 
 class InfoResponse(Answer):
-    """What this service is."""
+    """Description of this service."""
 
     service: Literal["ranker"]
     version: str
@@ -301,26 +301,26 @@ class InfoResponse(Answer):
 
 
 class HealthResponse(Answer):
-    """Whether the service lives, or takes rankings."""
+    """Whether the service is alive, or accepts rankings."""
 
     status: Literal["alive", "ready", "loading", "draining"]
 
 
 class ErrorDetail(Answer):
-    """One field that cannot be used."""
+    """One invalid field."""
 
     field: str
     message: str
 
 
 class ErrorBody(Answer):
-    """What went wrong."""
+    """The error."""
 
     code: str
     message: str
     request_id: str
     field: str | None = None
-    """The first field that cannot be used, as the request names it."""
+    """The first invalid field, as named in the request."""
     details: list[ErrorDetail] | None = None
     """At most eight."""
 

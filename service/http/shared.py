@@ -57,7 +57,7 @@ class Shared:
             pause = self._free_at - time.perf_counter()
             if pause > 0:
                 await asyncio.sleep(pause)
-            self._next = None  # whoever asks from here on gets the following one
+            self._next = None  # later callers get the following one
             began = time.perf_counter()
             try:
                 if self._prepare is not None:

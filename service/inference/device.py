@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.inference.faults import engine_error
 
-Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
+Array = NDArray[Any]  # Any: int64 or float32, by the manifest
 Device = Literal["cpu", "cuda"]
 Value = Any  # onnxruntime.OrtValue; the package has no types
 

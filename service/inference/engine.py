@@ -36,7 +36,7 @@ __all__ = ["Array", "Engine", "EngineError", "OnnxEngine", "Outputs", "ProviderC
 
 T = TypeVar("T")
 Graph = Literal["encode", "score"]
-Array = NDArray[Any]  # Any: int64 or float32, as the manifest says of each name
+Array = NDArray[Any]  # Any: int64 or float32, by the manifest
 Outputs = Mapping[str, Array]
 
 _GRAPHS: Final[tuple[Graph, ...]] = ("encode", "score")
@@ -45,7 +45,7 @@ _TRIES, _TRIED_CANDIDATES = 21, 200
 
 
 class Engine(Protocol):
-    """What runs a bundle's two graphs."""
+    """Runs a bundle's two graphs."""
 
     @property
     def provider(self) -> str:
@@ -127,7 +127,7 @@ class OnnxEngine:
     def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
         """Return `scores` (M,) and explanations of flat candidates, each with the row of `state` it belongs to.
 
-        `state` may have more than the state. What `encode` returned is passed on where it is, without the host.
+        `state` may have more than the state. The output of `encode` is passed on in place, without the host.
 
         Raises:
             EngineError: the run failed.

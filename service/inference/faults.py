@@ -1,4 +1,4 @@
-"""What goes wrong in a run, as one type: ONNX Runtime's exceptions share no base of their own."""
+"""Errors of a run, as one type: ONNX Runtime's exceptions have no common base."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Deployments:
         job.when_done(self._released)
 
     def _released(self, job: Supervised) -> None:
-        """Collect what was released, once the job no longer holds it: left to itself, the collector takes hours."""
+        """Collect released objects when the job no longer refers to them: by itself, the collector takes hours."""
         self._releasing.discard(job)
         asyncio.get_running_loop().call_soon(gc.collect)
 
@@ -190,7 +190,7 @@ async def _close_before(replaced: Mapping[Model, Deployment], loaded: Mapping[Mo
 
 
 class ServedBundles:
-    """What there is to know of the bundles being served."""
+    """Facts about the served bundles."""
 
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments

@@ -1,6 +1,6 @@
 """Small batches run on the event loop: a hop to a thread and back costs more CPU than the run itself (ADR 0136).
 
-The event loop stands still meanwhile, so only batches that are expected to be quick run here, and a thread ends a run
+The event loop is blocked meanwhile, so only batches that are expected to be quick run here, and a thread ends a run
 that turns out not to be. The bundle's batches then go to the inference threads for a while.
 """
 
@@ -21,7 +21,7 @@ _REST_SECONDS: Final = 1.0  # without a run, until the thread sleeps
 
 
 class EndsRuns(Protocol):
-    """What is needed of an engine."""
+    """The engine's methods that are used here."""
 
     def end_runs(self) -> None:
         """End the runs under way, from any thread."""
@@ -36,7 +36,7 @@ class InlineRuns:
 
     def __init__(self, is_possible: bool) -> None:
         self._is_possible = is_possible
-        self._row_seconds = _QUICK_SECONDS  # one row alone, until a run has been measured
+        self._row_seconds = _QUICK_SECONDS  # only one row, until a run has been measured
         self._not_before = 0.0
 
     def fits(self, rows: int) -> bool:

@@ -30,11 +30,11 @@ _LOOK_SECONDS: Final = 5.0  # for listing a folder
 _log = structlog.get_logger(__name__)
 
 
-class NotServable(Exception):  # noqa: N818 - reads as what it says of the bundle
+class NotServable(Exception):  # noqa: N818 - the name describes the bundle
     """A bundle that must not be served, or does not pass here and now.
 
     Attributes:
-        was_tried: false where an earlier refusal still holds.
+        was_tried: false if an earlier refusal is still valid.
     """
 
     def __init__(self, problem: str, *, was_tried: bool) -> None:
@@ -108,7 +108,7 @@ class Loader:
     def _directory(self, model: Model) -> Path:
         directory = self._registry.directory(*model)
         if directory is None:
-            raise BundleError("this is no name of a bundle")
+            raise BundleError("this is not a name of a bundle")
         return directory.absolute()
 
     def _refuse_again(self, model: Model, identity: Identity) -> None:

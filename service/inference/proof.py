@@ -1,4 +1,4 @@
-"""What a bundle has to show before it is served, in a process of its own: `python -m service.proof`.
+"""The checks of a bundle before it is served, in a separate process: `python -m service.proof`.
 
 A graph may never end, take all memory, or crash ONNX Runtime. In the process that answers requests none of that can be
 stopped; here the kernel stops it. The parent (service/inference/prover.py) sends a request as JSON on standard input,
@@ -37,7 +37,7 @@ _PEAK: Final = re.compile(r"VmHWM:\s*(\d+) kB")
 
 @dataclass(frozen=True, slots=True)
 class ProofRequest:
-    """A bundle, and what it has to keep to."""
+    """A bundle, and its limits."""
 
     directory: str
     max_bundle_bytes: int
@@ -53,7 +53,7 @@ class ProofRequest:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a bundle has shown."""
+    """The results of a bundle's checks."""
 
     digest: str
     provider: str
@@ -82,7 +82,7 @@ def prove(request: ProofRequest) -> Proof:
 def _engine(bundle: Bundle, request: ProofRequest) -> tuple[OnnxEngine, float]:
     """Return an engine, and the seconds of the largest request.
 
-    Unless the request says how many, it has one thread: a second one costs processor time that another request could
+    Unless the request sets the number, it has one thread: a second one costs processor time that another request could
     use. A model that is slow with one thread gets more, as long as twice the threads make it much faster.
     """
     engine, seconds = _tried(bundle, request, request.threads or 1)

@@ -1,4 +1,4 @@
-"""Starts the process that tries a bundle (service/inference/proof.py), and ends it when it takes too long."""
+"""Starts the process that checks a bundle (service/inference/proof.py), and ends it when it takes too long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits fo
 
 
 async def prove_in_process(request: ProofRequest) -> Proof:
-    """Try a bundle in a process of its own; cancelling ends the process.
+    """Check a bundle in a separate process; cancelling ends the process.
 
     Raises:
         BundleError: the bundle must not be served.

@@ -1,7 +1,7 @@
 """From waiting requests to scores: one `encode` for the states that are not cached, one `score` for all candidates.
 
 Synchronous and vectorised: it runs in the inference thread, and there is no Python work per behaviour or per candidate.
-A bad row fails alone, and its neighbours get exactly what they would have got without it.
+Only a bad row fails; its neighbours get exactly the results that they would have got without it.
 Symbols: B rows, U distinct states among them, M candidates of all rows in one flat array, T sequence length.
 """
 
@@ -25,7 +25,7 @@ from service.inference.device import leading
 from service.inference.engine import Engine, EngineError, Outputs
 from service.inference.state_cache import State, StateCache, StateKey
 
-Array = NDArray[Any]  # Any: float32 or int64, as the manifest says of each output
+Array = NDArray[Any]  # Any: float32 or int64, by the manifest
 
 _FIELDS: Final = {"times": "time_ms", "actions": "action", "values": "value", "plays": "play_ms"}
 _KEY_BYTES: Final = 16
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RankRow:
-    """One request as the model sees it."""
+    """One request in the model's terms."""
 
     user_id: str
     records: Records  # stored and recent ones, in any order; of one time, the later in the array is the newer
@@ -47,16 +47,16 @@ class RankRow:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """What the model says of one request."""
+    """The model's results for one request."""
 
     scores: NDArray[np.float32]  # (N,) or fewer: the finite ones
     finite: NDArray[np.bool_] | None  # (N,) which candidates have a score; None where all have
     explanation: Mapping[str, Array]  # the manifest's explanation outputs: this row's, and one entry per candidate
     state_hit: bool
     used: int  # behaviours that were read
-    unread: int  # behaviours passed over, because the model does not read their action
-    unknown: int  # behaviours passed over, because the model has never seen their item
-    truncated: int  # behaviours passed over, because they are older than the sequence is long
+    unread: int  # behaviours skipped because the model does not read their action
+    unknown: int  # behaviours skipped because the model does not know their item
+    truncated: int  # behaviours skipped because they are too old for the sequence length
     encode_seconds: float  # of the whole batch
     score_seconds: float
 
@@ -114,7 +114,7 @@ class Inference:
         self._encoded_explanation = [name for name in manifest.explanation if name in self._encoded_names]
 
     def run(self, rows: Sequence[RankRow]) -> list[ScoredRow | Exception]:
-        """Score a batch; of each row the scores, or InferenceFailed for that row alone."""
+        """Score a batch; return for each row its scores, or InferenceFailed for only that row."""
         results: dict[int, ScoredRow | Exception] = {}
         sound = []
         for place, row in enumerate(rows):
@@ -183,14 +183,14 @@ class Inference:
         return [(digest, blake2b(row.tobytes(), digest_size=_KEY_BYTES).digest()) for row in table]
 
     def _isolate(self, work: _Work, places: list[int], started: float) -> list[ScoredRow | Exception]:
-        """Score these rows; where the engine fails, each half anew, so that in the end only guilty rows fail.
+        """Score these rows; if the engine fails, score each half again, so that finally only bad rows fail.
 
-        One bad row among B costs some 2 log2(B) more runs, B bad ones 2 B - 1 runs in all.
+        One bad row among B costs about 2 log2(B) more runs, B bad ones 2 B - 1 runs in all.
         """
         try:
             return self._attempt(work, places, started)
         except EngineError as error:
-            if not error.was_ended:  # a run that was ended says nothing of the engine: the deployment ended it
+            if not error.was_ended:  # a run that was ended is not the engine's error: the deployment ended it
                 _log.warning("engine_failed", bundle=self._bundle.name, rows=len(places), error=str(error))
                 self._on_failure(self._bundle.name)
             if len(places) == 1 or error.fatal or error.was_ended:

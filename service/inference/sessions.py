@@ -64,7 +64,7 @@ def make_session(
 
 
 def cuda_wanted(provider: ProviderChoice) -> tuple[bool, str]:
-    """Return whether to ask for CUDA, and what stands in its way as far as one can tell."""
+    """Return whether to request CUDA, and the known obstacle if not."""
     if provider == "cpu":
         return False, ""
     if CUDA not in onnxruntime.get_available_providers():

@@ -47,7 +47,7 @@ class ShapedRuns:
     """Both graphs at fixed shapes.
 
     Args:
-        sessions: of this object alone, as captured graphs belong to a session.
+        sessions: only for this object, because captured graphs belong to a session.
         manifest: of the bundle; all dimensions but the leading ones are numbers.
         device: where they run.
         rows: numbers of rows that have a shape, each at most once.

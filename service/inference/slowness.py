@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-_WINDOW: Final = 6  # batches looked back at
-_SLOW: Final = 3  # of them that must be slow: a pause of the machine hits one or two
+_WINDOW: Final = 6  # batches to look back at
+_SLOW: Final = 3  # how many of them must be slow: a pause of the machine affects one or two
 
 
 class SlowGuard:
-    """Open while a bundle is too slow to be asked.
+    """Open while a bundle is too slow to be used.
 
     Args:
         limit_seconds: a batch that takes longer is slow.
@@ -31,6 +31,6 @@ class SlowGuard:
         return True
 
     def close(self) -> None:
-        """Ask the bundle again, with nothing held against it."""
+        """Use the bundle again, with a clean record."""
         self.is_open = False
         self._slow.clear()

@@ -1,7 +1,7 @@
 """User states that were computed before, kept under the exact input they were computed from.
 
-The key holds the bundle's digest and a digest of the whole input row, so a hit can never be stale: a new behaviour,
-another bundle or another user makes another key. Nothing is ever invalidated; what nobody asks for falls out.
+The key is the bundle's digest and a digest of the whole input row, so a hit is never stale: a new behaviour, another
+bundle or another user gives another key. Entries are never invalidated; unused ones are evicted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StateCache:
         return found
 
     def keep(self, states: Iterable[tuple[StateKey, State]]) -> None:
-        """Keep states; the least recently used ones make room."""
+        """Keep states; the least recently used ones are evicted."""
         with self._lock:
             for key, state in states:
                 self._bytes += _size(state) - _size(self._states.pop(key, ()))

@@ -23,7 +23,7 @@ V = TypeVar("V", bound=Readable)
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a metric is."""
+    """The description of a metric."""
 
     name: str
     text: str

@@ -32,7 +32,7 @@ class Metrics(HttpMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, Bund
 
     @property
     def descriptions(self) -> list[Description]:
-        """Return what each metric of ours is."""
+        """Return the description of each of our metrics."""
         return [family.description for family in self._families.all]
 
     def render(self, others: Iterable[bytes] = ()) -> bytes:

@@ -25,7 +25,7 @@ class ProcessMetrics:
         self._tasks_down = families.gauge(
             "ranker_tasks_down", "Background tasks that wait to be started again.", "sum", task=tasks
         )
-        self._log_dropped = families.counter("ranker_log_lines_dropped_total", "Log lines that nobody read in time.")
+        self._log_dropped = families.counter("ranker_log_lines_dropped_total", "Log lines that were not read in time.")
 
         pauses = families.histogram(
             "ranker_gc_pause_seconds", "Time that a garbage collection stopped the process.", LATENCY,

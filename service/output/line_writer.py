@@ -1,8 +1,8 @@
-"""Log lines to a file descriptor, from a thread of their own.
+"""Writes log lines to a file descriptor, from a separate thread.
 
-Whoever reads the log can stop reading, go away, or run out of disk. None of this may slow or fail a request: `put`
+The reader of the log can stop reading, go away, or run out of disk. This must not slow or fail a request: `put`
 never waits and never raises. Lines wait in a bounded buffer; when it is full, new lines are dropped and counted, and a
-line that says how many stands where they are missing. An error of the descriptor is met by trying again, quietly.
+line with their number replaces them. After an error of the descriptor the thread tries again, without a message.
 
 The standard library's QueueHandler and QueueListener do not fit: they drop without a count, their listener has no
 bounded end, and an error of the stream loses the line or prints a traceback on standard error.
@@ -23,12 +23,12 @@ CLOSE_SECONDS: Final = 1.0  # for the last lines
 _CHUNK_BYTES: Final = 4096  # PIPE_BUF: a write of no more is never mixed with another process's on the same pipe
 _GATHER_SECONDS: Final = 0.05  # a line waits for more: one write takes many, and the thread wakes less often
 _PAUSES: Final = (0.01, 1.0)  # the shortest and the longest between tries while the descriptor takes nothing
-_LINE_OVERHEAD: Final = 64  # bytes that a line costs beside its text
+_LINE_OVERHEAD: Final = 64  # bytes that a line costs in addition to its text
 _WAITS: Final = frozenset({errno.EAGAIN, errno.EINTR})
 
 
 def plain_notice(count: int) -> bytes:
-    """Return the line that stands in place of dropped lines."""
+    """Return the line that replaces dropped lines."""
     return b"log_lines_dropped count=%d" % count
 
 
@@ -38,7 +38,7 @@ class LineWriter:
     Args:
         descriptor: written to; blocking or not.
         max_bytes: of lines that wait.
-        notice: makes the line that stands in place of dropped ones.
+        notice: returns the line that replaces dropped ones.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LineWriter:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Take a line without its end; never waits, never raises."""
+        """Queue a line without its end; never waits, never raises."""
         with self._lock:
             is_taken = self._has_room(len(line))
             if is_taken:

@@ -79,7 +79,7 @@ class LoggedStream(io.TextIOBase):
 
 
 def _never_wait(descriptor: int) -> None:
-    """Open a pipe anew for this process, without waiting; the flag of the pipe we were given is shared with others."""
+    """Open the pipe again for this process, non-blocking; the inherited pipe's flag is shared with others."""
     with suppress(OSError):
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)

@@ -1,7 +1,7 @@
-"""What the page shows: a user's behaviours, and the same candidates ranked by every loaded model.
+"""The page's data: a user's behaviours, and the same candidates ranked by every loaded model.
 
-The rankings come from the real ranker, under decisions that name no experiment: nobody counts as exposed by being
-looked at (ADR 0060). Everything is bounded, and everything from a bundle's catalogue is taken for foreign text.
+The rankings come from the real ranker, under decisions that name no experiment, so viewing a user does not count as an
+exposure (ADR 0060). Everything is bounded, and text from a bundle's catalogue is treated as untrusted.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MAX_BEHAVIOURS: Final = 200
 MAX_USERS: Final = 200
 
 _USERS_SEARCHED: Final = 20_000  # of a vocabulary of millions, a prefix is looked for among the first ones only
-_DEADLINE_SECONDS: Final = 5.0  # for people: a machine that is still cold should show numbers, and not an error
+_DEADLINE_SECONDS: Final = 5.0  # for people: a cold machine should show numbers and not an error
 _MAX_TEXT: Final = 200
 _MAX_DETAILS: Final = 4
 
-Json = dict[str, Any]  # Any: whatever JSON may hold
+Json = dict[str, Any]  # Any: JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _asking_for(bundle: Bundle, decision: Decision) -> Decision:
 
 
 def _reasons(explanation: Explanation | None, count: int) -> list[Json]:
-    """Return what the model says of each item: names with values, none where it says nothing."""
+    """Return the model's explanation of each item: names with values, empty if there is none."""
     if explanation is None:
         return [{}] * count
     return [
@@ -213,5 +213,5 @@ def _details(entry: Mapping[str, Any]) -> str:
 
 
 def _text(value: object) -> str:
-    """Return foreign text, cut, and without what has no UTF-8 form; nothing where it is no text."""
+    """Return untrusted text, cut, and without characters that have no UTF-8 form; empty if it is not text."""
     return value[:_MAX_TEXT].encode(errors="replace").decode() if isinstance(value, str) else ""

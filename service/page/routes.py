@@ -1,7 +1,7 @@
-"""The page for people (`GET /`): its files, and the questions that its script asks.
+"""The page for people (`GET /`): its files, and the requests of its script.
 
-Off unless `page.enabled`: it shows users' histories. What is below `/page/` serves the page alone and is no public
-interface: it is not in the OpenAPI document and may change with the page.
+Off unless `page.enabled`: it shows users' histories. Routes below `/page/` serve only the page and are not a public
+interface: they are not in the OpenAPI document and may change with the page.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ async def _question(model: type[Body], request: Request) -> Body:
     """Return the validated body.
 
     Raises:
-        UnsupportedMedia: it is not said to be JSON. A browser must ask before it sends JSON to another origin, and
-            nobody here says yes: so no other site can have this one work for it.
-        TooLarge: no question is that long.
-        Malformed: it is no JSON.
-        InvalidRequest: it holds a value that cannot be used.
+        UnsupportedMedia: its Content-Type is not JSON. A browser must ask before it sends JSON to another origin, and
+            the service refuses, so no other site can use this route.
+        TooLarge: it is too long.
+        Malformed: it is not JSON.
+        InvalidRequest: it contains a value that cannot be used.
     """
     check_media(request.headers.get("content-type"), request.headers.get("content-encoding"))
     body = await read_body(request.receive, MAX_BODY_BYTES)

@@ -1,7 +1,7 @@
-"""What the supervisor and one worker say to each other, over a socket pair that the worker inherits.
+"""Messages between the supervisor and one worker, over a socket pair that the worker inherits.
 
 A message is a verb, a length, and so many bytes. The supervisor never looks into the bytes. The end of the stream
-tells each of them that the other process has ended, in whatever way.
+tells each of them that the other process has ended, in any way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HEAD: Final = struct.Struct("<BI")
 
 
 class Verb(IntEnum):
-    """What a message means; S: the supervisor says it, W: the worker does."""
+    """The meaning of a message; S: sent by the supervisor, W: by the worker."""
 
     READY = 1  # W: everything is loaded
     LISTEN = 2  # S: accept connections
@@ -57,19 +57,19 @@ class Channel:
             self._writer.write(_HEAD.pack(verb, len(content)) + content)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield what the other end says, until it has ended."""
+        """Yield the messages of the other end, until it has ended."""
         with suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 verb, size = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
                 yield Message(Verb(verb), await self._reader.readexactly(size))
 
     async def finish(self) -> None:
-        """Wait until what was said has left this process."""
+        """Wait until all messages have left this process."""
         with suppress(OSError):
             await self._writer.drain()
             self._writer.close()
             await self._writer.wait_closed()
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._writer.close()

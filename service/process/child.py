@@ -1,4 +1,4 @@
-"""One worker, as the supervisor sees it: started, told what to do, asked how it is, and ended."""
+"""One worker from the supervisor's side: started, commanded, asked for reports, and ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import structlog
 
 from service.process.channel import Channel, Verb
 
-BEAT_SECONDS: Final = 1.0  # between questions how it is
+BEAT_SECONDS: Final = 1.0  # between requests for its report
 HUNG_SECONDS: Final = 30.0  # without an answer: as long as a liveness probe of Kubernetes takes by default
-_LAST_SECONDS: Final = 1.0  # for what a process said before it ended
+_LAST_SECONDS: Final = 1.0  # for the last output of a process
 
 _log = structlog.get_logger(__name__)
 
@@ -165,6 +165,6 @@ async def _first(*works: Coroutine[Any, Any, object]) -> None:
 
 
 def _interpreter_options() -> list[str]:
-    """Return what stood between the interpreter and `-m`, such as `-X dev`."""
+    """Return the arguments between the interpreter and `-m`, such as `-X dev`."""
     words = sys.orig_argv
     return words[1 : words.index("-m")] if "-m" in words else []

@@ -1,8 +1,8 @@
 """The first and the last moments of the process. Imports nothing but small parts of the standard library.
 
-Process 1 of a container has no default action for signals: before a handler is there, a SIGTERM is lost. So the handler
-comes before the imports that take most of a second. Until the server takes signals over, no request has been accepted,
-and there is nothing to wait for.
+Process 1 of a container has no default action for signals: before a handler is installed, a SIGTERM is lost. So the
+handler comes before the imports that take most of a second. Until the server takes signals over, no request has been
+accepted, and there is nothing to wait for.
 """
 
 import os

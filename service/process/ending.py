@@ -1,4 +1,4 @@
-"""An end that comes in any case: work in a thread that never returns must not keep the process."""
+"""A forced end: work in a thread that never returns must not keep the process alive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LatestEnd:
         return self._timer is not None
 
     def within(self, seconds: float) -> None:
-        """Start the clock, or set it anew."""
+        """Start the clock, or restart it."""
         self.cancel()
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True

@@ -1,9 +1,9 @@
 """One listening socket, passed from a process to its successor on the same machine, so that a restart refuses no one.
 
 The process that serves waits at a door: a Unix socket in the abstract namespace, named after the address. A successor
-that finds the address in use knocks there. It gets the listening socket itself when the process is stopping, or when it
-says that it is to replace it. Both processes then accept from one queue, so no connection is ever lost. Once the
-successor has loaded everything it says so, and the process before it closes its descriptor and drains.
+that finds the address in use knocks there. It gets the listening socket when the process is stopping, or when it
+is started to replace it. Both processes then accept from one queue, so no connection is ever lost. When the
+successor has loaded everything it reports that, and the old process closes its descriptor and drains.
 
 Only a process of the same user gets an answer. Where abstract names do not exist (anything but Linux) there is no door,
 and a successor is refused as long as the address is in use.
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StillServing(Exception):  # noqa: N818 - reads as a state
-    """Another process serves at the address and is not stopping; holds its process id."""
+    """Another process serves at the address and is not stopping; has its process id."""
 
     def __init__(self, process_id: int) -> None:
         super().__init__(process_id)
@@ -148,7 +148,7 @@ def take_over(address: Any, *, replaces: bool) -> tuple[socket.socket, socket.so
         replaces: whether to ask for it even when the process is not stopping.
 
     Returns:
-        None where no process of ours is at the door.
+        None if none of our processes is at the door.
 
     Raises:
         StillServing: there is one, and it keeps the socket.
@@ -179,7 +179,7 @@ def _name(address: Any) -> str:  # Any: a socket's address, a tuple whose length
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    """Say whether the process at the other end runs as our user."""
+    """Return whether the process at the other end runs as our user."""
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return bool(user == os.geteuid())

@@ -1,4 +1,4 @@
-"""What a worker inherits from the supervisor."""
+"""The parts that a worker inherits from the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listening socket: given by a service manager, taken over from the process before, or bound anew."""
+"""The listening socket: passed by a service manager, taken over from the previous process, or newly bound."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Port:
                 self.predecessor.send(READY)
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both."""
         self.listener.close()
         if self.predecessor is not None:
             self.predecessor.close()
@@ -41,7 +41,7 @@ def open_port(http: HttpSettings, *, passed: int = 0, replaces: bool = False) ->
     Args:
         http: the address.
         passed: sockets that a service manager has passed.
-        replaces: whether to take the port over from a process of ours that is not stopping.
+        replaces: whether to take the port over from one of our processes that is not stopping.
 
     Raises:
         StartError: the address cannot be had.
@@ -59,7 +59,7 @@ def open_port(http: HttpSettings, *, passed: int = 0, replaces: bool = False) ->
 
 
 def cannot_listen(http: HttpSettings, reason: str | None) -> StartError:
-    """Return the error that says which address cannot be had, and why."""
+    """Return the error with the unavailable address and the reason."""
     return StartError(f"cannot listen on {http.host}:{http.port} ({reason})")
 
 

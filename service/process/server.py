@@ -46,7 +46,7 @@ def serve(
     passed_sockets: int = 0,
     replaces: bool = False,
 ) -> None:
-    """Serve until a signal or a successor says otherwise.
+    """Serve until a signal or a successor ends it.
 
     Args:
         app: made by create_app.
@@ -127,7 +127,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is no failure."""
+        """Handle signals on the event loop; unlike uvicorn, never raise them again: a graceful end is not a failure."""
         with handling(self._on_signal):
             try:
                 yield
@@ -195,10 +195,10 @@ class Server(uvicorn.Server):
             self._stopping.tell()
 
     async def _close_port(self, listeners: list[socket.socket]) -> None:
-        """Close the port and lose nobody: closing a listener resets whoever waits in the kernel to be accepted.
+        """Close the port without losing a caller: closing a listener resets connections that wait in the kernel.
 
         The loop lets go of the listener first, while a duplicate keeps it open; then all who wait are accepted, and the
-        last descriptor is closed in the very moment in which nobody does.
+        last descriptor is closed at the moment when none waits.
         """
         loop = asyncio.get_running_loop()
         duplicates = [listener.dup() for listener in listeners]
@@ -225,7 +225,7 @@ class Server(uvicorn.Server):
         """Wait for the last requests; a second signal ends the waiting."""
         loop = asyncio.get_running_loop()
         while not is_done() and loop.time() < deadline and not self._stopping.is_hurried:  # noqa: ASYNC110
-            await asyncio.sleep(_TICK_SECONDS)  # uvicorn's sets of connections and tasks tell nobody when they change
+            await asyncio.sleep(_TICK_SECONDS)  # uvicorn's sets of connections and tasks do not report changes
 
     async def _abandon(self) -> None:
         """Refuse what would not end; its callers are told to come again."""

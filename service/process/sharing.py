@@ -1,8 +1,8 @@
 """How workers share one listening socket: each takes a connection only while no other has fewer.
 
 All workers wait on the same socket, so a connection that arrives wakes them all. Without a rule the first one awake
-takes whatever waits: with 32 kept connections, two workers had 31 and 2 of them. So each worker keeps the number of its
-connections in memory that all share, and gives way for a moment while another one has fewer.
+takes all waiting connections: with 32 kept connections, two workers had 31 and 2 of them. So each worker keeps the
+number of its connections in memory that all share, and gives way for a moment while another one has fewer.
 """
 
 from __future__ import annotations

@@ -33,10 +33,10 @@ _log = structlog.get_logger(__name__)
 
 
 def supervise(settings: Settings, *, passed_sockets: int = 0, replaces: bool = False) -> None:
-    """Serve with several workers until a signal or a successor says otherwise.
+    """Serve with several workers until a signal or a successor ends it.
 
     Args:
-        settings: all of them; `http.workers` says how many.
+        settings: all of them; `http.workers` is the number of workers.
         passed_sockets: sockets that a service manager has passed.
         replaces: whether to take the port over from the process that serves there.
 
@@ -177,7 +177,7 @@ class Supervisor:
         self._counts.leave(child.number)
 
     def _answer(self, asker: Child) -> None:
-        """Tell a worker how all are."""
+        """Send a worker the reports of all."""
         self._do(self._report(asker))
 
     async def _report(self, asker: Child) -> None:

@@ -1,4 +1,4 @@
-"""One of several processes behind one port, which does what the supervisor says (service/process/supervisor.py).
+"""One of several processes behind one port, which follows the supervisor (service/process/supervisor.py).
 
 It differs from a process of its own in four things: it opens the port when all are ready, it leaves connections to
 workers that have fewer, the supervisor decides when it stops, and it reports.
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 def serve_as_worker(app: FastAPI, settings: Settings, flush_log: Callable[[], None], inherited: Inherited) -> None:
-    """Serve until the supervisor says otherwise, or has gone.
+    """Serve until the supervisor ends it, or has ended.
 
     Raises:
         StartError: there is nothing to serve.
@@ -85,7 +85,7 @@ class WorkerServer(Server):
             await self._channel.finish()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that everything is loaded, and accept when the supervisor says so."""
+        """Report that everything is loaded, and accept on the supervisor's command."""
         self._say(Verb.READY)
         await self._may_listen.wait()
         if self.should_exit:
@@ -109,7 +109,7 @@ class WorkerServer(Server):
             self._loop.call_soon_threadsafe(self._say, Verb.LEAVING)
 
     async def _obey(self, channel: Channel) -> None:
-        """Do what the supervisor says; end when it has gone, or when this fails: it would take the worker for hung."""
+        """Follow the supervisor's commands; end when it ends, or on an error: it would take the worker for hung."""
         try:
             async for message in channel.messages():
                 self._take(message)
@@ -129,7 +129,7 @@ class WorkerServer(Server):
             self._orders[message.verb]()
 
     async def _ask(self) -> bytes:
-        """Return the reports of all workers; TimeoutError where the supervisor does not answer."""
+        """Return the reports of all workers; TimeoutError if the supervisor does not answer."""
         asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         self._say(Verb.REPORTS)

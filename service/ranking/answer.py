@@ -1,4 +1,4 @@
-"""The answered list: candidates ordered by score, or by popularity, and why it is as it is."""
+"""The answered list: candidates ordered by score, or by popularity, and its explanation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from service.store.behaviours import StoredBehaviours
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the list is as it is: for people, never for ranking."""
+    """Explanation of the list: for people, never for ranking."""
 
-    read: int  # behaviours that the store gave
+    read: int  # behaviours from the store
     recent: int  # behaviours that came with the request and were not stored yet
     corrupt: int  # stored records that were dropped
     used: int  # behaviours that the model read
     truncated: int  # left out as too old for the model
     unread_behaviours: int  # left out because the model does not read their action
-    unknown_behaviours: int  # left out because the model has never seen their item
+    unknown_behaviours: int  # left out because the model does not know their item
     unknown_candidates: int
     state_cached: bool
     user: Mapping[str, list[Any]]  # the model's own, say `period_weights`; Any: numbers, nested as the model likes
@@ -36,7 +36,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """An answered list, best first. In order of popularity there are no scores: a count is no score of the model's."""
+    """An answered list, best first. In order of popularity there are no scores: a count is not a model's score."""
 
     item_ids: list[str]
     scores: list[float | None]
@@ -58,7 +58,7 @@ def ranking_of(
     timings: Mapping[str, float],
     explanation: Explanation | None = None,
 ) -> Ranking:
-    """Order candidates by the model's scores, or by the bundle's popularity where it gave none; unknown ones follow."""
+    """Order candidates by the model's scores, or by the bundle's popularity if it gave none; unknown ones follow."""
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
     count = min(limit or candidates.count, candidates.count)
     order = best(numbers, min(count, len(numbers)))
@@ -86,7 +86,7 @@ def _at(item_ids: Sequence[str], places: Sequence[int]) -> list[str]:
 
 
 def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: ScoredRow | None) -> Explanation:
-    """Say what was read and what was left out; the model's own part is added once the order is known."""
+    """Describe what was read and left out; the model's part is added when the order is known."""
     return Explanation(
         read=len(stored.records),
         recent=recent,
@@ -105,7 +105,7 @@ def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: 
 def _with_the_model_s(
     explanation: Explanation, bundle: Bundle, scored: ScoredRow, order: NDArray[np.int64], rest: int
 ) -> Explanation:
-    """Add the model's own explanation; what it says of candidates, in the order of the answered list."""
+    """Add the model's explanation; its parts about candidates are in the order of the answered list."""
     of_items = {spec.name for spec in bundle.manifest.score.outputs}
     user = {name: output.tolist() for name, output in scored.explanation.items() if name not in of_items}
     items = {

@@ -26,20 +26,20 @@ NOTHING_STORED: Final = StoredBehaviours(NO_RECORDS)
 
 
 class Ranks(Protocol):
-    """What a call needs of the ranker."""
+    """The ranker's methods that a call uses."""
 
     def submit(self, call: RankCall) -> None:
         """Take a call."""
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
-        """Go on with what the engine says of a call."""
+        """Continue a call with the engine's result."""
 
     def end(self, call: RankCall) -> None:
-        """End a call, with what it has got."""
+        """End a call with the results so far."""
 
 
 class RankCall:
-    """A ranking under way. Who asks makes a subclass that says where the outcome goes (`finished`).
+    """A ranking in progress. The caller's subclass determines where the outcome goes (`finished`).
 
     Args:
         request_id: of the request.
@@ -47,7 +47,7 @@ class RankCall:
         candidates: item ids, in the order of the request.
         decision: the user's arm in every layer.
         deadline: event loop time after which no one needs the answer.
-        limit: the best so many are wanted; None for all.
+        limit: return only the best `limit` items; None for all.
         recent: behaviours that came with the request.
         request_time_ms: for models that read the time.
         explain: whether an explanation is wanted.
@@ -91,7 +91,7 @@ class RankCall:
         self.row: RankRow
 
     def scored(self, value: ScoredRow | Exception) -> None:
-        """Take what the engine says of this request."""
+        """Accept the engine's result for this request."""
         self.ranker.have_scored(self, value)
 
     def abandon(self) -> None:

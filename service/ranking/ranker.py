@@ -1,7 +1,7 @@
 """Ranking: every stage is a function over the requests that wait together.
 
 Stages: choose the bundle and look up the candidates; read the stored behaviours in one pipelined read; encode and score
-in one run per bundle; order. A fault takes one step down the ladder and is named in `degraded`: without stored
+in one run per bundle; order. After a fault the answer takes the next step and names it in `degraded`: without stored
 behaviours, from the layer's default bundle, in order of popularity; then a refusal.
 """
 
@@ -38,7 +38,7 @@ from service.store.retention import usable_count
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
-_WHOLE_ROWS: Final = 16  # histories of some 70 KB at most
+_WHOLE_ROWS: Final = 16  # histories of about 70 KB at most
 _UNAVAILABLE: Final = StoredBehaviours(NO_RECORDS, status="unavailable")
 _MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
@@ -49,12 +49,12 @@ class Ranker:
     """Ranks; each request is answered once, and none waits beyond its deadline.
 
     Args:
-        store: where behaviours are read.
-        deployments: what is served.
-        experiments: what a layer serves where its arm's bundle is not there.
-        exposures: where attempts are written.
+        store: the store of behaviours.
+        deployments: the served bundles.
+        experiments: the defaults of a layer if its arm's bundle is missing.
+        exposures: the log of attempts.
         observer: counts.
-        settings: how much at once, and how long it may take.
+        settings: limits and deadlines.
         now_ms: milliseconds since the epoch.
     """
 
@@ -99,22 +99,22 @@ class Ranker:
         return bool(deployments) and all(one is not None and one.is_healthy for one in deployments)
 
     async def close(self) -> None:
-        """Answer the reads that wait, and take no more."""
+        """Answer the waiting reads, and accept no more."""
         await asyncio.gather(self._reads.close(), self._whole_reads.close())
 
     async def rank(self, call: AwaitedCall) -> Ranking:
-        """Rank, and write the exposure of the attempt, whatever comes of it.
+        """Rank, and write the exposure of the attempt for every outcome.
 
         Raises:
             Overloaded: a queue is full.
             DeadlineExceeded: no answer in time.
             NotReady: no bundle to answer from.
-            InferenceFailed: the model failed on this request, and on this one alone.
+            InferenceFailed: the model failed only on this request.
         """
         return await call.outcome(self)
 
     def submit(self, call: RankCall) -> None:
-        """Take a call; those of one pass of the event loop go on together."""
+        """Take a call; the calls of one pass of the event loop continue together."""
         call.ranker = self
         self._arrived.append(call)
         if len(self._arrived) == 1:
@@ -151,10 +151,10 @@ class Ranker:
         return True
 
     def _have_read(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
-        """Go on with what the users did, or nothing if the store does not say it in time: as for a new user.
+        """Continue with the users' behaviours, or none if the store does not answer in time, as for a new user.
 
-        The newest behaviours are enough for most users. Where they do not fill the model's sequence and there are
-        older ones, all that is kept is read: what no model can use must not hide what it can.
+        The newest behaviours are enough for most users. If they do not fill the model's sequence and there are
+        older ones, all are read: unusable behaviours must not hide usable ones.
         """
         now = time.perf_counter()
         wholes: list[RankCall] = []
@@ -198,7 +198,7 @@ class Ranker:
                     call.scored(NotReady("The model is not being served."))
 
     def _fill(self, call: RankCall) -> bool:
-        """Put together what the model reads."""
+        """Build the model's inputs."""
         stored = call.stored
         if stored.status == "unavailable":
             call.degraded.append("store_unavailable")
@@ -212,7 +212,7 @@ class Ranker:
         return True
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
-        """Order what the model says, or what popularity says, and end the call."""
+        """Order by the model's scores or by popularity, and end the call."""
         for one in self._each([call], lambda call: self._order(call, value)):
             self.end(one)
 
@@ -256,14 +256,14 @@ class Ranker:
             except RankerError as error:
                 call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
                 self.end(call)
-            except Exception as error:  # the edge of a stage: the other calls go on
+            except Exception as error:  # the edge of a stage: the other calls continue
                 _note_failure(call)
                 call.error = error.with_traceback(None)
                 self.end(call)
         return passed
 
     def _choose(self, call: RankCall) -> Deployment:
-        """Return the arm's deployment, or the default's of its layer, or whichever still has a popularity prior."""
+        """Return the arm's deployment, or the default's of its layer, or any that has a popularity prior."""
         wanted = self._find(call.decision)
         if wanted is not None and wanted.is_healthy and not wanted.is_slow:
             return wanted
@@ -282,7 +282,7 @@ class Ranker:
         return self._deployments.find(*_model_of(parameters)) if parameters is not None else None
 
     def _note_unused(self, call: RankCall, scored: ScoredRow | None) -> None:
-        """Say where a user has a history and the model could use none of it."""
+        """Count users with a history of which the model can use nothing."""
         if scored is None or scored.used or not (scored.unknown or scored.unread):
             return
         if scored.unknown:
@@ -290,9 +290,9 @@ class Ranker:
         self._observer.history_unused("items" if scored.unknown else "actions")
 
     def _scored(self, call: RankCall, value: ScoredRow | Exception) -> ScoredRow | None:
-        """Return what the model says, or None where popularity must do."""
+        """Return the model's result, or None if popularity must be used."""
         if isinstance(value, Exception):
-            # An engine that works has judged this request alone: its error is the answer.
+            # A working engine has failed on only this request: its error is the answer.
             judged = isinstance(value, InferenceFailed) and not isinstance(value, NothingScored)
             judged = judged and call.serving.is_healthy
             is_known = isinstance(value, DeadlineExceeded | NotReady | InferenceFailed)
@@ -337,7 +337,7 @@ def _status(call: RankCall) -> Literal["ok", "degraded", "error", "gone"]:
 
 
 def _what_is_known(found: StoredBehaviours | Exception) -> StoredBehaviours:
-    """Return what the store said; a read that came too late says nothing."""
+    """Return the store's answer; a read that is too late has none."""
     if isinstance(found, DeadlineExceeded):
         return _UNAVAILABLE
     if isinstance(found, Exception):
@@ -357,7 +357,7 @@ def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _not_stored(recent: Records, stored: Records) -> Records:
-    """Return each recent behaviour once, without those already stored: callers write and send the same ones."""
+    """Return each recent behaviour once, without those already stored, because callers store and send the same ones."""
     if not len(recent):
         return recent
     words = _mixed(recent)

@@ -1,1 +1,1 @@
-"""Redis servers: how a command reaches the right one in time."""
+"""Redis servers: sends each command to the right one in time."""

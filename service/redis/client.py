@@ -1,10 +1,10 @@
-"""The one place that makes Redis clients, and why each option is not redis-py's default.
+"""The one place that creates Redis clients, with the reason for each option that is not redis-py's default.
 
 redis-py is made for jobs that may wait: 5 s timeouts, 10 retries with back-off, and a pool that raises when it is
-empty. On a ranking path of 20 ms that means one frozen Redis holds a request for 59 s (11 tries of 5 s), a killed one
+empty. On a ranking path of 20 ms one frozen Redis would block a request for 59 s (11 tries of 5 s), a killed one
 for 3.6 s, and 98 of 100 concurrent calls on a small pool fail although waiting 20 ms would have served them all. Its
-Cluster client forgets the configured addresses, and its Sentinel client keeps its connections to an old primary; both
-are therefore our own (service/redis/routing.py), over redis-py's connections.
+Cluster client forgets the configured addresses, and its Sentinel client keeps its connections to an old primary; so
+both are replaced by service/redis/routing.py, over redis-py's connections.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ __all__ = ["CLIENT_NAME", "Client", "Command", "Confirmation", "make_client"]
 Options = dict[str, Any]  # Any: keyword arguments of redis-py, which types them one by one
 
 CLIENT_NAME: Final = "ranker"
-_CONNECT_SHARE: Final = 0.8  # of a budget: what connecting leaves is for the reply
-# The caller has its own eye on the clock, and one that allows for a busy event loop. This timeout only closes a
-# connection on which nothing comes any more: were it as short, each slow moment would cost all connections.
+_CONNECT_SHARE: Final = 0.8  # of a budget: the rest is for the reply
+# The caller has a separate timer, which allows for a busy event loop. This timeout only closes a dead connection: if it
+# were as short, each slow moment would close all connections.
 _SILENCE_SECONDS: Final = 0.25
-# Appends that a server has before it at once. A read waits for what came before it: more would only make it wait for
-# longer, as the server does one thing after another.
+# Appends that a server has queued at once. A read waits for earlier commands, because the server runs them in order:
+# more appends would only make it wait longer.
 _WRITES_AT_ONCE: Final = 2
 _WAIT_SHARE: Final = 0.4  # of a budget, for a replica's confirmation: enough is left for a second try
-# How long a primary without its replicas is not believed. Sentinels need a second or two to name the new primary; the
+# How long a primary without its replicas is not trusted. Sentinels need a second or two to name the new primary; the
 # nodes of a Cluster tell one another within milliseconds.
 _SENTINEL_GRACE_SECONDS: Final = 5.0
 _CLUSTER_GRACE_SECONDS: Final = 0.0
 
 
 class Client(Protocol):
-    """What the stores ask of Redis, whichever kind of it there is."""
+    """The interface of the stores to any kind of Redis."""
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:  # Any: a reply, of a type that the command knows
-        """Send commands in one round trip (per node); an error of one command stands in its place."""
+        """Send commands in one round trip (per node); an error replaces the reply of its command."""
 
     def state(self) -> StoreState:
-        """Return how well the client gets on with its servers."""
+        """Return the health of the client's servers."""
 
     async def aclose(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Asks for writes to be on a replica too, where Sentinels or a Cluster can replace a primary."""
+    """Asks for writes to be on a replica too, if Sentinels or a Cluster can replace a primary."""
 
     on_unconfirmed: Callable[[], None]  # called for a round trip of writes that only a primary has confirmed
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes the servers of one client."""
+    """Creates the servers of one client."""
 
     address: RedisAddress
     options: Options
@@ -106,7 +106,7 @@ class _Maker:
             replication = Replication(
                 wait_ms=wait_ms, grace_seconds=grace_seconds, on_unconfirmed=self.confirmation.on_unconfirmed
             )
-        # Ours last: an option in the URL may add (a CA file) but not take the budget away.
+        # Our options last: an option in the URL may add (a CA file) but must not override the budget.
         options = {**place, **self.options, "max_connections": self.max_connections + 1}
         return Node(
             lambda: ConnectionPool(**options),
@@ -130,14 +130,14 @@ def make_client(
     confirmation: Confirmation | None = None,
     observer: TaskObserver = UNOBSERVED,
 ) -> Client:
-    """Make a client; nothing connects before its first command.
+    """Create a client; it connects with its first command.
 
     Args:
         address: a parsed URL, or one for `parse_redis_url`.
-        timeout_seconds: the caller's budget for a call, with everything; connecting gets four fifths of it.
-        max_connections: to each server; the next caller waits for one as long as its budget allows.
-        client_name: shown by CLIENT LIST, where the user's ACL allows CLIENT SETNAME.
-        breaker: makes the breaker of each server.
+        timeout_seconds: the caller's total budget for a call; connecting gets four fifths of it.
+        max_connections: to each server; a further caller waits for one as long as its budget allows.
+        client_name: shown by CLIENT LIST, if the user's ACL allows CLIENT SETNAME.
+        breaker: creates the breaker of each server.
         confirmation: for a client that writes.
         observer: counts restarts of background tasks.
 
@@ -154,7 +154,7 @@ def make_client(
 
 
 def _check_tls(options: Options) -> None:
-    """Load the certificates now, so that a wrong path is told at start and not at each connection."""
+    """Load the certificates now, so that a wrong path is reported at start and not at each connection."""
     try:
         SSLConnection(**options).ssl_context.get()
     except (OSError, ValueError) as error:
@@ -163,16 +163,16 @@ def _check_tls(options: Options) -> None:
 
 def _options(timeout_seconds: float, client_name: str) -> Options:
     return {
-        # Both bounded: a frozen server accepts connections and never answers, a lost one never accepts.
+        # Both are bounded: a frozen server accepts connections and never answers, a lost one never accepts.
         "socket_timeout": max(timeout_seconds, _SILENCE_SECONDS),
         "socket_connect_timeout": timeout_seconds * _CONNECT_SHARE,
-        # No retries of redis-py's: the router knows the budget, and whether another server is the one to ask.
+        # No retries by redis-py: the router knows the budget, and whether to ask another server.
         "retry": Retry(NoBackoff(), 0),
-        # The health check is a PING before a command, so it doubles the wait for a Redis that is slow already.
+        # The health check is a PING before a command, so it doubles the wait for a slow Redis.
         "health_check_interval": 0,
-        # Bytes: with decoding on, one bad byte raises UnicodeDecodeError, which is no RedisError.
+        # Bytes: with decoding on, one bad byte raises UnicodeDecodeError, which is not a RedisError.
         "decode_responses": False,
-        # RESP 2 has all that we ask for and connects without a HELLO; no CLIENT SETINFO either.
+        # RESP 2 is sufficient and connects without a HELLO; no CLIENT SETINFO either.
         "protocol": 2,
         "driver_info": None,
         "redis_connect_func": _naming(client_name),
@@ -180,7 +180,7 @@ def _options(timeout_seconds: float, client_name: str) -> Options:
 
 
 def _naming(name: str) -> Callable[[AbstractConnection], Awaitable[None]]:
-    """Return what logs in and then names the connection; redis-py's own `client_name` fails without the right to."""
+    """Return a function that logs in and names the connection; redis-py's `client_name` fails without the right."""
 
     async def connect(connection: AbstractConnection) -> None:
         await connection.on_connect()

@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Map(NamedTuple):
-    """What one node says of the Cluster; the best of several is the greatest."""
+    """One node's view of the Cluster; the best of several is the greatest."""
 
     is_whole: bool  # it sees most of the primaries and all slots served
     epoch: int
@@ -29,16 +29,16 @@ class _Map(NamedTuple):
 class Cluster:
     """The primaries of a Cluster, each with its slots.
 
-    The configured addresses are asked at every look-up, beside the nodes that are known: a name may lead to another
-    address than before, and every node may have moved.
+    Every look-up asks the configured addresses and the known nodes: a name may now resolve to another address, and
+    every node may have moved.
 
     Args:
         startup: the configured addresses.
-        make_node: makes the server of an address.
-        make_asker: makes a server of an address for one look-up.
+        make_node: creates the server of an address.
+        make_asker: creates a server of an address for one look-up.
     """
 
-    poll_seconds: Final = None  # a node that is asked for what another has says who has it
+    poll_seconds: Final = None  # a node that gets a command for another node's key redirects to it
 
     def __init__(
         self, startup: Sequence[Address], make_node: Callable[[Address], Node], make_asker: Callable[[Address], Node]
@@ -53,7 +53,7 @@ class Cluster:
         return self._slots[key_slot(key)]
 
     def redirected(self, error: AskError, node: Node) -> Node | None:
-        """Return the node that MOVED or ASK names; MOVED holds from now on."""
+        """Return the node that MOVED or ASK names; MOVED is permanent."""
         host, port = error.node_addr
         target = self._node((host or node.host, int(port)))
         if isinstance(error, MovedError):
@@ -61,7 +61,7 @@ class Cluster:
         return target
 
     async def look_up(self) -> None:
-        """Ask the configured addresses and the known nodes who serves what; keep the map where none knows."""
+        """Ask the configured addresses and the known nodes for the map of slots; keep the old one if none has it."""
         askers = [self._make_asker(address) for address in self._startup]
         try:
             answers = await ask_most([*askers, *self._nodes.values()], _QUESTIONS)
@@ -79,7 +79,7 @@ class Cluster:
         return tuple(self._nodes.values())
 
     async def aclose(self) -> None:
-        """Let go of the nodes that left."""
+        """Close the connections to nodes that left."""
         await self._farewell.aclose()
 
     def _use(self, owners: Sequence[tuple[int, int, Address]]) -> None:
@@ -97,7 +97,9 @@ class Cluster:
         return self._nodes[address]
 
 
-def _map(replies: Sequence[Any], asked: str) -> _Map | None:  # Any: replies, if they are what they should be
+def _map(
+    replies: Sequence[Any], asked: str
+) -> _Map | None:  # Any: replies of the expected types, if the server is healthy
     try:
         slots, information = replies
         fields = dict(line.split(":", 1) for line in information.decode().splitlines() if ":" in line)
@@ -111,5 +113,5 @@ def _map(replies: Sequence[Any], asked: str) -> _Map | None:  # Any: replies, if
 def _owners(slots: Any, asked: str) -> Iterator[tuple[int, int, Address]]:
     for first, last, primary, *_ in slots:
         host, port = (primary[0] or b"").decode(), int(primary[1])
-        if host != "?":  # a node whose name nobody knows; none is the one that was asked
+        if host != "?":  # a node without a known name; none means the node that was asked
             yield int(first), int(last), (host or asked, port)

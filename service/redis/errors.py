@@ -1,4 +1,4 @@
-"""Errors of Redis: the kind each is counted as, and whether another server or another try would help."""
+"""Errors of Redis: their kinds for counting, and whether another server or another try would help."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from redis.exceptions import (
 
 from service.names import ErrorKind
 
-# Replies that say: this server is not, or not yet, the one to ask. UNBLOCKED comes when a primary becomes a replica;
+# Replies that mean: this server is not, or not yet, the right one. UNBLOCKED comes when a primary becomes a replica;
 # NOREPLICAS from a primary that has lost its replicas (min-replicas-to-write), as one does that is being replaced.
 _WRONG_SERVER: Final = ("UNBLOCKED", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "MOVED", "ASK", "TRYAGAIN")
-# Redis 6 wraps what a command of a script met: "ERR Error running script (...): @user_script:1: -READONLY ...".
+# Redis 6 wraps the error of a command in a script: "ERR Error running script (...): @user_script:1: -READONLY ...".
 _INSIDE_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 _CUT: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
@@ -39,11 +39,11 @@ class NoServer(RedisError):  # noqa: N818 - as above
 
 
 class Busy(RedisError):  # noqa: N818 - as above
-    """All our connections to the node were in use for too long. This is our load and not the node's fault."""
+    """All connections to the node were in use for too long. The cause is the service's load, not the node."""
 
 
 class Unconfirmed(RedisError):  # noqa: N818 - as above
-    """The primary took the commands and no replica did; a failover may be under way and lose them."""
+    """The primary accepted the commands but no replica did; a failover may be in progress and lose them."""
 
 
 def kind_of(error: Exception) -> ErrorKind:
@@ -59,7 +59,7 @@ def kind_of(error: Exception) -> ErrorKind:
 
 
 def is_wrong_server(error: Exception) -> bool:
-    """Say whether another server should be asked instead."""
+    """Return whether to ask another server instead."""
     redirects = (ReadOnlyError, AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError, BusyLoadingError)
     return isinstance(error, (*redirects, Unconfirmed)) or (
         isinstance(error, ResponseError) and _code(error) in _WRONG_SERVER
@@ -67,24 +67,24 @@ def is_wrong_server(error: Exception) -> bool:
 
 
 def is_redirect(error: object) -> bool:
-    """Say whether the error names the node of a Cluster to ask instead."""
+    """Return whether the error names the node of a Cluster to ask instead."""
     return isinstance(error, (MovedError, AskError))
 
 
 def is_cut(error: Exception) -> bool:
-    """Say whether an open connection ended, or carried garbage; another one to the same address may work."""
+    """Return whether an open connection ended or carried garbage; another one to the same address may work."""
     if isinstance(error, redis_errors.InvalidResponse):
         return True
     return _is_of_connection(error) and (error.__context__ is None or isinstance(error.__context__, _CUT))
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Say whether no connection could be made to the address: refused, no route, or no such name."""
+    """Return whether no connection could be made to the address: refused, no route, or no such name."""
     return _is_of_connection(error) and isinstance(error.__context__, OSError) and not is_cut(error)
 
 
 def is_of_no_use(reply: object) -> bool:
-    """Say whether a reply means that the server does nothing for anyone, unlike a wrong type or an unknown script."""
+    """Return whether a reply means that the server serves no one, unlike a wrong type or an unknown script."""
     return isinstance(reply, Exception) and not isinstance(reply, NoScriptError) and kind_of(reply) != "wrong_type"
 
 

@@ -1,4 +1,4 @@
-"""Asking several servers the same question, where some may be silent and some may be behind."""
+"""Asks several servers the same question; some may be silent and some out of date."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from service.redis.node import Command, Node
 
-ASK_SECONDS: Final = 0.5  # for a look-up: it runs beside the requests, which wait for it no longer than they can
+ASK_SECONDS: Final = 0.5  # for a look-up: it runs concurrently with requests, which wait for it within their budget
 _CLOSE_SECONDS: Final = 1.0
 
 
 async def ask_most(servers: Sequence[Node], commands: Sequence[Command]) -> list[tuple[Node, list[Any]]]:
-    """Return what servers answered: all of them, or after a while most, or at the end of the time those that did."""
+    """Return the answers of servers: all of them, or after a while most, or at the timeout those that arrived."""
     deadline = asyncio.get_running_loop().time() + ASK_SECONDS
     waiting = {asyncio.ensure_future(_ask(server, commands, deadline)) for server in servers}
     answers: list[tuple[Node, list[Any]]] = []
@@ -34,13 +34,13 @@ async def _ask(server: Node, commands: Sequence[Command], deadline: float) -> tu
 
 
 class Farewell:
-    """Servers that are asked no more, until what is under way there has ended."""
+    """Servers that get no new commands and are closed when their pending ones have ended."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, node: Node) -> None:
-        """Close a server's connections when its last replies are there."""
+        """Close a server's connections when its last replies have arrived."""
         task = asyncio.ensure_future(node.aclose(_CLOSE_SECONDS))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""One Redis server as a client sees it: its connections, its breaker, and whether it is of use."""
+"""One Redis server from the client's side: its connections, its breaker, and its health."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 Address = tuple[str, int]  # host and port
 
 PING: Final = ("PING",)
-# Commands that are sent before their replies are read. A server works off what it has read from one connection before
-# it turns to the next: a thousand appends in one piece would make everyone's reads wait for all of them.
+# Commands that are sent before their replies are read. A server finishes the commands that it has read from one
+# connection before it turns to the next: a thousand appends in one piece would delay all reads.
 _PIECE: Final = 64
-_LEAST_PAUSE_SECONDS: Final = 0.01  # between two probes, whatever the breaker says
-# After this long without a command, a failure says nothing about now.
+_LEAST_PAUSE_SECONDS: Final = 0.01  # between two probes, in any state of the breaker
+# After this long without a command, an earlier failure is out of date.
 _FORGET_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -44,12 +44,12 @@ class Node:
     """A server. Cancelling a caller never cancels a command: that would drop its connection.
 
     Args:
-        make_pool: makes the pool of connections; called again when the connections are to be dropped.
+        make_pool: creates the pool of connections; called again when the connections are dropped.
         host: of its address; a Cluster's node may name another one by its port only.
         max_connections: calls in progress at once.
-        max_pieces: pieces of calls that the server has before it at once; None for no limit but the connections.
+        max_pieces: pieces of calls that the server has queued at once; None: limited only by the connections.
         timeout_seconds: for a probe.
-        breaker: decides when the server is left alone.
+        breaker: decides when the server is skipped.
         replication: confirms writes; None for reads.
         observer: counts restarts of background tasks.
     """
@@ -78,19 +78,19 @@ class Node:
         self._probing: Supervised | None = None
         self._idle: list[Pipe] = []  # the last one was used last
         self._tasks: set[asyncio.Future[Any]] = set()  # Any: replies of different commands
-        self._failed_at: float | None = None  # when the last commands got no answer of use
+        self._failed_at: float | None = None  # when the last commands got no useful answer
 
     async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send commands over one connection; an error reply is returned in its place.
 
         Args:
             commands: of keys that this server has.
-            deadline: event loop time after which the caller goes on without a reply.
+            deadline: event loop time after which the caller continues without a reply.
 
         Raises:
             LeftAlone: the breaker is open.
             Busy: no connection was free in time.
-            Exception: what connecting, sending or waiting met; TimeoutError at the deadline.
+            Exception: an error of connecting, sending or waiting; TimeoutError at the deadline.
         """
         if self.breaker.is_open:
             raise LeftAlone
@@ -111,11 +111,11 @@ class Node:
 
     @property
     def is_failing(self) -> bool:
-        """Say whether the server did nothing of use when it was last asked, a moment ago."""
+        """Return whether the server failed when it was last asked, a moment ago."""
         return self._failed_at is not None and time.monotonic() - self._failed_at < _FORGET_SECONDS
 
     def drop_connections(self, since: float) -> None:
-        """Use new connections from now on, unless they are younger than `since`; the old end with their replies."""
+        """Use new connections, unless they are younger than `since`; the old ones are closed after their replies."""
         if self._made_at < since:
             old, under_way = self._pool, set(self._tasks)
             for pipe in self._idle:
@@ -125,7 +125,7 @@ class Node:
             self._keep(asyncio.ensure_future(_close(old, under_way)))
 
     async def aclose(self, timeout_seconds: float = 0.0) -> None:
-        """Give what is under way a moment to finish, then let go of all connections."""
+        """Give calls in progress a moment to finish, then close all connections."""
         if self._probing is not None:
             await self._probing.cancel()
         if self._tasks:
@@ -220,7 +220,7 @@ class Node:
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at, so that an error that no caller waits for is not reported as lost
+            task.exception()  # retrieved, so that an error without a waiting caller is not reported as lost
 
     def _note_failure(self, error: Exception) -> None:
         was_open = self.breaker.is_open
@@ -240,7 +240,7 @@ class Node:
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             await self._finished(self._exchange([Command(b"", PING)], deadline), deadline)
-        except Exception:  # whatever it is, the server stays alone until the next probe
+        except Exception:  # after any error the server is skipped until the next probe
             self.breaker.failure()
         else:
             self.breaker.success()

@@ -1,8 +1,8 @@
-"""Writes that survive a failover: a primary's acceptance counts when a replica has the write too.
+"""Writes that survive a failover: a primary's reply counts when a replica has the write too.
 
-Replication is asynchronous. While a replica is being promoted, the old primary goes on accepting for a second or
-more, and what it accepts then is lost when it becomes a replica itself. `WAIT` after the writes says how many replicas
-have them; a promoted replica has left its primary and confirms nothing.
+Replication is asynchronous. While a replica is being promoted, the old primary continues to accept writes for a
+second or more, and these are lost when it becomes a replica. `WAIT` after the writes returns how many replicas have
+them; a promoted replica has left its primary and confirms nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Replication:
-    """What is known of one primary's replicas, learned from the writes themselves.
+    """The state of one primary's replicas, learned from the writes.
 
     Args:
         wait_ms: how long a write may wait for a replica.
-        grace_seconds: how long a primary that has lost all its replicas is not believed. A failover ends within that
-            time; afterwards it is a primary without replicas, and its word has to do.
+        grace_seconds: how long a primary that has lost all its replicas is not trusted. A failover ends within that
+            time; afterwards it is a primary without replicas, and is trusted.
         on_unconfirmed: called for each round trip of writes that only the primary has confirmed.
         clock: seconds that only go forward.
     """
@@ -51,7 +51,7 @@ class Replication:
         self._warned: set[str] = set()
 
     async def confirm(self, ask: Ask) -> Unconfirmed | None:
-        """Ask, on the connection that has just written; return why the writes must not be acknowledged, or None."""
+        """Ask on the connection that has just written; return the reason not to acknowledge the writes, or None."""
         replicas = _replicas(await ask(_ROLE))
         if replicas is None:
             self._accept("not_told")  # its user may not ask, or it is a replica, which has refused the writes
@@ -63,7 +63,7 @@ class Replication:
                 return None
             replicas = _replicas(await ask(_ROLE))
             if replicas:
-                self._accept("replica_slow")  # a failover would have taken it away
+                self._accept("replica_slow")  # a failover would have demoted it
                 return None
         return self._alone()
 
@@ -85,7 +85,7 @@ class Replication:
 
 
 def _replicas(role: Any) -> int | None:  # Any: a reply
-    """Return how many replicas follow a primary; None where it is no primary or does not say."""
+    """Return how many replicas follow a primary; None if it is not a primary or does not report them."""
     if isinstance(role, list) and len(role) > 2 and role[0] == b"master":
         return len(role[2])
     return None

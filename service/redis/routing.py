@@ -1,4 +1,4 @@
-"""Commands on their way to the right server: by key, within the caller's budget, and a second time where that helps."""
+"""Sends commands to the right server: by key, within the caller's budget, and a second time if that helps."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _ASKING: Final = Command(b"", ("ASKING",))
 
 
 class Topology(Protocol):
-    """Which server has which key."""
+    """Maps keys to servers."""
 
     @property
     def poll_seconds(self) -> float | None:
-        """Return the time between look-ups while all is well; None where the servers themselves say who moved."""
+        """Return the time between look-ups in normal operation; None if the servers announce moves."""
 
     def node_of(self, key: bytes) -> Node | None:
-        """Return the server of a key; None where none is known."""
+        """Return the server of a key; None if none is known."""
 
     def redirected(self, error: AskError, node: Node) -> Node | None:
-        """Return the server that a redirection by another one names, and note it if it is to last."""
+        """Return the server that a redirection by another one names, and store it if it is permanent."""
 
     async def look_up(self) -> None:
-        """Ask the configured addresses which servers there are; keep the known ones where nobody answers."""
+        """Ask the configured addresses for the servers; keep the known ones if none answers."""
 
     def nodes(self) -> Sequence[Node]:
         """Return the servers known by now."""
 
     async def aclose(self) -> None:
-        """Let go of what look-ups use."""
+        """Close the connections of look-ups."""
 
 
 class RoutedClient:
@@ -56,7 +56,7 @@ class RoutedClient:
 
     Args:
         topology: knows the servers.
-        timeout_seconds: of a call, with everything: looking up, connecting, and a second try.
+        timeout_seconds: of a whole call, including look-up, connecting and a second try.
         observer: counts restarts of the look-ups.
     """
 
@@ -68,19 +68,19 @@ class RoutedClient:
         self._look_began = self._look_ended = -_LOOK_SECONDS
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the reply to each command; an error stands in its place."""
+        """Return the reply to each command; an error replaces the reply of its command."""
         if self.topology.poll_seconds and time.monotonic() - self._look_began > self.topology.poll_seconds:
             self._look_soon()
         return await self._run(commands, asyncio.get_running_loop().time() + self._timeout, tries=2)
 
     def state(self) -> StoreState:
-        """Return how well the client gets on with its servers."""
+        """Return the health of the client's servers."""
         nodes = self.topology.nodes()
         is_up = not all(node.is_failing for node in nodes) if nodes else self._look is None
         return StoreState(is_up, sum(node.breaker.is_open for node in nodes))
 
     async def aclose(self) -> None:
-        """Give what is under way a moment to finish, then let go of all connections."""
+        """Give calls in progress a moment to finish, then close all connections."""
         if self._look is not None:
             await self._look.cancel()
         await asyncio.gather(*[node.aclose(_CLOSE_SECONDS) for node in self.topology.nodes()])
@@ -107,7 +107,7 @@ class RoutedClient:
         return replies
 
     async def _share(self, node: Node, commands: Sequence[Command], deadline: float, tries: int) -> list[Any]:
-        """Send one server its share, and what is worth it a second time to whichever server is the right one now."""
+        """Send one server its share; repeat commands that may succeed on the server that is right now."""
         began = time.monotonic()
         replies = await _replies(node, commands, deadline)
         failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
@@ -124,7 +124,7 @@ class RoutedClient:
     async def _follow(
         self, node: Node, places: list[int], commands: Sequence[Command], replies: list[Any], deadline: float
     ) -> None:
-        """Send commands to the servers that the redirections name; ASKING does no harm where it is not needed."""
+        """Send commands to the servers that the redirections name; an unnecessary ASKING does no harm."""
         self._look_soon()
         targets: dict[Node, list[int]] = {}
         for place in places:
@@ -151,7 +151,7 @@ class RoutedClient:
         return is_cut(error)
 
     async def _look_up(self, since: float, deadline: float) -> bool:
-        """Wait for a look-up; say whether one ended after `since`."""
+        """Wait for a look-up; return whether one ended after `since`."""
         if self._look_soon():
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
@@ -159,7 +159,7 @@ class RoutedClient:
         return self._look_ended >= since
 
     def _look_soon(self) -> bool:
-        """Start a look-up beside the requests, unless the last one began a moment ago; say whether one is under way."""
+        """Start a look-up in the background, unless one started a moment ago; return whether one is running."""
         if self._look is not None and not self._look.is_done:
             return True
         if time.monotonic() - self._look_began < _LOOK_SECONDS:
@@ -189,24 +189,24 @@ class OneServer:
         return self._node
 
     def redirected(self, error: AskError, node: Node) -> None:
-        """Follow nothing: this client was not told that it speaks to a Cluster."""
+        """Follow no redirection: this client is not configured for a Cluster."""
         del error, node
 
     async def look_up(self) -> None:
-        """Ask nobody: names are resolved at each new connection."""
+        """Do nothing: names are resolved at each new connection."""
 
     def nodes(self) -> Sequence[Node]:
         """Return the server."""
         return (self._node,)
 
     async def aclose(self) -> None:
-        """Let go of nothing: look-ups use nothing."""
+        """Do nothing: look-ups use no connections."""
 
 
 async def _replies(node: Node, commands: Sequence[Command], deadline: float) -> list[Any]:
     try:
         return await node.run(commands, deadline)
-    except Exception as error:  # the edge of the client: what its caller gets is always an answer
+    except Exception as error:  # the edge of the client: its caller always gets an answer
         return [error] * len(commands)
 
 

@@ -1,4 +1,4 @@
-"""The primary that Sentinels name, asked for again and again, because the old one may go on answering."""
+"""The primary that Sentinels name; they are asked regularly, because the old one may still answer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Primary(NamedTuple):
 class Sentinels:
     """One primary, the one that the Sentinels named last.
 
-    Nothing closes a connection to an old primary: it is told to be a replica some ten seconds after another one was
+    Nothing closes a connection to an old primary: it becomes a replica about ten seconds after another one was
     promoted. The Sentinels are therefore asked every second while there is traffic.
 
     Args:
         sentinels: the configured Sentinels.
         service: the primary's name there.
-        make_node: makes the server of an address.
+        make_node: creates the server of an address.
     """
 
     poll_seconds: Final = 1.0
@@ -48,11 +48,11 @@ class Sentinels:
         return self._node
 
     def redirected(self, error: AskError, node: Node) -> None:
-        """Follow nothing: Sentinels watch no Cluster."""
+        """Follow no redirection: Sentinels do not watch a Cluster."""
         del error, node
 
     async def look_up(self) -> None:
-        """Ask the Sentinels; where none answers, the primary that they named last stays."""
+        """Ask the Sentinels; if none answers, the primary that they named last stays."""
         answers = await ask_most(self._sentinels, [self._question])
         named = [primary for _, [reply] in answers if (primary := _primary(reply)) is not None]
         self._note_silence(not named)
@@ -64,7 +64,7 @@ class Sentinels:
         return () if self._node is None else (self._node,)
 
     async def aclose(self) -> None:
-        """Let go of the Sentinels."""
+        """Close the connections to the Sentinels."""
         await asyncio.gather(*[sentinel.aclose() for sentinel in self._sentinels])
         await self._farewell.aclose()
 
@@ -82,7 +82,7 @@ class Sentinels:
         self._is_silent = is_silent
 
 
-def _primary(reply: Any) -> _Primary | None:  # Any: a list of names and values, if it is what it should be
+def _primary(reply: Any) -> _Primary | None:  # Any: a list of names and values, if the reply is valid
     try:
         fields = dict(zip(reply[::2], reply[1::2], strict=True))
         return _Primary(int(fields[b"config-epoch"]), (fields[b"ip"].decode(), int(fields[b"port"])))

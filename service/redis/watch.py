@@ -1,6 +1,6 @@
-"""Looks at the Redis servers from time to time: are they set up for what they keep, and do they evict it?
+"""Checks the Redis servers periodically: their configuration, and evicted keys.
 
-Every look is an INFO. A user without the right to INFO is told so once, and nothing else changes.
+Every check is an INFO. Without the right to INFO, one line is logged, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ class RedisWatch:
         self._owners: dict[str, str] = {}  # of a server, by run id
 
     async def run(self) -> None:
-        """Look, again and again."""
+        """Check periodically."""
         while True:
             for instance in self._instances:
                 await self.look(instance)
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def look(self, instance: Instance) -> None:
-        """Look once at all servers of an instance; one that does not answer is left for the next look."""
+        """Check all servers of an instance once; one that does not answer is left for the next check."""
         keys = _CLUSTER_KEYS if instance.is_cluster else [b""]
         try:
             replies = await instance.client.run([Command(key, ("INFO",)) for key in keys])
-        except Exception as error:  # the store says that Redis is away; this only misses a look
+        except Exception as error:  # the store reports that Redis is down; this only misses a check
             _log.debug("redis_look_failed", redis=instance.name, error=type(error).__name__)
             return
         self._note_refusal(instance, replies)
@@ -101,7 +101,7 @@ _SHARED: Final = "full streams can evict behaviours, or stop their appends; give
 
 
 def problems(info: Info, instance: Instance, max_length: int) -> list[str]:
-    """Return what is wrong with a server's setup for what it keeps."""
+    """Return the problems of a server's setup for its data."""
     found = []
     maxmemory, policy = number(info, "maxmemory"), info.get("maxmemory_policy", "")
     if not maxmemory:

@@ -1,1 +1,1 @@
-"""What is kept in Redis: behaviours and events."""
+"""Data in Redis: behaviours and events."""

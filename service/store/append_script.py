@@ -1,8 +1,8 @@
 """The scripts that write behaviours inside Redis: each is atomic, one round trip, and its work is bounded.
 
-`APPEND_SCRIPT` appends. It says when a user's value wants putting in order, because it is over the length that is kept
-or because many late behaviours came. The service then chooses what to keep (service/store/retention.py: the script
-cannot know which items a model knows), and `REPLACE_SCRIPT` puts that in the place of what was read.
+`APPEND_SCRIPT` appends. It reports when a user's value must be put in order, because it is over its maximum length or
+because many late behaviours arrived. The service then chooses the records to keep (service/store/retention.py: the
+script cannot know which items a model knows), and `REPLACE_SCRIPT` replaces the value with them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Final
 
 from contract.behaviours import ACTIONS, MAX_TIME_MS
 
-SLACK: Final = 1_000  # records: one request's, so that none is lost before the service could choose
+SLACK: Final = 1_000  # records of one request, so that none is lost before the service can choose
 MAX_LATE: Final = 16  # records older than the newest that one append may leave unsorted
 
 _text = """
--- KEYS[1] the user's behaviours; ARGV: new records, most bytes to keep, time to live in seconds (0 = for ever)
+-- KEYS[1] the user's behaviours; ARGV: new records, most bytes to keep, time to live in seconds (0 = forever)
 local key, new, keep, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local sub, byte, find = string.sub, string.byte, string.find
 local over = keep + math.floor(keep / 96) * 24  -- put in order when 25% over, so that it is paid once in many appends
-local most = 2 * keep + 24 * SLACK  -- no value grows beyond this, even where nothing ever puts it in order
+local most = 2 * keep + 24 * SLACK  -- no value grows beyond this, even if it is never put in order
 
 local function time(text, at)
   local ms = 0
@@ -27,7 +27,7 @@ local function time(text, at)
   return ms
 end
 
--- The same test as contract/behaviours.py: known action, a time that a calendar can follow, right checksum.
+-- The same test as contract/behaviours.py: known action, a time that a calendar can represent, right checksum.
 local function valid(text, at)
   local action = byte(text, at + 20)
   if action < 1 or action > ACTIONS then return false end
@@ -41,8 +41,8 @@ local function valid(text, at)
   return sum % 65521 == low + 256 * high
 end
 
--- A writer that died inside a write leaves a value that is no whole number of records, and all that anybody appends
--- after it out of step: keep the valid records only, wherever they stand.
+-- A writer that died inside a write leaves a value that is not a whole number of records, and all records appended
+-- after it out of step: keep only the valid records, at any byte.
 local function healed(text)
   local records, at = {}, 1
   while at + 23 <= #text do

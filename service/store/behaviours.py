@@ -1,7 +1,7 @@
 """Stored behaviours: read for a batch of users in one round trip, appended atomically per user.
 
 The format is contract.behaviours: one string per user under `<prefix>bhv:{<user>}`. The braces are a Cluster hash tag:
-whatever else is ever kept for a user can live in the same slot.
+other data of a user can be in the same slot.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Status = Literal["ok", "unavailable", "wrong_type"]
 
 _EMPTY: Final[Records] = np.zeros(0, dtype=RECORD)
 _SCRIPT_SHA: Final = sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-_INLINE_BYTES: Final = 65_536  # decoding less than this costs the event loop less than a hop to a thread would
+_INLINE_BYTES: Final = 65_536  # decoding less than this is cheaper for the event loop than a hop to a thread
 
 _SCANS: Final = 20  # round trips of a list of users
-_GLOB: Final = re.compile(rb"([*?\[\]\\^-])")  # what a pattern of Redis would not take as itself
+_GLOB: Final = re.compile(rb"([*?\[\]\\^-])")  # characters with a special meaning in a pattern of Redis
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBehaviours:
-    """What one user's key held."""
+    """The content of one user's key."""
 
     records: Records  # as stored: oldest first, newest last, late ones not yet sorted in
     corrupt: int = 0  # records dropped: torn, altered or foreign
@@ -49,7 +49,7 @@ class StoredBehaviours:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """What became of one user's behaviours."""
+    """The result of storing one user's behaviours."""
 
     stored: int = 0
     repeated: int = 0  # exact repeats of stored ones, or of one another: dropped, so that a retry is harmless
@@ -57,22 +57,22 @@ class AppendResult:
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - reads as a state, like the rest of the service's errors
-    """The store took nothing: down, slow or refusing writes. Appending again is safe."""
+    """The store accepted nothing: it is down, slow or refuses writes. Appending again is safe."""
 
 
 class RedisBehaviourStore:
-    """Behaviours in Redis; a server that is gone costs a request at most its client's timeout, and soon nothing.
+    """Behaviours in Redis; a server that is down costs a request at most its client's timeout, and soon nothing.
 
     Args:
-        reads: client for the ranking path. It has its own connections and breakers, so that no flood of appends
-            takes a ranking's.
+        reads: client for the ranking path. It has separate connections and breakers, so that a flood of appends
+            does not block rankings.
         writes: client for appends.
         read_length: how many of the newest behaviours a read returns.
-        max_length: how many a user keeps; trimmed when 25% over.
-        ttl_seconds: how long a user who does nothing is kept; 0 keeps for ever.
+        max_length: maximum behaviours per user; trimmed when 25% over.
+        ttl_seconds: how long an inactive user is kept; 0 means forever.
         observer: counts errors.
-        served: the bundles being served, which say what a history is trimmed to.
-        prefix: what every key begins with (RANKER_REDIS__PREFIX).
+        served: the served bundles, which determine the trimming of a history.
+        prefix: the prefix of every key (RANKER_REDIS__PREFIX).
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RedisBehaviourStore:
         return await self._read(user_ids, self._length)
 
     async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
-        """Return all that is kept of each user, in the order asked; never raises."""
+        """Return all stored behaviours of each user, in the order asked; never raises."""
         return await self._read(user_ids, self._whole)
 
     async def _read(self, user_ids: Sequence[str], length: int) -> list[StoredBehaviours]:
@@ -110,7 +110,7 @@ class RedisBehaviourStore:
             if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
                 return await asyncio.to_thread(self._decode, replies, length)
             return self._decode(replies, length)
-        except Exception as error:  # the edge of the store: whatever it is, the ranking goes on without
+        except Exception as error:  # the edge of the store: after any error the ranking continues without it
             self._observer.store_error(kind_of(error))
             return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
 
@@ -118,7 +118,7 @@ class RedisBehaviourStore:
         """Append to each user's behaviours, dropping exact repeats; atomic per user.
 
         Raises:
-            StoreUnavailable: nothing was stored for anybody, as far as is known.
+            StoreUnavailable: nothing was stored for any user, as far as is known.
         """
         if not behaviours:
             return {}
@@ -135,7 +135,7 @@ class RedisBehaviourStore:
     async def some_users(self, prefix: str, limit: int) -> list[str]:
         """Return some users with behaviours whose ids begin with a prefix: for people, never for a ranking.
 
-        Some thousand keys are looked through, in a Cluster those of one server.
+        It scans a few thousand keys; in a Cluster those of one server.
 
         Raises:
             StoreUnavailable: the store does not answer, or the user's ACL forbids SCAN.
@@ -155,13 +155,13 @@ class RedisBehaviourStore:
         return sorted(found)[:limit]
 
     async def ping(self) -> bool:
-        """Say whether Redis answers a read of ours."""
+        """Return whether Redis answers a read."""
         [reply] = await self._fetch([""], 1, self._writes)
         self._count_errors([reply])
         return not isinstance(reply, Exception)
 
     async def close(self) -> None:
-        """Give what is in flight a moment to finish, then let go of all connections."""
+        """Give calls in progress a moment to finish, then close all connections."""
         for client in (self._reads, self._writes):
             try:
                 await client.aclose()
@@ -169,7 +169,7 @@ class RedisBehaviourStore:
                 _log.warning("store_close_failed", error=type(error).__name__)
 
     async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
-        first = -RECORD_BYTES * (length + 1)  # one record more than asked tells whether there are older ones
+        first = -RECORD_BYTES * (length + 1)  # one record more than asked shows whether there are older ones
         keys = [self._key(user_id) for user_id in user_ids]
         return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
 
@@ -177,14 +177,14 @@ class RedisBehaviourStore:
         calls = list(zip(map(self._key, behaviours), _ordered(behaviours.values()), strict=True))
         replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
         missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
-        if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL both runs it and keeps it
+        if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL runs the script and caches it
             again = await self._run_script("EVAL", APPEND_SCRIPT, [calls[place] for place in missing])
             for place, reply in zip(missing, again, strict=True):
                 replies[place] = reply
         return replies
 
     def _key(self, user_id: str) -> bytes:
-        # A lone surrogate cannot come in over HTTP; were one to, it should find its own empty key and not raise.
+        # A lone surrogate cannot arrive over HTTP; if one did, it must map to an empty key and not raise.
         return self._prefix + user_id.encode("utf-8", "surrogatepass") + b"}"
 
     async def _run_script(self, command: str, script: str, calls: Sequence[tuple[bytes, bytes]]) -> list[Any]:
@@ -209,7 +209,7 @@ class RedisBehaviourStore:
         return AppendResult(stored=int(reply[0]), repeated=int(reply[1]))
 
     def _count_errors(self, replies: Sequence[object]) -> None:
-        """Count each error once, however many commands it stands for; a server that is left alone met none."""
+        """Count each error once for all its commands; a server that is skipped had no error."""
         errors = {id(reply): reply for reply in replies if isinstance(reply, Exception)}
         for error in errors.values():
             if not isinstance(error, LeftAlone):
@@ -225,7 +225,7 @@ def _wants_order(reply: object) -> bool:
 
 
 def _ordered(behaviours: Iterable[Records]) -> list[bytes]:
-    """Return the bytes of each user's behaviours, oldest first: what is trimmed goes by place."""
+    """Return the bytes of each user's behaviours, oldest first: trimming is by place."""
     users = list(behaviours)
     counts = [len(records) for records in users]
     together = np.frombuffer(b"".join([records.tobytes() for records in users]), dtype=RECORD)

@@ -1,7 +1,7 @@
-"""Writes what the spool kept to the streams, beside the requests, when the process has started.
+"""Writes the events of the spool to the streams after the start, while requests are served.
 
-An event keeps its id, so that a reader who sees it twice (the last process may have written it without seeing the
-reply, or been ended in the middle of a replay) keeps one.
+An event keeps its id, so that a reader that gets it twice keeps one (the last process may have written it without
+receiving the reply, or ended during a replay).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Replay:
     """Empties the spool once.
 
     Args:
-        spool: where the files are.
+        spool: the folder of the files.
         client: of the streams' Redis.
-        streams: the name of each stream by its key; a file with other keys belongs to another environment and stays.
-        max_length: entries that a stream keeps.
+        streams: the name of each stream by its key; a file with other keys belongs to another environment and is not
+        touched. max_length: entries that a stream keeps.
         observer: counts.
     """
 
@@ -68,7 +68,7 @@ class Replay:
         _log.info("spool_replayed", file=path.name, events=events, damaged=damaged)
 
     async def _write(self, batch: list[Spooled]) -> int:
-        """Write events until Redis has them; return how many it will never take."""
+        """Write events until Redis has them; return how many it will never accept."""
         refused = failures = 0
         while batch:
             again = []
@@ -90,5 +90,5 @@ class Replay:
         commands = [add_command(one.stream.encode(), one.event, self._max_length) for one in batch]
         try:
             return list(await self._client.run(commands))
-        except Exception as error:  # Redis is away: the caller waits and tries again
+        except Exception as error:  # Redis is down: the caller waits and tries again
             return [error] * len(batch)

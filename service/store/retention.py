@@ -1,9 +1,9 @@
-"""Which behaviours of a user are worth keeping and reading: those that a served model can use come first.
+"""Chooses the behaviours of a user to keep and read: those that a served model can use come first.
 
 A user can do many things that no model reads, such as 1,000 impressions after the last click, or act on items that are
-newer than the model. Limits that count every record alike would push the usable past out of the read, and in the end
-out of the key. So a behaviour is *usable* where a served model reads its action and knows its item, and *readable*
-where only its action is read: the next bundle may know the item.
+newer than the model. Limits that treat all records the same would push the usable past out of the read, and finally
+out of the key. So a behaviour is *usable* if a served model reads its action and knows its item, and *readable* if only
+its action is read: the next bundle may know the item.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Grades = NDArray[np.int8]
 
 
 def grades(bundles: Iterable[Bundle], records: Records) -> Grades:
-    """Return of each record whether any of the bundles can use it, or reads its action, or neither; shape (R,).
+    """Return for each record whether a bundle can use it, only reads its action, or neither; shape (R,).
 
-    Without a bundle every record is readable: nothing is known against it.
+    Without a bundle every record is readable.
     """
     bundles = list(bundles)
     if not bundles:
@@ -46,14 +46,14 @@ def usable_count(bundle: Bundle, records: Records) -> int:
 
 
 def retained(records: Records, found: Grades, most: int) -> Records:
-    """Return what is kept of one user's records, at most `most`, sorted by time (equal times in stored order).
+    """Return the records to keep of one user, at most `most`, sorted by time (equal times in stored order).
 
     First the newest half of `most` that are usable, then the newest readable ones, then the newest others.
 
     Args:
         records: (R,) as stored.
         found: (R,) from `grades`.
-        most: how many are kept.
+        most: maximum number of records to keep.
     """
     order = np.argsort(records["time_ms"], kind="stable")
     records, found = records[order], found[order]

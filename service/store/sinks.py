@@ -1,4 +1,4 @@
-"""Where exposures and feedback go: their streams, the spool, and the replay of what the last process left there."""
+"""The sinks of exposures and feedback: their streams, the spool, and the replay of the last process's spool."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ class Sinks:
 
     exposures: EventSink
     feedback: EventSink
-    # Called once the service is ready: one that fails at each start would write the beginning of the spool each time.
+    # Called when the service is ready: a service that fails at each start would otherwise write the first events each
+    # time.
     start_replay: Callable[[], None] = lambda: None
 
 
 class Nowhere:
-    """A sink that drops, where streams are switched off."""
+    """A sink that drops events, used if streams are off."""
 
     def __init__(self, on_drop: Callable[[tuple[str, ...]], None]) -> None:
         self._on_drop = on_drop
@@ -50,7 +51,7 @@ def no_sinks(metrics: Metrics) -> Sinks:
 
 
 async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack: AsyncExitStack) -> Sinks:
-    """Start the flushers and the replay; the stack ends them, and then lets go of the client."""
+    """Start the flushers and the replay; the stack stops them, and then closes the client."""
     streams, prefix = settings.streams, settings.redis.prefix
     spool = Spool(streams.spool, streams.spool_max_bytes)
     if streams.spool_max_bytes and (problem := await asyncio.to_thread(spool.check)):

@@ -1,7 +1,7 @@
-"""The spool: a folder that keeps events which could not be written before the process ended.
+"""The spool: a folder for events that could not be written before the process ended.
 
-A file holds one JSON object a line: the stream's key, the event's own text, its labels and a checksum. The next process
-that starts with this folder writes the events to their streams, with the ids they had, and then removes the file
+A file has one JSON object per line: the stream's key, the event's text, its labels and a checksum. The next process
+that starts with this folder writes the events to their streams, with their ids, and then removes the file
 (service/store/replay.py). A file that is still being written or replayed is locked.
 """
 
@@ -40,11 +40,11 @@ class Spooled(NamedTuple):
 
 
 class Spool:
-    """Writes and reads spool files. Only `save` and `check` are called where the disk may be full or read-only.
+    """Writes and reads spool files. Only `save` and `check` are called on a disk that may be full or read-only.
 
     Args:
-        folder: made when it is needed; several processes may share it.
-        max_bytes: of all files in it; events that would exceed it are not kept.
+        folder: created when needed; several processes may share it.
+        max_bytes: of all files in it; events beyond it are not kept.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -55,7 +55,7 @@ class Spool:
         kept = 0
         try:
             kept = await asyncio.to_thread(self._write, stream, entries)
-        except Exception as error:  # whatever the disk does, the process must end in order
+        except Exception as error:  # with any error of the disk, the process must end in order
             _log.error("spool_failed", stream=stream, folder=str(self._folder), error=_reason(error))
         lost = entries[kept:]
         if lost:
@@ -83,7 +83,7 @@ class Spool:
 
     @contextmanager
     def claimed(self, path: Path) -> Iterator[BinaryIO | None]:
-        """Open a file for one process at a time; yields None where another has it, or had it and is done."""
+        """Open a file for one process at a time; yields None if another process has it, or is done with it."""
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -113,7 +113,7 @@ class Spool:
 
 
 def read_batch(file: BinaryIO, count: int) -> tuple[list[Spooled], int]:
-    """Read up to so many lines; return the events of the good ones, and how many were damaged."""
+    """Read up to so many lines; return the events of the good ones, and the number of damaged ones."""
     lines = [line for _ in range(count) if (line := file.readline(_MAX_LINE_BYTES))]
     parsed = [_parsed(line) for line in lines]
     good = [one for one in parsed if one is not None]
@@ -121,7 +121,7 @@ def read_batch(file: BinaryIO, count: int) -> tuple[list[Spooled], int]:
 
 
 def _written(file: Any, stream: str, entries: Sequence[Entry], room: int) -> int:  # Any: an unbuffered binary file
-    """Append events as far as room and disk allow, whole lines only; return how many."""
+    """Append complete lines as far as the limit and the disk allow; return how many."""
     kept = size = 0
     for start in range(0, len(entries), _AT_ONCE):
         lines = [_line(stream, entry) for entry in entries[start : start + _AT_ONCE]]
@@ -158,7 +158,7 @@ def _parsed(line: bytes) -> Spooled | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a file is still there, and not about to be written."""
+    """Return whether a file still exists and is not about to be written."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -176,7 +176,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name last: on the disk a folder's entry is written apart from the file."""
+    """Make a new name durable: the disk writes a folder's entry separately from the file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
 """Events to a Redis stream off the request's path: a bounded queue, its flusher, drops counted and not awaited.
 
-A stream that is slow or gone must not slow a ranking or fill the memory. While Redis is away the queue holds what
+A stream that is slow or gone must not slow a ranking or fill the memory. While Redis is down the queue keeps what
 fits; after that the newest events are dropped, because the first exposure of a unit is the one that the analysis keeps.
-A caller who wants to know that Redis has its events waits for a receipt. At the end, events that could not be written
+A caller that needs to know that Redis has its events waits for a receipt. At shutdown, events that could not be written
 go to the spool (service/store/spool.py).
 """
 
@@ -21,15 +21,15 @@ from contract.events import EVENT_FIELD
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise
 from service.redis.client import Client, Command
 
-_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries while Redis is away; the last one again and again
-# The XTRIM after each batch counts what it drops. Should the user lack the right to it, XADD itself trims, later.
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries while Redis is down; the last one repeats
+# The XTRIM after each batch counts what it drops. If the user lacks the right to it, XADD trims later.
 _BACKSTOP: Final = 1.1
 
 _log = structlog.get_logger(__name__)
 
 
 class Receipt:
-    """Tells one caller when Redis has its events."""
+    """Notifies one caller when Redis has its events."""
 
     def __init__(self) -> None:
         self._waiting = self._lost = 0
@@ -55,29 +55,29 @@ class Receipt:
 
 
 class EventSink(Protocol):
-    """Takes events, at once and without fail."""
+    """Accepts events at once, without raising."""
 
     def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
-        """Take an event; False where it was dropped."""
+        """Queue an event; False if it was dropped."""
 
 
 class Entry(NamedTuple):
     """One event in the queue."""
 
     event: bytes  # JSON
-    labels: tuple[str, ...]  # whose event it is, for counting drops: experiment and variant
-    receipt: Receipt | None = None  # of the caller who waits for it
+    labels: tuple[str, ...]  # experiment and variant of the event, to count drops
+    receipt: Receipt | None = None  # of the caller that waits for it
 
 
 class KeepsEvents(Protocol):
-    """Where events go that could not be written before the end (service/store/spool.py)."""
+    """Keeps events that could not be written before shutdown (service/store/spool.py)."""
 
     async def save(self, stream: str, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Keep events for the next start; return those that could not be kept. Never raises."""
 
 
 class EventStream:
-    """A bounded queue before one Redis stream. Everything but `offer` is the flusher's.
+    """A bounded queue before one Redis stream. Only the flusher calls the methods other than `offer`.
 
     An event is written at least once: a batch whose reply was lost is written again, so that readers keep the first of
     one id.
@@ -86,12 +86,12 @@ class EventStream:
         client: its own timeouts bound each try.
         name: the stream's key.
         on_drop: called with an event's labels for each event that is dropped.
-        on_trim: called with the number of entries that the stream's length has cost.
-        spool: keeps what could not be written before the end.
-        max_queue: events held in memory.
+        on_trim: called with the number of entries that were trimmed.
+        spool: keeps events that could not be written before shutdown.
+        max_queue: maximum events in memory.
         max_length: entries kept in the stream, about (whole nodes are trimmed: exact trimming costs more).
         max_batch: events in one round trip.
-        interval_seconds: how long an event may wait for company.
+        interval_seconds: how long an event may wait for others to be written with.
         observer: counts restarts of the flusher.
     """
 
@@ -123,7 +123,7 @@ class EventStream:
         return len(self._queue)
 
     def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
-        """Take an event without waiting; False where the queue is full or closing and the event is dropped."""
+        """Queue an event without waiting; False if the queue is full or closing and the event is dropped."""
         if self._closing or len(self._queue) >= self._max_queue:
             self._on_drop(labels)
             return False
@@ -139,7 +139,7 @@ class EventStream:
         self._task = supervise("stream", self._run, self._observer, name=f"stream {self.name}")
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
-        """Take nothing more, write what waits, and spool what is left after the timeout; drop it without a spool."""
+        """Stop accepting, write waiting events, and spool the rest after the timeout; without a spool, drop it."""
         self._closing = True
         self._hurry.set()
         if self._task is not None:
@@ -166,11 +166,11 @@ class EventStream:
                 failures += 1
 
     async def _flush(self) -> bool:
-        """Write the oldest events; each leaves the queue only when Redis has taken it, or never will."""
+        """Write the oldest events; each leaves the queue only when Redis has accepted it, or never will."""
         batch = [self._queue[place] for place in range(min(len(self._queue), self._max_batch))]
         try:
             replies = await self._write(batch)
-        except Exception as error:  # the edge of the flusher's task: whatever it is, it must go on
+        except Exception as error:  # the edge of the flusher's task: it must continue after any error
             _log.warning("stream_write_failed", stream=self.name, error=type(error).__name__, waiting=len(self._queue))
             return False
         for _ in batch:
@@ -180,7 +180,7 @@ class EventStream:
         return not refused
 
     def _sorted_out(self, batch: list[Entry], replies: list[Any]) -> list[Entry]:
-        """Settle what was stored and drop what never will be; return what is to be written again."""
+        """Remove stored events and those that never can be; return the events to write again."""
         refused = []
         for entry, reply in zip(batch, replies, strict=True):
             if not isinstance(reply, Exception):
@@ -205,7 +205,7 @@ class EventStream:
 
 
 def add_command(key: bytes, event: bytes, max_length: int) -> Command:
-    """Return what adds an event to a stream; its own trim is the backstop, which counts nothing."""
+    """Return what adds an event to a stream; XADD's trim is only a backstop and counts nothing."""
     return Command(key, ("XADD", key, "MAXLEN", "~", int(max_length * _BACKSTOP), "*", EVENT_FIELD, event))
 
 
@@ -216,5 +216,5 @@ def _settle(entries: Sequence[Entry], *, is_stored: bool) -> None:
 
 
 def is_wrong_type(reply: object) -> bool:
-    """Say whether the key holds something else: no waiting will mend that."""
+    """Return whether the key has another type, which waiting does not repair."""
     return isinstance(reply, redis_errors.ResponseError) and str(reply).startswith("WRONGTYPE")

@@ -1,9 +1,8 @@
-"""Trim a stored history that has grown over its length, by what the served models can use.
+"""Trim a stored history that has grown over its length, by the records that the served models can use.
 
-The append script says which histories want it: about one append in 250 of a user. The choice needs the models' item
-vocabularies, so the service makes it: read the value, choose (service/store/retention.py), and put the chosen records
-in its place, if nothing but appends has happened in between. A trim that fails loses nothing: the next append asks
-again.
+The append script reports which histories need it: about one append in 250 of a user. The choice needs the models' item
+vocabularies, so the service makes it: read the value, choose (service/store/retention.py), and replace it with the
+chosen records, if only appends have happened in between. A trim that fails loses nothing: the next append asks again.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from service.redis.client import Client, Command
 from service.store.append_script import REPLACE_SCRIPT, SLACK
 from service.store.retention import USABLE, grades, retained
 
-_AT_ONCE: Final = 32  # histories in one round trip: some 2 MB at most
+_AT_ONCE: Final = 32  # histories in one round trip: about 2 MB at most
 
 _log = structlog.get_logger(__name__)
 
 
 def longest(max_length: int) -> int:
-    """Return how many records a value can hold at most: what waits for a trim, and one request more."""
+    """Return the maximum number of records in a value: those that wait for a trim, and one more request."""
     return 2 * max_length + SLACK
 
 
@@ -49,7 +48,7 @@ class Trimmer:
         try:
             for start in range(0, len(keys), _AT_ONCE):
                 await self._trim(keys[start : start + _AT_ONCE])
-        except Exception as error:  # what was appended is stored, and the next append asks for the trim again
+        except Exception as error:  # the appended records are stored, and the next append asks for the trim again
             _log.warning("behaviours_trim_failed", error=type(error).__name__)
 
     async def _trim(self, keys: Sequence[bytes]) -> None:
@@ -70,7 +69,7 @@ class Trimmer:
                 self._observer.behaviours_trimmed(usable=usable, other=other)
 
     def _chosen(self, records: Records) -> tuple[Records, int, int]:
-        """Return what is kept, and how many usable and other records are dropped."""
+        """Return the kept records, and how many usable and other records are dropped."""
         bundles = self._served()
         kept = retained(records, grades(bundles, records), self._most)
         usable = int((grades(bundles, records) == USABLE).sum() - (grades(bundles, kept) == USABLE).sum())

@@ -63,7 +63,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def store(_redis_server: RedisServer) -> RedisServer:
-    """The Redis behind the service; whoever freezes it thaws it."""
+    """The Redis behind the service; a test that freezes it also thaws it."""
     return _redis_server
 
 
@@ -92,7 +92,7 @@ def running(folder: Path, store: RedisServer, bundles: Path, settings: dict[str,
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RANKER_")},
         "RANKER_REDIS__URL": store.url,
-        "RANKER_REDIS__READ_TIMEOUT_MS": "1000",  # a busy machine is no absent store
+        "RANKER_REDIS__READ_TIMEOUT_MS": "1000",  # a busy machine does not mean that the store is down
         "RANKER_LIMITS__DEADLINE_MS": "20000",
         "RANKER_LIMITS__MAX_DEADLINE_MS": "20000",
         "RANKER_BUNDLES__ROOT": str(bundles),

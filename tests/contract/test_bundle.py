@@ -1,4 +1,4 @@
-"""What the exporter writes is what the contract says and the service serves."""
+"""The exporter writes bundles that follow the contract and that the service serves."""
 
 from __future__ import annotations
 

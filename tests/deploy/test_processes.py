@@ -1,4 +1,4 @@
-"""What the demo starts and waits for: real children, a real redis-server, awkward environments."""
+"""Processes that the demo starts and awaits: real children, a real redis-server, awkward environments."""
 
 from __future__ import annotations
 

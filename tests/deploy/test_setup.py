@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """What deploy/setup needs, with a lock that asks for nothing."""
+    """The inputs of deploy/setup, with an empty lock."""
     for folder in ("deploy", "locks", "contract"):
         (tmp_path / folder).mkdir()
     for name in ("deploy/setup", "deploy/__init__.py", "deploy/local_redis.py", "contract/__init__.py"):
@@ -80,7 +80,7 @@ def test_setup_says_how_much_it_installs_and_mends_what_was_interrupted(clone: P
     junk.write_text("x")
     assert mark.exists()
     assert setup(clone, PYTHON=sys.executable).returncode == 0
-    assert junk.exists()  # complete before: the lock alone is installed again
+    assert junk.exists()  # complete before: only the lock is installed again
     mark.unlink()  # as where an installation was interrupted
     ended = setup(clone, PYTHON=sys.executable)
     assert ended.returncode == 0

@@ -1,4 +1,4 @@
-"""What the demo asks of the service, when the service is slow or gone."""
+"""The demo's requests to the service, when the service is slow or gone."""
 
 from __future__ import annotations
 

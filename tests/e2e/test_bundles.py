@@ -69,7 +69,7 @@ class Published(ServiceProcess):
 
 @pytest.fixture
 def services() -> Iterator[list[ServiceProcess]]:
-    """Services to be killed at the end, whatever happened."""
+    """Services to be killed at the end in any case."""
     started: list[ServiceProcess] = []
     yield started
     for service in started:

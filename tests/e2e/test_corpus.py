@@ -1,8 +1,8 @@
 """A thousand requests, good and bad, get the answers that were recorded: byte for byte, with the access lines.
 
 For each case, `corpus/answers/*.jsonl` has the bytes of one connection, the answers, whether the connection stayed
-open, and the access lines. What differs from run to run is replaced: request ids that the service makes, times, and the
-digest of the experiment file, whose dates move.
+open, and the access lines. Parts that differ between runs are replaced: request ids that the service makes, times,
+and the digest of the experiment file, whose dates move.
 
 A changed answer breaks a promise to callers. If the change is wanted, write an ADR, then record again:
 

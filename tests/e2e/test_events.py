@@ -1,4 +1,4 @@
-"""What the service promises of events, with the real process and real servers: full, gone, and the process killed."""
+"""The service's guarantees for events, with the real process and real servers: full, gone, and the process killed."""
 
 from __future__ import annotations
 

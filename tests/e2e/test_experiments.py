@@ -71,7 +71,7 @@ def publish(replica: ServiceProcess, **edits: Any) -> dict[str, Any]:
 
 
 def arms(replica: ServiceProcess) -> dict[str, str]:
-    """Return the arm of each user, as the service's header says it."""
+    """Return the arm of each user, from the service's header."""
     found = {}
     for user in USERS:
         answer = httpx.post(f"{replica.url}/rank", json={"user_id": user, "candidates": ["i1", "i2"]})

@@ -1,4 +1,4 @@
-"""What a caller sees when Redis, the queue, the process or the files go wrong."""
+"""A caller's view of faults in Redis, the queue, the process or the files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODY = {"user_id": "u1", "candidates": ["i1", "i2", "i3"]}
 
 @pytest.fixture
 def processes() -> Iterator[list[ServiceProcess]]:
-    """Services to be killed at the end, whatever happened."""
+    """Services to be killed at the end in any case."""
     started: list[ServiceProcess] = []
     yield started
     for process in started:

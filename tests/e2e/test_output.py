@@ -1,4 +1,4 @@
-"""Whatever becomes of standard output, requests are answered, background work continues, and SIGTERM ends well."""
+"""With any fault of standard output, requests are answered, background work continues, and SIGTERM works."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ BODY = {"user_id": "u1", "candidates": ["i1", "i2", "i3"]}
 
 SETTINGS = {
     "HTTP__WORKERS": "2", "HTTP__DRAIN_DELAY_MS": "300", "LIMITS__MAX_INFLIGHT": "1000",
-    "EXPERIMENTS__RELOAD_MS": "3600000",  # files are looked at when a signal says so
+    "EXPERIMENTS__RELOAD_MS": "3600000",  # files are checked on a signal
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The engine with the real ONNX Runtime: it runs what was verified, where it says, and nothing else."""
+"""The engine with the real ONNX Runtime: it runs only verified graphs, on the reported provider."""
 
 from __future__ import annotations
 

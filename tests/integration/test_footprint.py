@@ -23,5 +23,5 @@ def test_tables_and_graphs_take_at_most_1_3_times_the_tables(tmp_path: Path) -> 
         found = pool.submit(measure, bundle, 1).result()
     assert found.table_mib > 70
     mapped = found.bundle.shared - found.start.shared
-    session = found.engine.all - found.bundle.all  # graphs, and whatever the runs copy
+    session = found.engine.all - found.bundle.all  # graphs, and the copies of the runs
     assert mapped + session <= 1.3 * found.table_mib

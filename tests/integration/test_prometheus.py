@@ -117,7 +117,7 @@ def test_recording_rule_has_data(prometheus: Prometheus, name: str) -> None:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_alert_looks_at_series_that_are_there(prometheus: Prometheus, alert: str) -> None:
-    """An alert on a series that nobody exports never fires: the expression is empty when all is well either way."""
+    """An alert on a series that is not exported never fires: the expression is empty when all is well either way."""
     prometheus.query(ALERTS[alert])
     selectors = SELECTOR.findall(ALERTS[alert])
     assert selectors
@@ -132,7 +132,7 @@ def test_prometheus_evaluates_every_rule_without_complaint(prometheus: Prometheu
 
 
 def test_no_alert_is_raised_by_a_service_that_does_well(prometheus: Prometheus) -> None:
-    """Not even one that waits to be sure; but for latency, which says more about the machine."""
+    """Not even one that waits to be sure; but for latency, which depends more on the machine."""
     assert [one["metric"] for one in prometheus.query('ALERTS{alertname!="RankerSlow"}')] == []
 
 

@@ -64,7 +64,7 @@ async def test_a_graph_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"score\.onnx: 'bias' holds a weight that is not a number"):
+    with pytest.raises(BundleError, match=r"score\.onnx: 'bias' has a weight that is not a number"):
         await prove_in_process(asked(TinyModel(nan_weight=3), tmp_path))
 
 

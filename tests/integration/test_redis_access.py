@@ -212,7 +212,7 @@ async def test_a_cluster_needs_the_listed_rights(one_node_cluster: RedisServer) 
         others = [rule for rule in rights()["a Cluster"] if rule != right]
         allow(one_node_cluster, *BEHAVIOURS, *rights()["exposures and feedback"], *others)
         assert not await keeps_behaviours(url), right
-    # The braces decide the slot, so a prefix moves nobody.
+    # The braces decide the slot, so a prefix moves no key.
     slots = {one_node_cluster.call("CLUSTER", "KEYSLOT", key) for key in ("bhv:{u1}", PREFIX + "bhv:{u1}", "u1")}
     assert len(slots) == 1
 

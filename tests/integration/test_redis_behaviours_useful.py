@@ -68,7 +68,7 @@ async def test_whole_read_gives_what_the_newest_behaviours_hide(redis_server: Re
 
 
 async def test_many_late_behaviours_do_not_hide_the_newest(redis_server: RedisServer) -> None:
-    """A history that is loaded after the user has begun to act stands behind what he did since."""
+    """A history that is loaded after the user has begun to act is stored after the newer behaviours."""
     async with open_store(redis_server, read_length=5) as (store, _):
         await store.append({"a": records(3, first=1_000)})
         await store.append({"a": records(MAX_LATE + 1)})

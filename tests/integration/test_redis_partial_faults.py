@@ -40,7 +40,7 @@ async def test_link_that_cuts_some_replies_degrades_fewer_answers_than_it_cuts(p
             for turn in range(TIMES // 4):
                 found = await rig.store.read(USERS[: 1 + (turn + place) % len(USERS)])
                 degraded += found[0].status != "ok"
-                assert all(len(one.records) == (one.status == "ok") for one in found)  # nobody gets another's
+                assert all(len(one.records) == (one.status == "ok") for one in found)  # no user gets another's
                 await asyncio.sleep(0.005)
             return degraded
 

@@ -1,4 +1,4 @@
-"""The looks at real servers: what is set up badly is said, once, and evictions are counted."""
+"""Checks of real servers: each setup problem is logged once, and evictions are counted."""
 
 from __future__ import annotations
 

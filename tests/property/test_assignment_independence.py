@@ -1,4 +1,4 @@
-"""Uniformity alone proves little: two known hashes that pass it tie unrelated experiments together.
+"""Uniformity by itself proves little: two known hashes that pass it tie unrelated experiments together.
 
 Both stand here as fixtures that the test of independence must fail, or it could not find a fault in ours.
 """

@@ -25,7 +25,7 @@ Outcome = int | Exception
 
 @dataclass(frozen=True)
 class Arrival:
-    """What arrives: `seconds` it may take, and whether its own row fails or the whole batch with it."""
+    """A request: `seconds` it may take, and whether only its row fails or the whole batch."""
 
     cost: int
     seconds: float

@@ -43,7 +43,7 @@ MOST, READ_SECONDS = 6, 0.06  # calls that may wait for a read; how long one is 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a caller wants, and what is odd about it."""
+    """A caller's request, and its oddity."""
 
     arm: str
     seconds: float

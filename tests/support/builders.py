@@ -1,7 +1,7 @@
 """Tiny real bundles for tests: graphs written by hand with onnx.helper, no torch, and the numbers they must give.
 
 The model is of class A: the state is the mean of the read items' vectors, a score is
-`offset + bias[item] + state . vector[item]`. What makes a test easy is a parameter: two bundles with disjoint score
+`offset + bias[item] + state . vector[item]`. Test conditions are parameters: two bundles with disjoint score
 ranges, a graph that fails on one item, a score that is not finite.
 """
 
@@ -23,7 +23,7 @@ from contract.tensors import RowInput, SequenceSpec
 from contract.vocabulary import Vocabulary
 
 WIDTH = 4
-_FAR = 10_000_000  # an index that no table holds: Gather fails on it
+_FAR = 10_000_000  # an index outside every table: Gather fails on it
 
 
 def behaviours(
@@ -42,7 +42,7 @@ def behaviours(
 
 @dataclass(frozen=True)
 class TinyModel:
-    """What stands in a tiny bundle; item ids are `i1`, `i2`, ... and user ids `u1`, `u2`, ..."""
+    """The contents of a tiny bundle; item ids are `i1`, `i2`, ... and user ids `u1`, `u2`, ..."""
 
     model: str = "tiny"
     version: str = "1"
@@ -315,7 +315,7 @@ def _spoilt(source: str, indices: str, target: str, index: int | None) -> list[N
 
 
 def _looped(source: str, target: str, trips: str | None) -> list[NodeProto]:
-    """Return nodes that pass numbers on, after as many rounds of multiplying 0 by 1 as a tensor says."""
+    """Return nodes that pass numbers on, after as many rounds of multiplying 0 by 1 as a tensor's value."""
     if trips is None:
         return [helper.make_node("Identity", [source], [target])]
     body = helper.make_graph(

@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when a test says so."""
+"""An event loop whose time passes only when a test advances it."""
 
 from __future__ import annotations
 

@@ -48,13 +48,13 @@ def refusals(state: State | object, document: object, now_ms: int = NOW_MS) -> l
 
 
 def put(document: Any, place: str, value: object) -> None:
-    """Set what stands at a place like `layers.0.salt`."""
+    """Set the value at a place like `layers.0.salt`."""
     parent, last = _parent(document, place)
     parent[last] = value
 
 
 def drop(document: Any, place: str) -> None:
-    """Take out what stands at a place."""
+    """Remove the value at a place."""
     parent, last = _parent(document, place)
     del parent[last]
 

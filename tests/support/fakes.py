@@ -1,4 +1,4 @@
-"""What stands behind the routes, by hand: each implements the Protocol of service/runtime.py, and remembers."""
+"""Fakes of the parts behind the routes: each implements the Protocol of service/runtime.py, and records its calls."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TaskCounts:
 
 
 class BrokenLog:
-    """A logger whose every call fails."""
+    """A logger that fails on every call."""
 
     def __getattr__(self, name: str) -> Any:
         def fail(*_: object, **__: object) -> None:
@@ -160,7 +160,7 @@ class FakeStore:
     """Behaviours in a dictionary; exact repeats are dropped, as Redis' script does."""
 
     users: dict[str, Records] = field(default_factory=dict)
-    wrong: frozenset[str] = frozenset()  # users whose key holds something else
+    wrong: frozenset[str] = frozenset()  # users whose key has another type
     is_down: bool = False
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:

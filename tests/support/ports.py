@@ -27,7 +27,7 @@ LIVE = b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 def post(*lines: bytes, body: bytes = BODY) -> bytes:
-    """A ranking request with these header lines, its length unless one of them says how long it is."""
+    """A ranking request with these header lines, with its length unless one of them has it."""
     given = b"".join(line + b"\r\n" for line in lines)
     length = (
         b""

@@ -43,7 +43,7 @@ class RedisServer:
         return self
 
     def call(self, *words: str | bytes) -> bytes:
-        """Send one command and return the first bytes of its raw reply; empty where nobody answers."""
+        """Send one command and return the first bytes of its raw reply; empty if there is no answer."""
         parts = [word if isinstance(word, bytes) else word.encode() for word in words]
         request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
         with socket.socket(socket.AF_UNIX) as connection:

@@ -91,7 +91,7 @@ class ServiceProcess:
         return made
 
     def refusal(self) -> tuple[int, str]:
-        """Start what must not start; return its exit status and all it said."""
+        """Start a service that must not start; return its exit status and all output."""
         self._start_warm()
         return self.wait(), self.log()
 

@@ -1,4 +1,4 @@
-"""The two tail probabilities that the hash tests need, from the standard library alone."""
+"""The two tail probabilities that the hash tests need, using only the standard library."""
 
 from __future__ import annotations
 

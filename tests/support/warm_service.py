@@ -1,7 +1,7 @@
 """Starts `python -m service` from an interpreter that has done its imports: half a second of processor time less.
 
 Each start is a fork of that interpreter: a process of its own, with its own environment and standard streams, that runs
-`service/__main__.py`. What a test says of the moments before the imports needs a cold start: `ServiceProcess.spawn`.
+`service/__main__.py`. A test of the moments before the imports needs a cold start: `ServiceProcess.spawn`.
 """
 
 from __future__ import annotations

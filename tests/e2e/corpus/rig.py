@@ -30,7 +30,7 @@ _TIED_FROM = 25  # items from this number on have equal scores
 
 @dataclass(frozen=True)
 class ExactModel(TinyModel):
-    """A tiny model whose scores have no rounding; `timed` scores by the request's time alone."""
+    """A tiny model whose scores have no rounding; `timed` scores only by the request's time."""
 
     items: int = 32
     length: int = 4

@@ -1,4 +1,4 @@
-"""The check of a GPU runs here with the CPU as the device: it finds differences, and says where there is no CUDA."""
+"""The check of a GPU runs here with the CPU as the device: it finds differences, and reports missing CUDA."""
 
 from __future__ import annotations
 

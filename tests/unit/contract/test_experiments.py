@@ -1,4 +1,4 @@
-"""For each rule of the experiment file, a file that breaks this rule alone, and the exact words of the refusal."""
+"""For each rule of the experiment file, a file that breaks only this rule, and the exact words of the refusal."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class MindsNeighbours(Plain):
 
 
 class MindsPadding(Plain):
-    """A score depends on what stands in padded slots."""
+    """A score depends on the content of padded slots."""
 
     columns: tuple[SequenceColumn, ...] = ("items", "values")
 

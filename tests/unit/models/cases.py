@@ -166,8 +166,8 @@ OVERFITTING = [
 ]
 """One variant or more of every model: those that must be able to learn ten users by heart.
 
-Not the published readout of MIND and ComiRec: their loss pushes a negative down under the interest that is nearest the
-target alone, and a served score is the largest over all interests.
+Not the published readout of MIND and ComiRec: their loss pushes a negative down under the interest that is nearest only
+the target, and a served score is the largest over all interests.
 """
 
 

@@ -127,7 +127,7 @@ def test_learning_the_last_item_alone_is_learning_what_is_served() -> None:
 
 
 def test_a_masked_item_does_not_see_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every item masked, the loss knows positions only: what stands in a history changes targets, not outputs."""
+    """With every item masked, the loss knows positions only: the content of a history changes targets, not outputs."""
     model = build("bert4rec", mask_share=1.0, last_share=0.0, dropout=0.0)
     assert isinstance(model, BERT4Rec)
     seen: list[torch.Tensor] = []

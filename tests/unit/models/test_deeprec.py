@@ -182,7 +182,7 @@ def time4lstm(x: list[Array], near: list[float], far: list[float], w: Weights, n
         both = np.concatenate((w["lstm.gates.weight"], w["lstm.recurrent.weight"]), axis=1)
         i, f, o, j = np.split(both @ np.concatenate((x_t, h)) + w["lstm.gates.bias"], 4)
         o = o + w["lstm.output.weight"][:, :n] @ a_n + w["lstm.output.weight"][:, n:] @ a_l
-        c = sigmoid(f) * gate_l * c + sigmoid(i) * gate_n * np.tanh(j)  # the bias of f holds the 1
+        c = sigmoid(f) * gate_l * c + sigmoid(i) * gate_n * np.tanh(j)  # the bias of f includes the 1
         h = sigmoid(o) * np.tanh(c)
         states.append(h)
     return states

@@ -1,4 +1,4 @@
-"""What holds for every model in the catalogue, with every main switch."""
+"""Properties of every model in the catalogue, with every main switch."""
 
 from __future__ import annotations
 

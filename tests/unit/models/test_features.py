@@ -105,7 +105,7 @@ def test_a_candidate_without_a_row_of_its_own_is_scored_by_its_features(case: st
     with torch.no_grad():
         model.items.weight.zero_()
     scores = scores_of(model, inputs)[0]
-    assert scores.std() > 0.01  # the bias of a model that learns none is zero: features alone tell items apart
+    assert scores.std() > 0.01  # the bias of a model that learns none is zero: only features tell items apart
 
 
 def test_ratings_are_half_units_and_gaps_powers_of_two_seconds() -> None:

@@ -91,7 +91,7 @@ def capsules(z: Array, logits: Array) -> Array:
 
 
 def slow_scores(model: MGNM, items: NDArray[np.int64], user: int) -> tuple[Array, NDArray[np.int64]]:
-    """Scores and winning levels of every item, by the equations, for one row of real behaviours alone."""
+    """Scores and winning levels of every item, by the equations, for one row of only real behaviours."""
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     x_u = w["users.weight"][user] if "users.weight" in w and user else np.ones(model.config.width)
     levels = graph_levels(w["items.weight"][items], x_u, w, model.config)
@@ -240,7 +240,7 @@ def test_an_epoch_begins_the_count_of_steps_anew() -> None:
 
 
 def moved_by_neighbours(model: MGNM) -> float:
-    """Return how far scores move when their rows stand elsewhere in the batch, or alone in it."""
+    """Return how far scores move when their rows stand elsewhere in the batch, or are the only ones in it."""
     rows, users = histories([3, LENGTH, 5, 1, LENGTH, 2], seed=4), [1, 2, 3, 4, 5, 6]
     inputs, order = inputs_of(model, rows, users), torch.tensor([4, 2, 0, 5, 1, 3])
 

@@ -1,4 +1,4 @@
-"""MIMN: its scores are the equations' own, padding holds the memory, and use is evened out by the write alone."""
+"""MIMN: its scores follow the equations, padding keeps the memory, and only the write evens out use."""
 
 from __future__ import annotations
 

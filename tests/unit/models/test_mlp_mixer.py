@@ -17,7 +17,7 @@ def net(x: Array, w: Weights, name: str, activation: str) -> Array:
 
 
 def slow_user(model: MLPMixer, items: NDArray[np.int64]) -> Array:
-    """The user's vector from real behaviours alone: an absent one is a zero before every mix."""
+    """The user's vector from only real behaviours: an absent one is a zero before every mix."""
     w = weights_of(model)
     T, act = model.length, model.config.activation
     x = np.zeros((T, model.config.width))

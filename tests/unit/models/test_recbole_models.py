@@ -1,8 +1,8 @@
 """RecBole's own models and ours score the same where they hold the same weights, and have the same loss.
 
-The fixture holds small models of RecBole 1.2.1: benchmarks/recbole/models_fixture.py. Three differences are meant, and
-shown here: RecBole counts positions from the oldest behaviour and we from the newest, its softmax has one class more,
-for padding, and its layer norms have another epsilon.
+The fixture contains small models of RecBole 1.2.1: benchmarks/recbole/models_fixture.py. Three differences are meant,
+and shown here: RecBole counts positions from the oldest behaviour and we from the newest, its softmax has one class
+more, for padding, and its layer norms have another epsilon.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tests.unit.models.slow import Array, Weights, gelu, linear, norm, weights_o
 
 
 def attended(x: list[Array], place: int, w: Weights, name: str, heads: int) -> Array:
-    """What the position `place` gathers from itself and those before it."""
+    """The sum that the position `place` gathers from itself and earlier ones."""
     query = np.split(linear(x[place], w, f"{name}.query"), heads)
     parts = []
     for head in range(heads):
@@ -24,7 +24,7 @@ def attended(x: list[Array], place: int, w: Weights, name: str, heads: int) -> A
 
 
 def slow_user(model: SASRec, behaviours: Array) -> Array:
-    """The user's vector from the vectors of real behaviours alone."""
+    """The user's vector from the vectors of only real behaviours."""
     w = weights_of(model)
     positions = w["positions"][model.length - len(behaviours) :]
     x = [norm(row + position, w, "norm") for row, position in zip(behaviours, positions, strict=True)]

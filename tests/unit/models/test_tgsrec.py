@@ -152,7 +152,7 @@ def test_a_row_does_not_see_its_own_interaction_or_any_later_one() -> None:
 
 
 def test_a_row_does_see_what_happened_a_moment_earlier() -> None:
-    """What the test above must be able to notice."""
+    """A fault that the test above must notice."""
     model = moved("tgsrec")
     log = facts().log
     item, time = torch.from_numpy(log.items[[40]]), torch.from_numpy(log.times_ms[[40]])

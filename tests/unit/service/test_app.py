@@ -103,13 +103,13 @@ async def test_an_arm_whose_bundle_is_missing_refuses_to_start(root: Path) -> No
 
 async def test_no_bundle_refuses_to_start_and_says_how_to_get_one(tmp_path: Path) -> None:
     said = await refusal(settings(tmp_path))
-    assert f"{tmp_path / 'bundles'} holds no bundle" in said
+    assert f"{tmp_path / 'bundles'} contains no bundle" in said
     assert "python -m exporter" in said
 
 
 async def test_several_models_and_no_choice_refuse_to_start(root: Path) -> None:
     TinyModel(model="sasrec").write(root / "bundles")
-    assert "holds mgnm, sasrec: name a model in RANKER_BUNDLES__DEFAULT_MODEL" in await refusal(settings(root))
+    assert "contains mgnm, sasrec: name a model in RANKER_BUNDLES__DEFAULT_MODEL" in await refusal(settings(root))
 
 
 async def test_an_unknown_default_model_refuses_to_start(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, whatever is in it."""
+"""The log: one JSON object a line, with any content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis URLs: what each kind may have, and that a refusal says what to write and shows nothing of the URL."""
+"""Redis URLs: the options of each kind; a refusal explains the correction and shows no part of the URL."""
 
 from __future__ import annotations
 

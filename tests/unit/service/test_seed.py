@@ -153,7 +153,7 @@ def test_what_the_service_refuses_is_named_by_line_and_reason(service: Service, 
     assert counts["refused"] == 6
     future, wrong_type = (
         "the time is too far ahead of the service's clock",
-        "the user's key in Redis holds something else",
+        "the user's key in Redis has another type",
     )
     assert refused == [
         f"refused: {file}, line {line}: {reason}"

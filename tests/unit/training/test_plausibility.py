@@ -53,7 +53,7 @@ def test_every_row_is_kept_or_dropped_for_one_reason(tmp_path: Path, capsys: pyt
         f"u0,i0,{TS},rate,4.5",
         f"u0,i0,{TS},rate,4.51",  # the same in tenths
         f"u1,i1,{TS + 9},impression,",
-        f"u1,i1,{TS + 9},impression,",  # a repeat is dropped as that, whatever its action
+        f"u1,i1,{TS + 9},impression,",  # a repeat counts as a repeat, with any action
         f"lonely,rare,{TS},click,",  # below the core
     ]
     lines, report, kept = _prepare(tmp_path, capsys, [*_quiet(), *odd], core=2)

@@ -1,4 +1,4 @@
-"""What `prepare` holds of an own file: numbers and references, not text."""
+"""`prepare` keeps numbers and references of an own file in memory, not text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROWS = 1_000_000
 MOST_MIB = 300
-# The child says its own peak (KiB): what a parent is told of it includes the parent's memory at the fork.
+# The child reports its own peak (KiB): the figure that a parent gets includes the parent's memory at the fork.
 PEAK_OF = """
 from training.__main__ import main
 status = main()

@@ -93,7 +93,7 @@ def test_context_is_history_and_never_a_target() -> None:
     prepared = _two_users()
     rows = np.concatenate([part.stops for part in split(prepared, "time")])
     assert 0 not in rows
-    assert 1 in rows  # with the context alone as its history
+    assert 1 in rows  # with only the context as its history
 
 
 def test_a_time_splits_log_ends_where_validation_begins() -> None:
@@ -117,7 +117,12 @@ def test_an_impressions_history_ends_strictly_before_it() -> None:
     }
     rows = impressions(replace(_two_users(), impressions=shown))
     assert rows.starts.tolist() == [0, 10, 0, 10]
-    assert rows.stops.tolist() == [0, 11, 3, 19]  # the click of user 1 at 40 s is no history of what he saw at 40 s
+    assert rows.stops.tolist() == [
+        0,
+        11,
+        3,
+        19,
+    ]  # the click of user 1 at 40 s is not in the history of the impression at 40 s
     assert rows.labels is not None
     assert rows.labels.tolist() == [1, 0, 0, 1]
 

@@ -165,7 +165,7 @@ def test_a_manifest_without_a_field_is_refused_and_the_field_named(directory: Pa
 
 def test_a_bundle_in_the_place_of_another_version_is_refused(directory: Path) -> None:
     moved = directory.rename(directory.parent / "2")
-    with pytest.raises(BundleError, match=r"names tiny/1, which is not where it stands"):
+    with pytest.raises(BundleError, match=r"names tiny/1, which does not match its directory"):
         load(moved)
 
 
@@ -221,11 +221,11 @@ def test_counts_that_differ_from_the_vocabularies_are_refused(directory: Path, t
     np.save(directory / names.POPULARITY, np.zeros(22, np.float32))
     TINY.seal(directory)
     edit_manifest(directory, lambda document: document.update(item_count=21))
-    with pytest.raises(BundleError, match=r"items.json holds 20 ids"):
+    with pytest.raises(BundleError, match=r"items.json has 20 ids"):
         load(directory)
     with_users = TinyModel(model="readers", users=3).write(tmp_path)
     edit_manifest(with_users, lambda document: document.update(user_count=4))
-    with pytest.raises(BundleError, match=r"users.json holds 3 ids"):
+    with pytest.raises(BundleError, match=r"users.json has 3 ids"):
         load(with_users)
 
 

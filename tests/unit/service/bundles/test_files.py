@@ -24,7 +24,7 @@ TINY = TinyModel()
 MAX_BYTES = 2**31
 MIB = 2**20
 
-# Prints what it says and how far loading raised the peak of resident memory, in bytes.
+# Prints the result and by how many bytes loading raised the peak of resident memory, in bytes.
 _LOAD = """
 import re, sys
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_golden_rows_of_another_packing_are_refused(directory: Path, packing: in
         for name, content in members.items():
             archive.writestr(name, content)
     TINY.seal(directory)
-    with pytest.raises(BundleError, match="packed in a way that is not taken"):
+    with pytest.raises(BundleError, match="packed in an unsupported way"):
         load_bundle(directory, max_bytes=MAX_BYTES)
 
 

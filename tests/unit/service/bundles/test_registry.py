@@ -1,4 +1,4 @@
-"""What is on disk is found by name, and a name is never a path."""
+"""Bundles on disk are found by name, and a name is never a path."""
 
 from __future__ import annotations
 

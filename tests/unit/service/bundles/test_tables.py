@@ -83,7 +83,7 @@ def test_a_table_with_a_number_that_is_not_finite_is_refused(directory: Path, nu
     table = TABLED.vectors.copy()
     table[7, 2] = number
     replace(directory, table)
-    with pytest.raises(BundleError, match=rf"{FILE} holds a"):
+    with pytest.raises(BundleError, match=rf"{FILE} has a"):
         load(directory)
 
 

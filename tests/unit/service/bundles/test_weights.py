@@ -48,7 +48,7 @@ def test_one_weight_that_is_not_a_number_is_found_in_every_format(kind: int, raw
     for place in range(4):
         for bad in (NAN, INF, -INF):
             values = [*WEIGHTS[:place], bad, *WEIGHTS[place + 1 :]]
-            with pytest.raises(NotFinite, match="'table' holds"):
+            with pytest.raises(NotFinite, match="'table' has"):
                 check(tensor(values, kind, raw=raw))
 
 
@@ -141,7 +141,7 @@ def test_a_weight_in_a_function_of_the_model_is_found() -> None:
 def test_a_bundle_with_one_item_that_is_not_a_number_is_refused_and_its_table_named(tmp_path: Path) -> None:
     """The golden rows do not have the item, so they pass."""
     directory = TinyModel(nan_weight=9).write(tmp_path)
-    with pytest.raises(BundleError, match=r"score\.onnx: 'bias' holds a weight that is not a number"):
+    with pytest.raises(BundleError, match=r"score\.onnx: 'bias' has a weight that is not a number"):
         load_bundle(directory, max_bytes=10_000_000)
 
 

@@ -43,7 +43,7 @@ async def test_head_has_the_headers_of_get_and_no_body(edge: Edge, target: bytes
         assert got is not None
         assert asked is not None
         assert asked.status == got.status
-        if target not in (b"/nothing",):  # an error holds its request id, so its own headers only
+        if target not in (b"/nothing",):  # an error contains its request id, so only its own headers
             assert steady(asked) == steady(got)
         assert int(asked.header(b"content-length")[0]) == len(got.body) > 0
         connection.send(LIVE)  # the next answer begins where the head ended

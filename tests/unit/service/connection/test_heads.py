@@ -1,4 +1,4 @@
-"""A known head is read without a parser, and means what the parser says."""
+"""A known head is read without a parser, with the parser's result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN = st.sampled_from([
 
 
 class Parsed:
-    """What the parser makes of bytes: the requests that are whole."""
+    """The parser's result for bytes: the complete requests."""
 
     def __init__(self, data: bytes) -> None:
         self.whole: list[tuple[bytes, list[tuple[bytes, bytes]], bytes]] = []

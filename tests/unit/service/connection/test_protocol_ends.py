@@ -173,7 +173,7 @@ async def test_four_hundred_callers_who_hang_up_at_once_are_all_gone() -> None:
                     one.sendall(post())
 
         await asyncio.to_thread(hang_up)
-        # The kernel holds callers whom the loop has not accepted yet: no connections does not mean no callers.
+        # The kernel queues callers that the loop has not accepted yet: no connections does not mean no callers.
         await port.until(lambda: sum(edge.samples("ranker_requests_total").values()) == 400)
         await port.until(lambda: not port.state.tasks and not port.state.connections)
     counts = edge.samples("ranker_requests_total")
@@ -250,7 +250,7 @@ async def test_a_slow_reader_is_not_worked_for_before_he_has_read_and_then_gets_
 
 
 async def test_a_few_unread_bytes_are_cut_off_in_time_too() -> None:
-    """Less than a transport's usual high-water mark; the caller has even said that nothing more comes."""
+    """Less than a transport's usual high-water mark; the caller has even ended its side."""
     edge = Edge()
     async with serving(edge, send_buffer=4_096, write_timeout_ms=100) as port:
         connection = await port.connect_unread()

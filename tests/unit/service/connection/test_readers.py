@@ -1,4 +1,4 @@
-"""What callers leave unread is bounded for all connections together."""
+"""Answers that callers leave unread are bounded for all connections together."""
 
 from __future__ import annotations
 

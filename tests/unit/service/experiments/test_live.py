@@ -237,7 +237,7 @@ async def test_watching_takes_a_new_file_when_it_is_poked_or_when_the_time_has_c
 
 
 async def test_a_mended_file_does_not_wait_for_the_loading_of_the_one_before(tmp_path: Path) -> None:
-    """As with a bundle that never ends: its loading continues until its time limit, if nobody gives it up."""
+    """As with a bundle that never ends: its loading continues until its time limit, unless it is given up."""
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def prepare(models: Models) -> None:

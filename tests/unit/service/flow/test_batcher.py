@@ -1,4 +1,4 @@
-"""What waits together is answered together; what cannot be answered is said at once."""
+"""Requests that wait together are answered together; refusals are sent at once."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def test_a_call_that_hangs_is_given_up_and_so_are_those_behind_it() -> Non
         await in_time(threads, 0.01, ran.append, 1)
     gate.set()
     assert await in_time(threads, 10, abs, -5) == 5
-    assert ran == []  # what nobody waits for any more is not run
+    assert ran == []  # work that is no longer awaited is not run
     threads.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""From bytes to values and back, beyond what the table of bad inputs holds."""
+"""From bytes to values and back, beyond the cases in the table of bad inputs."""
 
 from __future__ import annotations
 

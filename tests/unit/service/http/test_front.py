@@ -1,4 +1,4 @@
-"""The outermost layer: what every answer has, whatever made it."""
+"""The outermost layer: the parts of every answer, from any source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle that breaks, hangs or is slow is mended, ended or avoided; its requests are answered all the same."""
+"""A bundle that breaks, hangs or is slow is rebuilt, stopped or avoided; its requests are still answered."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_run_that_never_ends_is_ended_and_the_bundle_answers_again(tmp_p
         assert 'ranker_runs_ended_total{bundle="tiny@1"} 0.0' not in rig.shown("ranker_runs_ended_total{")
         rig.engines[0]._sessions = sound
         assert await score(deployment)
-        assert rig.made == 1  # a run that was ended says nothing about the engine
+        assert rig.made == 1  # a run that was stopped is not evidence about the engine
 
 
 async def test_closing_is_not_a_fault_of_the_workers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A batch of requests through real graphs: the right numbers, each user encoded once, and bad rows fail alone."""
+"""A batch of requests through real graphs: the right numbers, each user encoded once, and only bad rows fail."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ def test_whoever_shares_the_batch_the_scores_are_one_s_own(
         if 13 in candidates:
             assert isinstance(result, InferenceFailed)
             continue
-        known = [item for item in history if item <= 20]  # i21 to i25 are no items of the model
+        known = [item for item in history if item <= 20]  # i21 to i25 are not items of the model
         assert np.allclose(scored(result).scores, shared.model.expected(known, candidates), atol=1e-5)
         assert scored(result).used + scored(result).truncated + scored(result).unknown == len(history)
 

@@ -1,4 +1,4 @@
-"""What is there at the start is left out of collections; what comes later is collected, and each pause is observed."""
+"""Objects from the start are left out of collections; later ones are collected, and each pause is observed."""
 
 from __future__ import annotations
 

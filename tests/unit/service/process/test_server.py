@@ -74,4 +74,4 @@ def test_no_bundle_is_one_line_and_status_1(
     log = SimpleNamespace(dropped=0, close=lambda: None)  # the real one would set up logging for all later tests
     monkeypatch.setattr("service.command_line.logging_to", lambda _: nullcontext(log))
     assert main([]) == 1
-    assert capsys.readouterr().err.startswith(f"service: {tmp_path} holds no bundle")
+    assert capsys.readouterr().err.startswith(f"service: {tmp_path} contains no bundle")

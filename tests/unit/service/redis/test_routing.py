@@ -1,4 +1,4 @@
-"""What leads to a look-up and a second try, over servers and a topology by hand."""
+"""Errors that lead to a look-up and a second try, with fake servers and a fake topology."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ WRONG_SERVER: list[Callable[[], Exception]] = [
     lambda: errors.ResponseError("NOREPLICAS Not enough good replicas to write."),
     lambda: errors.ResponseError("UNBLOCKED force unblock from blocking operation"),
 ]
-# As Redis 6 says it of a script.
+# As in Redis 6, of a script.
 INSIDE = "Error running script (call to f_1f8f): @user_script:73: @user_script: 73: -{} and so on."
 WRONG_SERVER += [lambda code=code: errors.ResponseError(INSIDE.format(code)) for code in ("READONLY", "NOREPLICAS")]  # type: ignore[misc]
 UNREACHABLE: list[Callable[[], Exception]] = [

@@ -30,7 +30,7 @@ class Observer(TaskCounts):
 
 
 class FakeClient:
-    """Answers every command with `reply`, as a client does: an error stands instead of each reply."""
+    """Answers every command with `reply`, as a client does: an error replaces a reply."""
 
     def __init__(self, reply: object = b"") -> None:
         self.reply = reply

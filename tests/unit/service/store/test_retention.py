@@ -1,4 +1,4 @@
-"""What is kept of a history that is too long: first what a served model can use, then what its successor might."""
+"""The part of a too long history that is kept: first what a served model can use, then what its successor might."""
 
 from __future__ import annotations
 
