@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ def _table(found: Document, first: str, columns: Mapping[str, tuple[str, int]]) 
     lines = [f"| {first} | " + " | ".join(title for title, _ in columns.values()) + " |"]
     lines.append("| --- |" + " --- |" * len(columns))
     for name, one in found.items():
-        cells = [f"{one['median'][key]:,.{digits}f}" for key, (_, digits) in columns.items()]
+        cells = [f"{one['median'].get(key, math.nan):,.{digits}f}" for key, (_, digits) in columns.items()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
