@@ -87,7 +87,7 @@ class Caller(threading.Thread):
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
                     connection.connect()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):  # the port closes just now: nothing was sent
                 return
             try:
                 connection.request("POST", "/rank", _BODY, {"Content-Type": "application/json"})

@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TABLES = [  # a thousand bootstraps of ten thousand users take seconds
     pytest.param(path.name, marks=[] if path.name == "long-view" else pytest.mark.slow)
     for path in sorted((ROOT / "benchmarks" / "results").iterdir())
+    if (path / "runs.jsonl").exists()
 ]
 QUIET = Console(file=StringIO())
 
