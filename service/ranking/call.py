@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -38,7 +39,7 @@ class Ranks(Protocol):
         """End a call with the results so far."""
 
 
-class RankCall:
+class RankCall(ABC):
     """A ranking in progress. The caller's subclass determines where the outcome goes (`finished`).
 
     Args:
@@ -100,9 +101,9 @@ class RankCall:
             self.is_gone = True
             self.ranker.end(self)
 
+    @abstractmethod
     def finished(self) -> None:
         """Take the outcome: `answer`, or else `error`; neither where the caller has gone. Called once."""
-        raise NotImplementedError
 
 
 class AwaitedCall(RankCall):
