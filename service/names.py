@@ -22,7 +22,7 @@ ErrorKind = Literal[
 ]  # fmt: skip
 # Background tasks, counted by name when they fail.
 TaskName = Literal[
-    "batcher", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
+    "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
     "spool_replay", "store_lookup", "store_probe", "stream",
 ]  # fmt: skip
 

@@ -102,7 +102,7 @@ def play_bundles(metrics: Metrics) -> None:
     metrics.run_ended("mgnm@7")
     metrics.task_failed("stream")
     metrics.task_restarted("stream")
-    metrics.task_failed("batcher")
+    metrics.task_failed("bundles")
     metrics.watch_log(lambda: 11)
 
 
