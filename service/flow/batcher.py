@@ -218,7 +218,7 @@ class Batcher(Generic[E, V]):
         if len(kept) < len(batch):
             batch, values = [batch[place] for place in kept], [values[place] for place in kept]
         try:
-            self._take()  # the next batch starts first: what it waits for goes on while these are answered
+            self._take()  # first, so that an error in an answer cannot keep back what waits
         finally:
             self._settle(batch, values)
 
