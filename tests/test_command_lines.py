@@ -37,7 +37,7 @@ from training.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
-    "training/__main__.py", "exporter/__main__.py", "service/seed.py", "service/__main__.py",
+    "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/seed.py", "service/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",

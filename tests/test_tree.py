@@ -71,14 +71,15 @@ def test_ci_runs_the_readme_test_command() -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
-def test_a_lock_pins_every_package_and_holds_one_onnx_runtime(lock: Path) -> None:
+def test_a_lock_pins_every_package_and_at_most_one_onnx_runtime(lock: Path) -> None:
     lines = [line.rstrip(" \\") for line in lock.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
     assert lines
     assert [line for line in lines if not re.match(r"[A-Za-z0-9._-]+==[^ +]+( ; .+)?$", line)] == []
     requirements = [Requirement(line) for line in lines]
     for machine in MACHINES if lock.stem == "dev" else MACHINES[:1]:
         wanted = [one.name for one in requirements if one.marker is None or one.marker.evaluate(machine)]
-        assert len([name for name in wanted if name.startswith("onnxruntime")]) == 1, machine
+        found = [name for name in wanted if name.startswith("onnxruntime")]
+        assert len(found) == (lock.stem != "analysis"), machine  # the analysis runs no model
     assert "index-url" not in lock.read_text()
 
 

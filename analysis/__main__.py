@@ -1,0 +1,37 @@
+"""From events to a decision.
+
+python -m analysis COMMAND --help     the options of a command
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Final
+
+from contract.command_line import run
+
+COMMANDS: Final[dict[str, str]] = {}
+"""Each command's help. `analysis/commands/<command>.py` has `add_arguments(parser)` and `run(options) -> int`."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    module = import_module(f"analysis.commands.{options.command}")  # only its own libraries: DuckDB takes a second
+    return run("error", lambda: int(module.run(options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, text in COMMANDS.items():
+        import_module(f"analysis.commands.{name}").add_arguments(commands.add_parser(name, help=text))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
