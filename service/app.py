@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from contract.redis_url import RedisAddress, RedisUrlError
 from service import __version__
 from service.bundles.bundle import Bundle
 from service.bundles.registry import BundleRegistry
@@ -37,7 +38,6 @@ from service.page.routes import page_router
 from service.ranking.ranker import Ranker
 from service.redis.client import Client, Confirmation, make_client
 from service.redis.watch import Instance, RedisWatch
-from service.redis_url import RedisAddress, RedisUrlError
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.settings import warnings as settings_warnings

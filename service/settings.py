@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.grammar import MAX_FUTURE_MS
-from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
+from contract.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 
 PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"

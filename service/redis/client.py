@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from contract.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, TaskObserver
 from service.names import StoreState
@@ -28,7 +29,6 @@ from service.redis.node import Address, Command, Node
 from service.redis.replication import Replication
 from service.redis.routing import OneServer, RoutedClient, Topology
 from service.redis.sentinel import Sentinels
-from service.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 
 __all__ = ["CLIENT_NAME", "Client", "Command", "Confirmation", "make_client"]
 

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.history import State, state_from_json, state_to_json
+from contract.redis_url import parse_redis_url
 from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import (
     STATE_KEY,
@@ -26,7 +27,6 @@ from service.experiments.state_stores import (
     read_state_file,
 )
 from service.redis.client import Client, make_client
-from service.redis_url import parse_redis_url
 from tests.support.experiment_files import NOW_MS, accepted, servable
 from tests.support.redis_server import RedisServer
 

@@ -14,8 +14,8 @@ import pytest
 from redis.asyncio import Connection, SSLConnection
 
 from contract.behaviours import Records, item_keys, pack, records_from_columns
+from contract.redis_url import RedisUrlError
 from service.redis.client import Client, Command, make_client
-from service.redis_url import RedisUrlError
 from service.store.behaviours import AppendResult, RedisBehaviourStore
 from tests.support.redis_server import RedisServer, executable, free_port
 
