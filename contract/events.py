@@ -1,4 +1,6 @@
-"""Events that the service writes and the analysis reads: exposures and activity (docs/contract.md has the fields).
+"""Events that the service writes and the analysis reads: exposures; contract/activity.py has activity.
+
+docs/contract.md has the fields.
 
 An exposure is written for every ranking attempt of an assigned unit, for every outcome: events written
 only for successful requests are biased when one arm fails more often.
@@ -9,17 +11,14 @@ from __future__ import annotations
 import hmac
 import secrets
 from hashlib import sha256
-from typing import Any, Final, Literal, NotRequired, TypedDict
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from contract.tensors import Action
 
 EXPOSURE_STREAM: Final = "ab:exposure:v1"
 ACTIVITY_STREAM: Final = "fb:activity:v1"
 EVENT_FIELD: Final = b"event"  # the one field of an entry; its value is the event as JSON
 EXPOSURE_SCHEMA: Final = 1
-ACTIVITY_SCHEMA: Final = 1
 
 _PSEUDONYM_DIGITS: Final = 32  # 128 bits: no two units of one experiment share a pseudonym by chance
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -53,41 +52,6 @@ class Exposure(BaseModel):
     outcome: Literal["ok", "degraded", "error", "gone"]  # gone: the caller hung up before the answer
     k: int  # length of the answered list
     n_cand: int
-
-
-class Activity(TypedDict):
-    """An action of a user, reported by a caller."""
-
-    user_id: str
-    item_id: str
-    action: Action
-    ts: NotRequired[int]  # ms since epoch
-    play_ms: NotRequired[int]
-    value: NotRequired[float]
-    request_id: NotRequired[str]
-
-
-def activity_event(activity: Activity, identifier: str, unit: str, received_ms: int) -> dict[str, Any]:
-    """Return the event of an activity, before it is written as JSON; Any: JSON.
-
-    Args:
-        activity: valid.
-        identifier: a ULID; the same for the same activity, if it can be known.
-        unit: the user, or the pseudonym.
-        received_ms: the time of arrival.
-    """
-    return {
-        "v": ACTIVITY_SCHEMA,
-        "id": identifier,
-        "ts": activity.get("ts", received_ms),
-        "received": received_ms,
-        "req": activity.get("request_id"),
-        "unit": unit,
-        "item": activity["item_id"],
-        "action": activity["action"],
-        "play_ms": activity.get("play_ms"),
-        "value": activity.get("value"),
-    }
 
 
 def pseudonym(unit: str, key: bytes | None) -> str:

@@ -121,6 +121,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
                 sinks.feedback,
                 on_feedback=metrics.feedback,
                 on_refused=metrics.feedback_refused,
+                on_clamped=metrics.feedback_clamped,
                 pseudonym_key=key,
             ),
             bundles=bundles,

@@ -227,7 +227,7 @@ class ExperimentsSettings(Group):
     override_secret: SecretStr | None = None
     """Key that signs X-AB-Override; without it no override is accepted."""
     pseudonym_key: SecretStr | None = None
-    """Key that turns user ids in exposures and feedback into pseudonyms; without it they are written as they are."""
+    """Key that turns ids of users, authors and devices in events into pseudonyms; without it events have the ids."""
 
 
 class StreamsSettings(Group):

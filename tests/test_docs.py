@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.tables.page import refreshed
+from contract.activity import REQUIRED
 from service import __version__, errors
 from service.errors import RankerError
 from service.http.api import openapi_json
@@ -20,6 +21,7 @@ from service.settings import Settings, effective, env_example, variables
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
 ALERTS = ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml"
 
@@ -119,6 +121,15 @@ def test_every_answer_of_openapi_names_the_bucket(openapi: dict[str, Any]) -> No
 def test_every_field_of_a_ranking_is_documented(openapi: dict[str, Any]) -> None:
     documented = {cells[0].strip("`") for cells in rows(HTTP_API, "## POST /rank")}
     assert set(openapi["components"]["schemas"]["RankRequest"]["properties"]) <= documented
+
+
+def test_the_fields_that_each_type_of_activity_requires_are_documented() -> None:
+    documented = {
+        kind: cells[1].replace("`", "") if len(cells) > 1 else ""
+        for cells in rows(CONTRACT, "### Types of activity")[1:]
+        for kind in re.findall(r"`(\w+)`", cells[0])
+    }
+    assert documented == {kind: ", ".join(map(" or ".join, fields)) for kind, fields in REQUIRED.items()}
 
 
 def test_the_version_is_the_projects() -> None:

@@ -17,12 +17,13 @@ import orjson
 from pydantic import ValidationError
 
 from contract import grammar
+from contract.activity import missing_field
 from contract.behaviours import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
 from contract.experiments import Parameters
 from contract.grammar import is_id, is_text
 from contract.vocabulary import Vocabulary
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
-from service.experiments.feedback import Refused
+from service.experiments.feedback import Taken
 from service.http import schemas
 from service.http.media import is_json
 from service.ranking.answer import Ranking
@@ -57,7 +58,8 @@ _MESSAGES: Final = {
 }
 _RECENT_FIELDS: Final = frozenset(schemas.Behaviour.__annotations__)
 _BEHAVIOUR_FIELDS: Final = frozenset(schemas.UserBehaviour.__annotations__)
-_FEEDBACK_FIELDS: Final = frozenset(schemas.Feedback.__annotations__)
+_FEEDBACK_FIELDS: Final = frozenset(schemas.Feedback.__annotations__) | frozenset(schemas.ActivityEvent.__annotations__)
+_FEEDBACK_IDS: Final = ("user_id", "item_id", "event_id", "author_id", "device_id", "view_id")
 
 
 def check_media(content_type: str | None, content_encoding: str | None) -> None:
@@ -111,7 +113,7 @@ def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[schemas.UserBe
     return behaviours
 
 
-def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.Feedback]:
+def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.AnyFeedback]:
     """Return valid activity.
 
     Raises:
@@ -121,9 +123,12 @@ def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.Feedback
     _bound_list(document, "feedback", limits.max_behaviours)
     _bound_fields(document, "feedback", _FEEDBACK_FIELDS)
     feedback = _validated(schemas.FeedbackRequest, document).feedback
-    check_ids([event["user_id"] for event in feedback], "feedback.{}.user_id")
-    check_ids([event["item_id"] for event in feedback], "feedback.{}.item_id")
+    for field in _FEEDBACK_IDS:
+        _check_feedback_ids(feedback, field)
     _check_texts([event["request_id"] for event in feedback if "request_id" in event], "feedback")
+    for number, event in enumerate(feedback):
+        if "type" in event and (missing := missing_field(event)) is not None:
+            raise InvalidRequest(missing[1], field=f"feedback.{number}.{missing[0]}")
     return feedback
 
 
@@ -139,18 +144,22 @@ def wants_receipt(parameters: Iterable[tuple[str, str]]) -> bool:
     return given == ["stored"]
 
 
-def feedback_answer(refused: Sequence[Refused]) -> schemas.FeedbackResponse:
-    """Return the result of events, from the reason why each was refused ("" if accepted)."""
+def feedback_answer(results: Sequence[Taken], *, has_types: bool) -> schemas.FeedbackResponse:
+    """Return the answer to events from the result of each; without types it is that of version 1."""
     refusals = []
     place = 0
-    for reason, group in groupby(refused):
+    for result, group in groupby(results):
         count = len(list(group))
-        if reason:
-            refusals.append(schemas.FeedbackRefusal(index=place, count=count, reason=reason))
+        if result == "future" or result == "full":
+            refusals.append(schemas.FeedbackRefusal(index=place, count=count, reason=result))
         place += count
-    counts = Counter(refused)
+    counts = Counter(results)
     return schemas.FeedbackResponse(
-        accepted=counts[""], dropped=counts["full"], refused=counts["future"], refusals=refusals
+        accepted=counts[""] + counts["clamped"],
+        dropped=counts["full"],
+        refused=counts["future"],
+        clamped=counts["clamped"] if has_types else None,
+        refusals=refusals,
     )
 
 
@@ -169,6 +178,14 @@ def check_ids(identifiers: Sequence[str], place: str) -> None:
     for number, identifier in enumerate(identifiers):
         if not is_id(identifier):
             raise InvalidRequest(ID_RULE, field=place.format(number))
+
+
+def _check_feedback_ids(feedback: Sequence[Mapping[str, Any]], field: str) -> None:
+    """Refuse an id outside the grammar in a field that not all events have; Any: validated."""
+    if not grammar.are_ids([event[field] for event in feedback if field in event]):
+        for number, event in enumerate(feedback):
+            if not is_id(event.get(field, "-")):
+                raise InvalidRequest(ID_RULE, field=f"feedback.{number}.{field}")
 
 
 def _check_texts(texts: Iterable[str], field: str) -> None:
@@ -324,11 +341,17 @@ def _details(error: ValidationError) -> list[Detail]:
     """Return the first problems, each field once: a union reports every member that did not fit."""
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = problem["loc"][:2] if problem["loc"][:1] == ("attributes",) else problem["loc"]
+        whole = _without_tag(problem["loc"])
+        place = whole[:2] if whole[:1] == ("attributes",) else whole
         message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be", 1)
         if place and place[-1] in _TIME_FIELDS:
             message = _TIME_MESSAGES.get(problem["type"], message)
-        if len(place) < len(problem["loc"]):
+        if len(place) < len(whole):
             message = "must be a string of at most 128 characters, a number or a boolean"
         found.setdefault(".".join(str(part) for part in place), message)
     return [Detail(field, message) for field, message in found.items()][:MAX_DETAILS]
+
+
+def _without_tag(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the place of a problem without the name that pydantic gives to one of two kinds of events."""
+    return (*place[:2], *place[3:]) if place[:1] == ("feedback",) else place

@@ -7,11 +7,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from service.connection.exchange import EXCHANGE, Exchange
-from service.errors import (
-    Overloaded,
-    StoreDown,
-)
-from service.experiments.feedback import Refused
+from service.errors import Overloaded, StoreDown
+from service.experiments.feedback import Taken
 from service.http import codec, schemas
 from service.http.body import json_answer, json_body, pieces
 from service.http.openapi import documented
@@ -31,7 +28,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
         **documented(schemas.FeedbackRequest, schemas.FeedbackResponse, 400, 413, 415, 422, 429, 503, success=202),
     )
     async def feedback(request: Request) -> Response:
-        """Take activity for the analysis of experiments: play, finish, like, ...; 200 with ack=stored."""
+        """Take activity for the analysis of experiments: play_start, play_end, like, ...; 200 with ack=stored."""
         exchange: Exchange = request.scope[EXCHANGE]
         log = runtime.needed().feedback
         receipt = Receipt() if codec.wants_receipt(request.query_params.multi_items()) else None
@@ -41,12 +38,12 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
         with turns.charged():
             events = codec.parse_feedback(body, limits)
         now_ms = runtime.now_ms()
-        refused: list[Refused] = []
+        results: list[Taken] = []
         for piece in pieces(events):
             await turns.take()
             with turns.charged():
-                refused += log.take(piece, now_ms, now_ms + limits.max_future_ms, receipt)
-        answer = codec.feedback_answer(refused)
+                results += log.take(piece, now_ms, now_ms + limits.max_future_ms, receipt)
+        answer = codec.feedback_answer(results, has_types=any("type" in event for event in events))
         if answer.dropped and not answer.accepted:
             raise Overloaded("No activity can be taken now; sending it again is safe.")
         if receipt is None:

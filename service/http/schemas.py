@@ -6,11 +6,12 @@ describe them for the OpenAPI document, and a test checks real answers against t
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, NotRequired
+from typing import Annotated, Final, Literal, NotRequired, final
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, Strict, with_config
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Strict, Tag, with_config
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
+from contract.activity import ActivityType
 from contract.behaviours import DEFAULT_ACTION, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
 from contract.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.tensors import Action
@@ -61,9 +62,17 @@ class UserBehaviour(Behaviour):
     user_id: Id
 
 
+DurationMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="The item's length in milliseconds.")]
+TimeZoneOffset = Annotated[
+    int, Field(ge=-720, le=840, description="The client's local time minus UTC, in minutes.", examples=[480])
+]
+TypeName = Annotated[ActivityType, Field(description="docs/http-api.md: the fields that each type requires.")]
+
+
+@final
 @with_config(STRICT)
 class Feedback(TypedDict):
-    """An action of a user on a shown item, for the analysis of experiments."""
+    """An action of a user on a shown item; new callers send `type` instead of `action`."""
 
     user_id: Id
     item_id: Id
@@ -71,6 +80,26 @@ class Feedback(TypedDict):
     ts: NotRequired[TimeMs]
     request_id: NotRequired[Id]
     play_ms: NotRequired[PlayMs]
+    value: NotRequired[Value]
+
+
+@final
+@with_config(STRICT)
+class ActivityEvent(TypedDict):
+    """An event of a user, for the analysis of experiments."""
+
+    user_id: Id
+    type: TypeName
+    event_id: NotRequired[Id]
+    ts: NotRequired[TimeMs]
+    item_id: NotRequired[Id]
+    author_id: NotRequired[Id]
+    device_id: NotRequired[Id]
+    view_id: NotRequired[Id]
+    request_id: NotRequired[Id]
+    play_ms: NotRequired[PlayMs]
+    duration_ms: NotRequired[DurationMs]
+    tz_offset: NotRequired[TimeZoneOffset]
     value: NotRequired[Value]
 
 
@@ -108,11 +137,20 @@ class BehavioursRequest(Request):
     """In any order, at most 1,000 (a setting). Sending one again changes nothing."""
 
 
+def _spelling(event: object) -> str:
+    return "type" if isinstance(event, dict) and "type" in event else "action"
+
+
+AnyFeedback = Annotated[
+    Annotated[Feedback, Tag("action")] | Annotated[ActivityEvent, Tag("type")], Discriminator(_spelling)
+]
+
+
 class FeedbackRequest(Request):
     """Activity for the analysis of experiments; it does not change rankings."""
 
-    feedback: Annotated[list[Feedback], FailFast(), Field(min_length=1)]
-    """At most 1,000 (a setting)."""
+    feedback: Annotated[list[AnyFeedback], FailFast(), Field(min_length=1)]
+    """At most 1,000 (a setting); each with either `type` or `action`."""
 
 
 class Answer(BaseModel):
@@ -225,6 +263,8 @@ class FeedbackResponse(Answer):
     """Dropped because the queue is full; sending it again later is safe."""
     refused: int
     """Refused because of an invalid time."""
+    clamped: int | None = Field(default=None, exclude_if=lambda count: count is None)
+    """Accepted with a time that was moved to within a day of the service's clock; absent if no event has a `type`."""
     refusals: list[FeedbackRefusal]
     """All dropped or refused events, in order."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from contract.behaviours import ACTION_CODES
+from contract.activity import ActivityType
 from service.metrics.buckets import LATENCY
 from service.metrics.families import Families
 from service.metrics.values import Counter, Histogram, Made
@@ -46,11 +46,14 @@ class HttpMetrics:
             "ranker_behaviours_refused_total", "Behaviours refused, by reason.", reason=get_args(RefusalReason)
         )
         self._feedback = families.counter(
-            "ranker_feedback_total", "Activity taken for the analysis.", action=ACTION_CODES
+            "ranker_feedback_total", "Activity taken for the analysis.", action=get_args(ActivityType)
         )
         self._feedback_dropped = families.counter("ranker_feedback_dropped_total", "Activity that found no room.").of()
         self._feedback_refused = families.counter(
             "ranker_feedback_refused_total", "Activity whose time cannot be right."
+        ).of()
+        self._feedback_clamped = families.counter(
+            "ranker_feedback_clamped_total", "Activity whose time was more than a day from the clock, and was moved."
         ).of()
 
     def _of_answer(self, key: tuple[str, int, str]) -> tuple[Counter, Histogram | None]:
@@ -110,6 +113,10 @@ class HttpMetrics:
     def feedback_dropped(self, _labels: tuple[str, ...] = ()) -> None:
         """Count activity that found no room."""
         self._feedback_dropped.inc()
+
+    def feedback_clamped(self) -> None:
+        """Count activity whose time was moved to within a day of the clock."""
+        self._feedback_clamped.inc()
 
     def feedback_refused(self) -> None:
         """Count activity whose time is too far ahead of the clock."""

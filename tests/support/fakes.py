@@ -12,14 +12,14 @@ from typing import Any, Literal
 import httpx
 import numpy as np
 
+from contract.activity import Report, clamped
 from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
 from contract.behaviours import RECORD, Records
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, RankerError
-from service.experiments.feedback import Refused
+from service.experiments.feedback import Taken
 from service.experiments.overrides import Overrides
 from service.http.api import make_api
-from service.http.schemas import Feedback
 from service.metrics import Metrics
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import RankCall
@@ -203,16 +203,17 @@ class FakeFeedback:
     """Takes as many pieces of activity as it has room for."""
 
     room: int = 1_000_000
-    taken: list[Feedback] = field(default_factory=list)
+    taken: list[Report] = field(default_factory=list)
     stores: bool | None = True  # what becomes of events; None: nothing, ever
 
     def take(
-        self, feedback: Sequence[Feedback], now_ms: int, latest_ms: int, receipt: Receipt | None = None
-    ) -> list[Refused]:
-        return [self._take(event, latest_ms, receipt) for event in feedback]
+        self, feedback: Sequence[Report], now_ms: int, latest_ms: int, receipt: Receipt | None = None
+    ) -> list[Taken]:
+        return [self._take(event, now_ms, latest_ms, receipt) for event in feedback]
 
-    def _take(self, event: Feedback, latest_ms: int, receipt: Receipt | None) -> Refused:
-        if event.get("ts", 0) > latest_ms:
+    def _take(self, event: Report, now_ms: int, latest_ms: int, receipt: Receipt | None) -> Taken:
+        ts = event.get("ts", now_ms)
+        if "action" in event and ts > latest_ms:
             return "future"
         if len(self.taken) >= self.room:
             return "full"
@@ -221,7 +222,7 @@ class FakeFeedback:
             receipt.taken()
             if self.stores is not None:
                 receipt.settle(self.stores)
-        return ""
+        return "" if "action" in event or clamped(ts, now_ms) == ts else "clamped"
 
 
 @dataclass

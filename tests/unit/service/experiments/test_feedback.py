@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.feedback import FeedbackLog
@@ -99,3 +100,44 @@ def test_an_event_from_the_future_is_refused_and_counted() -> None:
     events: list[Feedback] = [{**EVENT, "ts": NOW_MS + 11}, {**EVENT, "ts": NOW_MS + 10}]
     assert log.take(events, NOW_MS, NOW_MS + 10) == ["future", ""]
     assert len(refused) == 1
+
+
+def typed(**more: object) -> Any:  # Any: checked by the schema, not here
+    return {"user_id": "u1", "type": "like", "item_id": "i1", "event_id": "e1", "ts": NOW_MS - 5, **more}
+
+
+def test_the_id_of_an_event_with_an_event_id_depends_on_the_user_and_that_only() -> None:
+    first = ids(typed())
+    assert first == ids(typed(ts=NOW_MS, type="share", item_id="i2"), now_ms=NOW_MS + 60_000)
+    others = [typed(event_id="e2"), typed(user_id="u2"), typed(user_id="u1e", event_id="1")]
+    assert len({*first, *ids(*others)}) == 4
+    assert ids(typed(), key=b"secret") != first
+    assert len(first[0]) == 26
+
+
+def test_a_typed_event_without_an_event_id_is_known_by_its_content_if_it_has_a_time() -> None:
+    event = {key: value for key, value in typed().items() if key != "event_id"}
+    assert len(set(ids(event, event))) == 1  # type: ignore[arg-type]
+    del event["ts"]
+    assert len(set(ids(event, event))) == 2  # type: ignore[arg-type]
+
+
+def test_the_time_of_a_typed_event_is_moved_and_counted_and_the_event_taken() -> None:
+    sink, moved, types = Sink(), list[int](), list[str]()
+    log = FeedbackLog(sink, on_feedback=types.append, on_clamped=lambda: moved.append(1))
+    day = 86_400_000
+    sent = [typed(ts=NOW_MS + day), typed(ts=NOW_MS + day + 1), typed(ts=NOW_MS - day - 1)]
+    assert log.take(sent, NOW_MS, NOW_MS) == ["", "clamped", "clamped"]
+    assert (len(moved), types) == (2, ["like"] * 3)
+    assert [json.loads(event)["ts"] - NOW_MS for event in sink.events] == [day, day, -day]
+
+
+def test_devices_and_authors_get_pseudonyms_and_an_author_the_one_of_a_user() -> None:
+    sink = Sink()
+    log = FeedbackLog(sink, on_feedback=lambda _: None, pseudonym_key=b"key")
+    log.take([typed(device_id="phone", author_id="u1")], NOW_MS, NOW_MS)
+    event = json.loads(sink.events[0])
+    assert event["author"] == event["unit"]
+    assert event["device"].startswith("h:")
+    assert b"phone" not in sink.events[0]
+    assert b"e1" not in sink.events[0].replace(event["id"].encode(), b"")

@@ -247,6 +247,14 @@ async def test_feedback_is_taken(edge: Edge) -> None:
     assert edge.feedback.taken == [event]
 
 
+async def test_typed_feedback_from_far_away_is_taken_and_counted(edge: Edge) -> None:
+    event = {"user_id": "u1", "type": "foreground", "event_id": "1", "ts": NOW_MS + 2 * 86_400_000}
+    async with edge.client() as client:
+        answer = await client.post("/feedback", json={"feedback": [event, {**event, "ts": NOW_MS}, LIKE]})
+    assert (answer.status_code, answer.json()) == (202, {**TAKEN, "accepted": 3, "clamped": 1})
+    assert len(edge.feedback.taken) == 3
+
+
 async def test_feedback_without_room_is_refused_and_with_little_room_named(edge: Edge) -> None:
     edge.feedback.room = 1
     async with edge.client() as client:

@@ -294,6 +294,13 @@ async def test_ten_megabytes_are_refused_however_they_are_sent(edge: Edge, route
 
 
 BEHAVIOUR = {"user_id": "u1", "item_id": "i1", "ts": NOW_MS}
+EVENT = {"user_id": "u1", "type": "play_start", "item_id": "i1", "view_id": "v1"}
+
+
+def _without(event: dict[str, Any], field: str) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key != field}
+
+
 WRITES: dict[str, tuple[str, Any, int, str | None]] = {
     "no behaviours": ("/behaviours", {}, 422, "behaviours"),
     "0 behaviours": ("/behaviours", {"behaviours": []}, 422, "behaviours"),
@@ -322,6 +329,25 @@ WRITES: dict[str, tuple[str, Any, int, str | None]] = {
     "feedback with bad request id": (
         "/feedback", {"feedback": [{**BEHAVIOUR, "action": "play", "request_id": "\n"}]}, 422, "feedback"
     ),
+    "negative play time": ("/feedback", {"feedback": [EVENT, {**EVENT, "play_ms": -1}]}, 422, "feedback.1.play_ms"),
+    "negative duration": ("/feedback", {"feedback": [{**EVENT, "duration_ms": -1}]}, 422, "feedback.0.duration_ms"),
+    "time zone too far": ("/feedback", {"feedback": [{**EVENT, "tz_offset": 841}]}, 422, "feedback.0.tz_offset"),
+    "no view": ("/feedback", {"feedback": [EVENT, _without(EVENT, "view_id")]}, 422, "feedback.1.view_id"),
+    "no item": ("/feedback", {"feedback": [_without(EVENT, "item_id")]}, 422, "feedback.0.item_id"),
+    "no play time": ("/feedback", {"feedback": [{**EVENT, "type": "play_end"}]}, 422, "feedback.0.play_ms"),
+    "followed no one": ("/feedback", {"feedback": [{"user_id": "u1", "type": "follow"}]}, 422, "feedback.0.author_id"),
+    "no user with a type": ("/feedback", {"feedback": [_without(EVENT, "user_id")]}, 422, "feedback.0.user_id"),
+    "unknown type": ("/feedback", {"feedback": [{**EVENT, "type": "x"}]}, 422, "feedback.0.type"),
+    "type of another kind": ("/feedback", {"feedback": [{**EVENT, "type": ["like"]}]}, 422, "feedback.0.type"),
+    "type and action": ("/feedback", {"feedback": [{**EVENT, "action": "play"}]}, 422, "feedback.0.action"),
+    "a session hint": ("/feedback", {"feedback": [{**EVENT, "session_hint": "1"}]}, 422, "feedback.0.session_hint"),
+    "new field with an action": (
+        "/feedback", {"feedback": [{**BEHAVIOUR, "action": "play", "event_id": "1"}]}, 422, "feedback.0.event_id"
+    ),
+    "blank in event id": ("/feedback", {"feedback": [EVENT, {**EVENT, "event_id": "1 "}]}, 422, "feedback.1.event_id"),
+    "NUL in device": ("/feedback", {"feedback": [EVENT, {**EVENT, "device_id": "\0"}]}, 422, "feedback.1.device_id"),
+    "seconds with a type": ("/feedback", {"feedback": [{**EVENT, "ts": NOW_MS // 1000}]}, 422, "feedback.0.ts"),
+    "feedback of text": ("/feedback", {"feedback": ["x"]}, 422, "feedback.0"),
 }  # fmt: skip
 
 

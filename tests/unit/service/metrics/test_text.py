@@ -44,6 +44,7 @@ def play_http(metrics: Metrics) -> None:
     metrics.feedback("play")
     metrics.feedback_dropped()
     metrics.feedback_refused()
+    metrics.feedback_clamped()
 
 
 def play_rankings(metrics: Metrics) -> None:
