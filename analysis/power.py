@@ -31,9 +31,14 @@ def detectable_lift(units: float, cv: float, rho: float = 0.0, *, alpha: float =
     return _standard_errors(alpha, looks) * cv * math.sqrt(2 * (1 - rho * rho) / units)
 
 
-def detectable(error: float, *, alpha: float = ALPHA, looks: int = 1) -> float:
-    """Return the effect that is found with 80% power, in the units of its standard error."""
-    return _standard_errors(alpha, looks) * error
+def detectable(error: float) -> float:
+    """Return the effect that a fixed test at 5% finds with 80% power, in the units of its standard error."""
+    return _standard_errors(ALPHA, 1) * error
+
+
+def beyond(half_width: float, error: float) -> float:
+    """Return the effect whose interval of this half-width leaves out 0 with 80% power."""
+    return half_width + float(norm.isf(1 - POWER)) * error
 
 
 def _standard_errors(alpha: float, looks: int) -> float:
