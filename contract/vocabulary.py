@@ -6,6 +6,7 @@ Index 0 is never an id: it is padding for items and the unknown user for users.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import item_keys
+
+_LARGEST_KEY = np.uint64(2**64 - 1)
 
 
 class Vocabulary:
@@ -29,10 +32,12 @@ class Vocabulary:
         if len(self._index) != len(self.ids) or "" in self._index:
             raise ValueError("vocabulary: ids must be unique and not empty")
         keys = item_keys(self.ids)
-        self._order = np.argsort(keys, kind="stable").astype(np.int64) + 1
-        self._keys = np.sort(keys)
-        if len(keys) > 1 and bool((self._keys[1:] == self._keys[:-1]).any()):
+        order = np.argsort(keys, kind="stable")
+        if bool((np.diff(keys[order]) == 0).any()):
             raise ValueError("vocabulary: two ids share one 64-bit key")
+        # One place more, of an unknown key: where a search ends that finds no key as large.
+        self._keys = np.append(keys[order], _LARGEST_KEY)
+        self._order = np.append(order + 1, 0)
 
     def __len__(self) -> int:
         """Return the number of ids, padding not counted."""
@@ -45,10 +50,12 @@ class Vocabulary:
     def known_indices(self, identifiers: Sequence[str]) -> NDArray[np.int64] | None:
         """Return the indices of ids, shape (N,), or None if one is not known: one call for all of them."""
         try:
-            found = itemgetter(*identifiers)(self._index) if len(identifiers) > 1 else self._index[identifiers[0]]
-        except (KeyError, IndexError):
+            if len(identifiers) < 2:
+                return np.array([self._index[identifier] for identifier in identifiers], dtype=np.int64)
+            found: tuple[int, ...] = itemgetter(*identifiers)(self._index)
+        except KeyError:
             return None
-        return np.array(found, dtype=np.int64).reshape(-1)
+        return np.frombuffer(struct.pack(f"={len(found)}q", *found), dtype=np.int64)  # a third of np.array's time
 
     def indices(self, identifiers: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of ids, 0 if one is not known; shape (N,)."""
@@ -57,10 +64,10 @@ class Vocabulary:
 
     def indices_of_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the indices of 64-bit item keys, 0 if one is not known; one vectorised search, shape (N,)."""
-        if not len(self._keys):
-            return np.zeros(len(keys), dtype=np.int64)
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[places] == keys, self._order[places], 0).astype(np.int64)
+        places = self._keys.searchsorted(keys)
+        indices = self._order[places]
+        indices *= self._keys[places] == keys
+        return indices
 
     def write(self, path: Path) -> None:
         """Write the ids as JSON."""

@@ -193,14 +193,13 @@ class RedisBehaviourStore:
 
     def _decode(self, replies: Sequence[object], length: int) -> list[StoredBehaviours]:
         unpacked = unpack([reply if isinstance(reply, bytes) else None for reply in replies])
-        stops = np.cumsum(unpacked.counts).tolist()
         results = []
-        start = 0
-        for reply, stop, corrupt in zip(replies, stops, unpacked.corrupt.tolist(), strict=True):
+        stop = 0
+        for reply, count, corrupt in zip(replies, unpacked.counts, unpacked.corrupt, strict=True):
+            start, stop = stop, stop + count
             records = unpacked.records[max(start, stop - length) : stop]
             status: Status = _failed(reply) if isinstance(reply, Exception) else "ok"
-            results.append(StoredBehaviours(records, corrupt, status, truncated=stop - start > length))
-            start = stop
+            results.append(StoredBehaviours(records, corrupt, status, count > length))
         return results
 
     def _append_result(self, reply: Any) -> AppendResult:

@@ -61,9 +61,9 @@ def check_against_slow(values: list[bytes | None]) -> None:
     unpacked = unpack(values)
     expected = [slow_unpack(value or b"") for value in values]
     assert pack(unpacked.records) == b"".join(record for records in expected for record in records)
-    assert unpacked.counts.tolist() == [len(records) for records in expected]
+    assert unpacked.counts == [len(records) for records in expected]
     lengths = [len(value or b"") for value in values]
-    assert unpacked.corrupt.tolist() == [
+    assert unpacked.corrupt == [
         -(-length // RECORD_BYTES) - len(records) for length, records in zip(lengths, expected, strict=True)
     ]
 
@@ -72,8 +72,8 @@ def check_against_slow(values: list[bytes | None]) -> None:
 def test_what_is_packed_is_unpacked_as_it_was(batch: list[Records]) -> None:
     unpacked = unpack([pack(records) for records in batch])
     assert pack(unpacked.records) == b"".join(pack(records) for records in batch)
-    assert unpacked.counts.tolist() == [len(records) for records in batch]
-    assert not unpacked.corrupt.any()
+    assert unpacked.counts == [len(records) for records in batch]
+    assert not any(unpacked.corrupt)
 
 
 @given(st.lists(st.none() | st.binary(max_size=200), max_size=5))
@@ -89,7 +89,7 @@ def test_single_bit_that_flips_is_always_noticed(records: Records, data: st.Data
     unpacked = unpack([bytes(value)])
     lost = bit // 8 // RECORD_BYTES
     assert pack(unpacked.records) == pack(np.delete(records, lost))
-    assert unpacked.corrupt.tolist() == [1]
+    assert unpacked.corrupt == [1]
 
 
 def test_every_single_bit_of_a_record_is_covered() -> None:
@@ -98,7 +98,7 @@ def test_every_single_bit_of_a_record_is_covered() -> None:
     for bit in range(8 * RECORD_BYTES):
         value = bytearray(whole)
         value[bit // 8] ^= 1 << bit % 8
-        assert unpack([bytes(value)]).corrupt.tolist() == [1]
+        assert unpack([bytes(value)]).corrupt == [1]
 
 
 @given(histories(least=2), st.data())
@@ -110,7 +110,7 @@ def test_torn_write_costs_one_record_and_not_what_came_after_it(records: Records
     value = whole[:start] + whole[start : start + kept] + whole[start + RECORD_BYTES :]
     unpacked = unpack([value])
     assert pack(unpacked.records) == pack(np.delete(records, torn))
-    assert unpacked.corrupt.tolist() == [1]
+    assert unpacked.corrupt == [1]
 
 
 @settings(max_examples=200)
