@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis as driver
 
+from contract.activity import activity_row
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
@@ -41,6 +42,14 @@ def service(own_redis: RedisServer, events: RedisServer, tmp_path: Path) -> Iter
 def activity(count: int, first: int = 0, **more: object) -> dict[str, Any]:
     events = [
         {"user_id": f"u{place}", "item_id": f"i{place}", "action": "like"} for place in range(first, first + count)
+    ]
+    return {"feedback": [{**event, **more} for event in events]}
+
+
+def typed(count: int, first: int = 0, **more: object) -> dict[str, Any]:
+    events = [
+        {"user_id": f"u{place % 7}", "type": "like", "event_id": f"e{place}", "item_id": f"i{place}"}
+        for place in range(first, first + count)
     ]
     return {"feedback": [{**event, **more} for event in events]}
 
@@ -88,7 +97,32 @@ def test_events_that_redis_did_not_take_before_sigterm_are_written_by_the_next_s
     assert service.wait() == 0
 
 
-def test_sigkill_loses_nothing_that_was_answered_as_stored(service: ServiceProcess, events: RedisServer) -> None:
+def test_the_same_events_sent_five_times_are_the_same_ids_across_a_kill(
+    service: ServiceProcess, events: RedisServer
+) -> None:
+    """The repeats even differ in their time and order, as a client's that retries hours later would."""
+    service.start()
+    sent = typed(1_000)
+    answers = []
+    for turn in range(5):
+        if turn == 3:
+            service.process.kill()
+            service.wait()
+            service.start()
+        again = [{**event, "ts": 1_700_000_000_000 + turn} for event in sent["feedback"]][:: 1 if turn % 2 else -1]
+        answers.append(httpx.post(f"{service.url}/feedback?ack=stored", json={"feedback": again}, timeout=20))
+    assert [(answer.status_code, answer.json()["stored"]) for answer in answers] == [(200, 1_000)] * 5
+    assert [answer.json()["clamped"] for answer in answers] == [1_000] * 5
+    rows = [activity_row(event) for event in stream(events, FEEDBACK)]
+    assert len(rows) == 5_000
+    assert len({row["id"] for row in rows}) == len({(row["id"], row["unit"], row["item"]) for row in rows}) == 1_000
+    assert service.metric("ranker_feedback_clamped_total") == 2_000
+
+
+@pytest.mark.parametrize("make", [activity, typed])
+def test_sigkill_loses_nothing_that_was_answered_as_stored(
+    service: ServiceProcess, events: RedisServer, make: Callable[..., dict[str, Any]]
+) -> None:
     service.start()
     stored: list[str] = []
     enough = threading.Event()
@@ -96,7 +130,7 @@ def test_sigkill_loses_nothing_that_was_answered_as_stored(service: ServiceProce
     def caller(number: int) -> None:
         with httpx.Client(base_url=service.url, timeout=20) as client:
             for place in range(1_000):
-                sent = activity(5, first=number * 100_000 + place * 5)
+                sent = make(5, first=number * 100_000 + place * 5)
                 try:
                     answer = client.post("/feedback?ack=stored", json=sent)
                 except httpx.TransportError:  # killed
@@ -114,6 +148,26 @@ def test_sigkill_loses_nothing_that_was_answered_as_stored(service: ServiceProce
             one.result(60)
     assert len(stored) >= 300
     assert set(stored) <= set(items_in(events))
+
+
+def test_a_request_with_one_bad_event_stores_nothing_and_the_repaired_one_stores_all(
+    service: ServiceProcess, events: RedisServer
+) -> None:
+    service.start()
+    sent = typed(20)
+    bad = {"user_id": "u-secret", "type": "play_end", "item_id": "i1", "view_id": "v1", "play_ms": -7}
+    refused = httpx.post(f"{service.url}/feedback?ack=stored", json={"feedback": [*sent["feedback"], bad]}, timeout=20)
+    assert (refused.status_code, refused.json()["error"]["field"]) == (422, "feedback.20.play_ms")
+    assert stream(events, FEEDBACK) == []
+    repaired = {"feedback": [*sent["feedback"], {**bad, "play_ms": 7}]}
+    answer = httpx.post(f"{service.url}/feedback?ack=stored", json=repaired, timeout=20)
+    assert answer.json() == {
+        "accepted": 21, "stored": 21, "dropped": 0, "refused": 0, "clamped": 0, "refusals": [],
+    }  # fmt: skip
+    assert len(stream(events, FEEDBACK)) == 21
+    service.send(signal.SIGTERM)
+    assert service.wait() == 0
+    assert "u-secret" not in service.log()
 
 
 def test_stored_is_503_while_redis_is_away_and_sending_again_makes_no_second_event(

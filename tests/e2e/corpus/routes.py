@@ -46,6 +46,19 @@ def _reads() -> Iterator[Case]:
     yield Case("DELETE /behaviours/two", get("/behaviours/two", method="DELETE"))
 
 
+def _typed_feedback() -> Iterator[Case]:
+    play = '{"user_id":"w1","type":"play_end","event_id":"e1","item_id":"i1","view_id":"v1","play_ms":5}'
+    far = '{"user_id":"w1","type":"foreground","device_id":"d1","tz_offset":480,"ts":1700000000000}'
+    yield Case("feedback: of a type", post(f'{{"feedback":[{play}]}}', path="/feedback"))
+    yield Case("feedback: moved", post(f'{{"feedback":[{play},{far},{_EVENT}]}}', path="/feedback?ack=stored"))
+    for name, text in {
+        "no view": play.replace('"view_id":"v1",', ""), "negative play": play.replace(":5}", ":-5}"),
+        "type and action": play.replace("{", '{"action":"play",'), "unknown type": play.replace("play_end", "x"),
+        "unknown field": play.replace("{", '{"session_hint":"s",'), "action with a view": _EVENT.replace("{", '{"view_id":"v1",'),
+    }.items():  # fmt: skip
+        yield Case(f"feedback: {name}", post(f'{{"feedback":[{play},{text}]}}', path="/feedback"))
+
+
 def _writes() -> Iterator[Case]:
     one = post(f'{{"behaviours":[{_BEHAVIOUR}]}}', path="/behaviours")
     yield Case("behaviours: one", one)
@@ -109,4 +122,5 @@ def _writes() -> Iterator[Case]:
         "feedback: ack=stored and X-Deadline-Ms unfit",
         post(f'{{"feedback":[{_EVENT}]}}', path="/feedback?ack=stored", headers=f"{JSON}x-deadline-ms: x\r\n"),
     )
+    yield from _typed_feedback()
     yield Case("feedback: PUT", post("{}", path="/feedback", method="PUT"))
