@@ -12,7 +12,9 @@ from typing import Final
 
 from contract.command_line import run
 
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "sink": "copy the events of the Redis streams to Parquet tables",
+}
 """Each command's help. `analysis/commands/<command>.py` has `add_arguments(parser)` and `run(options) -> int`."""
 
 

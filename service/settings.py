@@ -25,6 +25,9 @@ DELIMITER: Final = "__"
 # Read by the tools around the service and often set in the same shell or container.
 FOREIGN: Final = frozenset({"RANKER_DATA", "RANKER_BIND", "RANKER_PORT", "RANKER_RECIPES", "RANKER_BUILD_NETWORK"})
 
+# Settings of the sink (analysis/sink/settings.py), which may share an environment file with the service.
+_SINK: Final = f"{PREFIX}SINK{DELIMITER}"
+
 # Kubernetes sets these in every pod of a namespace with a Service whose name begins with `ranker`.
 _DISCOVERY: Final = re.compile(
     r"RANKER_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -407,7 +410,7 @@ def warnings(settings: Settings) -> list[str]:
 
 def _is_foreign(name: str, value: str) -> bool:
     if DELIMITER in name:
-        return False
+        return name.startswith(_SINK)
     return name in FOREIGN or bool(_DISCOVERY.fullmatch(name)) or value.startswith(_DISCOVERED)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from analysis import __main__ as analysis
 from benchmarks import catalogue, footprint, gpu, hop
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
@@ -373,3 +374,34 @@ def test_a_reader_that_goes_away_is_no_traceback(arguments: list[str]) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--url", "redis://localhost:eight"], "--url: a host is written as name:port"),
+        (["--batch-rows", "0"], "--batch-rows: Input should be greater than or equal to 1"),
+        (["--trim", "perhaps"], "--trim: Input should be a valid boolean"),
+        (["--consumer", "a b"], "--consumer: String should match pattern"),
+        (["--url", "unix:///no/such/socket", "--once"], "Redis: "),
+    ],
+)
+def test_a_sink_with_a_bad_flag_is_one_line(
+    flags: list[str], words: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert words in refused(analysis.main, "sink", "--out", tmp_path / "out", *flags)
+
+
+def test_a_sink_with_a_bad_variable_or_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "file" in refused(analysis.main, "sink", "--out", tmp_path / "file")
+    monkeypatch.setenv("RANKER_SINK__BATCH_ROWS", "many")
+    assert "RANKER_SINK__BATCH_ROWS: Input should be a valid integer" in refused(
+        analysis.main, "sink", "--out", tmp_path / "out"
+    )
+    monkeypatch.setenv("RANKER_SINK__BATCH_ROW", "7")
+    assert "unknown setting; did you mean RANKER_SINK__BATCH_ROWS?" in refused(
+        analysis.main, "sink", "--out", tmp_path / "out"
+    )

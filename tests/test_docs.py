@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from analysis.sink import settings as sink_settings
+from analysis.sink.events import KINDS
+from analysis.sink.metrics import Metrics as SinkMetrics
 from benchmarks.tables.page import refreshed
 from contract.activity import REQUIRED
 from service import __version__, errors
@@ -22,6 +25,7 @@ from service.settings import Settings, effective, env_example, variables
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+SINK = (ROOT / "docs" / "sink.md").read_text(encoding="utf-8")
 HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
 ALERTS = ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml"
 
@@ -52,7 +56,9 @@ def test_the_example_of_an_environment_is_what_the_settings_say() -> None:
 
 
 def test_every_variable_that_a_file_of_the_deployment_sets_exists() -> None:
-    known = {name for name, _ in variables()}
+    known = {name for name, _ in variables()} | set(
+        map(sink_settings.variable, sink_settings.SinkSettings.model_fields)
+    )
     files = [*ROOT.glob("docker-compose*.yml"), *(ROOT / "deploy").rglob("*.py"), ROOT / "README.md"]
     named = {name for file in files for name in re.findall(r"\bRANKER_[A-Z]+__[A-Z_]+\b", file.read_text())}
     assert named - known == set()
@@ -65,6 +71,37 @@ def test_every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is
         for cells in rows(OPERATIONS, "## Metrics")[1:]
     }
     assert documented == expected
+
+
+def test_every_setting_of_the_sink_is_documented_with_its_default() -> None:
+    expected = []
+    for name, field in sink_settings.SinkSettings.model_fields.items():
+        default = sink_settings.shown(field.default)
+        expected.append(
+            f"| `{sink_settings.variable(name)}` | {f'`{default}`' if default else ''} | {field.description} |"
+        )
+    assert re.findall(r"^\| `RANKER_SINK__.*", SINK, re.M) == expected
+
+
+def test_every_metric_of_the_sink_is_documented_with_its_type_and_labels() -> None:
+    expected = {}
+    for family in SinkMetrics([kind.table for kind in KINDS]).registry.collect():
+        samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+        if family.name.startswith("ranker_") and samples:
+            expected[samples[0].name] = (family.type, set(samples[0].labels), family.documentation)
+    documented = {
+        cells[0].strip("`"): (cells[1], set(re.findall(r"`(\w+)`", cells[2])), cells[3])
+        for cells in rows(SINK, "## Metrics")[1:]
+    }
+    assert documented == expected
+    assert len(expected) == 10
+
+
+def test_every_stream_of_the_sink_is_documented_with_its_table() -> None:
+    documented = {
+        (cells[0].strip("`"), cells[1].strip("`"), cells[2].strip("`")) for cells in rows(SINK, "## Files")[1:]
+    }
+    assert documented == {(kind.table, kind.stream, kind.clock) for kind in KINDS}
 
 
 def test_every_alert_is_in_the_runbook_and_no_other() -> None:

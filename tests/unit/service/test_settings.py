@@ -69,6 +69,7 @@ def test_an_unknown_name_is_refused_at_any_level_and_named(
     ("name", "value"),
     [
         ("RANKER_DATA", "/data"),
+        ("RANKER_SINK__BATCH_ROWS", "9"),
         ("RANKER_PORT", "8000"),
         ("RANKER_PORT", "tcp://10.0.0.1:8000"),
         ("RANKER_SERVICE_HOST", "10.0.0.1"),

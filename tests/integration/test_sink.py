@@ -1,0 +1,293 @@
+"""The sink against a real redis-server: nothing lost and nothing twice, wherever it or Redis stops."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from redis.exceptions import ConnectionError as LostConnectionError
+
+from analysis.sink.client import connect
+from analysis.sink.events import ACTIVITY, Reader
+from analysis.sink.files import Files
+from analysis.sink.metrics import Metrics
+from analysis.sink.settings import SinkSettings
+from analysis.sink.source import RedisSource
+from analysis.sink.worker import Worker
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.redis_url import parse_redis_url
+from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import cluster
+from tests.support.sink_process import SinkProcess, activity, client, exposure, feed, files, written
+
+pytestmark = pytest.mark.redis
+
+GROUP = "ab-sink"
+
+
+@pytest.fixture
+def sink(tmp_path: Path, own_redis: RedisServer) -> Iterator[SinkProcess]:
+    process = SinkProcess(tmp_path / "out", own_redis.url, "--batch-seconds", "0.2", "--batch-rows", "500")
+    yield process
+    process.close()
+
+
+def source(url: str, name: str = "sink", stream: str = ACTIVITY_STREAM) -> RedisSource:
+    made = RedisSource(connect(parse_redis_url(url), 5), stream, GROUP, name, trim=True)
+    made.open()
+    return made
+
+
+def worker(made: RedisSource, out: Path, name: str = "sink", *, rows: int = 100) -> Worker:
+    settings = SinkSettings(batch_rows=rows, claim_seconds=30)
+    files = Files(out, Reader(ACTIVITY), name)
+    return Worker(made, files, "activity", settings, Metrics(["activity"]), threading.Event(), once=True)
+
+
+def test_everything_is_written_acknowledged_and_trimmed(sink: SinkProcess, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    feed(redis, map(activity, range(1_200)))
+    feed(redis, map(exposure, range(30)), EXPOSURE_STREAM)
+    sink.start()
+    sink.until(lambda: written(sink.out) == (1_200, 1_200) and written(sink.out, "exposures") == (30, 30))
+    feed(redis, map(activity, range(1_200, 1_250)))  # later events are read too
+    sink.until(lambda: written(sink.out)[0] == 1_250)
+    assert sink.stop() == 0
+    assert redis.xlen(ACTIVITY_STREAM) == redis.xlen(EXPOSURE_STREAM) == 0
+    assert redis.xpending(ACTIVITY_STREAM, GROUP)["pending"] == 0
+    assert sink.logged("sink_stopped")[0]["rows"] == 1_280
+
+
+def test_at_sigterm_the_batch_in_memory_is_written_first(tmp_path: Path, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    sink = SinkProcess(tmp_path / "out", own_redis.url, "--batch-seconds", "3600").start()
+    try:
+        feed(redis, map(activity, range(10)))
+        sink.until(lambda: [group["pending"] for group in redis.xinfo_groups(ACTIVITY_STREAM)] == [10])
+        assert sink.stop() == 0
+    finally:
+        sink.close()
+    assert written(sink.out) == (10, 10)
+    assert redis.xlen(ACTIVITY_STREAM) == 0
+
+
+@pytest.mark.parametrize("after", ["write", "acknowledge"])
+def test_a_crash_on_either_side_of_the_acknowledgement_gives_no_second_row(
+    after: str, tmp_path: Path, own_redis: RedisServer
+) -> None:
+    """The rows are counted without the reader's own removal of repeats."""
+    redis = client(own_redis)
+    feed(redis, map(activity, range(250)))
+    first = source(own_redis.url)
+    copy = first.acknowledge
+
+    def lost(entries: object) -> None:
+        if after == "acknowledge":
+            copy(entries)  # type: ignore[arg-type]  # what `acknowledge` takes
+        raise LostConnectionError("the process ends here")
+
+    first.acknowledge = lost  # type: ignore[method-assign]  # the moment of the crash
+    with pytest.raises(LostConnectionError):
+        worker(first, tmp_path).run()
+    assert written(tmp_path) == (100, 100)
+    assert redis.xpending(ACTIVITY_STREAM, GROUP)["pending"] == (100 if after == "write" else 0)
+    feed(redis, map(activity, range(250, 300)))
+    worker(source(own_redis.url), tmp_path, rows=1_000).run()  # with another size of batches
+    assert written(tmp_path) == (300, 300)
+    assert redis.xlen(ACTIVITY_STREAM) == 0
+
+
+def test_entries_are_trimmed_only_when_every_group_has_acknowledged_them(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
+    redis = client(own_redis)
+    feed(redis, map(activity, range(300)))
+    redis.xgroup_create(ACTIVITY_STREAM, "other", "0")
+    worker(source(own_redis.url), tmp_path).run()
+    assert redis.xlen(ACTIVITY_STREAM) == 300  # the other group has read nothing
+    [(_, read)] = redis.xreadgroup("other", "me", {ACTIVITY_STREAM: ">"}, count=200)
+    redis.xack(ACTIVITY_STREAM, "other", *(identifier for identifier, _ in read[:50]))
+    assert source(own_redis.url).trim() == 50
+    redis.xack(ACTIVITY_STREAM, "other", *(identifier for identifier, _ in read[50:]))
+    assert source(own_redis.url).trim() == 150
+    assert redis.xlen(ACTIVITY_STREAM) == 100  # those that it has not read
+
+
+def test_without_trim_the_stream_is_left_as_it_is(tmp_path: Path, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    feed(redis, map(activity, range(20)))
+    assert SinkProcess(tmp_path / "out", own_redis.url, "--once", "--trim", "false").run() == 0
+    assert (redis.xlen(ACTIVITY_STREAM), written(tmp_path / "out")) == (20, (20, 20))
+
+
+def test_a_sink_takes_over_what_another_one_read_and_never_acknowledged(tmp_path: Path, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    feed(redis, map(activity, range(150)))
+    gone = source(own_redis.url, "gone")
+    Files(tmp_path, Reader(ACTIVITY), "gone").write(gone.read(100, 0))  # and killed before the acknowledgement
+    there = source(own_redis.url, "there")
+    assert there.claim(idle_seconds=3_600) == 0  # it may still be at work
+    assert there.claim(idle_seconds=0) == 100
+    worker(there, tmp_path, "there").run()
+    assert written(tmp_path) == (150, 150)
+    assert redis.xlen(ACTIVITY_STREAM) == 0
+
+
+def test_two_sinks_share_a_stream(tmp_path: Path, own_redis: RedisServer) -> None:
+    feed(client(own_redis), map(activity, range(400)))
+    one, two = source(own_redis.url, "one"), source(own_redis.url, "two")
+    for made, name in ((one, "one"), (two, "two")):
+        entries = made.read(100, 0)
+        Files(tmp_path, Reader(ACTIVITY), name).write(entries)
+        made.acknowledge(entries)
+    worker(one, tmp_path, "one").run()
+    assert written(tmp_path) == (400, 400)
+
+
+def test_a_second_sink_of_the_same_name_is_refused(sink: SinkProcess, own_redis: RedisServer) -> None:
+    sink.start()
+    sink.until(lambda: sink.logged("sink_started"))
+    second = SinkProcess(sink.out, own_redis.url)
+    second.log_file = sink.log_file.with_name("second.log")
+    assert second.run() == 1
+    assert "another sink named 'sink' writes to this folder" in second.log_file.read_text()
+
+
+def test_a_redis_that_is_killed_loses_the_sink_nothing(tmp_path: Path) -> None:
+    redis = RedisServer(arguments=("--appendonly", "yes", "--appendfsync", "always")).start()
+    sink = SinkProcess(tmp_path / "out", redis.url, "--batch-seconds", "0.2", "--batch-rows", "500").start()
+    try:
+        feed(client(redis), map(activity, range(700)))
+        sink.until(lambda: written(sink.out)[0] >= 500)
+        redis.kill()
+        sink.until(lambda: sink.logged("sink_failed"))
+        redis.start()
+        feed(client(redis), map(activity, range(700, 1_000)))
+        sink.until(lambda: written(sink.out)[1] == 1_000)
+        assert sink.stop() == 0
+        assert client(redis).xlen(ACTIVITY_STREAM) == 0
+    finally:
+        sink.close()
+        redis.close()
+    assert written(sink.out) == (1_000, 1_000)
+
+
+def test_after_flushall_the_sink_makes_its_group_again(sink: SinkProcess, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    sink.start()
+    feed(redis, map(activity, range(10)))
+    sink.until(lambda: written(sink.out)[0] == 10)
+    redis.flushall()
+    feed(redis, map(activity, range(10, 30)))
+    sink.until(lambda: written(sink.out)[0] == 30)
+    assert sink.stop() == 0
+    assert any("NOGROUP" in line["error"] for line in sink.logged("sink_failed"))
+
+
+def test_events_that_are_trimmed_before_the_write_are_counted(own_redis: RedisServer, tmp_path: Path) -> None:
+    redis = client(own_redis)
+    feed(redis, map(activity, range(100)))
+    made = source(own_redis.url)
+    assert len(made.read(100, 0)) == 100
+    redis.xtrim(ACTIVITY_STREAM, maxlen=30, approximate=False)
+    copying = worker(source(own_redis.url), tmp_path)
+    copying.run()
+    assert written(tmp_path) == (30, 30)
+    assert copying.metrics.registry.get_sample_value("ranker_sink_lost_total", {"table": "activity"}) == 70
+    assert redis.xpending(ACTIVITY_STREAM, GROUP)["pending"] == 0
+
+
+def test_a_damaged_entry_is_kept_and_does_not_stop_the_others(tmp_path: Path, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    feed(redis, [activity(1), b"not JSON", activity(2)])
+    redis.xadd(ACTIVITY_STREAM, {"a": "1", "b": "2"})
+    copying = worker(source(own_redis.url), tmp_path)
+    copying.run()
+    assert written(tmp_path) == (2, 2)
+    (file,) = tmp_path.glob("rejected/activity/date=*/*.jsonl")
+    assert [line.split('"event": ')[1] for line in file.read_text().splitlines()] == ['"not JSON"}', '"a 1 b 2"}']
+    labels = {"table": "activity", "kind": "json"}
+    assert copying.metrics.registry.get_sample_value("ranker_sink_rejected_total", labels) == 2
+
+
+def test_lag_is_the_age_and_number_of_events_that_are_not_acknowledged(own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    made = source(own_redis.url)
+    assert made.lag() == (0, 0.0)
+    minute_ago = int(1000 * (time.time() - 60))
+    for number in range(10):
+        redis.xadd(ACTIVITY_STREAM, {"event": activity(number)}, id=f"{minute_ago + number}-0")
+    assert made.lag().entries == 10
+    entries = made.read(4, 0)
+    assert made.lag().entries == 10
+    assert 59 < made.lag().seconds < 70
+    made.acknowledge(entries)
+    made.trim()
+    assert made.lag().entries == 6
+    made.acknowledge(made.read(100, 0))
+    made.trim()
+    assert made.lag() == (0, 0.0)
+
+
+def test_streams_of_a_cluster_are_read(tmp_path: Path) -> None:
+    with cluster(3) as nodes:
+        deadline = time.monotonic() + 60
+        while not nodes.is_whole():
+            assert time.monotonic() < deadline
+        made = source(nodes.url())
+        for number in range(50):
+            made._client.xadd(ACTIVITY_STREAM, {"event": activity(number)})
+        worker(made, tmp_path).run()
+        assert made._run("XLEN", ACTIVITY_STREAM) == 0
+    assert written(tmp_path) == (50, 50)
+
+
+def kill_often(tmp_path: Path, redis: RedisServer, *, events: int, kills: int, rows: int) -> None:
+    """Kill the sink while another thread writes events; then let it finish, and count."""
+    out = tmp_path / "out"
+    sink = SinkProcess(out, redis.url, "--batch-seconds", "0.3", "--batch-rows", str(rows))
+    writing = threading.Thread(target=_write, args=(redis, events))
+    writing.start()
+    chance = random.Random(1)
+    try:
+        for kill in range(kills):
+            sink.start()
+            during = kill % 3 == 0  # in the middle of a write, else right after one
+            sink.until(partial(_is_writing, out, len(files(out)) + chance.randint(1, 3), during))
+            sink.kill()
+        writing.join()
+        sink.start()
+        sink.until(lambda: client(redis).xlen(ACTIVITY_STREAM) == 0, seconds=600)
+        assert sink.stop() == 0
+    finally:
+        sink.close()
+        writing.join()
+    assert written(out) == (events, events)
+
+
+def _is_writing(out: Path, count: int, during: bool) -> bool:
+    if during and any(out.glob("activity/date=*/*.partial")):
+        return True
+    return len(files(out)) >= count + 2 * during
+
+
+def _write(redis: RedisServer, events: int) -> None:
+    for start in range(0, events, 500):
+        feed(client(redis), map(activity, range(start, start + 500)))
+
+
+def test_killed_thrice_the_sink_loses_nothing_and_writes_nothing_twice(tmp_path: Path, own_redis: RedisServer) -> None:
+    kill_often(tmp_path, own_redis, events=10_000, kills=3, rows=400)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_killed_twenty_times_during_a_million_events_the_sink_loses_nothing(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
+    kill_often(tmp_path, own_redis, events=1_000_000, kills=20, rows=5_000)
