@@ -6,7 +6,7 @@ Symbols: B rows, T sequence length, R behaviours of all rows in one flat array.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
 
 Arrays = dict[str, NDArray[np.int64]]
 
+_FEW_ROWS: Final = 64
+
 
 class SequenceSpec(BaseModel):
     """The inputs of a model's `encode`: the length T and the actions it was trained with, and its inputs by name."""
@@ -57,8 +59,8 @@ class SequenceSpec(BaseModel):
 
 def windows(
     columns: Mapping[str, NDArray[np.int64]],
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
+    starts: NDArray[np.int64] | Sequence[int],
+    stops: NDArray[np.int64] | Sequence[int],
     length: int,
 ) -> Arrays:
     """Cut the newest `length` behaviours of each row from flat columns, padded with 0 on the left.
@@ -72,9 +74,28 @@ def windows(
     Returns:
         For every column an int64 array (B, T).
     """
+    if len(stops) <= _FEW_ROWS:
+        return _few_windows(columns, starts, stops, length)
+    starts, stops = np.asarray(starts), np.asarray(stops)
     places = stops[:, None] + np.arange(-length, 0)  # (B, T)
     real = places >= starts[:, None]
     safe = np.where(real, places, 0)
     if not any(len(column) for column in columns.values()):
         return {name: np.zeros(real.shape, dtype=np.int64) for name in columns}
     return {name: np.where(real, column[safe], 0).astype(np.int64, copy=False) for name, column in columns.items()}
+
+
+def _few_windows(
+    columns: Mapping[str, NDArray[np.int64]],
+    starts: NDArray[np.int64] | Sequence[int],
+    stops: NDArray[np.int64] | Sequence[int],
+    length: int,
+) -> Arrays:
+    """Cut row by row: for a few rows, a copy of each costs less than places of all."""
+    cut = {name: np.zeros((len(stops), length), dtype=np.int64) for name in columns}
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        count = min(stop - start, length)
+        if count:
+            for name, column in columns.items():
+                cut[name][row, length - count :] = column[stop - count : stop]
+    return cut

@@ -23,7 +23,8 @@ from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
 from service.inference.inline import InlineRuns
-from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import Inference, ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics

@@ -16,7 +16,8 @@ from contract.behaviours import RECORD, Records
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE
 from service.inference.deployment import Deployment
-from service.inference.scorer import RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import ScoredRow
 from service.names import Degraded
 from service.ranking.answer import Ranking
 from service.ranking.candidates import Candidates

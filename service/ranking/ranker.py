@@ -26,7 +26,8 @@ from service.experiments.live import Experiments
 from service.flow.batcher import Batcher
 from service.inference.deployment import Deployment
 from service.inference.fleet import Deployments
-from service.inference.scorer import NothingScored, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import NothingScored, ScoredRow
 from service.metrics import Metrics
 from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall

@@ -12,7 +12,8 @@ from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed
 from service.inference.device import OnDevice
 from service.inference.engine import EngineError, OnnxEngine
-from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import Inference, ScoredRow
 from service.inference.state_cache import StateCache
 from tests.support.builders import TinyModel, behaviours
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from service.bundles.bundle import Bundle, load_bundle
 from service.inference.engine import EngineError, OnnxEngine
-from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import Inference, ScoredRow
 from service.inference.shapes import ShapedState
 from service.inference.state_cache import StateCache
 from tests.support.builders import TinyModel, behaviours

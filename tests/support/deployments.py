@@ -19,7 +19,8 @@ from service.bundles.registry import BundleRegistry
 from service.inference.deployment import Deployment, DeploymentLimits
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
 from service.inference.fleet import Deployments
-from service.inference.scorer import RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
 from service.settings import Settings

@@ -16,7 +16,8 @@ from service.errors import DeadlineExceeded, InferenceFailed
 from service.experiments.exposures import Outcome
 from service.inference.deployment import Scoring
 from service.inference.engine import OnnxEngine
-from service.inference.scorer import Inference, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import Inference, ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
 from service.ranking.answer import Ranking

@@ -35,11 +35,12 @@ def test_every_row_is_that_of_its_own_history_whatever_its_neighbours(histories:
     stops = np.cumsum([len(history) for history in histories], dtype=np.int64)
     starts = stops - array(*(len(history) for history in histories))
     flat = array(*(value for history in histories for value in history))
-    cut = windows({"items": flat, "negated": -flat}, starts, stops, length)
     expected = [([0] * length + history)[-length:] for history in histories]
-    assert cut["items"].dtype == np.int64
-    assert cut["items"].tolist() == expected
-    assert (cut["negated"] == -cut["items"]).all()
+    for repeats in (1, 100):  # few rows, and many
+        cut = windows({"items": flat, "negated": -flat}, np.tile(starts, repeats), np.tile(stops, repeats), length)
+        assert cut["items"].dtype == np.int64
+        assert cut["items"].tolist() == expected * repeats
+        assert (cut["negated"] == -cut["items"]).all()
 
 
 def test_names_are_columns_then_row_inputs() -> None:

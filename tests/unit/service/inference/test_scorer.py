@@ -17,7 +17,8 @@ from contract.behaviours import Records
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed
 from service.inference.engine import EngineError, OnnxEngine
-from service.inference.scorer import Inference, NothingScored, RankRow, ScoredRow
+from service.inference.inputs import RankRow
+from service.inference.scorer import Inference, NothingScored, ScoredRow
 from service.inference.state_cache import StateCache
 from tests.support.builders import TinyModel, behaviours
 
