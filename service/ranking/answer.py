@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,7 @@ class Explanation:
     items: Mapping[str, list[Any]]  # the model's own, aligned with the answered list, None where it has none
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """An answered list, best first. In order of popularity there are no scores: a count is not a model's score."""
 
     item_ids: list[str]
@@ -60,23 +59,23 @@ def ranking_of(
 ) -> Ranking:
     """Order candidates by the model's scores, or by the bundle's popularity if it gave none; unknown ones follow."""
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
-    count = min(limit or candidates.count, candidates.count)
+    count = min(limit or candidates.total, candidates.total)
     order = best(numbers, min(count, len(numbers)))
-    rest = list(candidates.unknown[: count - len(order)])
-    places = [*candidates.known[order].tolist(), *rest]
     scores: list[float | None] = [None] * len(order) if scored is None else numbers[order].tolist()
+    known = [True] * len(order)
+    if candidates.unknown:
+        rest = list(candidates.unknown[: count - len(order)])
+        places = [*candidates.known[order].tolist(), *rest]
+        scores, known = [*scores, *[None] * len(rest)], [*known, *[False] * len(rest)]
+    else:  # then the place of a score is the place of its candidate
+        places = order.tolist()
     if explanation is not None and scored is not None:
-        explanation = _with_the_model_s(explanation, bundle, scored, order, len(rest))
+        explanation = _with_the_model_s(explanation, bundle, scored, order, len(places) - len(order))
+    manifest = bundle.manifest
     return Ranking(
-        item_ids=_at(candidates.item_ids, places),
-        scores=[*scores, *[None] * len(rest)] if rest else scores,
-        known=[True] * len(order) + [False] * len(rest),
-        model=bundle.manifest.model,
-        version=bundle.manifest.version,
-        degraded=tuple(degraded),
-        timings=timings,
-        explanation=explanation,
-    )
+        _at(candidates.item_ids, places), scores, known, manifest.model, manifest.version, tuple(degraded), timings,
+        explanation,
+    )  # fmt: skip
 
 
 def _at(item_ids: Sequence[str], places: Sequence[int]) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ _ALL_PLACES.flags.writeable = False
 _PARTITION_FROM = 4  # a selection pays when it leaves out at least three quarters
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """A request's candidates, each once, in the order of the request."""
 
     item_ids: Sequence[str]
@@ -26,7 +24,7 @@ class Candidates:
     indices: NDArray[np.int64]  # (N,) their indices in the model's vocabulary
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Return how many there are, known or not."""
         return len(self.item_ids)
 
@@ -34,8 +32,7 @@ class Candidates:
 def without_scores(candidates: Candidates, finite: NDArray[np.bool_]) -> Candidates:
     """Move the candidates without a finite score to the unknown ones; both keep the order of the request."""
     left_out: list[int] = candidates.known[~finite].tolist()
-    return replace(
-        candidates,
+    return candidates._replace(
         known=candidates.known[finite],
         unknown=sorted([*candidates.unknown, *left_out]),
         indices=candidates.indices[finite],

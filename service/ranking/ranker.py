@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -34,7 +33,7 @@ from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.settings import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
-from service.store.retention import usable_count
+from service.store.retention import fills
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
@@ -141,13 +140,13 @@ class Ranker:
         """Choose the bundles and look up the candidates of all that have arrived."""
         calls, self._arrived = self._arrived, []
         now = asyncio.get_running_loop().time()
-        self._reads.submit(self._each(calls, lambda call: self._prepare(call, now)))
+        self._reads.submit([call for call in calls if self._passes(call, self._prepare, now)])
 
     def _prepare(self, call: RankCall, now: float) -> bool:
         call.cutoff = _cutoff(now, call.deadline)
         call.serving = self._choose(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
-        self._observer.candidates(call.candidates.count, len(call.candidates.unknown))
+        self._observer.candidates(call.candidates.total, len(call.candidates.unknown))
         call.until = min(now + self._store_seconds, call.cutoff)
         return True
 
@@ -159,36 +158,34 @@ class Ranker:
         """
         now = time.perf_counter()
         wholes: list[RankCall] = []
+        pairs = zip(calls, found, strict=True)
+        self._score([call for call, stored in pairs if self._passes(call, self._take, stored, now, wholes)])
+        if wholes:
+            self._whole_reads.submit(wholes)
 
-        def take(call: RankCall, stored: StoredBehaviours | Exception) -> bool:
-            call.timings["store"] = now - call.queued_at
-            call.stored = _what_is_known(stored)
-            bundle = call.serving.bundle
-            if call.stored.truncated and usable_count(bundle, call.stored.records) < bundle.manifest.sequence.length:
-                wholes.append(call)
-                return False
-            return True
-
-        pairs = dict(zip(map(id, calls), found, strict=True))
-        self._score(self._each(calls, lambda call: take(call, pairs[id(call)])))
-        self._whole_reads.submit(wholes)
+    def _take(self, call: RankCall, stored: StoredBehaviours | Exception, now: float, wholes: list[RankCall]) -> bool:
+        call.timings["store"] = now - call.queued_at
+        call.stored = _what_is_known(stored)
+        if call.stored.truncated and not fills(call.serving.bundle, call.stored.records):
+            wholes.append(call)
+            return False
+        return self._fill(call)
 
     def _have_whole(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
         now = time.perf_counter()
-        pairs = dict(zip(map(id, calls), found, strict=True))
+        pairs = zip(calls, found, strict=True)
+        self._score([call for call, stored in pairs if self._passes(call, self._take_whole, stored, now)])
 
-        def take(call: RankCall) -> bool:
-            call.timings["store"] += now - call.queued_at
-            whole = _what_is_known(pairs[id(call)])
-            call.stored = whole if whole.status == "ok" else replace(call.stored, status=whole.status)
-            return True
-
-        self._score(self._each(calls, take))
+    def _take_whole(self, call: RankCall, stored: StoredBehaviours | Exception, now: float) -> bool:
+        call.timings["store"] += now - call.queued_at
+        whole = _what_is_known(stored)
+        call.stored = whole if whole.status == "ok" else call.stored._replace(status=whole.status)
+        return self._fill(call)
 
     def _score(self, calls: Sequence[RankCall]) -> None:
         """Hand every bundle its calls in one piece."""
         by_serving: dict[int, list[RankCall]] = {}
-        for call in self._each(calls, self._fill):
+        for call in calls:
             by_serving.setdefault(id(call.serving), []).append(call)
         for group in by_serving.values():
             serving = group[0].serving
@@ -214,8 +211,8 @@ class Ranker:
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
         """Order by the model's scores or by popularity, and end the call."""
-        for one in self._each([call], lambda call: self._order(call, value)):
-            self.end(one)
+        if self._passes(call, self._order, value):
+            self.end(call)
 
     def _order(self, call: RankCall, value: ScoredRow | Exception) -> bool:
         scored = self._scored(call, value)
@@ -229,14 +226,9 @@ class Ranker:
         explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
         started = time.perf_counter()
         call.answer = ranking_of(
-            call.serving.bundle,
-            candidates,
-            scored,
-            limit=call.limit,
-            degraded=call.degraded,
-            timings=call.timings,
+            call.serving.bundle, candidates, scored, limit=call.limit, degraded=call.degraded, timings=call.timings,
             explanation=explanation,
-        )
+        )  # fmt: skip
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
@@ -245,23 +237,19 @@ class Ranker:
 
     # --- inside
 
-    def _each(self, calls: Sequence[RankCall], work: Callable[[RankCall], bool]) -> list[RankCall]:
-        """Do a stage's work on every call; return those that it let pass. An error ends its own call only."""
-        passed: list[RankCall] = []
-        for call in calls:
-            if call.is_over:
-                continue
-            try:
-                if work(call):
-                    passed.append(call)
-            except RankerError as error:
-                call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
-                self.end(call)
-            except Exception as error:  # the edge of a stage: the other calls continue
-                _note_failure(call)
-                call.error = error.with_traceback(None)
-                self.end(call)
-        return passed
+    def _passes(self, call: RankCall, work: Callable[..., bool], *given: object) -> bool:
+        """Do a stage's work on a call; return whether it goes on. An error ends this call only."""
+        if call.is_over:
+            return False
+        try:
+            return work(call, *given)
+        except RankerError as error:
+            call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
+        except Exception as error:  # the edge of a stage: the other calls continue
+            _note_failure(call)
+            call.error = error.with_traceback(None)
+        self.end(call)
+        return False
 
     def _choose(self, call: RankCall) -> Deployment:
         """Return the arm's deployment, or the default's of its layer, or any that has a popularity prior."""
@@ -279,8 +267,10 @@ class Ranker:
         return chosen
 
     def _find(self, decision: Decision) -> Deployment | None:
-        parameters = next((layer.parameters for layer in decision.layers if "model" in layer.parameters), None)
-        return self._deployments.find(*_model_of(parameters)) if parameters is not None else None
+        for layer in decision.layers:
+            if "model" in layer.parameters:
+                return self._deployments.find(*_model_of(layer.parameters))
+        return None
 
     def _note_unused(self, call: RankCall, scored: ScoredRow | None) -> None:
         """Count users with a history of which the model can use nothing."""
@@ -302,7 +292,8 @@ class Ranker:
             call.degraded.append("popularity")
             return None
         call.served = call.serving.bundle
-        call.timings |= {"queue": call.waited, "encode": value.encode_seconds, "score": value.score_seconds}
+        timings = call.timings
+        timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
         return value
 
     def _count(self, call: RankCall, scored: ScoredRow | None) -> None:

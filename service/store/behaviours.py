@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import structlog
@@ -37,8 +37,7 @@ _GLOB: Final = re.compile(rb"([*?\[\]\\^-])")  # characters with a special meani
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBehaviours:
+class StoredBehaviours(NamedTuple):
     """The content of one user's key."""
 
     records: Records  # as stored: oldest first, newest last, late ones not yet sorted in

@@ -9,13 +9,14 @@ its action is read: the next bundle may know the item.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import Records
-from contract.vocabulary import Vocabulary
+from contract.behaviours import ACTION_CODES, Records
+from contract.tensors import Action
 from service.bundles.bundle import Bundle
 
 USABLE: Final = 2
@@ -35,14 +36,20 @@ def grades(bundles: Iterable[Bundle], records: Records) -> Grades:
         return np.full(len(records), READABLE, dtype=np.int8)
     found = np.zeros(len(records), dtype=np.int8)
     for bundle in bundles:
-        np.maximum(found, _grades_of(bundle.items, bundle.manifest.sequence.action_codes, records), out=found)
+        np.maximum(found, _grades_of(bundle, records), out=found)
     return found
+
+
+def fills(bundle: Bundle, records: Records) -> bool:
+    """Return whether a bundle can use enough of the records to fill its sequence; the newest often are enough."""
+    length = bundle.manifest.sequence.length
+    return any(usable_count(bundle, part) >= length for part in (records[-length:], records))
 
 
 def usable_count(bundle: Bundle, records: Records) -> int:
     """Return how many of the records a bundle can use."""
-    found = _grades_of(bundle.items, bundle.manifest.sequence.action_codes, records)
-    return int((found == USABLE).sum())
+    is_read = _reads(bundle.manifest.sequence.actions)[records["action"]]
+    return int(np.count_nonzero(bundle.items.indices_of_keys(records["item"]) * is_read))
 
 
 def retained(records: Records, found: Grades, most: int) -> Records:
@@ -67,9 +74,15 @@ def retained(records: Records, found: Grades, most: int) -> Records:
     return records[kept]
 
 
-def _grades_of(items: Vocabulary, action_codes: NDArray[np.uint8], records: Records) -> Grades:
-    reads = np.zeros(256, dtype=np.bool_)  # by action code; np.isin takes six times as long
-    reads[action_codes] = True
-    is_read = reads[records["action"]]
-    is_known = items.indices_of_keys(records["item"]) > 0
+def _grades_of(bundle: Bundle, records: Records) -> Grades:
+    is_read = _reads(bundle.manifest.sequence.actions)[records["action"]]
+    is_known = bundle.items.indices_of_keys(records["item"]) > 0
     return np.asarray(is_read * (1 + is_known), dtype=np.int8)
+
+
+@lru_cache(maxsize=64)
+def _reads(actions: tuple[Action, ...]) -> NDArray[np.bool_]:
+    """Return which action codes a model reads: np.isin takes six times as long."""
+    reads = np.zeros(256, dtype=np.bool_)
+    reads[[ACTION_CODES[action] for action in actions]] = True
+    return reads

@@ -113,7 +113,7 @@ def test_bodies_are_seeded_and_ask_for_every_user() -> None:
 def test_made_histories_are_valid_records() -> None:
     values = list(made_histories(["a", "b"], ["1", "2"], 5).values())
     assert [len(value) for value in values] == [5 * RECORD_BYTES] * 2
-    assert unpack(values).corrupt.tolist() == [0, 0]
+    assert unpack(values).corrupt == [0, 0]
     assert made_histories(["a"], ["1"], 0) == {"a": b""}
 
 

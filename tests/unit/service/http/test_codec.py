@@ -80,7 +80,7 @@ def test_records_are_those_of_the_stored_format() -> None:
         {"item_id": "ü", "ts": 2_000, "action": "rate", "value": 4.5, "play_ms": 7},
     ]
     records = codec.records_of(sent)
-    assert unpack([records.tobytes()]).corrupt.tolist() == [0]
+    assert unpack([records.tobytes()]).corrupt == [0]
     assert records["item"].tolist() == [item_key("i1"), item_key("ü")]
     assert records["action"].tolist() == [ACTION_CODES["click"], ACTION_CODES["rate"]]
     assert (records["value"].tolist(), records["play_ms"].tolist()) == ([0, 45], [0, 7])

@@ -19,7 +19,7 @@ def test_candidates_are_looked_up_once_each_at_their_first_place() -> None:
     assert found.known.tolist() == [0, 2, 3]
     assert list(found.unknown) == [1]
     assert found.indices.tolist() == [3, 1, 2]
-    assert found.count == 4
+    assert found.total == 4
 
 
 @pytest.mark.parametrize(("item_ids", "known", "unknown"), [(["x", "y"], [], [0, 1]), (["a"], [0], [])])
