@@ -1,6 +1,7 @@
 # Images of the ranker (docs/adr/0052-images.md):
 #   store      Redis with this project's configuration and access list
 #   serve-cpu  contract + service on ONNX Runtime's CPU build: no torch, no pip, no shell needed
+#   analysis   contract + analysis: the sink and the report
 #   offline    training, exporter and the one-shots of docker-compose.yml
 #   serve-gpu  as serve-cpu, with ONNX Runtime's CUDA build and the CUDA libraries it needs
 # serve-gpu is last because a builder without BuildKit builds every stage above the requested one.
@@ -54,6 +55,23 @@ EXPOSE 8000
 ENTRYPOINT ["python", "-m", "service"]
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/health/ready'); raise SystemExit(c.getresponse().status != 200)"]
+
+FROM empty-venv AS venv-analysis
+COPY locks/analysis.txt /tmp/lock.txt
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/lock.txt
+
+FROM base AS analysis
+COPY --from=venv-analysis /opt/venv /opt/venv
+USER 0:0
+COPY contract/ contract/
+COPY analysis/ analysis/
+# a new volume takes over this directory's owner
+RUN python -m compileall -q --invalidation-mode unchecked-hash . && mkdir -p /srv/parquet && chown 65532:65532 /srv/parquet
+USER 65532:65532
+ENV RANKER_SINK__METRICS_HOST=0.0.0.0
+EXPOSE 9109
+ENTRYPOINT ["python", "-m", "analysis"]
+CMD ["sink", "--out", "/srv/parquet"]
 
 FROM empty-venv AS venv-offline
 ARG PIP_EXTRA_INDEX_URL

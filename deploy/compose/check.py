@@ -31,6 +31,14 @@ assert "CapEff:\\t0000000000000000" in status and "NoNewPrivs:\\t1" in status, s
 """
 
 
+COUNT = """
+import duckdb, pathlib, sys
+from analysis.reading import rows
+counted = rows(duckdb.connect(), pathlib.Path("/srv/parquet"), sys.argv[1]).aggregate("count(*)")
+print(counted.fetchall()[0][0])
+"""
+
+
 class FailedError(Exception):
     """A check failed."""
 
@@ -43,11 +51,13 @@ def main() -> None:
     parser.add_argument("--container", required=True, help="container of the service")
     parser.add_argument("--redis", required=True, help="container of the behaviours' Redis")
     parser.add_argument("--events", required=True, help="container of the streams' Redis")
+    parser.add_argument("--sink", required=True, help="container of the sink")
     chosen = parser.parse_args()
     urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))  # all is on this host
     check_rankings(chosen.url)
     check_hardening(chosen.container)
-    check_exposures(chosen.events)
+    check_hardening(chosen.sink)
+    check_sink(chosen.url, chosen.sink, chosen.events)
     check_access(chosen.redis)
     check_access(chosen.events)
     check_prometheus(chosen.prometheus, chosen.url)
@@ -80,13 +90,27 @@ def check_rankings(url: str) -> None:
 def check_hardening(container: str) -> None:
     """The running container cannot write to its own root, and has no capability."""
     subprocess.run(["docker", "exec", container, "python", "-c", INSIDE], check=True)
-    print("the service's root is read-only; no capabilities, no new privileges")
+    print("the container's root is read-only; no capabilities, no new privileges")
 
 
-def check_exposures(events: str) -> None:
-    """Exposures arrive in the streams' Redis."""
-    _until(lambda: int(_redis(events, "XLEN", "ab:exposure:v1")) >= 20, "an exposure for each of 20 users")
-    print(f"Redis: {_redis(events, 'XLEN', 'ab:exposure:v1')} exposures")
+def check_sink(url: str, sink: str, events: str) -> None:
+    """Exposures and feedback arrive in Parquet, and leave the streams; its user may do nothing else."""
+    _post(url, "/feedback", {"feedback": [{"user_id": str(user), "type": "foreground"} for user in range(20)]})
+    _until(lambda: _rows(sink, "exposures") >= 20, "an exposure of each of 20 users in Parquet")
+    _until(lambda: _rows(sink, "activity") >= 20, "feedback of 20 users in Parquet")
+    streams = ("ab:exposure:v1", "fb:activity:v1")
+    _until(lambda: all(_redis(events, "XLEN", stream) == "0" for stream in streams), "the streams are empty again")
+    for command in (("XADD", streams[0], "*", "a", "b"), ("DEL", streams[0]), ("XREAD", "STREAMS", "ab:state:x", "0")):
+        refused = _redis(events, "--user", "sink", "--pass", "any", "--no-auth-warning", *command)
+        _require(refused.startswith("NOPERM"), f"the sink's user may {' '.join(command)}")
+    print(f"Parquet: {_rows(sink, 'exposures')} exposures, {_rows(sink, 'activity')} events of activity; streams empty")
+
+
+def _rows(sink: str, table: str) -> int:
+    done = subprocess.run(
+        ["docker", "exec", sink, "python", "-c", COUNT, table], capture_output=True, text=True, check=False
+    )
+    return int(done.stdout or 0)
 
 
 def check_access(redis: str) -> None:
@@ -105,7 +129,8 @@ def _redis(container: str, *command: str) -> str:
 
 def check_prometheus(url: str, service: str) -> None:
     """The target is up, its requests are counted and their rate recorded, and no rule fails."""
-    _until(lambda: _value(url, 'up{job="ranker"}') == 1, "the ranker is up in Prometheus")
+    for job in ("ranker", "ranker-sink"):
+        _until(lambda job=job: _value(url, f'up{{job="{job}"}}') == 1, f"{job} is up in Prometheus")  # type: ignore[misc]
     counted = 'sum (ranker_requests_total{route="/rank",status="200"})'
     _until(lambda: (_value(url, counted) or 0) >= 20, f"{counted} is at least 20")
     recorded = 'route:ranker_errors:ratio5m{route="/rank"}'
@@ -148,8 +173,12 @@ def check_drain(url: str, container: str) -> None:
 
 
 def _rank(url: str, user: str) -> tuple[int, Any, Any]:
-    body = json.dumps({"user_id": user, "candidates": CANDIDATES}).encode()
-    request = urllib.request.Request(f"{url}/rank", body, {"Content-Type": "application/json"})
+    return _post(url, "/rank", {"user_id": user, "candidates": CANDIDATES})
+
+
+def _post(url: str, path: str, document: dict[str, Any]) -> tuple[int, Any, Any]:
+    body = json.dumps(document).encode()
+    request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.headers, json.load(answer)

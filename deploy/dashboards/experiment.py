@@ -95,6 +95,38 @@ EXPERIMENT = Board(
             ),
         ),
         Row(
+            "Sink: from streams to Parquet",
+            (
+                Panel(
+                    "Behind",
+                    "Age of the oldest event that is not in Parquet yet.",
+                    one("max by (table) (ranker_sink_lag_seconds)", "{{table}}"),
+                    "s",
+                ),
+                Panel(
+                    "Waiting",
+                    "Events that are not in Parquet yet.",
+                    one("max by (table) (ranker_sink_lag_entries)", "{{table}}"),
+                ),
+                Panel(
+                    "Written",
+                    "Rows, per second.",
+                    one(rate("ranker_sink_rows_total", "table"), "{{table}}"),
+                    "ops",
+                ),
+                Panel(
+                    "Rejected, lost, failed",
+                    "Damaged events, events removed before they were written, and failed tries, per second.",
+                    (
+                        Query(rate("ranker_sink_rejected_total", "table, kind"), "{{table}} rejected: {{kind}}"),
+                        Query(rate("ranker_sink_lost_total", "table"), "{{table}} lost"),
+                        Query(rate("ranker_sink_failures_total", "table, step"), "{{table}} failed: {{step}}"),
+                    ),
+                    "ops",
+                ),
+            ),
+        ),
+        Row(
             "The arms should differ only in the model",
             (
                 Panel(

@@ -43,7 +43,7 @@ def test_redis_is_reachable_by_the_service_alone() -> None:
         assert SERVICES[name]["networks"] == ["store"]
         assert "ports" not in SERVICES[name]
     inside = {name for name, service in SERVICES.items() if "store" in service["networks"]}
-    assert inside == {"redis", "events", "rank"}
+    assert inside == {"redis", "events", "rank", "sink"}
 
 
 def test_published_ports_are_local_unless_asked_otherwise() -> None:
@@ -54,8 +54,12 @@ def test_published_ports_are_local_unless_asked_otherwise() -> None:
 
 def test_our_programs_are_not_process_1() -> None:
     """The kernel drops a signal to process 1 that comes before its handler."""
-    ours = [service for service in SERVICES.values() if service["image"].startswith(("ranker-serve", "ranker-offline"))]
-    assert len(ours) == 3
+    ours = [
+        service
+        for service in SERVICES.values()
+        if service["image"].startswith(("ranker-serve", "ranker-offline", "ranker-analysis"))
+    ]
+    assert len(ours) == 4
     assert all(service["init"] is True for service in ours)
 
 
@@ -99,9 +103,21 @@ def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(
         assert set(needed) <= set(granted), subject
 
 
+def test_the_sink_has_a_user_with_the_rights_that_its_page_lists_and_keeps_its_files() -> None:
+    listed = (ROOT / "docs" / "sink.md").read_text(encoding="utf-8").split("```text")[2].split("#")[0]
+    (granted,) = re.findall(r"^user sink (.*)", (ROOT / "deploy/redis/events.conf").read_text(encoding="utf-8"), re.M)
+    words = {word for line in listed.splitlines() for word in line.split()[2:]} - {">PASSWORD"}
+    assert set(granted.split()) - {"nopass"} == words
+    sink = SERVICES["sink"]
+    assert sink["environment"]["RANKER_SINK__URL"].startswith("redis://sink:")
+    assert sink["volumes"] == ["parquet:/srv/parquet"]
+    assert sink["command"] == ["sink", "--out", "/srv/parquet"]
+
+
 def configuration(name: str) -> dict[str, str]:
     lines = (ROOT / "deploy" / "redis" / f"{name}.conf").read_text(encoding="utf-8").splitlines()
-    return {key: value for key, _, value in (line.partition(" ") for line in lines if line and line[0] != "#")}
+    pairs = (line.partition(" ") for line in lines if line and line[0] != "#" and not line.startswith("user sink"))
+    return {key: value for key, _, value in pairs}
 
 
 def test_order_is_bundles_then_service_then_behaviours() -> None:
@@ -133,7 +149,7 @@ def test_serving_images_hold_no_model_code() -> None:
     assert re.findall(r"^COPY (\S+)", app, re.MULTILINE) == ["contract/", "service/"]
 
 
-@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu", "offline"])
+@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu", "offline", "analysis"])
 def test_what_is_tested_is_what_is_served(lock: str) -> None:
     tested = _versions("dev")
     differing = {name for name, version in _versions(lock).items() if name in tested and tested[name] != version}
@@ -149,7 +165,7 @@ def test_lock_holds_one_onnx_runtime_and_names_no_registry(lock: str) -> None:
     assert "+cpu" not in text
 
 
-@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu"])
+@pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu", "analysis"])
 def test_serving_lock_has_hashes_and_no_torch(lock: str) -> None:
     text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
     assert "torch" not in _versions(lock)

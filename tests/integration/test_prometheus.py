@@ -6,7 +6,8 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -15,8 +16,9 @@ import yaml
 from deploy.dashboards.__main__ import BOARDS
 from tests.support.programs import needed
 from tests.support.prometheus_server import SOURCE, Prometheus
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.service_process import ServiceProcess
+from tests.support.sink_process import SinkProcess
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.redis, pytest.mark.onnx, pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -44,30 +46,40 @@ PATIENT = {
 }
 
 
+class Addresses(NamedTuple):
+    service: str
+    sink: str
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real service, as a process, with a real Redis and two tiny bundles; yields its address."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """The real service and the real sink, as processes, with a real Redis and two tiny bundles."""
     needed("prometheus", "prometheus")  # before anything is started in vain
     redis = RedisServer().start()
-    process = ServiceProcess(tmp_path_factory.mktemp("service"), redis.url, **PATIENT)
+    folder, port = tmp_path_factory.mktemp("service"), str(free_port())
+    process = ServiceProcess(folder, redis.url, **PATIENT)
+    sink = SinkProcess(Path(folder) / "parquet", redis.url, "--batch-seconds", "0.2", "--metrics-port", port)
     try:
-        yield process.start().url
+        sink.start()
+        yield Addresses(process.start().url, f"127.0.0.1:{port}")
     finally:
         process.close()
+        sink.close()
         redis.close()
 
 
 @pytest.fixture(scope="module")
-def prometheus(service: str) -> Iterator[Prometheus]:
+def prometheus(service: Addresses) -> Iterator[Prometheus]:
     """A Prometheus that has scraped the service before, during and after a little load."""
-    server = Prometheus(service.removeprefix("http://"))
+    server = Prometheus(service.service.removeprefix("http://"), service.sink)
     try:
         for turn in range(3):
-            _load(service, turn)
+            _load(service.service, turn)
             seen = server.scrapes()
             server.wait_until(lambda seen=seen: server.scrapes() >= seen + 2, "two more scrapes")  # type: ignore[misc]
         server.wait_until(lambda: all(rule["lastEvaluation"] > "1" for rule in server.rules()), "rules evaluated")
         server.wait_until(lambda: bool(server.query(RECORDED[-1])), "recorded")
+        server.wait_until(lambda: bool(server.query("ranker_sink_rows_total > 0")), "the sink wrote")
         yield server
     finally:
         server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.redis_url import parse_redis_url
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import cluster
-from tests.support.sink_process import SinkProcess, activity, client, exposure, feed, files, written
+from tests.support.sink_process import ROOT, SinkProcess, activity, client, exposure, feed, files, written
 
 pytestmark = pytest.mark.redis
 
@@ -234,6 +235,21 @@ def test_lag_is_the_age_and_number_of_events_that_are_not_acknowledged(own_redis
     assert made.lag() == (0, 0.0)
 
 
+def test_the_rights_of_its_user_are_enough(tmp_path: Path, own_redis: RedisServer) -> None:
+    redis = client(own_redis)
+    (user,) = re.findall(r"^user sink (.*)", (ROOT / "deploy/redis/events.conf").read_text(), re.M)
+    redis.execute_command("ACL", "SETUSER", "sink", *user.split())
+    feed(redis, map(activity, range(20)))
+    url = f"unix://sink:any@{own_redis.socket}"
+    made = source(url)
+    gone = source(own_redis.url, "gone")
+    assert len(gone.read(5, 0)) == 5
+    assert made.claim(idle_seconds=0) == 5
+    assert made.lag().entries == 20
+    worker(made, tmp_path).run()
+    assert (redis.xlen(ACTIVITY_STREAM), written(tmp_path)) == (0, (20, 20))
+
+
 def test_streams_of_a_cluster_are_read(tmp_path: Path) -> None:
     with cluster(3) as nodes:
         deadline = time.monotonic() + 60
@@ -258,7 +274,7 @@ def kill_often(tmp_path: Path, redis: RedisServer, *, events: int, kills: int, r
         for kill in range(kills):
             sink.start()
             during = kill % 3 == 0  # in the middle of a write, else right after one
-            sink.until(partial(_is_writing, out, len(files(out)) + chance.randint(1, 3), during))
+            sink.until(partial(_is_writing, out, len(files(out)) + chance.randint(1, events // rows // kills), during))
             sink.kill()
         writing.join()
         sink.start()

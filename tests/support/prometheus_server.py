@@ -25,12 +25,12 @@ Series = dict[str, Any]
 
 
 class Prometheus:
-    """One server that scrapes one ranker at a loopback port."""
+    """One server that scrapes one ranker and one sink at loopback ports."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, sink: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ranker-prometheus-"))
         port = free_port()
-        self._configure(target, f"127.0.0.1:{port}")
+        self._configure({"ranker": target, "ranker-sink": sink, "prometheus": f"127.0.0.1:{port}"})
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         command = [
             str(needed("prometheus", "prometheus")),
@@ -85,10 +85,9 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def _configure(self, target: str, own: str) -> None:
+    def _configure(self, targets: dict[str, str]) -> None:
         config = yaml.safe_load((SOURCE / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": EVALUATE}
-        targets = {"ranker": target, "prometheus": own}
         for job in config["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
         (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
