@@ -71,7 +71,7 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
     app = make_api(runtime, lifespan=lifespan)
     app.state.runtime = runtime
     if settings.page.enabled:
-        app.include_router(page_router(lambda _request: _page_sources(runtime)))
+        app.include_router(page_router(lambda _request: _page_sources(runtime), settings.page.report))
     return app
 
 

@@ -265,6 +265,8 @@ class PageSettings(Group):
 
     enabled: bool = False
     """Serve the page at GET /. It shows what users did, so use it only in staging."""
+    report: Path | None = None
+    """HTML report of an experiment that the page links to and shows without scripts; empty shows no link."""
 
 
 class LoggingSettings(Group):

@@ -19,6 +19,7 @@ from service.errors import InvalidRequest, Malformed
 from service.http.codec import ID_RULE, check_media
 from service.http.front import read_body
 from service.page.comparison import Comparison, PageSources, history_of, known_users
+from service.page.report import LINK, PLACE, report_router
 
 MAX_COUNT: Final = 500
 MAX_BODY_BYTES: Final = 4_096
@@ -73,15 +74,20 @@ class Question(_Strict):
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 200
 
 
-def page_router(sources: Callable[[Request], PageSources]) -> APIRouter:
+def page_router(sources: Callable[[Request], PageSources], report: Path | None = None) -> APIRouter:
     """Return the routes of the page; to be included only where `page.enabled`.
 
     Args:
         sources: the running service's own parts, for a request.
+        report: the latest report of an experiment, to be linked to.
     """
     router = APIRouter(include_in_schema=False)
     for name, media in _MEDIA.items():
-        router.add_api_route("/" if name == "index.html" else f"/page/{name}", _file(name, media), methods=["GET"])
+        router.add_api_route(
+            "/" if name == "index.html" else f"/page/{name}", _file(name, media, report), methods=["GET"]
+        )
+    if report is not None:
+        router.include_router(report_router(report))
 
     @router.get("/page/users")
     async def users(request: Request) -> Response:
@@ -128,8 +134,8 @@ def _answer(document: dict[str, Any]) -> Response:  # Any: JSON
     return Response(orjson.dumps(document), media_type="application/json", headers=SECURITY_HEADERS)
 
 
-def _file(name: str, media: str) -> Callable[[], Awaitable[Response]]:
-    content = (_STATIC / name).read_bytes()
+def _file(name: str, media: str, report: Path | None) -> Callable[[], Awaitable[Response]]:
+    content = (_STATIC / name).read_bytes().replace(PLACE, LINK if report is not None else b"")
 
     async def serve() -> Response:
         return Response(content, media_type=media, headers=SECURITY_HEADERS)
