@@ -8,10 +8,10 @@ TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, o
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-gpu sink-check gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
+.PHONY: help setup demo experiment-demo test test-slow test-browser test-gpu sink-check gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
 
 help:            ## what can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.locked: locks/dev.txt
 	@PYTHON="$(PYTHON)" bash deploy/setup
@@ -21,6 +21,9 @@ setup: $(VENV)/.locked ## virtual environment with the pinned lock (PYTHON=name:
 
 demo: setup      ## data, training, export, service, a ranking (ONESHOT=1: then stop; MODEL=name: serve that model)
 	@$(PY) -m deploy.demo $(if $(ONESHOT),--oneshot) $(if $(MODEL),--model $(MODEL))
+
+experiment-demo: setup ## simulated users, the real service, an A/B and an A/A test, their reports: 5 minutes (ONESHOT=1: then stop)
+	@$(PY) -m deploy.experiment_demo $(if $(ONESHOT),--oneshot)
 
 test: setup      ## the whole default test run, real Redis and ONNX Runtime included
 	@$(PY) -m pytest -q $(TWICE)

@@ -153,6 +153,31 @@ def service(environment: Mapping[str, str], port: int, log: Path) -> Iterator[st
             _stop(process)
 
 
+@contextmanager
+def child(name: str, arguments: Sequence[str], log: Path) -> Iterator[None]:
+    """Run `python -m PACKAGE ...` beside this process until the block ends.
+
+    Args:
+        name: for errors.
+        arguments: after `python -m`.
+        log: file of its output.
+
+    Raises:
+        StartError: it had ended before the block did.
+    """
+    command = [sys.executable, "-m", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            yield
+            if process.poll() is not None:
+                raise StartError(
+                    f"{name} ended with status {process.returncode}", Child(name, process, log).last_words()
+                )
+        finally:
+            _stop(process)
+
+
 def wait_for(
     done: Callable[[], bool], child: Child, quiet_seconds: float = QUIET_SECONDS, most_seconds: float = MOST_SECONDS
 ) -> None:

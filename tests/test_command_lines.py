@@ -28,6 +28,7 @@ from deploy import experiments
 from deploy.compose import bootstrap
 from deploy.dashboards import __main__ as dashboards
 from deploy.demo import __main__ as demo
+from deploy.experiment_demo import __main__ as experiment_demo
 from exporter import __main__ as exporter
 from service import seed
 from tests.support.redis_server import free_port
@@ -40,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/seed.py", "service/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
-    "deploy/experiments.py",
+    "deploy/experiments.py", "deploy/experiment_demo/__main__.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/load/__main__.py", "benchmarks/load/profile.py",
     "benchmarks/peers/__main__.py",
@@ -314,6 +315,13 @@ def test_a_service_that_is_not_there_is_one_line(
         (greedy.main, ["--ports", "8000", "eight"]),
         (demo.main, ["--port", "0"]),
         (demo.main, ["--port", "eight"]),
+        (experiment_demo.main, ["--day", "0s"]),
+        (experiment_demo.main, ["--day", "20"]),
+        (experiment_demo.main, ["--days", "1"]),
+        (experiment_demo.main, ["--users", "many"]),
+        (experiment_demo.main, ["--users", "10"]),
+        (experiment_demo.main, ["--seed", "-1"]),
+        (experiment_demo.main, ["--port", "eight"]),
         (dashboards.main, ["--no-such-option"]),
         (experiments.main, []),
         (bootstrap.main, ["elsewhere"]),

@@ -8,22 +8,21 @@ The service then runs until Ctrl-C, unless --oneshot is given.
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from rich.console import Console
 
 from contract.command_line import run
 from deploy.demo.showcase import Showcase, info, show_metrics, show_ranking
 from deploy.experiments import write_current
-from deploy.processes import ROOT, free_port, port_number, redis_server, run_step, service
+from deploy.processes import ROOT, free_port, port_number, run_step
 from deploy.releases import Places, Release, prepare, recipe_of, release
+from deploy.stack import Stack, local_stack
 
 CONTROL, TREATMENT, BASELINE = "mgnm", "pyramid_mixer", "popularity"
 console = Console(highlight=False)
@@ -60,13 +59,13 @@ def _run(arguments: argparse.Namespace, started: float) -> None:
     places = prepare(Places())
     releases = _releases(places, treatment)
     show_metrics(console, releases)
-    secret = secrets.token_hex(16)
     versions = {one.model: one.version for one in releases}  # a newer bundle may be of other data
-    with _stack(places, treatment, versions, arguments.port, secret) as url:
-        _load_behaviours(places, url)
-        show_ranking(console, Showcase(url, places, CONTROL, treatment, secret), arguments.user)
+    with _stack(places, treatment, versions, arguments.port) as stack:
+        _load_behaviours(places, stack.url)
+        show_ranking(console, Showcase(stack.url, places, CONTROL, treatment, stack.secret), arguments.user)
         console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
         if not arguments.oneshot:
+            url = stack.url
             console.print(f"\nThe service is up: [bold]{url}[/bold] (a page to look at), {url}/docs, {url}/metrics")
             console.print("Ctrl-C stops it.")
             threading.Event().wait()
@@ -84,8 +83,8 @@ def _releases(places: Places, treatment: str) -> list[Release]:
 
 
 @contextmanager
-def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, secret: str) -> Iterator[str]:
-    """Run Redis and the service; yields the service's URL."""
+def _stack(places: Places, treatment: str, versions: dict[str, str], port: int) -> Iterator[Stack]:
+    """Run Redis and the service."""
     _step("Service")
     places.records.mkdir(parents=True, exist_ok=True)
     experiments = places.records / "experiments.yaml"
@@ -93,23 +92,11 @@ def _stack(places: Places, treatment: str, versions: dict[str, str], port: int, 
     chosen = free_port(port)
     if chosen != port:
         console.print(f"port {port} cannot be used; using {chosen}")
-    log = places.records / "service.log"
-    with ExitStack() as stack:
-        environment = {
-            **os.environ,  # noqa: TID251 (handed on to the child, not read)
-            "RANKER_REDIS__URL": stack.enter_context(redis_server()),
-            "RANKER_BUNDLES__ROOT": str(places.bundles),
-            "RANKER_EXPERIMENTS__FILE": str(experiments),
-            "RANKER_EXPERIMENTS__OVERRIDE_SECRET": secret,
-            "RANKER_HTTP__PORT": str(chosen),
-            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # there is no balancer in front of this service
-            "RANKER_STREAMS__SPOOL": str(places.records / "spool"),
-            "RANKER_PAGE__ENABLED": "true",
-        }
-        url = stack.enter_context(service(environment, chosen, log))
-        console.print(f"ready at {url}; log in {log.relative_to(ROOT)}")
-        console.print("bundles: " + ", ".join(f"{one['name']} on {one['provider']}" for one in info(url)["bundles"]))
-        yield url
+    with local_stack(places, experiments, chosen) as stack:
+        console.print(f"ready at {stack.url}; log in {stack.log.relative_to(ROOT)}")
+        bundles = info(stack.url)["bundles"]
+        console.print("bundles: " + ", ".join(f"{one['name']} on {one['provider']}" for one in bundles))
+        yield stack
 
 
 def _load_behaviours(places: Places, url: str) -> None:

@@ -1,0 +1,1 @@
+"""`make experiment-demo`: simulated users, the real service, and the report of two experiments."""

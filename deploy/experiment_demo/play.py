@@ -1,0 +1,99 @@
+"""The demo from beginning to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from deploy.experiment_demo.definition import AA, AB, CONTROL, TREATMENT, write_experiments
+from deploy.experiment_demo.live import Lived, live
+from deploy.experiment_demo.options import Plan
+from deploy.experiment_demo.outcome import Outcome, judge, show
+from deploy.experiment_demo.people import draw_users, read_people
+from deploy.processes import ROOT, child, run_step
+from deploy.releases import Places, prepare, recipe_of, release
+from deploy.stack import Stack, local_stack
+
+_SETTINGS: Final = {
+    "RANKER_STREAMS__MAX_LENGTH": "4000000",  # a slow sink loses nothing
+    "RANKER_STREAMS__INTERVAL_MS": "50",
+    "RANKER_LIMITS__MAX_WRITES": "64",
+    "RANKER_LOGGING__ACCESS": "false",
+}
+console = Console(highlight=False)
+
+
+def play(plan: Plan) -> int:
+    """Run the demo; returns the exit status."""
+    started = time.monotonic()
+    _step("Models")
+    places = prepare(Places())
+    releases = release(places, {model: recipe_of(model, short=True) for model in (CONTROL, TREATMENT)}, console)
+    folder = _empty(places.records / "experiment")
+    now = datetime.now(UTC)
+    file, planned_end = folder / "experiments.yaml", now + timedelta(seconds=plan.lived * plan.day_seconds)
+    write_experiments(file, {one.model: one.version for one in releases}, now, planned_end)
+    page = folder / AB / "report.html"
+    with local_stack(places, file, plan.port, {**_SETTINGS, "RANKER_PAGE__REPORT": str(page)}) as stack:
+        lived = _simulate(plan, places, stack, folder)
+        outcomes = _report(plan, folder, file, lived)
+        show(console, outcomes, lived)
+        console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
+        if not plan.is_oneshot:
+            _open(page)
+            console.print(f"\nThe service is up, and its page links to the report: [bold]{stack.url}[/bold]")
+            console.print("Ctrl-C stops it.")
+            threading.Event().wait()
+    return 0 if all(outcome.is_right for outcome in outcomes) else 1
+
+
+def _simulate(plan: Plan, places: Places, stack: Stack, folder: Path) -> Lived:
+    """Live through the days while the sink writes; returns when all events are in Parquet."""
+    people = read_people(places.prepared, plan.lived, plan.seed)
+    users = list(draw_users(plan.users, len(people.histories), plan.seed))
+    _step("Simulated users")
+    sink = ("analysis", "sink", "--out", str(folder / "data"), "--url", stack.redis, "--metrics-port", "0")
+    with child("sink", sink, folder / "sink.log"):
+        lived = asyncio.run(live(plan, stack, people, users, console))
+    run_step((*sink, "--once"))  # what the sink had not read yet when it was stopped
+    return lived
+
+
+def _report(plan: Plan, folder: Path, file: Path, lived: Lived) -> list[Outcome]:
+    _step("Reports")
+    found = []
+    for experiment in (AB, AA):
+        out = folder / experiment
+        where = ("--data", str(folder / "data"), "--out", str(out), "--experiments", str(file))
+        how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--simulated")
+        run_step(("analysis", "report", experiment, *where, *how))
+        found.append(judge(experiment, out / "report.json", lived.planted if experiment == AB else None))
+        console.print(f"{experiment}: {(out / 'report.html').relative_to(ROOT)}")
+    return found
+
+
+def _open(page: Path) -> None:
+    """Open a page in the user's browser, if there is a display."""
+    is_shown = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))  # noqa: TID251 (not a setting)
+    if is_shown and (opener := shutil.which("xdg-open")):
+        subprocess.Popen([opener, str(page)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _empty(folder: Path) -> Path:
+    """Return an empty folder in the place of the last run's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _step(title: str) -> None:
+    console.rule(f"[bold]{title}", align="left")
