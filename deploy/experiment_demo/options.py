@@ -11,7 +11,7 @@ _DAY = re.compile(r"(\d{1,5})s")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate.
+    """The simulation that is asked for.
 
     Attributes:
         users: how many.

@@ -1,7 +1,7 @@
 """The latest report of an experiment: one HTML file of the analysis, named by a setting, and the page's link to it.
 
 The file is read at each request, so the next report replaces it without a restart. It is shown without scripts and
-without any other resource, whatever it contains.
+without any other resource, for any content.
 """
 
 from __future__ import annotations

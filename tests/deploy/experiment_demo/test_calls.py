@@ -1,4 +1,4 @@
-"""What the simulated users send, and how they call the service."""
+"""The events that simulated users send, and their calls of the service."""
 
 from __future__ import annotations
 
