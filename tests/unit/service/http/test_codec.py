@@ -106,6 +106,25 @@ def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
     ]
 
 
+def test_an_item_s_id_is_never_read_as_a_format() -> None:
+    ids = ["%b", "%%", '"\\', "100%", "%(x)s"]
+    ranking = Ranking(ids, [1.5, -0.25, 1e-7, None, None], [True] * 3 + [False] * 2, "mgnm", "7", (), {})
+    items = json.loads(codec.rank_body("r", ranking, {}))["items"]
+    assert [item["item_id"] for item in items] == ids
+    assert [item["score"] for item in items] == ranking.scores
+    assert [item.get("known", True) for item in items] == ranking.known
+
+
+@pytest.mark.parametrize("known", [[], [True], [False], [True, False], [False, False]])
+def test_a_list_is_answered_whatever_the_model_knows(known: list[bool]) -> None:
+    scores = [0.5 if one else None for one in known]
+    ranking = Ranking([f"i{place}" for place in range(len(known))], scores, known, "mgnm", "7", (), {})
+    items = json.loads(codec.rank_body("r", ranking, {}))["items"]
+    assert [(item["item_id"], item["score"], item.get("known", True)) for item in items] == [
+        *zip(ranking.item_ids, scores, known, strict=True)
+    ]
+
+
 def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
     """JSON has no NaN: a caller's parser would refuse the whole answer."""
     explanation = Explanation(
