@@ -41,12 +41,18 @@ def operators_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def certificates_read_once() -> Iterator[None]:
-    """httpx reads all certificates of the machine for each client; tests speak to this machine, mostly without TLS."""
+def patient_callers() -> Iterator[None]:
+    """httpx gives up after 5 s, and reads all certificates of the machine for each client.
+
+    Tests call this machine, mostly without TLS, and a loaded machine may pause for longer.
+    """
+    from httpx._config import DEFAULT_TIMEOUT_CONFIG
     from httpx._transports import default
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(default, "create_ssl_context", cache(default.create_ssl_context))
+        for wait in ("connect", "read", "write", "pool"):
+            patch.setattr(DEFAULT_TIMEOUT_CONFIG, wait, 60.0)
         yield
 
 

@@ -59,34 +59,42 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def service(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tmp_path, redis.url, LIMITS__DEADLINE_MS="1000", LIMITS__MAX_DEADLINE_MS="60000")
+    process = ServiceProcess(tmp_path, redis.url)
+    yield process.start()
+    process.close()
+
+
+@pytest.fixture
+def hasty(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
+    """A service that refuses what has waited for two seconds."""
+    process = ServiceProcess(tmp_path, redis.url, LIMITS__DEADLINE_MS="2000", LIMITS__MAX_DEADLINE_MS="60000")
     yield process.start()
     process.close()
 
 
 def test_what_waited_while_the_process_was_stopped_is_refused_unscored_and_the_rest_is_served(
-    service: ServiceProcess,
+    hasty: ServiceProcess,
 ) -> None:
-    kept = [ask(service.port, raw(BODY)) for _ in range(5)]  # connections that the process has accepted before
+    kept = [ask(hasty.port, raw(BODY)) for _ in range(5)]  # connections that the process has accepted before
     for connection in kept:
         assert answer(connection) == 200
-    rows = service.metric("ranker_batch_rows_sum", bundle="mgnm@1") + service.metric(
+    rows = hasty.metric("ranker_batch_rows_sum", bundle="mgnm@1") + hasty.metric(
         "ranker_batch_rows_sum", bundle="pyramid_mixer@1"
     )
-    service.send(signal.SIGSTOP)
+    hasty.send(signal.SIGSTOP)
     try:
-        new = [ask(service.port, raw(BODY)) for _ in range(20)]
+        new = [ask(hasty.port, raw(BODY)) for _ in range(20)]
         for connection in kept:
             connection.sendall(raw(BODY))
-        patient = [ask(service.port, raw(BODY, "x-deadline-ms: 60000")) for _ in range(3)]
-        subprocess.run([sys.executable, "-c", "import time; time.sleep(1.5)"], check=True)  # longer than the deadline
-        fresh = [ask(service.port, raw(BODY)) for _ in range(3)]
+        patient = [ask(hasty.port, raw(BODY, "x-deadline-ms: 60000")) for _ in range(3)]
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(2.5)"], check=True)  # longer than the deadline
+        fresh = [ask(hasty.port, raw(BODY)) for _ in range(3)]
     finally:
-        service.send(signal.SIGCONT)
+        hasty.send(signal.SIGCONT)
     assert [last_answer(connection) for connection in [*new, *kept]] == [504] * 25
     assert [last_answer(connection) for connection in [*patient, *fresh]] == [200] * 6
-    assert service.metric("ranker_rejected_total", reason="deadline_exceeded") == 25
-    scored = service.metric("ranker_batch_rows_sum", bundle="mgnm@1") + service.metric(
+    assert hasty.metric("ranker_rejected_total", reason="deadline_exceeded") == 25
+    scored = hasty.metric("ranker_batch_rows_sum", bundle="mgnm@1") + hasty.metric(
         "ranker_batch_rows_sum", bundle="pyramid_mixer@1"
     )
     assert scored - rows == 6

@@ -176,7 +176,7 @@ def test_stored_is_503_while_redis_is_away_and_sending_again_makes_no_second_eve
     service.start()
     events.freeze()
     sent = activity(3, ts=1_700_000_000_000)
-    answer = httpx.post(f"{service.url}/feedback?ack=stored", json=sent, headers={"x-deadline-ms": "50"}, timeout=20)
+    answer = httpx.post(f"{service.url}/feedback?ack=stored", json=sent, headers={"x-deadline-ms": "500"}, timeout=20)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     events.thaw()
     service.until(lambda: _again(service, sent).status_code == 200, "stored")

@@ -204,7 +204,7 @@ def test_service_without_redis_at_start_says_so_and_follows_when_it_is_back(flee
     assert two.metric("ranker_experiments_state_shared") == 0
     assert digest(two) != agreed
     redis.thaw()
-    two.until(lambda: digest(two) == agreed, "reconciled", 60)
+    two.until(lambda: digest(two) == agreed, "reconciled")
     assert arms(two) == arms(one)
     assert two.metric("ranker_experiments_state_shared") == 1
     two.will_log("experiments_state_overruled")
@@ -261,7 +261,7 @@ def test_file_on_a_mount_that_hangs_keeps_neither_the_service_nor_its_end(fleet:
     time.sleep(0.5)
     assert arms(one) == before
     one.send(signal.SIGTERM)
-    assert one.wait(20) == 0
+    assert one.wait() == 0
 
 
 def test_answer_carries_the_parameters_of_the_arm_in_every_layer(fleet: Fleet) -> None:

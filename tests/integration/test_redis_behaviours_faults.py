@@ -11,6 +11,7 @@ from contract.behaviours import pack
 from service.redis import node as redis_node
 from service.store.behaviours import AppendResult, StoreUnavailable
 from tests.support.behaviour_store import (
+    FROZEN_READ_SECONDS,
     open_store,
     records,
     until,
@@ -45,7 +46,7 @@ async def test_full_redis_refuses_appends_and_still_answers_reads(own_redis: Red
 async def test_frozen_redis_opens_the_breaker_and_is_then_not_asked_until_a_probe_comes_back(
     own_redis: RedisServer,
 ) -> None:
-    async with open_store(own_redis) as (store, observer):
+    async with open_store(own_redis, read_seconds=FROZEN_READ_SECONDS) as (store, observer):
         await store.append({"a": records(3)})
         own_redis.freeze()
         statuses = [(await store.read(["a", "b"]))[0].status for _ in range(2)]

@@ -50,7 +50,7 @@ async def test_cluster_that_comes_back_under_new_addresses_is_found_again() -> N
             async def is_found() -> bool:
                 return await statuses(rig) == {"ok": len(USERS)} and await append_each(rig) == {"stored": len(USERS)}
 
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await until(is_found)
 
 
@@ -75,7 +75,7 @@ async def test_shard_that_is_down_degrades_its_own_users_only() -> None:
             async def is_back() -> bool:
                 return await statuses(rig) == {"ok": len(USERS)}
 
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await until(is_back)
 
 
@@ -141,7 +141,7 @@ async def test_no_acknowledged_append_is_lost_when_a_primary_is_replaced(is_plan
             async def is_whole() -> bool:
                 return await append_each(rig) == {"stored": len(USERS)}
 
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await until(is_whole)
             writing.cancel()
             stored = [user for user, is_stored in seen if is_stored]

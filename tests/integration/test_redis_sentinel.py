@@ -67,7 +67,7 @@ async def test_rankings_read_from_the_new_primary() -> None:
                 [stored] = await rig.store.read(["a"])
                 return len(stored.records) == 3
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await until(sees_it)
 
 
@@ -107,7 +107,7 @@ async def test_events_written_during_a_planned_failover_are_kept() -> None:
             while count < 500 or parts.role(1) != "master":
                 count += stream.offer(b"%d" % count)
                 await asyncio.sleep(0.002)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(stream):  # noqa: ASYNC110 - another task's
                     await asyncio.sleep(0.02)
         finally:

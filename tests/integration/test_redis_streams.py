@@ -25,7 +25,7 @@ class Drops(Counter[tuple[str, ...]]):
 
 
 @asynccontextmanager
-async def open_client(server: RedisServer, timeout_seconds: float = 1.0) -> AsyncIterator[Client]:
+async def open_client(server: RedisServer, timeout_seconds: float = 10.0) -> AsyncIterator[Client]:
     client = make_client(server.url, timeout_seconds=timeout_seconds)
     try:
         yield client

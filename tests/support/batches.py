@@ -26,7 +26,7 @@ class Entry:
         self._answered.set()
 
     async def outcome(self) -> int | Exception:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self._answered.wait()
         [outcome] = self.outcomes
         return outcome
@@ -106,7 +106,7 @@ async def settle() -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is nothing to wait on
             await asyncio.sleep(0.001)
 

@@ -18,8 +18,9 @@ from service.store.behaviours import RedisBehaviourStore
 from tests.support.fakes import TaskCounts
 from tests.support.redis_server import RedisServer
 
-READ_SECONDS = 0.25  # generous, since other tests share the cores; what is asserted is never a duration
-WRITE_SECONDS = 2.0
+READ_SECONDS = 10.0  # generous, since other tests share the cores; what is asserted is never a duration
+FROZEN_READ_SECONDS = 0.25  # where Redis does not answer
+WRITE_SECONDS = 2.0  # a share of it is the wait for a replica, which some tests take away
 MAX_LENGTH = 40
 
 
@@ -105,10 +106,12 @@ async def open_store(
     ttl_seconds: int = 0,
     served: Callable[[], Sequence[Bundle]] = tuple,
     prefix: str = "",
+    read_seconds: float = READ_SECONDS,
 ) -> AsyncIterator[tuple[RedisBehaviourStore, Observer]]:
     async with open_rig(
         server.url,
         breaker=quick_breaker,
+        read_seconds=read_seconds,
         read_length=read_length,
         ttl_seconds=ttl_seconds,
         served=served,

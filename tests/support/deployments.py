@@ -30,7 +30,7 @@ from tests.support.builders import TinyModel, behaviours
 def limits_of(**changes: Any) -> DeploymentLimits:
     """Return the limits of the default settings, changed; requests of any size are allowed."""
     usual = DeploymentLimits.of(Settings())
-    return replace(usual, **{"max_candidates": 1, "budget_seconds": 0.2, **changes})
+    return replace(usual, **{"max_candidates": 1, "budget_seconds": 10.0, **changes})
 
 
 LIMITS = limits_of(max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1, 4))
@@ -98,7 +98,7 @@ class Asked:
     """A request for scores, with all that it was answered."""
 
     def __init__(
-        self, *candidates: int, user: str = "u", seconds: float = 10.0, history: Sequence[str] = ("i1", "i2")
+        self, *candidates: int, user: str = "u", seconds: float = 60.0, history: Sequence[str] = ("i1", "i2")
     ) -> None:
         chosen = np.array(candidates or (1, 2), dtype=np.int64)
         self.row = RankRow(user, behaviours(history), chosen, 0)
@@ -126,7 +126,7 @@ async def score(deployment: Deployment, *candidates: int, user: str = "u") -> Sc
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - another thread makes it true
             await asyncio.sleep(0.001)
 

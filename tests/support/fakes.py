@@ -24,7 +24,7 @@ from service.metrics import Metrics
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import RankCall
 from service.runtime import Backend, Runtime
-from service.settings import Settings
+from service.settings import LimitsSettings, Settings
 from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
 from service.store.streams import Receipt
 
@@ -243,11 +243,14 @@ class FakeBundles:
         return self.bundles
 
 
+PATIENT = Settings(limits=LimitsSettings(deadline_ms=60_000, max_deadline_ms=90_000))  # the machine may pause
+
+
 class Edge:
     """The whole HTTP layer before fakes."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings or PATIENT
         self.metrics = Metrics()
         self.secret = "for tests"
         self.runtime = Runtime(self.settings, self.metrics, "test", now_ms=lambda: NOW_MS)

@@ -57,7 +57,7 @@ class Port:
         return connection
 
     async def until(self, is_so: Any) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not is_so():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 

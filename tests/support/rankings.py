@@ -174,7 +174,7 @@ async def world_of(bundles: Mapping[str, Bundle], **limits: Any) -> AsyncIterato
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is nothing to wait on
             await asyncio.sleep(0.001)
 

@@ -42,7 +42,7 @@ class RawConnection:
     async def answer(self, *, has_body: bool = True) -> RawAnswer | None:
         """Return the next answer; None if the connection ended instead. The answer to HEAD has no body."""
         try:
-            head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 60)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         first, *lines = head[:-4].split(b"\r\n")
@@ -50,13 +50,13 @@ class RawConnection:
         match = re.fullmatch(rb"HTTP/1\.1 (\d{3}) .*", first)
         assert match is not None, first
         length = next((int(value) for key, value in headers if key == b"content-length"), 0) if has_body else 0
-        body = await asyncio.wait_for(self._reader.readexactly(length), 10)
+        body = await asyncio.wait_for(self._reader.readexactly(length), 60)
         return RawAnswer(int(match[1]), headers, body)
 
     async def ends(self) -> bool:
         """Return whether the other side closes without another byte."""
         try:
-            return await asyncio.wait_for(self._reader.read(1), 10) == b""
+            return await asyncio.wait_for(self._reader.read(1), 60) == b""
         except ConnectionError:
             return True
 

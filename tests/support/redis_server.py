@@ -1,11 +1,13 @@
 """A real redis-server for a test: started, frozen, killed and started again at will."""
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.local_redis import executable, socket_folder, socket_of
@@ -35,7 +37,7 @@ class RedisServer:
             "--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.call("PING") != b"+PONG\r\n":
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError("redis-server did not start")
@@ -47,7 +49,7 @@ class RedisServer:
         parts = [word if isinstance(word, bytes) else word.encode() for word in words]
         request = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(20)
             try:
                 connection.connect(str(self.socket))
                 connection.sendall(request)
@@ -79,7 +81,24 @@ class RedisServer:
         os.kill(self._process.pid, number)
 
 
+_PORTS = range(12_000, 22_000)  # below those that the kernel gives to callers and for port 0
+_taken: list[int] = []  # descriptors that are open until this process ends
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that no other process of tests gets, to be used now or after a restart.
+
+    A Cluster node also uses the port 10,000 higher, which is below the kernel's own too.
+    """
+    return next(port for port in random.SystemRandom().sample(_PORTS, len(_PORTS)) if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    """Return whether no process uses a port, nor has got it from `free_port`."""
+    mark = socket.socket(socket.AF_UNIX)
+    with mark, socket.socket() as probe, suppress(OSError):
+        mark.bind(f"\0ranker-tests-{port}")
+        probe.bind(("127.0.0.1", port))
+        _taken.append(mark.detach())
+        return True
+    return False

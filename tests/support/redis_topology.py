@@ -23,7 +23,7 @@ SERVICE = "main"
 
 def ask(port: int, *words: str | int) -> Any:
     """Send one command to a server on a port; None if it does not answer or refuses."""
-    with suppress(RedisError, OSError), Redis(port=port, socket_timeout=5, decode_responses=True) as client:
+    with suppress(RedisError, OSError), Redis(port=port, socket_timeout=20, decode_responses=True) as client:
         return client.execute_command(*words)
     return None
 
@@ -118,20 +118,13 @@ def watched(sentinels: int, down_after_ms: int = 60_000) -> Iterator[Watched]:
 # --- Cluster
 
 
-def bus_port() -> int:
-    """A free port whose Cluster bus, 10,000 higher, can exist too."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
-
-
 def slot_of(user_id: str) -> int:
     return int(key_slot(user_id.encode()))
 
 
 def _node() -> RedisServer:
     quick = ("--cluster-require-full-coverage", "no", "--cluster-node-timeout", "500")
-    return RedisServer(port=bus_port(), arguments=("--cluster-enabled", "yes", *quick)).start()
+    return RedisServer(port=free_port(), arguments=("--cluster-enabled", "yes", *quick)).start()
 
 
 class ClusterNodes:
@@ -171,7 +164,7 @@ class ClusterNodes:
         for node in self.nodes:
             node.kill()
         for node in self.nodes:
-            node.port = bus_port()
+            node.port = free_port()
             node.start()
         self.introduce()
 
@@ -190,7 +183,7 @@ class ClusterNodes:
 
 
 def ask_slots(port: int) -> list[Any]:
-    with suppress(RedisError, OSError), Redis(port=port, socket_timeout=5) as client:
+    with suppress(RedisError, OSError), Redis(port=port, socket_timeout=20) as client:
         client.response_callbacks.pop("CLUSTER SLOTS", None)
         return list(client.execute_command("CLUSTER SLOTS"))
     return []

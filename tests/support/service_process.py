@@ -98,7 +98,7 @@ class ServiceProcess:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Return the exit status."""
         return self.process.wait(seconds)
 
@@ -132,7 +132,7 @@ class ServiceProcess:
                 total += float(value)
         return total
 
-    def until(self, is_so: Any, what: str, seconds: float = 30) -> None:
+    def until(self, is_so: Any, what: str, seconds: float = 60) -> None:
         """Wait for a condition."""
         deadline = time.monotonic() + seconds
         while not is_so():

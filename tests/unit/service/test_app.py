@@ -176,13 +176,13 @@ async def test_everything_is_let_go_of_at_the_end(root: Path) -> None:
     before = set(asyncio.all_tasks())
     chosen = settings(root)
     await ranked(chosen)
-    assert set(asyncio.all_tasks()) == before
+    assert set(asyncio.all_tasks()) <= before
 
 
 async def test_everything_is_let_go_of_where_the_start_fails(root: Path) -> None:
     before = set(asyncio.all_tasks())
     await refusal(settings(root, "layers: ["))
-    assert set(asyncio.all_tasks()) == before
+    assert set(asyncio.all_tasks()) <= before
 
 
 async def test_without_streams_exposures_count_as_dropped_and_feedback_is_refused(root: Path) -> None:

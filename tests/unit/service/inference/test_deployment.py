@@ -96,7 +96,7 @@ async def test_a_bundle_that_is_slow_again_and_again_is_avoided_until_it_is_fast
 
 
 async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = dataclasses.replace(LIMITS, deadline_seconds=0.05)
+    limits = dataclasses.replace(LIMITS, deadline_seconds=0.1)
     pauses: list[float] = []
     real = asyncio.sleep
 
@@ -111,7 +111,7 @@ async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, mon
         await rig.deployments.prepare(frozenset({OLD}))
         deployment = rig.get(OLD)
         for _ in range(3):
-            rig.engines[0].delay = 0.06
+            rig.engines[0].delay = 0.12
             while not deployment.is_slow:
                 await score(deployment)
                 await real(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,14 +91,10 @@ class Engine:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
-
-
-def watches() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "inline-watch"]
 
 
 @pytest.fixture
@@ -126,20 +121,21 @@ def test_the_end_of_a_run_is_noted_even_when_it_fails(watch: inline_module._Watc
     engine = Engine()
     with pytest.raises(ZeroDivisionError), InlineRuns(is_possible=True).watched(engine):
         raise ZeroDivisionError
-    time.sleep(0.03)
-    assert engine.ended == 0
+    ended = engine.ended
+    wait_until(lambda: not watch._awake.is_set())  # the thread sleeps only when there is no run
+    assert engine.ended <= ended + 1
 
 
 def test_without_runs_the_thread_sleeps_and_the_next_run_wakes_it(watch: inline_module._Watch) -> None:
-    runs, before = InlineRuns(is_possible=True), len(watches())
+    runs, threads = InlineRuns(is_possible=True), set()
     for _ in range(3):
         with runs.watched(Engine()):
-            pass
-        assert len(watches()) == before + 1
+            threads.add(watch._thread)
         wait_until(lambda: not watch._awake.is_set())
         engine = Engine()
         with runs.watched(engine):
             wait_until(engine.has_ended_runs)
+    assert len(threads) == 1
 
 
 # --- a bundle's batches
@@ -151,6 +147,12 @@ def now_scored(deployment: Deployment, asked: Sequence[Asked]) -> list[bool]:
     return [bool(one.values) for one in asked]
 
 
+@pytest.fixture
+def patient_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loaded machine may pause in the middle of a run that is quick."""
+    monkeypatch.setattr(inline_module, "_LONGEST_SECONDS", 60.0)
+
+
 async def deployment_of(rig: Rig) -> Deployment:
     await rig.deployments.prepare(frozenset({OLD}))
     rig.engines[0].ran_in.clear()
@@ -159,6 +161,7 @@ async def deployment_of(rig: Rig) -> Deployment:
 
 @pytest.mark.anyio
 @pytest.mark.onnx
+@pytest.mark.usefixtures("patient_watch")
 async def test_quick_batches_run_on_the_event_loop_and_larger_ones_in_a_thread(tmp_path: Path) -> None:
     model = TinyModel()
     async with rig_of(tmp_path, model) as rig:
@@ -176,6 +179,7 @@ async def test_quick_batches_run_on_the_event_loop_and_larger_ones_in_a_thread(t
 
 @pytest.mark.anyio
 @pytest.mark.onnx
+@pytest.mark.usefixtures("patient_watch")
 async def test_a_bundle_that_turns_out_slow_goes_to_the_threads(tmp_path: Path) -> None:
     async with rig_of(tmp_path, TinyModel()) as rig:
         deployment = await deployment_of(rig)
@@ -215,7 +219,7 @@ async def test_a_run_that_takes_too_long_is_ended_and_run_again_in_a_thread(tmp_
 async def test_a_run_that_never_ends_is_ended_here_and_there_and_the_bundle_answers_again(tmp_path: Path) -> None:
     """The loop in the graph has 2^60 rounds: only ONNX Runtime itself can leave it."""
     model = TinyModel(slow_item=9, trips=2**60)
-    async with rig_of(tmp_path, model, limits=dataclasses.replace(LIMITS, run_seconds=0.2)) as rig:
+    async with rig_of(tmp_path, model, limits=dataclasses.replace(LIMITS, run_seconds=0.5)) as rig:
         deployment = await deployment_of(rig)
         endless, behind = Asked(history=[SLOW]), Asked(3)
         deployment.submit([endless])

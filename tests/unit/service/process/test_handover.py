@@ -29,7 +29,7 @@ class Rig:
         return await asyncio.to_thread(take_over, self.address, replaces=replaces)
 
     async def changed(self, times: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.changes < times:  # noqa: ASYNC110 - the door's own callback makes it true
                 await asyncio.sleep(0.001)
 

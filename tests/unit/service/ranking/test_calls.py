@@ -49,7 +49,7 @@ class Log:
 
 
 def submitted(world: World, *users: str, **fields: Any) -> list[Call]:
-    fields.setdefault("deadline", asyncio.get_running_loop().time() + 10)
+    fields.setdefault("deadline", asyncio.get_running_loop().time() + 60)
     calls = [Call(f"r-{user}", user, ["i3", "i4"], decision_of("treatment"), **fields) for user in users]
     for call in calls:
         world.ranker.submit(call)

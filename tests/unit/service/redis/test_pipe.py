@@ -56,7 +56,7 @@ async def server_and_pool() -> AsyncIterator[tuple[Server, ConnectionPool]]:
 
 
 @asynccontextmanager
-async def pipe_of(silence_seconds: float = 10.0) -> AsyncIterator[tuple[Server, Pipe]]:
+async def pipe_of(silence_seconds: float = 60.0) -> AsyncIterator[tuple[Server, Pipe]]:
     async with server_and_pool() as (server, pool):
         connection: Any = await pool.get_connection()  # type: ignore[no-untyped-call]
         pipe = Pipe(connection, pool, silence_seconds)
@@ -66,12 +66,12 @@ async def pipe_of(silence_seconds: float = 10.0) -> AsyncIterator[tuple[Server, 
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is nothing to wait on
             await asyncio.sleep(0.001)
 
 
-def soon(seconds: float = 10.0) -> float:
+def soon(seconds: float = 60.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
