@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -21,6 +22,12 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 # The same examples in every run: a failure that appears at random does not help.
 settings.register_profile("ranker", derandomize=True, deadline=None)
 settings.load_profile("ranker")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections: with torch, each full one takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

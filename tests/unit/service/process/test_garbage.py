@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+
+import pytest
 
 from service.metrics import Metrics
 from service.process.garbage import rare_collections
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_frozen() -> Iterator[None]:
+    """As in a new process; tests/conftest.py has frozen what was imported."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 class Node:
