@@ -67,7 +67,7 @@ def test_appends_behind_sentinel_are_stored_and_counted_when_no_replica_has_them
         bodies = [
             {"behaviours": [{"user_id": "u1", "item_id": "i1", "ts": 1_700_000_000_000 + place}]} for place in range(3)
         ]
-        service.until(parts.is_replicated, "replicated")
+        service.until(parts.is_ready, "replicated")
         assert httpx.post(f"{service.url}/behaviours", json=bodies[0]).json()["stored"] == 1
         assert service.metric("ranker_store_unconfirmed_total") == 0
         parts.servers[1].kill()

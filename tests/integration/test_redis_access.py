@@ -239,7 +239,7 @@ async def test_sentinel_has_a_login_of_its_own(tmp_path: Path) -> None:
 
 async def test_confirmed_writes_need_the_listed_rights() -> None:
     with watched(sentinels=1) as parts:
-        await until_true(parts.is_replicated)
+        await until_true(parts.is_ready)
         url = parts.url.replace("://", "://ranker:pw@")
         confirming = rights()["writes that a replica confirms (Sentinel, Cluster)"]
         for left_out in (None, *confirming):

@@ -10,7 +10,7 @@ from service.redis.client import Confirmation, make_client
 from service.store.behaviours import AppendResult, StoreUnavailable
 from service.store.streams import EventStream
 from tests.support.behaviour_store import OpenStore, key, open_rig, records, until
-from tests.support.redis_topology import Watched, ask, until_true, watched
+from tests.support.redis_topology import ask, until_true, watched
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
@@ -28,14 +28,9 @@ async def read_status(rig: OpenStore, user: str) -> str:
     return stored.status
 
 
-async def ready(parts: Watched) -> None:
-    await until_true(parts.is_replicated)
-    await until_true(lambda: all(sentinel.names() == parts.servers[0].port for sentinel in parts.sentinels))
-
-
 async def test_no_acknowledged_append_is_lost_in_a_planned_failover() -> None:
     with watched(sentinels=3) as parts:
-        await ready(parts)
+        await until_true(parts.is_ready)
         async with open_rig(parts.url) as rig:
             assert await append(rig, "before") == "stored"
             assert rig.observer.unconfirmed == 0
@@ -56,7 +51,7 @@ async def test_no_acknowledged_append_is_lost_in_a_planned_failover() -> None:
 @pytest.mark.slow
 async def test_rankings_read_from_the_new_primary() -> None:
     with watched(sentinels=1) as parts:
-        await ready(parts)
+        await until_true(parts.is_ready)
         async with open_rig(parts.url) as rig:
             assert await read_status(rig, "a") == "ok"
             await until_true(parts.fail_over)
@@ -73,7 +68,7 @@ async def test_rankings_read_from_the_new_primary() -> None:
 
 async def test_last_known_primary_is_used_when_all_sentinels_and_connections_are_gone() -> None:
     with watched(sentinels=3) as parts:
-        await ready(parts)
+        await until_true(parts.is_ready)
         async with open_rig(parts.url) as rig:
             assert await append(rig, "a") == "stored"
             assert await read_status(rig, "a") == "ok"
@@ -96,7 +91,7 @@ async def test_nothing_is_known_before_a_sentinel_has_answered_once() -> None:
 
 async def test_events_written_during_a_planned_failover_are_kept() -> None:
     with watched(sentinels=1) as parts:
-        await ready(parts)
+        await until_true(parts.is_ready)
         client = make_client(parts.url, timeout_seconds=0.5, confirmation=Confirmation(lambda: None))
         dropped: list[object] = []
         stream = EventStream(client, "events", on_drop=dropped.append, max_batch=8, interval_seconds=0.01)
@@ -121,7 +116,7 @@ async def test_events_written_during_a_planned_failover_are_kept() -> None:
 @pytest.mark.slow
 async def test_no_acknowledged_append_is_lost_when_the_primary_dies() -> None:
     with watched(sentinels=3, down_after_ms=500) as parts:
-        await ready(parts)
+        await until_true(parts.is_ready)
         await until_true(lambda: all(sentinel.knows_all(others=2) for sentinel in parts.sentinels))
         async with open_rig(parts.url) as rig:
             seen: dict[str, str] = {}

@@ -97,6 +97,10 @@ class Watched:
         role = ask(self.servers[0].port, "ROLE")
         return bool(role) and role[0] == "master" and len(role[2]) > 0
 
+    def is_ready(self) -> bool:
+        """Whether the replica follows and all Sentinels name the primary."""
+        return self.is_replicated() and all(one.names() == self.servers[0].port for one in self.sentinels)
+
     def fail_over(self) -> bool:
         """Ask one Sentinel for a planned failover; it refuses until it knows the replica well."""
         return self.sentinels[0].ask("FAILOVER", SERVICE) is not None
