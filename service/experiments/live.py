@@ -133,7 +133,8 @@ class Experiments:
         """Check periodically, and at once when poked; runs until it is cancelled."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), interval_seconds)
+                async with asyncio.timeout(interval_seconds):
+                    await self._poked.wait()
             self._poked.clear()
             await self._reload_unless_changed(interval_seconds)
 

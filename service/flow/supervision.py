@@ -17,6 +17,7 @@ from service.names import TaskName
 
 # The `task` label of the metrics. A new kind of background task adds its name here.
 PAUSE_SECONDS: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before each restart; the last one repeats
+_AGAIN_SECONDS: Final = 1.0  # between two tries to cancel a task
 _HEALTHY_SECONDS: Final = 30.0  # a task that ran this long starts again with the shortest pause
 
 _log = structlog.get_logger(__name__)
@@ -90,9 +91,10 @@ class Supervised:
         await self.cancel()
 
     async def cancel(self) -> None:
-        """End the task now."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        """End the task now; a cancellation that is lost in the code that it meets is sent again."""
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_AGAIN_SECONDS)
 
     async def _keep_running(self) -> None:
         loop = asyncio.get_running_loop()

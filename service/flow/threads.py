@@ -72,7 +72,8 @@ async def in_time(
     Raises:
         TimeoutError: it did not end in time, or the calls before it did not.
     """
-    return await asyncio.wait_for(asyncio.wrap_future(threads.submit(run, *args, **kwargs)), seconds)
+    async with asyncio.timeout(seconds):  # Python 3.11's `wait_for` loses a cancellation that comes with the result
+        return await asyncio.wrap_future(threads.submit(run, *args, **kwargs))
 
 
 class Detached:

@@ -173,7 +173,8 @@ class Deployments:
 
     async def _release_later(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._release_seconds)
+            async with asyncio.timeout(self._release_seconds):
+                await self._closing.wait()
         async with self._preparing:
             released = [deployment for model, deployment in self._live.items() if model not in self._wanted]
             self._live = {model: one for model, one in self._live.items() if model in self._wanted}

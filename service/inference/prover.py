@@ -32,9 +32,8 @@ async def prove_in_process(request: ProofRequest) -> Proof:
         start_new_session=True,
     )  # fmt: skip
     try:
-        said, _ = await asyncio.wait_for(
-            process.communicate(json.dumps(asdict(request)).encode()), request.limit_seconds
-        )
+        async with asyncio.timeout(request.limit_seconds):
+            said, _ = await process.communicate(json.dumps(asdict(request)).encode())
     except TimeoutError as error:
         raise EngineError(f"loading it took longer than {request.limit_seconds:g} s and was ended") from error
     finally:
@@ -47,7 +46,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             process.kill()
         with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _REAP_SECONDS)
+            async with asyncio.timeout(_REAP_SECONDS):
+                await process.wait()
 
 
 def _proof(said: bytes, status: int | None) -> Proof:

@@ -50,7 +50,8 @@ class Receipt:
     async def stored(self, timeout_seconds: float) -> bool:
         """Wait for all events; return whether Redis has them all."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), max(timeout_seconds, 0))
+            async with asyncio.timeout(max(timeout_seconds, 0)):
+                await self._settled.wait()
         return not (self._waiting or self._lost)
 
 
@@ -157,7 +158,8 @@ class EventStream:
         while self._queue or not self._closing:
             if not failures and len(self._queue) < self._max_batch and not self._closing:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), self._interval)
+                    async with asyncio.timeout(self._interval):
+                        await self._hurry.wait()
             self._hurry.clear()
             if not self._queue or await self._flush():
                 failures = 0

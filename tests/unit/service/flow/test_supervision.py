@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.experiments.live import Experiments
+from service.flow import supervision
 from service.flow.supervision import PAUSE_SECONDS, Supervised, supervise, supervise_job
 from service.metrics import Metrics
 from service.store.streams import EventStream
@@ -103,6 +104,26 @@ async def test_finishing_cancels_after_the_timeout_and_cancelling_ends_a_pause()
     await until(lambda: counts.failed["stream"] == 1)
     await failing.cancel()
     assert counts.failed == counts.restarted  # so that the gauge is back at 0
+
+
+async def test_a_loop_that_misses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_AGAIN_SECONDS", 0.01)
+    missed = 0
+
+    async def run() -> None:
+        nonlocal missed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            missed += 1
+        await asyncio.Event().wait()
+
+    loop = supervise("bundles", run, TaskCounts())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await loop.cancel()
+    assert (missed, loop.is_done) == (1, True)
 
 
 async def test_the_pauses_grow_and_are_bounded() -> None:

@@ -61,6 +61,22 @@ async def test_a_call_that_hangs_is_given_up_and_so_are_those_behind_it() -> Non
     threads.shutdown()
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancellation_that_comes_with_the_result_is_not_lost(turns: int) -> None:
+    """A loop that misses it would never end."""
+    threads, gate = DaemonThreads(1, "test"), threading.Event()
+    waiting = asyncio.create_task(in_time(threads, 60, gate.wait))
+    await asyncio.sleep(0)
+    gate.set()
+    threads.submit(int).result(60)  # behind it in the same thread: the result is there, and on its way to the loop
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    threads.shutdown()
+
+
 async def test_threads_that_are_shut_down_take_no_more_calls() -> None:
     threads, began, gate = DaemonThreads(1, "test"), threading.Event(), threading.Event()
 
