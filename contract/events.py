@@ -1,6 +1,6 @@
-"""Events that the service writes and the analysis reads: exposures; contract/activity.py has activity.
+"""Events that the service writes and the analysis reads: exposures, and what all events share.
 
-docs/contract.md has the fields.
+contract/activity.py has activity, contract/ranking_log.py rankings, docs/contract.md the fields of all.
 
 An exposure is written for every ranking attempt of an assigned unit, for every outcome: events written
 only for successful requests are biased when one arm fails more often.
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 EXPOSURE_STREAM: Final = "ab:exposure:v1"
 ACTIVITY_STREAM: Final = "fb:activity:v1"
+RANKING_STREAM: Final = "rank:log:v1"
 EVENT_FIELD: Final = b"event"  # the one field of an entry; its value is the event as JSON
 EXPOSURE_SCHEMA: Final = 1
 

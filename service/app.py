@@ -36,8 +36,9 @@ from service.output.line_writer import LineWriter
 from service.page.comparison import PageSources
 from service.page.routes import page_router
 from service.ranking.ranker import Ranker
+from service.ranking.ranking_log import RankingLog
 from service.redis.client import Client, Confirmation, make_client
-from service.redis.watch import Instance, RedisWatch
+from service.redis.watch import Instance, RedisWatch, ranking_log_bytes
 from service.runtime import Backend, Runtime
 from service.settings import RedisSettings, Settings
 from service.settings import warnings as settings_warnings
@@ -97,7 +98,8 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
-        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings)
+        rankings = _ranking_log(settings, sinks, metrics, key)
+        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings, rankings=rankings)
         if not ranker.is_ready:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
         stack.push_async_callback(ranker.close)
@@ -199,6 +201,12 @@ async def _sinks(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     return await open_sinks(settings, redis.client(timeout_ms, _STREAM_CONNECTIONS, metrics, "events"), metrics, stack)
 
 
+def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes | None) -> RankingLog | None:
+    if sinks.rankings is None:
+        return None
+    return RankingLog(sinks.rankings, settings.ranking_log, on_logged=metrics.ranking_logged, pseudonym_key=key)
+
+
 def _watch_redis(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:
     """Check the servers periodically, over separate connections."""
     streams = settings.streams
@@ -208,7 +216,8 @@ def _watch_redis(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     if own:
         instances.append(_instance("streams", _redis_of_streams(settings), settings, metrics, stack))
         instances[1].keeps_streams = True
-    watch = supervise("redis_watch", RedisWatch(instances, streams.max_length, metrics).run, metrics)
+    log_bytes = ranking_log_bytes(settings.ranking_log)
+    watch = supervise("redis_watch", RedisWatch(instances, streams.max_length, metrics, log_bytes).run, metrics)
     stack.push_async_callback(watch.cancel)
 
 

@@ -260,6 +260,19 @@ class StreamsSettings(Group):
     """Maximum bytes of all files in the spool; events that do not fit are dropped and counted. 0 keeps none."""
 
 
+class RankingLogSettings(Group):
+    """The ranking log: the list that each ranking answered, written to a Redis stream for the analysis."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the users whose rankings are logged, chosen by a hash; 0 is off. Needs `~rank:log:*` in the ACL."""
+    top: Annotated[int, Field(ge=1, le=1_000)] = 20
+    """Maximum number of items of one ranking to log, from the best on."""
+    attributes: tuple[str, ...] = ()
+    """Names of the request's attributes to log, as a JSON array; all others are left out."""
+    max_length: Annotated[int, Field(ge=1, le=10**12)] = 100_000
+    """Approximate number of rankings that the stream keeps."""
+
+
 class PageSettings(Group):
     """The page for people."""
 
@@ -311,6 +324,8 @@ class Settings(BaseSettings):
     """Assignment of users to models."""
     streams: StreamsSettings = StreamsSettings()
     """Exposures and feedback written to Redis streams."""
+    ranking_log: RankingLogSettings = RankingLogSettings()
+    """The ranking log: the list that each ranking answered, written to a Redis stream for the analysis."""
     page: PageSettings = PageSettings()
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()

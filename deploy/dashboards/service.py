@@ -159,10 +159,11 @@ SERVICE = Board(
                 ),
                 Panel(
                     "Events",
-                    "Exposures and feedback that were dropped, trimmed from their stream, or damaged in the spool.",
+                    "Events that were dropped, trimmed from their stream, or damaged in the spool.",
                     (
                         Query(f"{total('ranker_exposures_dropped_total')} or vector(0)", "exposures dropped"),
                         Query(total("ranker_feedback_dropped_total"), "feedback dropped"),
+                        Query(f"{total('ranker_rankings_dropped_total')} or vector(0)", "rankings dropped"),
                         Query(total("ranker_stream_trimmed_total"), "trimmed"),
                         Query(total("ranker_spool_damaged_total"), "damaged"),
                     ),

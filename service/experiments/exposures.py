@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from contract.assignment import Decision, LayerDecision
 from contract.events import Exposure, pseudonym, ulid
+from contract.ranking_log import RankingOutcome
 from service.store.streams import EventSink
 
 DEDUPLICATION_MS: Final = 3_600_000
@@ -27,7 +28,7 @@ class Outcome:
 
     request_id: str
     time_ms: int
-    status: Literal["ok", "degraded", "error", "gone"]  # gone: the caller disconnected before the answer
+    status: RankingOutcome
     served_model: str | None
     served_version: str | None
     answered: int  # length of the answered list
@@ -103,7 +104,7 @@ class Exposures:
             ver=str(decision.parameters.get("version", "")),
             served_model=outcome.served_model,
             served_ver=outcome.served_version,
-            outcome=outcome.status,
+            outcome="error" if outcome.status == "refused" else outcome.status,
             k=outcome.answered,
             n_cand=outcome.candidates,
         )

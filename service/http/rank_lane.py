@@ -157,6 +157,7 @@ class RankLane:
             recent=rank_decoder.records_of(wanted.recent) if wanted.recent else NO_RECORDS,
             request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
             explain=wanted.explain,
+            attributes=wanted.attributes,
             deadline=deadline,
         )
 

@@ -50,6 +50,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             recent=records_of(wanted.recent),
             request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
             explain=wanted.explain,
+            attributes=wanted.attributes,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
 

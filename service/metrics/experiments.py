@@ -37,10 +37,21 @@ class ExperimentMetrics:
             return exposures.of(*arm)
 
         self._exposures: Made[tuple[str, str], Counter] = Made(exposure)
+        self._declare_ranking_log(families)
         self._overrides = families.counter(
             "ranker_overrides_rejected_total", "Override headers that were ignored.", reason=get_args(RejectReason)
         )
         self._declare_experiment_file(families)
+
+    def _declare_ranking_log(self, families: Families) -> None:
+        rankings = families.counter("ranker_rankings_total", "Rankings by arm and outcome.", variant=(), outcome=())
+        self._rankings: Made[tuple[str, str], Counter] = Made(lambda key: rankings.of(*key))
+        self._logged = families.counter(
+            "ranker_rankings_logged_total", "Rankings taken for the log.", experiment=(), variant=()
+        )
+        self._logged_dropped = families.counter(
+            "ranker_rankings_dropped_total", "Rankings for the log that found no room.", experiment=(), variant=()
+        )
 
     def _declare_experiment_file(self, families: Families) -> None:
         self._reloads = families.counter("ranker_experiments_reload_total", "Looks at the experiment file.", result=())
@@ -78,6 +89,21 @@ class ExperimentMetrics:
     def exposure_dropped(self, labels: tuple[str, ...]) -> None:
         """Count an exposure that found no room; labels are its experiment and variant."""
         self._exposures_dropped.of(*labels).inc()
+
+    def ranked(self, decision: Decision, outcome: str) -> None:
+        """Count a ranking that has ended, under the arm that chose its model."""
+        self._rankings[decision.variant, outcome].value += 1
+
+    def ranking_logged(self, arms: tuple[str, ...]) -> None:
+        """Count a ranking that the log took; arms are experiment and variant of each layer, one after another."""
+        for arm in zip(arms[::2], arms[1::2], strict=True):
+            self._logged.of(*arm).inc()
+            self._logged_dropped.of(*arm)  # both series from the first ranking on
+
+    def ranking_dropped(self, arms: tuple[str, ...]) -> None:
+        """Count a ranking that the log had no room for; arms as above."""
+        for arm in zip(arms[::2], arms[1::2], strict=True):
+            self._logged_dropped.of(*arm).inc()
 
     def override_rejected(self, reason: str) -> None:
         """Count an override header that was ignored."""

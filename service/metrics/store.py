@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from service.metrics.families import Families
 from service.names import ErrorKind, StoreKind, StoreState
 
-_STREAMS = (EXPOSURE_STREAM, ACTIVITY_STREAM)
+_STREAMS = (EXPOSURE_STREAM, ACTIVITY_STREAM, RANKING_STREAM)
 _SERVERS = ("behaviours", "streams")
 
 

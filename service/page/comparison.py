@@ -170,10 +170,10 @@ class Comparison:
 
 
 def _asking_for(bundle: Bundle, decision: Decision) -> Decision:
-    """Return a decision that asks for a bundle and names no experiment, so that there is nothing to expose."""
+    """Return a decision that asks for a bundle and names no experiment or unit: nothing is exposed or logged."""
     parameters = {**decision.parameters, "model": bundle.manifest.model, "version": bundle.manifest.version}
     layer = LayerDecision("page", None, None, "override", None, None, True, parameters, "")
-    return Decision((layer,), decision.digest, decision.unit)
+    return Decision((layer,), decision.digest, None)
 
 
 def _reasons(explanation: Explanation | None, count: int) -> list[Json]:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from service.ranking.candidates import Candidates
 from service.store.behaviours import StoredBehaviours
 
 NO_RECORDS: Final[Records] = np.zeros(0, dtype=RECORD)
+_NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
 NOTHING_STORED: Final = StoredBehaviours(NO_RECORDS)
 
 
@@ -53,11 +54,12 @@ class RankCall(ABC):
         recent: behaviours that came with the request.
         request_time_ms: for models that read the time.
         explain: whether an explanation is wanted.
+        attributes: of the request, for the ranking log.
     """
 
     __slots__ = (
-        "answer", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded", "error", "explain",
-        "fresh", "is_gone", "is_over", "item_ids", "limit", "queued_at", "ranker", "recent",
+        "answer", "attributes", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded", "error",
+        "explain", "fresh", "is_gone", "is_over", "item_ids", "limit", "queued_at", "ranker", "recent",
         "request_id", "request_time_ms", "row", "served", "serving", "stored", "timings", "until", "user_id", "waited",
     )  # fmt: skip
 
@@ -73,10 +75,11 @@ class RankCall(ABC):
         recent: Records = NO_RECORDS,
         request_time_ms: int = 0,
         explain: bool = False,
+        attributes: Mapping[str, object] = _NO_ATTRIBUTES,
     ) -> None:
         self.request_id, self.user_id, self.item_ids, self.decision = request_id, user_id, candidates, decision
         self.deadline, self.limit, self.recent = deadline, limit, recent
-        self.request_time_ms, self.explain = request_time_ms, explain
+        self.request_time_ms, self.explain, self.attributes = request_time_ms, explain, attributes
         self.began = time.perf_counter()
         self.degraded: list[Degraded] = []
         self.timings: dict[str, float] = {}

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import structlog
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from contract.assignment import Decision
 from contract.behaviours import Records, identities
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, RankerError
+from contract.ranking_log import RankingOutcome
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.live import Experiments
 from service.flow.batcher import Batcher
@@ -31,6 +32,7 @@ from service.metrics import Metrics
 from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall
 from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.ranking_log import RankingLog
 from service.settings import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 from service.store.retention import fills
@@ -53,6 +55,7 @@ class Ranker:
         deployments: the served bundles.
         experiments: the defaults of a layer if its arm's bundle is missing.
         exposures: the log of attempts.
+        rankings: the log of answered lists, if there is one.
         observer: counts.
         settings: limits and deadlines.
         now_ms: milliseconds since the epoch.
@@ -67,8 +70,10 @@ class Ranker:
         observer: Metrics,
         settings: Settings,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        rankings: RankingLog | None = None,
     ) -> None:
-        self._deployments, self._experiments, self._exposures = deployments, experiments, exposures
+        self._deployments, self._experiments = deployments, experiments
+        self._exposures, self._rankings = exposures, rankings
         self._observer, self._now_ms = observer, now_ms
         self._store_seconds = settings.redis.read_timeout_ms * _STORE_SLACK / 1000
         self._falls_back = settings.inference.popularity_fallback
@@ -121,12 +126,16 @@ class Ranker:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def end(self, call: RankCall) -> None:
-        """Write the exposure of a call and hand its outcome over; a fault in either ends no other call."""
+        """Record a call and hand its outcome over; a fault in either ends no other call."""
         if call.is_over:
             return
         call.is_over = True
         try:
-            self._exposures.record(call.decision, self._outcome(call))
+            outcome = self._outcome(call)
+            self._observer.ranked(call.decision, outcome.status)
+            self._exposures.record(call.decision, outcome)
+            if self._rankings is not None:
+                self._rankings.record(call, outcome.status, outcome.time_ms)
         except Exception:
             _note_failure(call)
         try:
@@ -322,9 +331,11 @@ def _note_failure(call: RankCall) -> None:
         _log.exception("ranking_failed", request_id=call.request_id)
 
 
-def _status(call: RankCall) -> Literal["ok", "degraded", "error", "gone"]:
+def _status(call: RankCall) -> RankingOutcome:
     if call.answer is None:
-        return "gone" if call.is_gone else "error"
+        if call.is_gone:
+            return "gone"
+        return "refused" if isinstance(call.error, Overloaded | DeadlineExceeded | NotReady) else "error"
     return "degraded" if call.answer.degraded else "ok"
 
 

@@ -16,10 +16,12 @@ from redis import exceptions as redis_errors
 from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.metrics import Metrics
 from service.redis.client import Client, Command
+from service.settings import RankingLogSettings
 
 INTERVAL_SECONDS: Final = 10.0
 # Measured: bytes in Redis of one event whose ids have all 128 bytes (docs/operations.md has shorter ones).
 EVENT_BYTES: Final = {EXPOSURE_STREAM: 685, ACTIVITY_STREAM: 600}
+RANKING_BYTES: Final = (650, 165)  # the same of a ranking in the log: without items, and of each item
 _CLUSTER_KEYS: Final = [b"%d" % number for number in range(64)]  # enough to meet every primary of a Cluster
 _MEGABYTE: Final = 1_000_000
 
@@ -48,10 +50,14 @@ class RedisWatch:
         instances: one, or the behaviours' and the streams'.
         max_length: entries that a stream keeps.
         observer: counts.
+        ranking_log_bytes: the most that the ranking log needs; 0 without one.
     """
 
-    def __init__(self, instances: Sequence[Instance], max_length: int, observer: Metrics) -> None:
+    def __init__(
+        self, instances: Sequence[Instance], max_length: int, observer: Metrics, ranking_log_bytes: int = 0
+    ) -> None:
         self._instances, self._max_length, self._observer = instances, max_length, observer
+        self._log_bytes = ranking_log_bytes
         self._owners: dict[str, str] = {}  # of a server, by run id
 
     async def run(self) -> None:
@@ -79,7 +85,10 @@ class RedisWatch:
     def _note(self, instance: Instance, run_id: str, info: Info) -> None:
         evicted = number(info, "evicted_keys")
         if run_id not in instance.evicted:
-            for problem in [*problems(info, instance, self._max_length), *self._shared(instance, run_id)]:
+            for problem in [
+                *problems(info, instance, self._max_length, self._log_bytes),
+                *self._shared(instance, run_id),
+            ]:
                 _log.warning("redis_setup", redis=instance.name, problem=problem)
         else:
             self._observer.redis_evicted(instance.name, max(evicted - instance.evicted[run_id], 0))
@@ -100,7 +109,7 @@ class RedisWatch:
 _SHARED: Final = "full streams can evict behaviours, or stop their appends; give the streams a server of their own"
 
 
-def problems(info: Info, instance: Instance, max_length: int) -> list[str]:
+def problems(info: Info, instance: Instance, max_length: int, log_bytes: int) -> list[str]:
     """Return the problems of a server's setup for its data."""
     found = []
     maxmemory, policy = number(info, "maxmemory"), info.get("maxmemory_policy", "")
@@ -109,21 +118,32 @@ def problems(info: Info, instance: Instance, max_length: int) -> list[str]:
     if number(info, "aof_enabled") == 0:
         found.append("appendonly is off: a restart of Redis loses what it keeps since the last snapshot")
     if instance.keeps_streams:
-        found += _stream_problems(maxmemory, policy, max_length)
+        found += _stream_problems(maxmemory, policy, max_length, log_bytes)
         if instance.keeps_behaviours:
             found.append(f"exposures and feedback share the behaviours' server: {_SHARED} (RANKER_STREAMS__URL)")
     return found
 
 
-def _stream_problems(maxmemory: int, policy: str, max_length: int) -> Iterable[str]:
+def _stream_problems(maxmemory: int, policy: str, max_length: int, log_bytes: int) -> Iterable[str]:
     each = sum(EVENT_BYTES.values())
-    if maxmemory and max_length * each > maxmemory:
+    needed, room = max_length * each + log_bytes, max(maxmemory - log_bytes, 0)
+    if maxmemory and needed > maxmemory:
+        log = f" and the ranking log ({log_bytes // _MEGABYTE} MB)" if log_bytes else ""
         yield (
-            f"two streams of {max_length} events need up to {max_length * each // _MEGABYTE} MB and maxmemory is "
-            f"{maxmemory // _MEGABYTE} MB: set RANKER_STREAMS__MAX_LENGTH to {maxmemory // each} or less"
+            f"two streams of {max_length} events{log} need up to {needed // _MEGABYTE} MB and maxmemory is "
+            f"{maxmemory // _MEGABYTE} MB: set RANKER_STREAMS__MAX_LENGTH to {room // each} or less"
+            f"{', or a lower RANKER_RANKING_LOG__MAX_LENGTH' if log_bytes else ''}"
         )
     if policy.startswith("allkeys"):
         yield f"maxmemory-policy is {policy}, which evicts whole streams: use noeviction"
+
+
+def ranking_log_bytes(settings: RankingLogSettings) -> int:
+    """Return the most memory that the ranking log needs in Redis."""
+    if not settings.share:
+        return 0
+    base, item = RANKING_BYTES
+    return settings.max_length * (base + item * settings.top)
 
 
 def info_of(reply: object) -> dict[str, str]:

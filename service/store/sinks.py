@@ -1,4 +1,4 @@
-"""The sinks of exposures and feedback: their streams, the spool, and the replay of the last process's spool."""
+"""The sinks of events: their streams, the spool, and the replay of the last process's spool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from service.flow.supervision import Supervised, supervise_job
 from service.metrics import Metrics
 from service.redis.client import Client
@@ -23,10 +23,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """Takes exposures and feedback."""
+    """Takes exposures, feedback and rankings."""
 
     exposures: EventSink
     feedback: EventSink
+    rankings: EventStream | None = None  # if rankings are logged
     # Called when the service is ready: a service that fails at each start would otherwise write the first events each
     # time.
     start_replay: Callable[[], None] = lambda: None
@@ -58,7 +59,7 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
         _log.error("spool_unusable", folder=str(streams.spool), error=problem)
     stack.push_async_callback(client.aclose)
 
-    def stream(name: str, on_drop: Callable[[tuple[str, ...]], None]) -> EventStream:
+    def stream(name: str, on_drop: Callable[[tuple[str, ...]], None], max_length: int) -> EventStream:
         made = EventStream(
             client,
             prefix + name,
@@ -66,7 +67,7 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
             on_trim=lambda count: metrics.stream_trimmed(name, count),
             spool=spool,
             max_queue=streams.max_queue,
-            max_length=streams.max_length,
+            max_length=max_length,
             max_batch=streams.max_batch,
             interval_seconds=streams.interval_ms / 1000,
             observer=metrics,
@@ -75,11 +76,12 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
         metrics.watch_stream(name, made.__len__)
         return made
 
-    exposures, feedback = (
-        stream(EXPOSURE_STREAM, metrics.exposure_dropped),
-        stream(ACTIVITY_STREAM, metrics.feedback_dropped),
-    )
-    keys = {prefix + name: name for name in (EXPOSURE_STREAM, ACTIVITY_STREAM)}
+    exposures = stream(EXPOSURE_STREAM, metrics.exposure_dropped, streams.max_length)
+    feedback = stream(ACTIVITY_STREAM, metrics.feedback_dropped, streams.max_length)
+    log = settings.ranking_log
+    rankings = stream(RANKING_STREAM, metrics.ranking_dropped, log.max_length) if log.share else None
+    opened = [one for one in (exposures, feedback, rankings) if one is not None]
+    keys = {prefix + name: name for name in (EXPOSURE_STREAM, ACTIVITY_STREAM, RANKING_STREAM)}
     replay = Replay(spool, client, keys, streams.max_length, metrics)
     replays: list[Supervised] = []
 
@@ -90,7 +92,7 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
         for running in replays:
             await running.cancel()
         seconds = streams.close_timeout_ms / 1000
-        await asyncio.gather(exposures.close(seconds), feedback.close(seconds))
+        await asyncio.gather(*[one.close(seconds) for one in opened])
 
     stack.push_async_callback(close)
-    return Sinks(exposures, feedback, start_replay)
+    return Sinks(exposures, feedback, rankings, start_replay)

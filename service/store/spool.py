@@ -141,7 +141,7 @@ def _written(file: Any, stream: str, entries: Sequence[Entry], room: int) -> int
 
 
 def _line(stream: str, entry: Entry) -> bytes:
-    event, labels = entry.event.decode(), list(entry.labels)
+    event, labels = bytes(entry.event).decode(), list(entry.labels)
     content = {"v": _VERSION, "stream": stream, "labels": labels, "event": event}
     return orjson.dumps({**content, "crc": _checksum(stream, labels, event)}, option=orjson.OPT_APPEND_NEWLINE)
 

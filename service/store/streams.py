@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, SupportsBytes
 
 import structlog
 from redis import exceptions as redis_errors
@@ -65,7 +65,7 @@ class EventSink(Protocol):
 class Entry(NamedTuple):
     """One event in the queue."""
 
-    event: bytes  # JSON
+    event: SupportsBytes  # JSON; the flusher asks for the bytes once
     labels: tuple[str, ...]  # experiment and variant of the event, to count drops
     receipt: Receipt | None = None  # of the caller that waits for it
 
@@ -123,7 +123,7 @@ class EventStream:
         """Return how many events wait."""
         return len(self._queue)
 
-    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
+    def offer(self, event: SupportsBytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
         """Queue an event without waiting; False if the queue is full or closing and the event is dropped."""
         if self._closing or len(self._queue) >= self._max_queue:
             self._on_drop(labels)
@@ -145,7 +145,7 @@ class EventStream:
         self._hurry.set()
         if self._task is not None:
             await self._task.finish(timeout_seconds)
-        left = list(self._queue)
+        left = [entry for waiting in self._queue if (entry := self._as_bytes(waiting)) is not None]
         self._queue.clear()
         _settle(left, is_stored=False)
         if left and self._spool is not None:
@@ -169,7 +169,9 @@ class EventStream:
 
     async def _flush(self) -> bool:
         """Write the oldest events; each leaves the queue only when Redis has accepted it, or never will."""
-        batch = [self._queue[place] for place in range(min(len(self._queue), self._max_batch))]
+        batch = self._next_batch()
+        if not batch:
+            return True
         try:
             replies = await self._write(batch)
         except Exception as error:  # the edge of the flusher's task: it must continue after any error
@@ -181,6 +183,34 @@ class EventStream:
         self._queue.extendleft(reversed(refused))  # Redis may have room again, or be the primary again
         return not refused
 
+    def _next_batch(self) -> list[Entry]:
+        """Return the oldest events, as bytes from now on; one that cannot be written as bytes is dropped."""
+        batch: list[Entry] = []
+        while len(batch) < min(len(self._queue), self._max_batch):
+            entry = self._as_bytes(self._queue[len(batch)])
+            if entry is None:
+                del self._queue[len(batch)]
+            else:
+                self._queue[len(batch)] = entry
+                batch.append(entry)
+        return batch
+
+    def _as_bytes(self, entry: Entry) -> Entry | None:
+        """Return an entry with its event as bytes; a fault in one event must not stop the others."""
+        if type(entry.event) is bytes:
+            return entry
+        try:
+            return entry._replace(event=bytes(entry.event))
+        except Exception as error:
+            _log.error("event_not_written", stream=self.name, error=type(error).__name__)
+            self._give_up([entry])
+            return None
+
+    def _give_up(self, entries: Sequence[Entry]) -> None:
+        _settle(entries, is_stored=False)
+        for entry in entries:
+            self._on_drop(entry.labels)
+
     def _sorted_out(self, batch: list[Entry], replies: list[Any]) -> list[Entry]:
         """Remove stored events and those that never can be; return the events to write again."""
         refused = []
@@ -188,8 +218,7 @@ class EventStream:
             if not isinstance(reply, Exception):
                 _settle([entry], is_stored=True)
             elif is_wrong_type(reply):
-                _settle([entry], is_stored=False)
-                self._on_drop(entry.labels)
+                self._give_up([entry])
             else:
                 refused.append((entry, reply))
         if refused:
@@ -199,7 +228,7 @@ class EventStream:
 
     async def _write(self, batch: list[Entry]) -> list[Any]:  # Any: an entry's id, or the error it met
         key, most = self.name.encode(), self._max_length
-        commands = [add_command(key, entry.event, most) for entry in batch]
+        commands = [add_command(key, bytes(entry.event), most) for entry in batch]
         *replies, trimmed = await self._client.run([*commands, Command(key, ("XTRIM", key, "MAXLEN", "~", most))])
         if isinstance(trimmed, int) and trimmed:
             self._on_trim(trimmed)

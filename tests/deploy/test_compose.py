@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.redis.watch import EVENT_BYTES
-from service.settings import StreamsSettings
+from service.redis.watch import EVENT_BYTES, ranking_log_bytes
+from service.settings import RankingLogSettings, StreamsSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
@@ -81,6 +81,12 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
     assert options["appendonly"] == "yes"
     assert options["maxmemory"] == "512mb"
     assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
+    chosen = SERVICES["rank"]["environment"]
+    log = RankingLogSettings(
+        share=float(chosen["RANKER_RANKING_LOG__SHARE"]), max_length=int(chosen["RANKER_RANKING_LOG__MAX_LENGTH"])
+    )
+    others = int(chosen["RANKER_STREAMS__MAX_LENGTH"]) * sum(EVENT_BYTES.values())
+    assert 0 < ranking_log_bytes(log) <= 512 * 2**20 - others
     assert SERVICES["events"]["mem_limit"] == "768m"
 
 
@@ -88,7 +94,11 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
     ("name", "keys", "subjects"),
     [
         ("redis", ["~bhv:*"], ["behaviours", "the page's list of users", "looks at memory"]),
-        ("events", ["~ab:*", "~fb:*"], ["exposures and feedback", "the state of the experiments", "looks at memory"]),
+        (
+            "events",
+            ["~ab:*", "~fb:*", "~rank:log:*"],
+            ["exposures, feedback and rankings", "the state of the experiments", "looks at memory"],
+        ),
     ],
 )
 def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(

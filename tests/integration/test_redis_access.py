@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from service.experiments.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
 from service.redis.client import Command, make_client
 from service.store.behaviours import RedisBehaviourStore, StoreUnavailable
@@ -45,7 +45,7 @@ def allow(server: RedisServer, *rules: str) -> None:
 
 LOGIN = [*rights()["login"][:1], ">pw", *rights()["login"][2:]]
 BEHAVIOURS = [*LOGIN, *rights()["behaviours"]]
-STREAMS = [*LOGIN, *rights()["exposures and feedback"]]
+STREAMS = [*LOGIN, *rights()["exposures, feedback and rankings"]]
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ async def keeps_events(url: str) -> bool:
     """Do all that the flushers ever do: write and trim."""
     client = make_client(url, timeout_seconds=SECONDS)
     trims, drops = list[int](), list[tuple[str, ...]]()
-    for name in (EXPOSURE_STREAM, ACTIVITY_STREAM):
+    for name in (EXPOSURE_STREAM, ACTIVITY_STREAM, RANKING_STREAM):
         stream = EventStream(
             client, PREFIX + name, on_drop=drops.append, on_trim=trims.append, max_length=100, interval_seconds=0.001
         )
@@ -90,7 +90,7 @@ async def keeps_events(url: str) -> bool:
             stream.offer(b"event")
         await stream.close(0.5)
     await client.aclose()
-    return len(trims) >= 2 and not drops
+    return len(trims) >= 3 and not drops
 
 
 def address(server: RedisServer, options: str = "") -> str:
@@ -128,7 +128,7 @@ async def test_the_listed_rights_are_enough_for_streams(own_redis: RedisServer) 
     assert not await keeps_behaviours(address(own_redis))
 
 
-@pytest.mark.parametrize("right", [rule for rule in rights()["exposures and feedback"] if rule[0] == "+"])
+@pytest.mark.parametrize("right", [rule for rule in rights()["exposures, feedback and rankings"] if rule[0] == "+"])
 async def test_each_right_for_streams_is_needed(own_redis: RedisServer, right: str) -> None:
     allow(own_redis, *[rule for rule in STREAMS if rule != right])
     assert not await keeps_events(address(own_redis))
@@ -203,12 +203,12 @@ async def test_a_cluster_needs_the_listed_rights(one_node_cluster: RedisServer) 
     while b"cluster_state:ok" not in one_node_cluster.call("CLUSTER", "INFO"):  # noqa: ASYNC110 - another process's
         await asyncio.sleep(0.01)
     url = f"redis+cluster://ranker:pw@127.0.0.1:{one_node_cluster.port}"
-    allow(one_node_cluster, *BEHAVIOURS, *rights()["exposures and feedback"], *rights()["a Cluster"])
+    allow(one_node_cluster, *BEHAVIOURS, *rights()["exposures, feedback and rankings"], *rights()["a Cluster"])
     assert await keeps_behaviours(url)
     assert await keeps_events(url)
     for right in rights()["a Cluster"]:
         others = [rule for rule in rights()["a Cluster"] if rule != right]
-        allow(one_node_cluster, *BEHAVIOURS, *rights()["exposures and feedback"], *others)
+        allow(one_node_cluster, *BEHAVIOURS, *rights()["exposures, feedback and rankings"], *others)
         assert not await keeps_behaviours(url), right
     # The braces decide the slot, so a prefix moves no key.
     slots = {one_node_cluster.call("CLUSTER", "KEYSLOT", key) for key in ("bhv:{u1}", PREFIX + "bhv:{u1}", "u1")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -12,14 +13,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.redis.client import make_client
-from service.redis.watch import EVENT_BYTES, Instance, RedisWatch
-from service.settings import StreamsSettings
+from service.redis.watch import EVENT_BYTES, Instance, RedisWatch, problems, ranking_log_bytes
+from service.settings import RankingLogSettings, StreamsSettings
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.redis_topology import ask, cluster, until_true
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
 GOOD = ("--maxmemory", "512mb", "--appendonly", "yes")
+NOW_MS = 1_700_000_000_000
+STREAMS = Instance("streams", None, False, keeps_behaviours=False, keeps_streams=True)  # type: ignore[arg-type]
 Make = Callable[..., RedisServer]
 
 
@@ -146,6 +149,27 @@ async def test_without_the_right_to_info_that_is_said_once(make_server: Make) ->
         assert "+info" in problem
         assert await look() == []
     assert counts.evicted == {}
+
+
+async def test_the_ranking_log_counts_towards_the_memory_and_its_rankings_are_as_large_as_assumed(
+    make_server: Make,
+) -> None:
+    server = make_server(*GOOD)
+    longest = [f"{place:0128d}" for place in range(20)]
+    event = {
+        "v": 1, "id": "0" * 26, "ts": NOW_MS, "req": longest[0], "unit": longest[0], "model": "pyramid_mixer",
+        "ver": "1", "outcome": "ok", "reasons": [], "latency_us": 10_000, "n_cand": 200, "k": 200, "items": longest,
+        "arms": [{"layer": "rank", "exp": "pyramid-vs-mgnm", "arm": "treatment", "forced": 0}],
+        "scores": [0.12345600128173828] * 20, "attributes": None,
+    }  # fmt: skip
+    for _ in range(1_000):
+        server.call("XADD", "log", "*", "event", json.dumps(event, separators=(",", ":")))
+    used = int(server.call("MEMORY", "USAGE", "log", "SAMPLES", "0")[1:])
+    most = ranking_log_bytes(RankingLogSettings(share=1, max_length=1_000))
+    assert 0.9 * most < used < 1.05 * most
+    [problem] = problems({"maxmemory": "514000000", "aof_enabled": "1"}, STREAMS, 400_000, most)
+    assert "and the ranking log (3 MB) need up to 517 MB" in problem
+    assert problems({"maxmemory": "518000000", "aof_enabled": "1"}, STREAMS, 400_000, most) == []
 
 
 async def test_the_default_length_fits_into_the_memory_that_compose_gives() -> None:

@@ -168,3 +168,9 @@ def test_ulids_are_distinct_and_sort_by_time() -> None:
     assert all(len(one) == 26 and set(one) <= set("0123456789ABCDEFGHJKMNPQRSTVWXYZ") for one in made)
     assert made[0].startswith("0" * 10)
     assert made[-1].startswith("7ZZZZZZZZZ")
+
+
+def test_an_exposure_calls_a_refused_ranking_an_error() -> None:
+    sink = Sink()
+    Exposures(sink, on_exposure=Counts()).record(decision("12"), outcome(status="refused"))
+    assert sink.exposures[0].outcome == "error"

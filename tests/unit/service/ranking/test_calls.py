@@ -153,7 +153,7 @@ async def test_a_call_ends_once_with_its_answer_or_its_error(bundles: Mapping[st
         assert (late.answer, type(late.error)) == (None, DeadlineExceeded)
         assert (good.endings, late.endings) == (1, 1)
         assert {outcome.request_id: outcome.status for outcome in world.exposures.outcomes} == {
-            "r-u1": "ok", "r-u2": "error",
+            "r-u1": "ok", "r-u2": "refused",
         }  # fmt: skip
 
 

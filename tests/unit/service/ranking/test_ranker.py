@@ -187,7 +187,7 @@ async def test_every_attempt_of_an_assigned_unit_is_an_exposure(bundles: Mapping
             await world.rank(["i3"], seconds=-1.0)
         assert world.exposures.outcomes == [
             Outcome("r1", 1_234, "ok", "treatment", "1", 2, 3),
-            Outcome("r1", 1_234, "error", None, None, 0, 1),
+            Outcome("r1", 1_234, "refused", None, None, 0, 1),
         ]
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from service.redis.client import Command
-from service.store.streams import EventStream, Receipt
+from service.store.streams import Entry, EventStream, Receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +161,54 @@ async def test_full_batch_does_not_wait_for_the_interval() -> None:
     await until(lambda: len(stream) == 0)
     await stream.close()
     assert client.batches == [[b"a", b"b"]]
+
+
+class Lazy:
+    """An event whose bytes are made when they are asked for."""
+
+    def __init__(self, text: bytes | None) -> None:
+        self._text, self.asked = text, 0
+
+    def __bytes__(self) -> bytes:
+        self.asked += 1
+        if self._text is None:
+            raise ValueError("not JSON")
+        return self._text
+
+
+async def test_bytes_of_an_event_are_made_once_and_by_the_flusher() -> None:
+    client, event = FakeClient(RedisConnectionError()), Lazy(b"a")
+    stream = EventStream(client, "s", on_drop=Drops(), interval_seconds=0.001)  # type: ignore[arg-type]
+    assert stream.offer(event)
+    assert event.asked == 0
+    stream.start()
+    await until(lambda: bool(client.batches))
+    await stream.close()
+    assert (client.batches, event.asked) == ([[b"a"]], 1)
+
+
+async def test_an_event_that_has_no_bytes_is_dropped_and_stops_no_other() -> None:
+    client, drops, receipt = FakeClient(), Drops(), Receipt()
+    stream = EventStream(client, "s", on_drop=drops, max_batch=2, interval_seconds=0.001)  # type: ignore[arg-type]
+    for event in (b"a", Lazy(None), b"b", b"c", Lazy(None)):
+        stream.offer(event, ("lazy",) if isinstance(event, Lazy) else (), receipt)
+    stream.start()
+    assert not await receipt.stored(5)
+    await stream.close()
+    assert client.batches == [[b"a", b"b"], [b"c"]]
+    assert drops == {("lazy",): 2}
+
+
+async def test_at_the_end_an_event_that_has_no_bytes_keeps_no_other_from_the_spool() -> None:
+    saved, drops = [], Drops()
+
+    class Keeps:
+        async def save(self, _stream: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+            saved.extend(bytes(entry.event) for entry in entries)
+            return []
+
+    stream = EventStream(FakeClient(), "s", on_drop=drops, spool=Keeps())  # type: ignore[arg-type]
+    for event in (Lazy(b"a"), Lazy(None), Lazy(b"b")):
+        stream.offer(event)
+    await stream.close()
+    assert (saved, drops.total()) == ([b"a", b"b"], 1)
