@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -82,8 +82,7 @@ class DeploymentLimits:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(NamedTuple):
     results: list[ScoredRow | Exception]
     seconds: float  # that it took
     works: bool  # whether the engine does
@@ -252,8 +251,8 @@ class Deployment:
         try:
             results = self._inference.run(rows)
             seconds = time.monotonic() - began
-            causes = [result.__cause__ for result in results if isinstance(result, Exception)]
-            faults = [cause for cause in causes if isinstance(cause, EngineError)]
+            failures = [result for result in results if isinstance(result, Exception)]
+            faults = [failure.__cause__ for failure in failures if isinstance(failure.__cause__, EngineError)]
             was_ended = any(fault.was_ended for fault in faults)
             works = not faults or was_ended or self._is_sound()
             return _Batch(results, seconds, works, was_ended)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, Protocol
 
 _QUICK_SECONDS: Final = 0.004  # what a batch may be expected to take
@@ -51,14 +49,10 @@ class InlineRuns:
         """Let no batch run here for a while."""
         self._not_before = time.monotonic() + _AWAY_SECONDS
 
-    @contextmanager
-    def watched(self, engine: EndsRuns) -> Iterator[None]:
-        """End the engine's run if it takes too long."""
+    def watched(self, engine: EndsRuns) -> _Watch:
+        """End the engine's run if it takes longer than it may; for a `with` statement around the run."""
         _WATCH.begin(engine)
-        try:
-            yield
-        finally:
-            _WATCH.end()
+        return _WATCH
 
 
 class _Watch:
@@ -79,7 +73,11 @@ class _Watch:
                 self._thread = threading.Thread(target=self._run, name="inline-watch", daemon=True)
                 self._thread.start()
 
-    def end(self) -> None:
+    def __enter__(self) -> None:
+        """Do nothing: the run has begun."""
+
+    def __exit__(self, *_: object) -> None:
+        """Stop: the run is over."""
         self._engine = None
 
     def _run(self) -> None:

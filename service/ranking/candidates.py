@@ -58,7 +58,16 @@ def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
     """Return places of the `limit` best scores, best first; of equal scores, the earlier place is first."""
     worst_first = -scores
     if limit * _PARTITION_FROM >= len(scores):
-        return np.argsort(worst_first, kind="stable")[:limit]
+        return _order(worst_first)[:limit]
     # All that reach the limit-th score, ties included and in their order, so that a stable sort decides them as above.
     chosen = np.flatnonzero(worst_first <= np.partition(worst_first, limit - 1)[limit - 1])
     return np.asarray(chosen[np.argsort(worst_first[chosen], kind="stable")[:limit]], dtype=np.int64)
+
+
+def _order(numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Sort stably: the quick sort takes a third of the time, and only equal numbers make a difference."""
+    order = numbers.argsort()
+    ordered = numbers[order]
+    if np.count_nonzero(ordered[1:] == ordered[:-1]):
+        return numbers.argsort(kind="stable")
+    return order

@@ -119,8 +119,12 @@ class Ranker:
         return await call.outcome(self)
 
     def submit(self, call: RankCall) -> None:
-        """Take a call; the calls of one pass of the event loop continue together."""
+        """Take a call; the calls of one pass of the event loop continue together.
+
+        Its bundle and its candidates are looked up at once, while they are in the processor's cache.
+        """
         call.ranker = self
+        self._does(call, self._prepare)
         self._arrived.append(call)
         if len(self._arrived) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
@@ -146,12 +150,15 @@ class Ranker:
     # --- the stages
 
     def _begin(self) -> None:
-        """Choose the bundles and look up the candidates of all that have arrived."""
+        """Read the behaviours of all that have arrived; end those that went wrong."""
         calls, self._arrived = self._arrived, []
-        now = asyncio.get_running_loop().time()
-        self._reads.submit([call for call in calls if self._passes(call, self._prepare, now)])
+        for call in calls:
+            if call.error is not None:
+                self.end(call)
+        self._reads.submit([call for call in calls if not call.is_over])
 
-    def _prepare(self, call: RankCall, now: float) -> bool:
+    def _prepare(self, call: RankCall) -> bool:
+        now = asyncio.get_running_loop().time()
         call.cutoff = _cutoff(now, call.deadline)
         call.serving = self._choose(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
@@ -250,6 +257,12 @@ class Ranker:
         """Do a stage's work on a call; return whether it goes on. An error ends this call only."""
         if call.is_over:
             return False
+        goes_on = self._does(call, work, *given)
+        if call.error is not None:
+            self.end(call)
+        return goes_on
+
+    def _does(self, call: RankCall, work: Callable[..., bool], *given: object) -> bool:
         try:
             return work(call, *given)
         except RankerError as error:
@@ -257,7 +270,6 @@ class Ranker:
         except Exception as error:  # the edge of a stage: the other calls continue
             _note_failure(call)
             call.error = error.with_traceback(None)
-        self.end(call)
         return False
 
     def _choose(self, call: RankCall) -> Deployment:

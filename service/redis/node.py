@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
@@ -270,8 +271,15 @@ async def _ask_one(pipe: Pipe, words: Words) -> Any:
 
 
 def _packed(words: Words) -> bytes:
-    texts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in texts]))
+    pieces = [b"$%d\r\n%b\r\n" % (len(word), word) if isinstance(word, bytes) else _piece(word) for word in words]
+    return b"*%d\r\n%b" % (len(pieces), b"".join(pieces))
+
+
+@lru_cache(maxsize=1_024)
+def _piece(word: str | int) -> bytes:
+    """Return a word as it is sent; names of commands and numbers come again and again."""
+    text = str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 async def _let_go(pipe: Pipe) -> None:
