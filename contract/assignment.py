@@ -10,6 +10,7 @@ contains one. Any other implementation must reproduce the vectors in tests/contr
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
@@ -126,11 +127,22 @@ class ExperimentsSnapshot:
         self._max_bytes = config.unit.max_bytes
         self._holdout = _Holdout(config)
         self._overrides = config.overrides.units
+        compiled = [one for layer in self.layers for one in layer.experiments]
+        self.has_targets = any(one.target for one in compiled)  # whether attributes can change a decision
+        self._turns_ms = sorted({turn for one in compiled for turn in one.turns_ms})
         self._undecided = {reason: self._everywhere(reason, None) for reason in (NOT_RANKED, ERROR)}
 
     def undecided(self, reason: Literal["not_ranked", "error"]) -> Decision:
         """Return the decision of a response that needed none: defaults everywhere, and the reason."""
         return self._undecided[reason]
+
+    def steady_about(self, now_ms: int) -> tuple[float, float]:
+        """Return the span of time, its end not included, in which a unit's decision is the one of `now_ms`."""
+        place = bisect_right(self._turns_ms, now_ms)
+        return (
+            self._turns_ms[place - 1] if place else -math.inf,
+            self._turns_ms[place] if place < len(self._turns_ms) else math.inf,
+        )
 
     def unit_of(self, value: object) -> str | None:
         """Return the identifier as it is hashed, or None if it is not a valid unit.
@@ -267,6 +279,7 @@ class _CompiledExperiment:
         self._running = experiment.status == "running"
         self._start_ms = math.ceil(experiment.start.timestamp() * 1000)
         self._end_ms = math.ceil(experiment.end.timestamp() * 1000)
+        self.turns_ms = (self._start_ms, self._end_ms)
         self._prefix = f"{experiment.salt}.arm.".encode()
         self._table = _table([arm.buckets for arm in experiment.arms])
 

@@ -23,6 +23,7 @@ from contract.history import ExperimentFile, State
 from contract.ramps import is_any_live, propose
 from service.experiments.arm_models import Latest, Models, default_models_of, models_of
 from service.experiments.audit import Audit
+from service.experiments.decisions import Decisions
 from service.experiments.shared_state import SharedState
 from service.experiments.source import ExperimentSource, Rejected, ReloadResult
 from service.experiments.state_stores import StateUnavailable
@@ -77,6 +78,7 @@ class Experiments:
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
         self._in_force: _InForce | None = None
+        self._decisions = Decisions()
         self._ready: Models = frozenset()
         self._audit = Audit()
         self._problems: tuple[str, ...] = ()
@@ -108,7 +110,11 @@ class Experiments:
         """Decide every layer for a unit, and count it."""
         if self._in_force is None:
             return UNDECIDED
-        decision = self._in_force.snapshot.decide(unit, attributes, now_ms, forced)
+        snapshot = self._in_force.snapshot
+        if forced:
+            decision = snapshot.decide(unit, attributes, now_ms, forced)
+        else:
+            decision = self._decisions.of(snapshot, unit, attributes, now_ms)
         self._observer.assigned(decision)
         return decision
 
