@@ -25,7 +25,7 @@ from service.metrics import Metrics
 from service.settings import HttpSettings, LimitsSettings
 
 FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
-_HELD_UP_SECONDS: Final = 0.005
+_HELD_UP_SECONDS: Final = 0.009  # a shorter wait counts as none (transport.py); uvloop's clock has milliseconds
 _CATCH_UP_SECONDS: Final = 0.5
 _LAST_LOOK_SECONDS: Final = 0.1
 

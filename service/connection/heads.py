@@ -24,11 +24,13 @@ class Request(NamedTuple):
     """A whole request."""
 
     headers: Headers
+    budget_seconds: float
     body_at: int
 
 
 class _Known(NamedTuple):
     headers: Headers
+    budget_seconds: float
     size: int  # of the body
 
 
@@ -57,17 +59,18 @@ class KnownHeads:
         if known is None or len(data) != end + 4 + known.size:
             return None
         if not own:
-            return Request(known.headers, end + 4)
+            return Request(known.headers, known.budget_seconds, end + 4)
         if len(own) != len(dict(own)) or len(known.headers) + len(own) > self._max_lines:
             return None
-        return Request([*known.headers, *own], end + 4)
+        return Request([*known.headers, *own], known.budget_seconds, end + 4)
 
-    def note(self, data: bytes, headers: Headers) -> None:
+    def note(self, data: bytes, headers: Headers, budget_seconds: float) -> None:
         """Remember the head of a request that was parsed and may go the short way, if the bytes are all of it.
 
         Args:
             data: where the parser began with the request.
             headers: what it made of them.
+            budget_seconds: what the headers give the request.
         """
         end = data.find(_END, 0, _MAX_BYTES)
         size = int(find_header(headers, b"content-length") or b"0")
@@ -79,4 +82,4 @@ class KnownHeads:
             return
         if len(self._known) >= _MAX_HEADS:
             self._known.clear()
-        self._known[head] = _Known(kept, size)
+        self._known[head] = _Known(kept, budget_seconds, size)

@@ -32,10 +32,13 @@ class Lane(Protocol):
     def suits(self, headers: Headers) -> bool:
         """Return whether the headers are those that nearly all callers send."""
 
+    def budget(self, headers: Headers) -> float:
+        """Return the seconds that a request may take."""
+
     def take(
-        self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float, waited: float
+        self, caller: Caller, headers: Headers, body: bytes, budget: float, arrived: float, began: float, waited: float
     ) -> LaneCall | None:
         """Rank for a caller; None: the request goes the long way."""
 
-    def refusal(self, headers: Headers) -> bytes | None:
+    def refusal(self, headers: Headers, budget: float) -> bytes | None:
         """Return the answer to a ranking that is one too many; None: it may be taken."""

@@ -92,15 +92,18 @@ class GuardedProtocol(RankingProtocol):
         self._unset_keepalive_if_required()
         if not self._in_body:
             if not self._in_head:
-                is_behind = self._guard.pulse.is_behind(self.loop.time())
-                self._waited = self._wire.waited_seconds() if is_behind else 0.0
+                self._waited = self._waited_seconds()
             self._head_bytes += len(data)
         is_beginning, self._is_usual = not (self._in_head or self._in_body), False
         self._feed(data)
         if is_beginning and self._is_usual:
-            self._guard.heads.note(data, self.headers)
+            self._guard.heads.note(data, self.headers, self._budget)
         if self._refusal is None and not self._lingering:
             self._bound_what_follows()
+
+    def _is_last(self) -> bool:
+        """Return whether nothing is to be written after the answer in progress."""
+        return not (self.pipeline or self._refusal is not None or self.flow.read_paused)
 
     def on_response_complete(self) -> None:
         """Send a refusal that waited for the previous answer, or continue with the next request."""

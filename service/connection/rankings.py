@@ -35,7 +35,12 @@ class RankingProtocol(AnsweringProtocol):
         self._parts: list[bytes] | None = None  # of the body of a ranking that may go the short way
         self._is_usual = False  # the last head that was parsed may go the short way
         self._began = self._arrived = 0.0  # by the clocks of durations and of the event loop
-        self._refused_at = 0.0  # event loop time of the last ranking that was refused without a parser
+        self._budget = 0.0  # seconds that the ranking may take
+        self._used_at = 0.0  # event loop time of the last answer of the short way
+
+    @abstractmethod
+    def _is_last(self) -> bool:
+        """Return whether nothing is to be written after the answer in progress."""
 
     @abstractmethod
     def _await(self, what: str) -> None:
@@ -48,14 +53,19 @@ class RankingProtocol(AnsweringProtocol):
         if self.transport.is_closing():
             return
         self.transport.write(content)
+        if call.keep_alive and self._is_last():
+            self._stay_alive()
+            return
         if not call.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one that was used since the timer began gets another."""
-        left = self._refused_at + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
+        left = self._used_at + self.timeout_keep_alive - self.loop.time()
+        if self._call is not None:
+            self.timeout_keep_alive_task = None  # its answer begins the next one
+        elif left > 0:
             self._keep_alive_for(left)
         else:
             super().timeout_keep_alive_handler()
@@ -70,15 +80,14 @@ class RankingProtocol(AnsweringProtocol):
         request = self._guard.heads.find(data)
         if request is None:
             return False
-        content = lane.refusal(request.headers)
+        content = lane.refusal(request.headers, request.budget_seconds)
         if content is not None:
             self.transport.write(content)
+            self._await("")
             self._stay_alive()
             return True
-        self._waited = self._wire.waited_seconds()
-        self._begin_the_short_way()
-        self._parts = None
-        self._unset_keepalive_if_required()
+        self._waited, self._budget = self._waited_seconds(), request.budget_seconds
+        self._began, self._arrived = time.perf_counter(), self.loop.time() - self._waited
         self._await("")
         return self._has_taken(lane, request.headers, data[request.body_at :])
 
@@ -90,12 +99,15 @@ class RankingProtocol(AnsweringProtocol):
             or (self.cycle is not None and not self.cycle.response_complete)
         )
 
+    def _waited_seconds(self) -> float:
+        """Return how long the beginning of a request lay in the kernel; the kernel is asked only after a long pass."""
+        return self._wire.waited_seconds() if self._guard.pulse.is_behind(self.loop.time()) else 0.0
+
     def _stay_alive(self) -> None:
-        """Keep the connection open, without a new timer for each refusal."""
-        self._refused_at = self.loop.time()
+        """Keep the connection open, without a new timer for each answer."""
+        self._used_at = self.loop.time()
         self.server_state.total_requests += 1
         if self.timeout_keep_alive_task is None:
-            self._await("")
             self._keep_alive_for(self.timeout_keep_alive)
 
     def _keep_alive_for(self, seconds: float) -> None:
@@ -117,7 +129,9 @@ class RankingProtocol(AnsweringProtocol):
         )
 
     def _begin_the_short_way(self) -> None:
+        lane = self._guard.lane
         self._parts, self._is_usual = [], True
+        self._budget = lane.budget(self.headers) if lane is not None else 0.0
         self._began, self._arrived = time.perf_counter(), self.loop.time() - self._waited
 
     def _has_kept(self, body: bytes) -> bool:
@@ -134,7 +148,7 @@ class RankingProtocol(AnsweringProtocol):
         lane = self._guard.lane
         if lane is None or self._parts is None:
             return False
-        content = lane.refusal(self.headers)
+        content = lane.refusal(self.headers, self._budget)
         if content is not None:
             self._parts = None
             self.transport.write(content)
@@ -147,7 +161,7 @@ class RankingProtocol(AnsweringProtocol):
         return False
 
     def _has_taken(self, lane: Lane, headers: Headers, body: bytes) -> bool:
-        call = lane.take(self, headers, body, self._arrived, self._began, self._waited)
+        call = lane.take(self, headers, body, self._budget, self._arrived, self._began, self._waited)
         if call is None:
             return False
         self.cycle = cast(RequestResponseCycle, call)

@@ -22,6 +22,7 @@ from contract.behaviours import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, 
 from contract.experiments import Parameters
 from contract.grammar import is_id, is_text
 from contract.vocabulary import Vocabulary
+from service.connection.exchange import Headers
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
 from service.experiments.feedback import Taken
 from service.http import schemas
@@ -225,15 +226,31 @@ def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> byte
         ranking: the result.
         parameters: of the user's arm in every layer.
     """
-    head = {
-        "request_id": request_id,
-        "model": ranking.model,
-        "version": ranking.version,
-        "degraded": ranking.degraded,
-        "parameters": parameters,
-    }
+    model, rest = rank_model(ranking), rank_rest(ranking)
+    return b"".join([b'{"request_id":', orjson.dumps(request_id), model, orjson.dumps(parameters), rest])
+
+
+def rank_headers(ranking: Ranking) -> Headers:
+    """Return the headers that only the answer of a ranking has."""
+    model = f"{ranking.model}@{ranking.version}"
+    return [(b"x-model", model.encode()), (b"server-timing", server_timing(ranking.timings))]
+
+
+def body_headers(size: int) -> Headers:
+    """Return the headers of a body of JSON, in Starlette's order."""
+    return [(b"content-length", b"%d" % size), (b"content-type", b"application/json")]
+
+
+def rank_model(ranking: Ranking) -> bytes:
+    """Return the part of an answer between the request's id and the parameters."""
+    head = {"model": ranking.model, "version": ranking.version, "degraded": ranking.degraded}
+    return b"," + orjson.dumps(head)[1:-1] + b',"parameters":'
+
+
+def rank_rest(ranking: Ranking) -> bytes:
+    """Return the part of an answer after the parameters."""
     tail = b"" if ranking.explanation is None else b',"explanation":' + orjson.dumps(ranking.explanation)
-    return b"".join([orjson.dumps(head)[:-1], b',"items":[', _items(ranking), b"]", tail, b"}"])
+    return b"".join([b',"items":[', _items(ranking), b"]", tail, b"}"])
 
 
 def _items(ranking: Ranking) -> bytes:

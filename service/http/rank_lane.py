@@ -21,7 +21,7 @@ from service.errors import InternalError, NotReady, Overloaded, RankerError
 from service.flow.gate import Place
 from service.http import codec, rank_decoder, schemas
 from service.http.endings import Endings
-from service.http.prepared import PreparedRefusal
+from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Ranking
 from service.ranking.call import NO_RECORDS, RankCall
 from service.runtime import Backend, Runtime
@@ -78,6 +78,7 @@ class RankLane:
         self._gate = runtime.admission.rankings
         self._open: set[LaneCall] = set()
         self._overloaded = PreparedRefusal(Overloaded(), self._endings)
+        self._prepared = PreparedAnswer(self._endings, runtime.settings.experiments.show_bucket)
         self._snapshot: object = None  # the experiments that its headers name
 
     def suits(self, headers: Headers) -> bool:
@@ -92,10 +93,13 @@ class RankLane:
                 seen.add(name)
         return b"content-type" in seen
 
-    def refusal(self, headers: Headers) -> bytes | None:
+    def budget(self, headers: Headers) -> float:
+        """Return the seconds that a request may take, which `suits`."""
+        return budget_of(headers, self._limits.deadline_ms, self._limits.max_deadline_ms)
+
+    def refusal(self, headers: Headers, budget: float) -> bytes | None:
         """Return the answer to a ranking that is one too many; None: it may be taken."""
-        backend, limits = self._runtime.backend, self._limits
-        budget = budget_of(headers, limits.deadline_ms, limits.max_deadline_ms)
+        backend = self._runtime.backend
         if not self._gate.is_full(budget) or backend is None or self._runtime.is_draining:
             return None
         if backend.experiments.snapshot is not self._snapshot:
@@ -105,7 +109,7 @@ class RankLane:
         return self._overloaded.answer(request_id_of(headers).encode(), traceparent_of(headers))
 
     def take(
-        self, caller: Caller, headers: Headers, body: bytes, arrived: float, began: float, waited: float = 0.0
+        self, caller: Caller, headers: Headers, body: bytes, budget: float, arrived: float, began: float, waited: float
     ) -> LaneCall | None:
         """Rank for a caller; None: the request goes the long way.
 
@@ -113,25 +117,24 @@ class RankLane:
             caller: gets the answer's bytes.
             headers: of the request.
             body: all of it.
+            budget: seconds that the request may take.
             arrived: event loop time at which its beginning could have been read.
             began: when its headers were read, by `time.perf_counter`.
             waited: seconds between the two.
         """
-        backend, limits = self._runtime.backend, self._limits
+        backend = self._runtime.backend
         if backend is None or self._runtime.is_draining:
             return None
-        wanted = rank_decoder.decode_rank(body, limits)
+        wanted = rank_decoder.decode_rank(body, self._limits)
         if wanted is None:
             return None
         exchange = Exchange(headers, arrived)
-        budget = budget_of(headers, limits.deadline_ms, limits.max_deadline_ms)
-        deadline = arrived + budget
         if budget <= waited or not self._gate.enter(budget):
             return None
         exchange.began = began
         exchange.is_ranking, exchange.place = True, Place(self._gate)
         try:
-            call = self._call_of(caller, exchange, backend, wanted, deadline)
+            call = self._call_of(caller, exchange, backend, wanted, arrived + budget)
             backend.ranker.submit(call)
         except Exception:  # the long way fails on it too, and knows how to say so
             exchange.leave()
@@ -176,31 +179,32 @@ class RankLane:
         exchange.leave()
         status = CLIENT_GONE
         if not call.is_gone:
-            headers, body, status = self._answer_of(call)
-            call.caller.answer(call, _bytes(status, headers, body, call.keep_alive))
+            content, status = self._answer_of(call)
+            call.caller.answer(call, content)
         self._endings.finish("POST", "/rank", exchange, status)
 
-    def _answer_of(self, call: LaneCall) -> tuple[Headers, bytes, int]:
+    def _answer_of(self, call: LaneCall) -> tuple[bytes, int]:
         exchange = call.exchange
         if call.answer is not None:
             try:
-                return self._listed(call, call.answer)
+                return self._listed(call, call.answer), 200
             except Exception:  # the caller must not wait for nothing
                 _log.exception("request_failed", request_id=exchange.request_id)
         error = call.error if isinstance(call.error, RankerError) else InternalError()
         headers, body = self._endings.refused(error, exchange)
-        return [*headers, *self._endings.headers(exchange)], body, error.status
+        return _bytes(error.status, [*headers, *self._endings.headers(exchange)], body, call.keep_alive), error.status
 
-    def _listed(self, call: LaneCall, ranking: Ranking) -> tuple[Headers, bytes, int]:
+    def _listed(self, call: LaneCall, ranking: Ranking) -> bytes:
         exchange = call.exchange
-        model = f"{ranking.model}@{ranking.version}"
-        exchange.headers = [(b"x-model", model.encode()), (b"server-timing", codec.server_timing(ranking.timings))]
-        exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
+        exchange.notes = {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}
         if ranking.degraded:
             exchange.notes["degraded"] = ranking.degraded
+        if call.keep_alive and not self._runtime.is_draining:
+            return self._prepared.answer(exchange, call.decision, ranking)
+        exchange.headers = codec.rank_headers(ranking)
         body = codec.rank_body(exchange.request_id, ranking, call.decision.parameters)
-        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
-        return [*headers, *self._endings.headers(exchange)], body, 200
+        headers = [*codec.body_headers(len(body)), *self._endings.headers(exchange)]
+        return _bytes(200, headers, body, call.keep_alive)
 
 
 def _bytes(status: int, headers: Headers, body: bytes, keep_alive: bool) -> bytes:

@@ -63,12 +63,8 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         backend = runtime.needed()
         call = await call_of(request, exchange, backend, runtime.now_ms())
         ranking = await backend.ranker.rank(call)
-        model = f"{ranking.model}@{ranking.version}"
-        exchange.headers += [
-            (b"x-model", model.encode()),
-            (b"server-timing", codec.server_timing(ranking.timings)),
-        ]
-        exchange.notes |= {"model": model, "candidates": len(call.item_ids)}
+        exchange.headers += codec.rank_headers(ranking)
+        exchange.notes |= {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}
         if ranking.degraded:
             exchange.notes["degraded"] = ranking.degraded
         return Response(codec.rank_body(exchange.request_id, ranking, call.decision.parameters), media_type=JSON)

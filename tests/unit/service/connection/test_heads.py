@@ -54,7 +54,7 @@ def knowing(*lines: bytes, max_lines: int = 64) -> KnownHeads:
     heads = KnownHeads(max_lines)
     data = request([*LINES, *lines])
     [(_, headers, _)] = Parsed(data).whole
-    heads.note(data, headers)
+    heads.note(data, headers, 0.05)
     return heads
 
 
@@ -102,7 +102,7 @@ def test_only_the_beginning_of_a_request_is_remembered() -> None:
     """Else the rest of a head that came in two parts would count as a head of its own, without what came before."""
     heads, data = KnownHeads(64), request([b"X: POST /rank HTTP/1.1", *LINES])
     [(_, headers, _)] = Parsed(data).whole
-    heads.note(data[data.index(b"Host") :], headers)
+    heads.note(data[data.index(b"Host") :], headers, 0.05)
     assert heads.find(data[data.index(b"Host") :]) is None
 
 
@@ -116,6 +116,6 @@ def test_long_heads_are_not_remembered_and_the_number_of_heads_is_bounded() -> N
     heads = KnownHeads(64)
     for number in range(10_000):
         data = request([*LINES, b"x: %d" % number])
-        heads.note(data, [(b"x", b"%d" % number), (b"content-length", b"2")])
+        heads.note(data, [(b"x", b"%d" % number), (b"content-length", b"2")], 0.05)
     assert len(heads._known) <= 4_096
     assert heads.find(data) is not None

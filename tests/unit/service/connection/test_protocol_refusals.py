@@ -59,7 +59,7 @@ async def test_a_connection_whose_rankings_are_refused_is_not_idle() -> None:
         protocol.timeout_keep_alive_handler()
         connection.send(post())
         assert await connection.answer() is not None
-        protocol._refused_at -= 3_600
+        protocol._used_at -= 3_600
         protocol.timeout_keep_alive_handler()
         assert await connection.ends()
         await connection.close()
