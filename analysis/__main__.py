@@ -14,6 +14,7 @@ from contract.command_line import run
 
 COMMANDS: Final[dict[str, str]] = {
     "sink": "copy the events of the Redis streams to Parquet tables",
+    "report": "what an experiment changed: report.html, report.md and report.json",
 }
 """Each command's help. `analysis/commands/<command>.py` has `add_arguments(parser)` and `run(options) -> int`."""
 

@@ -15,6 +15,7 @@ from analysis import sequence
 from analysis.estimates import Estimate, Sample, benjamini_hochberg, estimate, holm
 from analysis.metrics import BY_NAME, METRICS, Metric, Role
 from analysis.power import beyond
+from analysis.winsorise import winsorise
 
 ALPHA: Final = 0.05
 OTHERS: Final = frozenset({"publish", "comment", "follow", "follow_rate"})
@@ -88,15 +89,16 @@ class Units:
     """The unit table by arm, in the order of the units, so that sums do not depend on the order of the rows.
 
     Args:
-        table: one row per unit whose window is complete: `unit`, `arm`, `history`, and columns of the metrics.
+        table: one row per unit: `unit`, `arm`, `complete`, `history`, and columns of the metrics. Only units with a
+            complete window are kept.
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table.sort_by("unit")
-        arms = np.asarray(self._table["arm"].to_pylist(), dtype=np.str_)
-        self._places: dict[str, NDArray[np.int64]] = {
-            str(arm): np.flatnonzero(arms == arm) for arm in np.unique(arms).tolist()
-        }
+        table, _ = winsorise(table.filter(table["complete"]).sort_by("unit"))
+        arms = np.asarray(table["arm"].to_pylist(), dtype=np.str_)
+        self._no_units = np.zeros(0, dtype=np.int64)
+        self._places = {str(arm): np.flatnonzero(arms == arm) for arm in np.unique(arms).tolist()}
+        self._columns = {name: table[name].to_numpy() for name in table.column_names if name not in ("unit", "arm")}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,7 +106,7 @@ class Units:
         return {arm: len(places) for arm, places in self._places.items()}
 
     def sample(self, metric: Metric, arm: str) -> Sample:
-        """Return a metric in an arm, with its history."""
+        """Return a metric in an arm, with its history; winsorised, if the metric is."""
         values = [self._column(name, arm) for name in metric.columns]
         before = [self._column(f"{name}_pre", arm) for name in metric.columns]
         history = self._history(arm)
@@ -118,17 +120,15 @@ class Units:
         columns = [self._column(f"{name}_pre", arm)[history] for name in metric.columns]
         return Sample(columns[0], columns[1] if metric.kind == "ratio" else None)
 
-    def raw(self, metric: Metric, arm: str) -> Sample | None:
-        """Return a winsorised metric as it was before that; None if the table has no such column."""
-        name = f"{metric.name}_raw"
-        return Sample(self._column(name, arm)) if name in self._table.column_names else None
+    def raw(self, metric: Metric, arm: str) -> Sample:
+        """Return a winsorised metric as it was before that, without its history."""
+        return Sample(self._column(f"{metric.name}_raw", arm))
 
     def _history(self, arm: str) -> NDArray[np.bool_]:
-        return np.asarray(self._column("history", arm), dtype=np.bool_)
+        return np.asarray(self._columns["history"][self._places.get(arm, self._no_units)], dtype=np.bool_)
 
     def _column(self, name: str, arm: str) -> NDArray[np.float64]:
-        column = self._table[name].to_numpy()
-        return np.asarray(column[self._places[arm]], dtype=np.float64)
+        return np.asarray(self._columns[name][self._places.get(arm, self._no_units)], dtype=np.float64)
 
 
 def compare(
@@ -162,9 +162,8 @@ def roles_of(primary: Iterable[str], guardrails: Iterable[str]) -> tuple[Roles, 
 
 def _row(units: Units, metric: Metric, roles: Roles, arm: str, control: str) -> Row:
     found = estimate(units.sample(metric, control), units.sample(metric, arm))
-    raw = [units.raw(metric, one) if metric.winsorised else None for one in (control, arm)]
-    unclipped = estimate(raw[0], raw[1]) if raw[0] and raw[1] else None
-    return Row(metric, roles.of(metric), arm, found, raw=unclipped)
+    raw = estimate(units.raw(metric, control), units.raw(metric, arm)) if metric.winsorised else None
+    return Row(metric, roles.of(metric), arm, found, raw=raw)
 
 
 def _sequential(found: Estimate | None, planned: int) -> Sequential | None:

@@ -8,7 +8,7 @@ adjusted control mean, with an interval that is symmetric in the logarithm.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ import tea_tasting as tt
 from numpy.typing import NDArray
 from scipy.stats import norm
 from tea_tasting.aggr import Aggregates
-from tea_tasting.metrics.mean import Mean, MeanResult, RatioOfMeans
+from tea_tasting.metrics.mean import MeanResult, RatioOfMeans
 
 from analysis.power import detectable
 
@@ -52,6 +52,18 @@ class Sample:
     def n(self) -> int:
         """Return the number of units."""
         return len(self.value)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the units of an arm, of a metric's numerator and denominator; a mean's denominator is 1 per unit."""
+
+    n: int
+    sum: float
+    sum_squares: float
+    base: float
+    base_squares: float
+    cross: float  # numerator times denominator
 
 
 @dataclass(frozen=True)
@@ -91,11 +103,11 @@ def estimate(control: Sample, treatment: Sample) -> Estimate | None:
     return replace(adjusted, control=plain.control, treatment=plain.treatment, variance_kept=kept)
 
 
-def from_sums(control: Sequence[float], treatment: Sequence[float]) -> Estimate | None:
-    """Compare two arms of which only number of units, sum and sum of squares are known."""
-    if min(control[0], treatment[0]) < MIN_UNITS:
+def from_sums(control: Sums, treatment: Sums) -> Estimate | None:
+    """Compare two arms of which only sums over units are known."""
+    if min(control.n, treatment.n) < MIN_UNITS:
         return None
-    return _compare_aggregates(Mean(_VALUE), _summed(*control), _summed(*treatment))
+    return _compare_aggregates(RatioOfMeans(_VALUE, _DENOMINATOR), *(_summed(one) for one in (control, treatment)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -201,9 +213,17 @@ def _aggregates(columns: Mapping[str, Column | None]) -> Aggregates:
     )
 
 
-def _summed(n: float, total: float, squares: float) -> Aggregates:
-    mean = total / n
-    return Aggregates(int(n), {_VALUE: mean}, {_VALUE: max(squares - total * mean, 0.0) / (n - 1)}, {})
+def _summed(sums: Sums) -> Aggregates:
+    n, top, base = sums.n, sums.sum / sums.n, sums.base / sums.n
+    return Aggregates(
+        n,
+        {_VALUE: top, _DENOMINATOR: base},
+        {
+            _VALUE: max(sums.sum_squares - n * top * top, 0.0) / (n - 1),
+            _DENOMINATOR: max(sums.base_squares - n * base * base, 0.0) / (n - 1),
+        },
+        {(_VALUE, _DENOMINATOR): (sums.cross - n * top * base) / (n - 1)},
+    )
 
 
 def _compare_aggregates(metric: RatioOfMeans, control: Aggregates, treatment: Aggregates) -> Estimate | None:

@@ -23,6 +23,8 @@ LOST_SHARE: Final = 0.01
 DEGRADED_SHARE: Final = 0.10
 _EXPECTED_MIN: Final = 5  # of a cell, for the chi-square approximation
 
+_P: Final = "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+
 Counts = Mapping[str, int]  # by arm
 
 
@@ -60,7 +62,7 @@ def sample_ratio(units: Counts, analysed: Counts, shares: Counts | None) -> Gate
         return Gate(key, title, "unknown", "No units were exposed.")
     worst = min(tested, key=lambda name: tested[name])
     sizes = units if worst == "exposed" else analysed
-    text = f"{_split(sizes, shares)} units {worst}, planned {_ratio(shares)}; p = {p_text(tested[worst])}."
+    text = f"{_split(sizes, shares)} units {worst}, planned {_ratio(shares)}; {_P}{p_text(tested[worst])}."
     return Gate(key, title, "block" if tested[worst] < ALPHA else "pass", text)
 
 
@@ -76,7 +78,7 @@ def sample_ratio_within(name: str, groups: Mapping[str, Counts] | None, shares: 
     worst = min(tested, key=lambda group: tested[group])
     text = (
         f"{count(len(tested))} tested; the most uneven is {worst} with {_split(groups[worst], shares)}, "
-        f"p = {p_text(tested[worst])}."
+        f"{_P}{p_text(tested[worst])}."
     )
     return Gate(key, title, "block" if tested[worst] < ALPHA / len(tested) else "pass", text)
 

@@ -8,10 +8,10 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def percent(share: float, *, signed: bool = True) -> str:
-    """Return a share as a percentage with three significant digits, at least two decimals under 10%."""
+    """Return a share as a percentage: 12.3%, 1.23%, 0.12%, 0.012%."""
     value = 100 * share
     size = abs(value)
-    digits = 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 4
+    digits = 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
     text = f"{size:,.{digits}f}%"
     if float(f"{size:.{digits}f}") == 0:
         return text
@@ -19,13 +19,15 @@ def percent(share: float, *, signed: bool = True) -> str:
 
 
 def p_text(p: float) -> str:
-    """Return a p-value with two significant digits."""
+    """Return a p-value with two or three digits."""
+    if p < 1e-15:
+        return f"<1e{MINUS}15"
     if p >= 0.9995:
         return "1"
     if p >= 0.001:
         return f"{p:.3f}"
     mantissa, exponent = f"{p:.1e}".split("e")
-    return f"{mantissa}e{MINUS}{abs(int(exponent))}" if p > 0 else "0"
+    return f"{mantissa}e{MINUS}{abs(int(exponent))}"
 
 
 def count(number: int) -> str:

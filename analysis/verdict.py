@@ -63,8 +63,8 @@ def verdict(
         simulated: no real users.
     """
     kind, text = _readable(gates, rows) or _of_arms(rows, control, alike)
-    words = [word for word, said in (("Simulated data.", simulated), ("Early reading.", early)) if said]
-    return Verdict(kind, " ".join([*words, text]))
+    words = [word for word, is_so in (("simulated data", simulated), ("early reading", early)) if is_so]
+    return Verdict(kind, f"{', '.join(words).capitalize()}: {text}" if words else text)
 
 
 def _readable(gates: Sequence[Gate], rows: Sequence[Row]) -> tuple[Kind, str] | None:

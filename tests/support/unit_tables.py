@@ -40,6 +40,5 @@ def unit_table(
         rate = RATES[name] * taste
         lift = np.where(places > 0, 1 + (lifts or {}).get(name, 0.0), 1.0)
         columns[name] = rng.poisson(rate * lift).astype(float)
-        columns[f"{name}_raw"] = columns[name]
         columns[f"{name}_pre"] = rng.poisson(rate).astype(float) * known
     return pa.table(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -88,6 +89,28 @@ def test_an_early_reading_has_wider_intervals_and_larger_p_values() -> None:
 def test_rows_do_not_depend_on_the_order_of_the_units() -> None:
     shuffled = TABLE.take(np.random.default_rng(9).permutation(TABLE.num_rows))
     assert compare(Units(shuffled), DEFAULT_ROLES, ["treatment"], "control") == ROWS
+
+
+def test_outliers_are_cut_at_one_limit_for_all_arms_and_the_raw_lift_is_kept() -> None:
+    columns = {name: TABLE[name].to_numpy().copy() for name in TABLE.column_names if name != "unit"}
+    (place,) = np.flatnonzero(columns["arm"] == "treatment")[:1]
+    columns["playtime"][place] = 1e9
+    columns["play"][place] = 1e9
+    table = pa.table({"unit": TABLE["unit"], **columns})
+    rows = compare(Units(table), DEFAULT_ROLES, ["treatment"], "control")
+    found, raw = row("playtime", rows).estimate, row("playtime", rows).raw
+    assert found is not None
+    assert raw is not None
+    assert found.lift == pytest.approx(0.03, abs=0.01)
+    assert raw.lift > 10
+    assert row("play", rows).raw is None
+    assert "winsorised" in row("playtime", rows).flags
+
+
+def test_units_whose_window_is_not_complete_are_left_out() -> None:
+    complete = np.arange(TABLE.num_rows) % 2 == 0
+    some = TABLE.set_column(TABLE.column_names.index("complete"), "complete", pa.array(complete))
+    assert sum(Units(some).counts.values()) == TABLE.num_rows // 2
 
 
 def test_an_arm_without_events_has_rows_that_compare_nothing() -> None:

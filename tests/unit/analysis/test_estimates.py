@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.estimates import Estimate, Sample, benjamini_hochberg, estimate, from_sums, holm
+from analysis.estimates import Estimate, Sample, Sums, benjamini_hochberg, estimate, from_sums, holm
 
 CLOSE = 1e-8
 
@@ -147,11 +147,19 @@ def test_too_little_history_is_no_covariate(share: float) -> None:
     assert found.p == compared(Sample(CONTROL["value"]), Sample(TREATMENT["value"])).p
 
 
+def sums(top: np.ndarray, base: np.ndarray | None = None) -> Sums:
+    below = np.ones(len(top)) if base is None else base
+    return Sums(len(top), top.sum(), (top**2).sum(), below.sum(), (below**2).sum(), (top * below).sum())
+
+
 def test_the_lift_of_a_day_needs_sums_only() -> None:
-    sums = [(len(arm["value"]), arm["value"].sum(), (arm["value"] ** 2).sum()) for arm in (CONTROL, TREATMENT)]
-    found = from_sums(*sums)
-    assert found is not None
-    assert found.p == pytest.approx(compared(Sample(CONTROL["value"]), Sample(TREATMENT["value"])).p, abs=CLOSE)
+    mean = from_sums(*[sums(arm["value"]) for arm in (CONTROL, TREATMENT)])
+    ratio = from_sums(*[sums(arm["finish"], arm["play"]) for arm in (CONTROL, TREATMENT)])
+    assert mean is not None
+    assert ratio is not None
+    assert mean.p == pytest.approx(compared(Sample(CONTROL["value"]), Sample(TREATMENT["value"])).p, abs=CLOSE)
+    known = compared(ratio_sample(CONTROL, before=False), ratio_sample(TREATMENT, before=False))
+    assert (ratio.p, ratio.lift_low) == pytest.approx((known.p, known.lift_low), abs=CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,7 @@ def test_the_lift_of_a_day_needs_sums_only() -> None:
 )
 def test_what_cannot_be_compared_is_none(control: np.ndarray, treatment: np.ndarray) -> None:
     assert estimate(Sample(control), Sample(treatment)) is None
-    assert from_sums(*[(len(one), one.sum(), (one**2).sum()) for one in (control, treatment)]) is None
+    assert from_sums(*[sums(one) for one in (control, treatment)]) is None
 
 
 def test_a_ratio_without_denominators_is_none() -> None:

@@ -95,10 +95,10 @@ def test_identical_arms_have_sentences_of_their_own() -> None:
     assert found.sentence.startswith("treatment and control are served alike but differ: playtime +2.00%")
 
 
-def test_simulated_and_early_stand_in_front() -> None:
+def test_the_sentence_begins_with_simulated_and_early() -> None:
     found = verdict([], [up()], simulated=True, early=True)
-    assert found.sentence.startswith("Simulated data. Early reading. treatment is better")
-    assert verdict([gate("block")], [], simulated=True).sentence.startswith("Simulated data. Not readable")
+    assert found.sentence.startswith("Simulated data, early reading: treatment is better")
+    assert verdict([gate("block")], [], simulated=True).sentence.startswith("Simulated data: Not readable")
 
 
 def test_an_early_reading_shows_the_interval_that_holds_at_every_reading() -> None:

@@ -1,0 +1,112 @@
+"""`python -m analysis report EXPERIMENT`: from a folder of Parquet to report.json, report.md and report.html."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from analysis.database import Resources
+    from analysis.report.build import Reading
+    from analysis.report.document import Report
+    from analysis.rules import Study
+    from analysis.setup import Setup
+
+SIMULATED_FILE: Final = "SIMULATED"
+"""A file of this name in the data folder marks data without real users."""
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("experiment", help="key of the experiment")
+    parser.add_argument("--data", type=Path, required=True, help="folder that the sink writes")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.md and report.html")
+    plan = parser.add_mutually_exclusive_group()
+    plan.add_argument("--experiments", type=Path, help="experiments file: shares, primary metrics, guardrails, end")
+    plan.add_argument("--shares", help="shares of the arms without a file, as control=5000,treatment=5000")
+    parser.add_argument("--window", type=int, default=14, choices=(7, 14, 21, 28), help="days per unit (default 14)")
+    parser.add_argument("--day", type=duration, default=_UNITS["d"], help="length of a day: 1d, or 20s if simulated")
+    parser.add_argument("--planned", type=positive, help="units of all arms at the planned end")
+    parser.add_argument("--salt", help="which one, if the experiment was run with several")
+    parser.add_argument("--until", type=positive, help="ignore what arrived from this time on (ms since epoch)")
+    parser.add_argument("--simulated", action="store_true", help=f"no real users (also by a file {SIMULATED_FILE})")
+    parser.add_argument("--threads", type=positive, help="threads of DuckDB (default: one per core)")
+    parser.add_argument("--memory", default="1600MB", help="memory of DuckDB (default 1600MB)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the report; returns 0 even if the verdict is bad: it is an answer."""
+    from analysis.database import Resources
+    from analysis.report.build import Reading
+    from analysis.rules import DAY, Study
+
+    study = Study(options.experiment, options.window, options.until, options.day, options.salt)
+    simulated = options.simulated or options.day != DAY or (options.data / SIMULATED_FILE).exists()
+    reading = Reading(options.planned, simulated, options.window)
+    report = _report(options.data, study, _setup(options), Resources(options.memory, options.threads), reading)
+    _write(options.out, report)
+    sys.stdout.write(f"{report.verdict.sentence}\n{options.out / 'report.html'}\n")
+    return 0
+
+
+def duration(text: str) -> int:
+    """Return the milliseconds of a text such as 1d or 20s."""
+    found = re.fullmatch(r"(\d{1,6})([dhms])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 1d, 2h or 20s")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _setup(options: argparse.Namespace) -> Setup:
+    from analysis.setup import Setup, from_file, from_shares
+
+    if options.experiments is not None:
+        return from_file(options.experiments, options.experiment)
+    if options.shares is not None:
+        return from_shares(options.experiment, options.shares)
+    return Setup(options.experiment)
+
+
+def _report(data: Path, study: Study, setup: Setup, resources: Resources, reading: Reading) -> Report:
+    from analysis.counts import exposure_counts, notes
+    from analysis.daily import daily_table
+    from analysis.database import database
+    from analysis.health import read_health
+    from analysis.progress import Shown
+    from analysis.report.build import build
+    from analysis.units import STAGES, Tables, prepare, unit_table
+
+    shown = Shown(len(STAGES))
+    with database(resources, shown) as opened:
+        prepare(opened, data, study)
+        counted = exposure_counts(opened, data, study)
+        tables = Tables(unit_table(opened), daily_table(opened, study), counted, notes(opened, study))
+        health = read_health(opened, study, setup)
+    shown.end()
+    return build(tables, health, setup, reading)
+
+
+def _write(folder: Path, report: Report) -> None:
+    from analysis.report import html, markdown
+    from contract.files import write_whole
+
+    contents = {
+        "report.json": json.dumps(report.as_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+        "report.md": markdown.document(report),
+        "report.html": html.page(report),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_whole(folder / name, content.encode())

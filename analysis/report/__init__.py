@@ -1,0 +1,1 @@
+"""The report: one document, written as JSON, Markdown and one HTML page."""

@@ -1,0 +1,86 @@
+"""An experiment as it was planned: its arms and their shares, from the experiments file or from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from contract.command_line import CommandError, one_line
+from contract.experiments import CONTROL, Arm, Experiment, ExperimentsError, parse_experiments
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a plan that the report reads; None and empty if no plan is given."""
+
+    experiment: str
+    alike: bool = False  # an A/A experiment
+    shares: dict[str, int] | None = None  # by arm, in the order of the file
+    ranges: dict[str, tuple[tuple[int, int], ...]] | None = None  # of arm buckets
+    salt: str | None = None
+    end: datetime | None = None
+    primary: tuple[str, ...] = ()
+    guardrails: tuple[str, ...] = ()
+    control: str = CONTROL
+
+    def treatments(self, exposed: Iterable[str]) -> tuple[str, ...]:
+        """Return the arms that are compared with the control: those of the plan, or else those that were exposed."""
+        arms = [arm for arm, share in self.shares.items() if share > 0] if self.shares is not None else sorted(exposed)
+        return tuple(arm for arm in arms if arm != self.control)
+
+
+def from_file(path: Path, experiment: str) -> Setup:
+    """Read an experiment of an experiments file.
+
+    Raises:
+        CommandError: the file is missing or breaks a rule, or has no such experiment.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        config, _ = parse_experiments(document)
+    except ExperimentsError as error:
+        raise CommandError(f"{path}: {one_line(str(error))}") from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise CommandError(f"{path}: not a readable experiments file: {one_line(str(error))}") from None
+    known = {one.key: one for layer in config.layers for one in layer.experiments}
+    if experiment not in known:
+        raise CommandError(f"{path}: no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
+    return _setup(known[experiment])
+
+
+def from_shares(experiment: str, text: str) -> Setup:
+    """Read `control=5000,treatment=5000`.
+
+    Raises:
+        CommandError: it is not a list of arms with whole shares, or has no control.
+    """
+    shares: dict[str, int] = {}
+    for part in text.split(","):
+        arm, _, share = part.strip().partition("=")
+        if not arm or arm in shares or not share.isdecimal():
+            raise CommandError(f"--shares {text}: give each arm once with a whole number, as control=1,treatment=1")
+        shares[arm] = int(share)
+    if CONTROL not in shares:
+        raise CommandError(f"--shares {text}: one arm must be named {CONTROL}")
+    return Setup(experiment, shares=shares)
+
+
+def _setup(found: Experiment) -> Setup:
+    return Setup(
+        experiment=found.key,
+        alike=found.kind == "aa",
+        shares={arm.key: _share(arm) for arm in found.arms},
+        ranges={arm.key: arm.buckets for arm in found.arms},
+        salt=found.salt,
+        end=found.end,
+        primary=found.primary,
+        guardrails=found.guardrails,
+    )
+
+
+def _share(arm: Arm) -> int:
+    return sum(stop - start for start, stop in arm.buckets)

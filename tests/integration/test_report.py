@@ -1,0 +1,216 @@
+"""`python -m analysis report` over Parquet of simulated users whom the real hash has assigned."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.__main__ import main
+from tests.support.event_tables import T0, write_rows
+from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
+
+NAMES = ("report.json", "report.md", "report.html")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and plans."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_data(folder / "data", 400)
+    write_plan(folder / "plan.yaml")
+    write_plan(folder / "aa.yaml", "aa")
+    write_plan(folder / "uneven.yaml", shares=(7_000, 3_000))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def good(made: Path) -> dict[str, Any]:
+    """The report of the data as they are, in the folder `good`."""
+    return report(made, out="good")
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    shutil.copytree(made, tmp_path / "world")
+    return tmp_path / "world"
+
+
+def report(folder: Path, *options: str, out: str = "out", plan: str | None = "plan.yaml") -> dict[str, Any]:
+    """Run the command in this process; returns report.json."""
+    planned = ["--experiments", str(folder / plan)] if plan else []
+    where = ["--data", str(folder / "data"), "--out", str(folder / out), "--window", "7"]
+    assert main(["report", EXPERIMENT, *where, *planned, *options]) == 0
+    found: dict[str, Any] = json.loads((folder / out / "report.json").read_text())
+    return found
+
+
+def gate(found: dict[str, Any], key: str) -> dict[str, str]:
+    (one,) = [gate for gate in found["gates"] if gate["key"] == key]
+    return one
+
+
+def page(folder: Path, out: str = "out") -> str:
+    return (folder / out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_planted_lift_is_found_with_all_gates_passed(good: dict[str, Any]) -> None:
+    found = good
+    assert found["verdict"]["kind"] == "better"
+    assert found["verdict"]["sentence"].startswith("treatment is better than control: playtime +")
+    assert [one["state"] for one in found["gates"]] == ["pass"] * 8
+    playtime = next(row for row in found["rows"] if row["metric"] == "playtime")
+    assert playtime["role"] == "primary"
+    assert playtime["estimate"]["variance_kept"] < 0.9
+    assert found["not_computed"] == ["latency_ms_p99"]
+    assert not found["simulated"]
+    assert sum(arm["analysed"] for arm in found["arms"]) == 400
+
+
+@pytest.mark.usefixtures("good")
+def test_the_report_is_equal_byte_for_byte_over_runs_and_threads(made: Path) -> None:
+    for threads in ("1", "4"):
+        report(made, "--threads", threads, out=threads)
+        for name in NAMES:
+            assert (made / "good" / name).read_bytes() == (made / threads / name).read_bytes()
+
+
+def test_files_in_another_order_give_the_same_report(world: Path, good: dict[str, Any]) -> None:
+    path = world / "data" / "activity" / "date=2026-01-01" / "0.parquet"
+    table = pq.read_table(path)
+    half = table.num_rows // 2
+    pq.write_table(table.slice(half), path.with_name("1.parquet"))
+    pq.write_table(table.slice(0, half + 500), path.with_name("2.parquet"))  # 500 rows twice
+    path.unlink()
+    found = report(world)
+    assert found["rows"] == good["rows"]
+    assert found["days"] == good["days"]
+
+
+@pytest.mark.usefixtures("good")
+def test_the_page_is_one_file_without_scripts_and_without_requests(made: Path) -> None:
+    text = page(made, "good")
+    assert "<script" not in text
+    assert not re.search(r"(?:src|href)=\"(?!#)", text)
+    assert "@import" not in text
+    assert "url(http" not in text
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert text.count("<svg") == 4  # a broad and a narrow forest, and two primary metrics by day
+    assert "prefers-color-scheme: dark" in text
+
+
+class Tags(HTMLParser):
+    """Remembers the tags that are still open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
+
+
+def test_a_sample_ratio_mismatch_blanks_the_verdict_and_hides_the_lifts(world: Path) -> None:
+    found = report(world, plan="uneven.yaml")
+    assert found["verdict"] == {
+        "kind": "not_readable",
+        "sentence": found["verdict"]["sentence"],
+        "readable": False,
+    }
+    assert "Sample ratio" in found["verdict"]["sentence"]
+    assert gate(found, "assignment")["state"] == "block"  # and the buckets do not match the file
+    assert "<details" in page(world)
+    assert "| Playtime" not in (world / "out" / "report.md").read_text()
+
+
+def test_without_a_plan_the_verdict_is_not_readable(world: Path) -> None:
+    found = report(world, plan=None)
+    assert found["verdict"]["kind"] == "not_readable"
+    assert "give --experiments FILE or --shares" in found["verdict"]["sentence"]
+    shared = report(world, "--shares", "control=1,treatment=1", plan=None)
+    assert shared["verdict"]["kind"] == "better"
+    assert gate(shared, "assignment")["state"] == "unknown"
+
+
+def test_an_early_reading_uses_the_sequence(world: Path) -> None:
+    found = report(world, "--planned", "2000")
+    assert found["early"]
+    assert found["verdict"]["sentence"].startswith("Early reading: ")
+    playtime = next(row for row in found["rows"] if row["metric"] == "playtime")
+    assert playtime["sequential"]["planned"] == 2_000
+    assert playtime["sequential"]["lift_low"] < playtime["estimate"]["lift_low"]
+    assert "at any reading" in page(world)
+
+
+def test_data_of_no_real_users_are_marked_at_every_number(world: Path) -> None:
+    (world / "data" / "SIMULATED").touch()
+    found = report(world)
+    assert found["simulated"]
+    assert found["verdict"]["sentence"].startswith("Simulated data: ")
+    text = page(world)
+    chip = '<span class="chip simulated">simulated</span>'
+    sections = re.findall(r"<h2>(Health gates|Lifts|All metrics|Lift by day since exposure|Data)(.*?)</h2>", text)
+    assert len(sections) == 5
+    assert all(mark == chip for _, mark in sections)
+    assert "(simulated)" in (world / "out" / "report.md").read_text()
+
+
+def test_identical_arms_that_differ_are_named_as_such(world: Path) -> None:
+    found = report(world, plan="aa.yaml")
+    assert "are served alike but differ" in found["verdict"]["sentence"]
+
+
+def test_text_of_the_data_is_never_markup(world: Path) -> None:
+    path = world / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
+    rows = pq.read_table(path).to_pylist()
+    hostile = "<script>alert(1)</script>|*x*"
+    write_rows(world / "data", "exposures", [{**row, "cfg": hostile, "exp_salt": hostile} for row in rows])
+    found = report(world)
+    assert gate(found, "assignment")["state"] == "block"
+    assert "<script" not in page(world)
+    assert "&lt;script&gt;alert(1)" in page(world)
+    text = (world / "out" / "report.md").read_text()
+    assert "<script" not in text.replace("\\<script", "")
+    assert "\\|\\*x\\*" in text
+
+
+def test_exposures_that_are_lost_in_one_arm_are_found_in_the_ranking_log(world: Path) -> None:
+    path = world / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
+    rows = pq.read_table(path).to_pylist()
+    kept = [row for place, row in enumerate(rows) if row["arm"] == "control" or place % 10]
+    write_rows(world / "data", "exposures", kept)
+    found = report(world)
+    assert gate(found, "exposure_loss")["state"] == "block"
+    assert "treatment" in gate(found, "exposure_loss")["finding"]
+
+
+def test_without_a_ranking_log_the_page_shows_what_is_not_known(world: Path) -> None:
+    shutil.rmtree(world / "data" / "rankings")
+    found = report(world)
+    assert gate(found, "exposure_loss")["state"] == "unknown"
+    assert gate(found, "sample_ratio_by_platform")["state"] == "unknown"
+    assert gate(found, "outcomes")["state"] == "pass"  # exposures have outcomes too
+    assert found["verdict"]["kind"] == "better"
+
+
+def test_windows_that_are_not_complete_give_no_verdict(world: Path) -> None:
+    found = report(world, "--until", str(T0 + 3 * 86_400_000))
+    assert found["verdict"]["kind"] == "not_readable"
+    assert "too few units" in found["verdict"]["sentence"]
+    assert all(row["estimate"] is None for row in found["rows"])
