@@ -13,6 +13,7 @@ from typing import Final
 from contract.command_line import run
 
 COMMANDS: Final[dict[str, str]] = {
+    "compact": "merge the small files of past days",
     "sink": "copy the events of the Redis streams to Parquet tables",
     "report": "what an experiment changed: report.html, report.md and report.json",
 }

@@ -413,3 +413,11 @@ def test_a_sink_with_a_bad_variable_or_folder_is_one_line(
     assert "unknown setting; did you mean RANKER_SINK__BATCH_ROWS?" in refused(
         analysis.main, "sink", "--out", tmp_path / "out"
     )
+
+
+def test_a_damaged_file_among_those_to_compact_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
+    folder = tmp_path / "activity" / "date=2026-01-01"
+    folder.mkdir(parents=True)
+    for name in ("a.parquet", "b.parquet"):
+        (folder / name).write_bytes(b"PAR1")
+    assert "a.parquet: not a whole Parquet file" in refused(analysis.main, "compact", "--out", tmp_path)

@@ -57,7 +57,7 @@ class Kind:
     required: frozenset[str]
     clock: str
     extra: frozenset[str] = frozenset()
-    to_row: Callable[[Event], Row] = dict  # may raise KeyError or TypeError
+    to_row: Callable[[Event], Row] = dict  # may raise KeyError, TypeError or ValueError
 
     @property
     def schema(self) -> pa.Schema:
@@ -95,7 +95,7 @@ class Reader:
             row = self.kind.to_row(fields)
         except KeyError as error:
             raise DamagedEventError("field", f"{error.args[0]}: Field required") from None
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise DamagedEventError("type", str(error)) from None
         row.pop("v", None)
         return row

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.sink.durable import PARTIAL, sync_folders, write_durably
 from analysis.sink.events import DamagedEventError, Reader, Row
 from analysis.sink.source import Entry
 
-PARTIAL: Final = ".partial"  # a file with this suffix is not complete
 _DAY_MS: Final = 86_400_000
 _CHUNK: Final = 2_000  # rows that are Python objects at the same time
 
@@ -99,31 +97,17 @@ class Files:
         path = self._table / f"date={day}" / f"{name}.parquet"
         if not _is_whole(path):
             table = pa.Table.from_batches(batches)
-            self._write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
-        _sync_folders(path)
+            write_durably(path, self._consumer, lambda file: pq.write_table(table, file, compression="zstd"))
+        sync_folders(path)
         return path.stat().st_size
 
     def _write_rejected(self, day: date, name: str, lines: list[tuple[Entry, DamagedEventError]]) -> int:
         path = self._rejected / f"date={day}" / f"{name}.jsonl"
         if not path.exists():  # as for rows
             content = b"".join(_line(entry, error) for entry, error in lines)
-            self._write_whole(path, lambda file: file.write(content))
-        _sync_folders(path)
+            write_durably(path, self._consumer, lambda file: file.write(content))
+        sync_folders(path)
         return path.stat().st_size
-
-    def _write_whole(self, path: Path, write: Callable[[BinaryIO], object]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{self._consumer}{PARTIAL}")
-        try:
-            with partial.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
 
 
 def batch_name(entries: Sequence[Entry]) -> str:
@@ -139,16 +123,6 @@ def _is_whole(path: Path) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return True
-
-
-def _sync_folders(path: Path) -> None:
-    """Make the name of a file, and those of its folders, survive a crash of the machine."""
-    for folder in list(path.parents)[:3]:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _line(entry: Entry, error: DamagedEventError) -> bytes:

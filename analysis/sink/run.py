@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from redis.exceptions import RedisError
 from analysis.sink.client import connect
 from analysis.sink.events import KINDS, Kind, Reader
 from analysis.sink.files import Files
+from analysis.sink.lock import locked
 from analysis.sink.log import log
 from analysis.sink.metrics import Metrics
 from analysis.sink.settings import SinkSettings
@@ -31,7 +31,8 @@ def run_sink(settings: SinkSettings, folder: Path, *, once: bool) -> None:
         CommandError: another sink uses the folder under this name, or with `once` Redis does not answer.
     """
     stop = threading.Event()
-    with _locked(folder, settings.consumer), _stopped_by_signals(stop):
+    problem = f"another sink named {settings.consumer!r} writes to this folder; give each its own --consumer"
+    with locked(folder, settings.consumer, problem), _stopped_by_signals(stop):
         metrics = Metrics([kind.table for kind in KINDS])
         if settings.metrics_port and not once:
             metrics.serve(settings.metrics_host, settings.metrics_port)
@@ -62,20 +63,6 @@ def _run(workers: list[Worker], stop: threading.Event) -> None:
                 future.result()
         except RedisError as error:
             raise CommandError(f"Redis: {one_line(str(error))}") from None
-
-
-@contextmanager
-def _locked(folder: Path, consumer: str) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{consumer}.lock"
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CommandError(
-                f"{path}: another sink named {consumer!r} writes to this folder; give each its own --consumer"
-            ) from None
-        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.sink import files as module
+from analysis.sink import durable as module
 from analysis.sink.events import ACTIVITY, Reader
 from analysis.sink.files import Files
 from analysis.sink.source import Entry
