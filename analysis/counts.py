@@ -65,10 +65,9 @@ def exposure_counts(opened: Database, folder: Path, study: Study) -> pa.Table:
     """
     rows(opened.connection, folder, "rankings").create_view("all_rankings", replace=True)
     opened.run("tables", f"CREATE TEMP TABLE ranking AS {_rankings(study)}")
-    day = f"make_timestamp(t0 // {DAY} * {DAY} * 1000)::DATE::VARCHAR"
     parts = [
         "SELECT 'units' AS subject, '' AS value, arm, count(*) AS n FROM exposed GROUP BY arm",
-        f"SELECT 'day', {day}, arm, count(*) FROM exposed GROUP BY ALL",
+        f"SELECT 'day', {_day(study)}, arm, count(*) FROM exposed GROUP BY ALL",
         "SELECT 'reason', coalesce(reason, ''), arm, count(*) FROM exposed GROUP BY ALL",
         "SELECT 'platform', platform, exposed.arm, count(*) FROM exposed JOIN ranking USING (unit, req) "
         "WHERE platform IS NOT NULL GROUP BY ALL",
@@ -77,6 +76,13 @@ def exposure_counts(opened: Database, folder: Path, study: Study) -> pa.Table:
     ]
     query = " UNION ALL ".join(parts)
     return opened.table("tables", f"SELECT * FROM ({query}) ORDER BY subject, value, arm")
+
+
+def _day(study: Study) -> str:
+    """Return an SQL expression for the day of the first exposure; a simulated day has a number and no date."""
+    if study.day_ms == DAY:
+        return f"make_timestamp(t0 // {DAY} * {DAY} * 1000)::DATE::VARCHAR"
+    return f"'simulated day ' || (t0 // {DAY} - (SELECT min(t0) // {DAY} FROM exposed) + 1)"
 
 
 def _rankings(study: Study) -> str:

@@ -124,12 +124,12 @@ def _periods(study: Study) -> str:
 
     If several come at one millisecond, the largest is taken. A unit that sent none before has the first one after.
     """
-    offset = "(ts << 11) + tz + 1024"
+    offset = "ts::HUGEINT * 2048 + tz + 1024"  # with short days, times on the study's clock take 53 bits
     return f"""
         CREATE TEMP TABLE period AS
         SELECT u, t0, least(t0 + {study.window}, {study.clock("end_ms")}) AS until,
                t0 + {study.window} <= {study.clock("end_ms")} AS complete, coalesce(seen.events > 0, false) AS history,
-               coalesce((coalesce(seen.before, seen.after) & 2047) - 1024, 0) * {MINUTE} AS tz
+               coalesce((coalesce(seen.before, seen.after) % 2048)::BIGINT - 1024, 0) * {MINUTE} AS tz
         FROM exposed CROSS JOIN data LEFT JOIN (
             SELECT u, max({offset}) FILTER (p < 1) AS before, min({offset}) FILTER (p = 1) AS after,
                    count(*) FILTER (p = 0 AND fault = 0) AS events
