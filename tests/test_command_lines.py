@@ -317,7 +317,7 @@ def test_a_service_that_is_not_there_is_one_line(
         (demo.main, ["--port", "eight"]),
         (experiment_demo.main, ["--day", "0s"]),
         (experiment_demo.main, ["--day", "20"]),
-        (experiment_demo.main, ["--days", "1"]),
+        (experiment_demo.main, ["--weeks", "0"]),
         (experiment_demo.main, ["--users", "many"]),
         (experiment_demo.main, ["--users", "10"]),
         (experiment_demo.main, ["--seed", "-1"]),

@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _shown(options: argparse.Namespace) -> int:
     from deploy.experiment_demo.play import play  # the libraries take a second, and --help needs none
 
-    plan = Plan(options.users, options.days, options.day, options.seed, options.port, options.oneshot)
+    plan = Plan(options.users, options.weeks, options.day, options.seed, options.port, options.oneshot)
     return play(plan)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.experiment_demo", description=__doc__)
     parser.add_argument("--users", type=number(100, 100_000), default=4_000, help="simulated users (default 4000)")
-    parser.add_argument("--days", type=number(2, 28), default=7, help="days of each user's window (default 7)")
+    parser.add_argument("--weeks", type=number(1, 4), default=1, help="length of each user's window (default 1)")
     parser.add_argument("--day", type=day, default=20.0, help="real length of a simulated day (default 20s)")
     parser.add_argument("--seed", type=number(0, 2**31), default=1, help="of everything that is drawn (default 1)")
     parser.add_argument("--port", type=port_number, default=8000, help="port of the service (default 8000)")

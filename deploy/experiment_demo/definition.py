@@ -26,7 +26,7 @@ def write_experiments(path: Path, versions: Mapping[str, str], start: datetime, 
         path: where to.
         versions: of the bundles, by model.
         start: of both experiments.
-        end: the planned one, in real time. The service goes on for 5 minutes after it, so a slow start does no harm.
+        end: of both. The demo is over long before: its plan is a number of users.
     """
     document = experiments(versions, start, end)
     parse_experiments(document)

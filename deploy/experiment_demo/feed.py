@@ -117,7 +117,7 @@ class Feed:
         self.totals.visits += 1
         self.totals.degraded += not ranked.is_full
         if ranked.arm not in self._lists:
-            raise CommandError(f"{user.id} has no arm on day {day}: this machine took too long, the experiment is over")
+            raise CommandError(f"{user.id} has no arm on day {day}: the experiments do not run")
         known = self._lists[ranked.arm][user.person, day]
         self.totals.unlike += not np.array_equal(known, ranked.items)
 

@@ -15,7 +15,7 @@ class Plan:
 
     Attributes:
         users: how many.
-        days: of each user's window.
+        weeks: of each user's window.
         day_seconds: real length of a simulated day.
         seed: of everything that is drawn.
         port: of the service.
@@ -23,11 +23,16 @@ class Plan:
     """
 
     users: int
-    days: int
+    weeks: int
     day_seconds: float
     seed: int
     port: int
     is_oneshot: bool
+
+    @property
+    def days(self) -> int:
+        """Return the days of each user's window."""
+        return 7 * self.weeks
 
     @property
     def lived(self) -> int:

@@ -40,8 +40,8 @@ def play(plan: Plan) -> int:
     releases = release(places, {model: recipe_of(model, short=True) for model in (CONTROL, TREATMENT)}, console)
     folder = _empty(places.records / "experiment")
     now = datetime.now(UTC)
-    file, planned_end = folder / "experiments.yaml", now + timedelta(seconds=plan.lived * plan.day_seconds)
-    write_experiments(file, {one.model: one.version for one in releases}, now, planned_end)
+    file = folder / "experiments.yaml"
+    write_experiments(file, {one.model: one.version for one in releases}, now, now + timedelta(days=7))
     page = folder / AB / "report.html"
     with local_stack(places, file, plan.port, {**_SETTINGS, "RANKER_PAGE__REPORT": str(page)}) as stack:
         lived = _simulate(plan, places, stack, folder)
@@ -62,6 +62,7 @@ def _simulate(plan: Plan, places: Places, stack: Stack, folder: Path) -> Lived:
     users = list(draw_users(plan.users, len(people.histories), plan.seed))
     _step("Simulated users")
     sink = ("analysis", "sink", "--out", str(folder / "data"), "--url", stack.redis, "--metrics-port", "0")
+    _mark_simulated(folder / "data")
     with child("sink", sink, folder / "sink.log"):
         lived = asyncio.run(live(plan, stack, people, users, console))
     run_step((*sink, "--once"))  # what the sink had not read yet when it was stopped
@@ -74,11 +75,17 @@ def _report(plan: Plan, folder: Path, file: Path, lived: Lived) -> list[Outcome]
     for experiment in (AB, AA):
         out = folder / experiment
         where = ("--data", str(folder / "data"), "--out", str(out), "--experiments", str(file))
-        how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--simulated")
+        how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--planned", str(plan.users))
         run_step(("analysis", "report", experiment, *where, *how))
         found.append(judge(experiment, out / "report.json", lived.planted if experiment == AB else None))
         console.print(f"{experiment}: {(out / 'report.html').relative_to(ROOT)}")
     return found
+
+
+def _mark_simulated(data: Path) -> None:
+    """Mark the tables, so that every report of them contains the word."""
+    data.mkdir()
+    (data / "SIMULATED").write_text("users of deploy/experiment_demo\n")
 
 
 def _open(page: Path) -> None:

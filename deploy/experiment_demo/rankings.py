@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from deploy.experiment_demo.caller import Caller
-from deploy.experiment_demo.definition import AB, LAYERS
+from deploy.experiment_demo.definition import AA, AB, LAYERS
 from deploy.experiment_demo.people import Ints, People
 from service.experiments.overrides import sign
 
@@ -93,7 +93,7 @@ async def lists_of_arm(ranker: Ranker, people: People, arm: str, secret: str, on
     """
 
     async def one(person: int, day: int) -> Ints:
-        user, value = person_id(person), f"{LAYERS[AB]}={AB}:{arm}"
+        user, value = person_id(person), f"{LAYERS[AB]}={AB}:{arm}, {LAYERS[AA]}={AA}:{arm}"
         ranked = await ranker.rank(user, person, day, sign(secret, int(time.time()), user, value))
         if ranked.arm != arm or not ranked.is_full:
             ranked = await ranker.rank(user, person, day, sign(secret, int(time.time()), user, value))
