@@ -44,7 +44,7 @@ class Fault(IntEnum):
 
 
 _PRESENCE: Final = ("heartbeat", "impression", "click", "purchase", "rate")
-_COLUMNS: Final = "id, ts, received, unit, type, item, author, device, view, play_ms, duration_ms, tz_offset, clamped"
+_ORDER: Final = "ts, fault, u, p, kind, dev, key, play_ms, duration_ms, tz, clamped"
 _TZ_LIMIT: Final = 14 * 60  # minutes
 
 
@@ -62,7 +62,7 @@ def read_events(database: Database, folder: Path, study: Study) -> None:
     database.connection.register("no_activity", ACTIVITY.empty_table())
     database.run("repeats", _repeats(source))
     database.run("data", _data(source, study))
-    database.run("events", _events(source, study), _periods(study))
+    database.run("events", _events(source, study), *_without_repeats(), _periods(study))
 
 
 def _repeats(source: str) -> str:
@@ -90,33 +90,39 @@ def _broken() -> str:
 
 
 def _events(source: str, study: Study) -> str:
-    clock = study.clock
+    """Read everything once: rows whose id may repeat are marked, and kept wherever they are in time."""
+    begin, end = f"t0 - {study.window}", f"t0 + {study.window}"
     return f"""
         CREATE TEMP TABLE event AS
-        WITH one AS (
-            SELECT {_COLUMNS} FROM {source} WHERE hash(id) NOT IN (SELECT h FROM repeated)
-            UNION ALL
-            SELECT {_COLUMNS} FROM (
-                SELECT {_COLUMNS} FROM {source} AS row WHERE hash(id) IN (SELECT h FROM repeated)
-                QUALIFY row_number() OVER (PARTITION BY id ORDER BY ts, received, row::VARCHAR) = 1
-            )
-        ),
-        placed AS (
-            SELECT exposed.u, exposed.t0, {clock("one.ts")} AS ts,
-                   {clock("coalesce(one.received, one.ts)")} AS received,
+        WITH row AS (
+            SELECT unit, {study.clock("ts")} AS ts, {study.clock("coalesce(received, ts)")} AS received,
                    {_kind()} AS kind, hash(device) AS dev, play_ms, duration_ms, tz_offset, id, view, item, author,
-                   clamped
-            FROM one JOIN exposed USING (unit)
-            WHERE coalesce(one.received, one.ts) < (SELECT end_ms FROM data)
+                   clamped, hash(id) IN (SELECT h FROM repeated) AS again
+            FROM {source} WHERE NOT ({_broken()}) AND coalesce(received, ts) < (SELECT end_ms FROM data)
         )
-        SELECT u, (CASE WHEN ts >= t0 THEN 1 WHEN ts >= t0 - {study.window} THEN 0 ELSE -1 END)::TINYINT AS p, ts,
-               kind, dev, {_key()} AS key, play_ms, CASE WHEN duration_ms > 0 THEN duration_ms END AS duration_ms,
+        SELECT u, (CASE WHEN ts >= {end} THEN 2 WHEN ts >= t0 THEN 1 WHEN ts >= {begin} THEN 0
+                        WHEN ts >= {begin} - {LOOKBACK} THEN -1 ELSE -2 END)::TINYINT AS p, ts, kind, dev,
+               {_key()} AS key, play_ms, CASE WHEN duration_ms > 0 THEN duration_ms END AS duration_ms,
                (CASE WHEN abs(tz_offset) <= {_TZ_LIMIT} THEN tz_offset END)::SMALLINT AS tz,
-               CASE WHEN kind BETWEEN {Kind.LIKE:d} AND {Kind.PUBLISH:d} THEN id END AS id,
-               coalesce(clamped, 0)::TINYINT AS clamped, {_fault()} AS fault
-        FROM placed
-        WHERE ts >= t0 - {study.window + LOOKBACK} AND ts < t0 + {study.window}
+               CASE WHEN again OR kind BETWEEN {Kind.LIKE:d} AND {Kind.PUBLISH:d} THEN id END AS id,
+               coalesce(clamped, 0)::TINYINT AS clamped, {_fault()} AS fault, again
+        FROM row JOIN exposed USING (unit)
+        WHERE again OR (ts >= {begin} - {LOOKBACK} AND ts < {end})
     """
+
+
+def _without_repeats() -> tuple[str, ...]:
+    """Keep the earliest row of an id. Rows that are equal in all columns are interchangeable."""
+    return (
+        f"""
+        CREATE TEMP TABLE earliest AS
+        SELECT * FROM event WHERE again
+        QUALIFY row_number() OVER (PARTITION BY id ORDER BY {_ORDER}) = 1
+        """,
+        "DELETE FROM event WHERE again",
+        "INSERT INTO event SELECT * FROM earliest WHERE p BETWEEN -1 AND 1",
+        "DROP TABLE earliest",
+    )
 
 
 def _periods(study: Study) -> str:
