@@ -46,12 +46,18 @@ class ExperimentMetrics:
     def _declare_ranking_log(self, families: Families) -> None:
         rankings = families.counter("ranker_rankings_total", "Rankings by arm and outcome.", variant=(), outcome=())
         self._rankings: Made[tuple[str, str], Counter] = Made(lambda key: rankings.of(*key))
-        self._logged = families.counter(
+        logged = families.counter(
             "ranker_rankings_logged_total", "Rankings taken for the log.", experiment=(), variant=()
         )
-        self._logged_dropped = families.counter(
+        dropped = families.counter(
             "ranker_rankings_dropped_total", "Rankings for the log that found no room.", experiment=(), variant=()
         )
+
+        def of_arms(arms: tuple[str, ...]) -> list[tuple[Counter, Counter]]:
+            pairs = zip(arms[::2], arms[1::2], strict=True)
+            return [(logged.of(*arm), dropped.of(*arm)) for arm in pairs]  # both series from the first ranking on
+
+        self._logged: Made[tuple[str, ...], list[tuple[Counter, Counter]]] = Made(of_arms)
 
     def _declare_experiment_file(self, families: Families) -> None:
         self._reloads = families.counter("ranker_experiments_reload_total", "Looks at the experiment file.", result=())
@@ -96,14 +102,13 @@ class ExperimentMetrics:
 
     def ranking_logged(self, arms: tuple[str, ...]) -> None:
         """Count a ranking that the log took; arms are experiment and variant of each layer, one after another."""
-        for arm in zip(arms[::2], arms[1::2], strict=True):
-            self._logged.of(*arm).inc()
-            self._logged_dropped.of(*arm)  # both series from the first ranking on
+        for logged, _ in self._logged[arms]:
+            logged.value += 1
 
     def ranking_dropped(self, arms: tuple[str, ...]) -> None:
         """Count a ranking that the log had no room for; arms as above."""
-        for arm in zip(arms[::2], arms[1::2], strict=True):
-            self._logged_dropped.of(*arm).inc()
+        for _, dropped in self._logged[arms]:
+            dropped.value += 1
 
     def override_rejected(self, reason: str) -> None:
         """Count an override header that was ignored."""

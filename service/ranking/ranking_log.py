@@ -52,7 +52,7 @@ class RankingLog:
     def record(self, call: RankCall, outcome: RankingOutcome, time_ms: int) -> None:
         """Note a ranking that has ended, if its unit is in the sample."""
         unit = call.decision.unit
-        if unit is None or not is_sampled(unit, self._share):
+        if unit is None or (self._share < 1 and not is_sampled(unit, self._share)):
             return
         event = _Ranked(call, outcome, time_ms, self._top, self._pseudonym_key)
         if self._attributes:
