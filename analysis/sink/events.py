@@ -15,8 +15,9 @@ from pydantic_core import from_json
 
 from analysis.tables import SCHEMAS
 from contract.activity import ACTIVITY_SCHEMAS, activity_row
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.grammar import MIN_TIME_MS
+from contract.ranking_log import RANKING_SCHEMA, ranking_row
 
 Event = dict[str, Any]  # Any: JSON
 Row = dict[str, Any]  # Any: the values of a table's columns
@@ -164,4 +165,13 @@ ACTIVITY: Final = Kind(
     extra=frozenset({"action", "sent"}),
     to_row=activity_row,
 )
-KINDS: Final = (EXPOSURES, ACTIVITY)
+RANKINGS: Final = Kind(
+    "rankings",
+    RANKING_STREAM,
+    versions=(RANKING_SCHEMA,),
+    required=frozenset(SCHEMAS["rankings"].names) - {"model", "ver", "attributes"},
+    clock="ts",
+    extra=frozenset({"scores", "teams", "ranks"}),
+    to_row=ranking_row,
+)
+KINDS: Final = (EXPOSURES, ACTIVITY, RANKINGS)

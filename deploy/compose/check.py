@@ -94,11 +94,12 @@ def check_hardening(container: str) -> None:
 
 
 def check_sink(url: str, sink: str, events: str) -> None:
-    """Exposures and feedback arrive in Parquet, and leave the streams; its user may do nothing else."""
+    """Exposures, feedback and rankings arrive in Parquet, and leave the streams; its user may do nothing else."""
     _post(url, "/feedback", {"feedback": [{"user_id": str(user), "type": "foreground"} for user in range(20)]})
     _until(lambda: _rows(sink, "exposures") >= 20, "an exposure of each of 20 users in Parquet")
     _until(lambda: _rows(sink, "activity") >= 20, "feedback of 20 users in Parquet")
-    streams = ("ab:exposure:v1", "fb:activity:v1")
+    _until(lambda: _rows(sink, "rankings") >= 20, "a ranking of each of 20 users in Parquet")
+    streams = ("ab:exposure:v1", "fb:activity:v1", "rank:log:v1")
     _until(lambda: all(_redis(events, "XLEN", stream) == "0" for stream in streams), "the streams are empty again")
     for command in (("XADD", streams[0], "*", "a", "b"), ("DEL", streams[0]), ("XREAD", "STREAMS", "ab:state:x", "0")):
         refused = _redis(events, "--user", "sink", "--pass", "any", "--no-auth-warning", *command)

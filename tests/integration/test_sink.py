@@ -20,11 +20,11 @@ from analysis.sink.metrics import Metrics
 from analysis.sink.settings import SinkSettings
 from analysis.sink.source import RedisSource
 from analysis.sink.worker import Worker
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.redis_url import parse_redis_url
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import cluster
-from tests.support.sink_process import ROOT, SinkProcess, activity, client, exposure, feed, files, written
+from tests.support.sink_process import ROOT, SinkProcess, activity, client, exposure, feed, files, ranking, written
 
 pytestmark = pytest.mark.redis
 
@@ -54,14 +54,16 @@ def test_everything_is_written_acknowledged_and_trimmed(sink: SinkProcess, own_r
     redis = client(own_redis)
     feed(redis, map(activity, range(1_200)))
     feed(redis, map(exposure, range(30)), EXPOSURE_STREAM)
+    feed(redis, map(ranking, range(20)), RANKING_STREAM)
     sink.start()
     sink.until(lambda: written(sink.out) == (1_200, 1_200) and written(sink.out, "exposures") == (30, 30))
+    sink.until(lambda: written(sink.out, "rankings") == (20, 20))
     feed(redis, map(activity, range(1_200, 1_250)))  # later events are read too
     sink.until(lambda: written(sink.out)[0] == 1_250)
     assert sink.stop() == 0
-    assert redis.xlen(ACTIVITY_STREAM) == redis.xlen(EXPOSURE_STREAM) == 0
+    assert redis.xlen(ACTIVITY_STREAM) == redis.xlen(EXPOSURE_STREAM) == redis.xlen(RANKING_STREAM) == 0
     assert redis.xpending(ACTIVITY_STREAM, GROUP)["pending"] == 0
-    assert sink.logged("sink_stopped")[0]["rows"] == 1_280
+    assert sink.logged("sink_stopped")[0]["rows"] == 1_300
 
 
 def test_at_sigterm_the_batch_in_memory_is_written_first(tmp_path: Path, own_redis: RedisServer) -> None:

@@ -98,6 +98,16 @@ def exposure(number: int, ts: int = NOON) -> bytes:
     )  # fmt: skip
 
 
+def ranking(number: int, ts: int = NOON) -> bytes:
+    event = {
+        "v": 1, "id": ulid(ts, number), "ts": ts, "req": f"r{number}", "unit": f"u{number}",
+        "arms": [{"layer": "rank", "exp": "pyramid-vs-mgnm", "arm": "control", "forced": 0}], "model": "mgnm",
+        "ver": "1", "outcome": "ok", "reasons": [], "latency_us": 800, "n_cand": 200, "k": 2, "items": ["a", "b"],
+        "scores": [1.5, None], "attributes": {"platform": "ios"},
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
 def client(server: RedisServer) -> Redis:
     return Redis(unix_socket_path=str(server.socket))
 

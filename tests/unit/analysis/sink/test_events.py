@@ -1,11 +1,12 @@
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from analysis.sink.events import ACTIVITY, EXPOSURES, KINDS, DamagedEventError, Reader
+from analysis.sink.events import ACTIVITY, EXPOSURES, KINDS, RANKINGS, DamagedEventError, Reader
 from analysis.tables import SCHEMAS
-from tests.support.sink_process import NOON, activity, exposure
+from tests.support.sink_process import NOON, activity, exposure, ranking
 
 V1 = {"v": 1, "id": "a", "ts": NOON, "received": NOON, "req": None, "unit": "u", "item": "i", "action": "click",
       "play_ms": None, "value": 4}  # fmt: skip
@@ -31,6 +32,31 @@ def test_both_versions_of_activity_become_rows(event: bytes, kind: str) -> None:
     row = Reader(ACTIVITY).row(event)
     assert (row["type"], row["received"], row["clamped"]) == (kind, NOON, 0)
     assert row.keys() == set(SCHEMAS["activity"].names)
+
+
+def test_a_ranking_becomes_a_row_with_its_items() -> None:
+    row = Reader(RANKINGS).row(ranking(1))
+    assert [(item["item"], item["rank"], item["score"]) for item in row["items"]] == [("a", 1, 1.5), ("b", 2, None)]
+    table = pa.RecordBatch.from_pylist([row], SCHEMAS["rankings"])
+    assert table.to_pylist() == [row]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "reason"),
+    [
+        ({"scores": [1.0]}, "type", "shorter"),
+        ({"items": 7}, "type", "int"),
+        ({"items": [7, 8]}, "type", "items.0.item: Input should be a valid string"),
+        ({"scores": ["x", "y"]}, "type", "items.0.score: Input should be a valid number"),
+        ({"arms": [{"layer": "rank", "slot": 4}]}, "field", "arms.0.slot: Extra inputs are not permitted"),
+        ({"latency_us": -(2**70)}, "type", "latency_us"),
+        ({"surprise": 1}, "field", "unknown fields: surprise"),
+    ],
+)
+def test_a_damaged_ranking_is_refused(fields: dict[str, Any], kind: str, reason: str) -> None:
+    with pytest.raises(DamagedEventError, match=reason) as caught:
+        Reader(RANKINGS).row(changed(ranking(1), **fields))
+    assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize(
