@@ -15,6 +15,7 @@ from contract.command_line import run
 COMMANDS: Final[dict[str, str]] = {
     "compact": "merge the small files of past days",
     "sink": "copy the events of the Redis streams to Parquet tables",
+    "plan": "users and days that a lift needs",
     "report": "what an experiment changed: report.html, report.md and report.json",
 }
 """Each command's help. `analysis/commands/<command>.py` has `add_arguments(parser)` and `run(options) -> int`."""

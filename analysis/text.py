@@ -50,7 +50,7 @@ def in_words(parts: Sequence[str]) -> str:
 
 def scaled(number: float) -> str:
     """Return a large number in thousands, millions or billions."""
-    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, name in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:,.1f} {name}"
     return f"{number:,.0f}"
