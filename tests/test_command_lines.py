@@ -330,6 +330,10 @@ def test_a_service_that_is_not_there_is_one_line(
         (exporter.main, []),
         (tables.main, ["plan.toml", "--workers", "two"]),
         (catalogue.main, ["--items", "many"]),
+        (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--memory", "lots"]),
+        (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
+        (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
+        (analysis.main, ["plan", "--arms", "two"]),
     ],
 )
 def test_an_unknown_option_or_value_is_shown_with_the_usage(
@@ -421,3 +425,48 @@ def test_a_damaged_file_among_those_to_compact_is_one_line(tmp_path: Path, refus
     for name in ("a.parquet", "b.parquet"):
         (folder / name).write_bytes(b"PAR1")
     assert "a.parquet: not a whole Parquet file" in refused(analysis.main, "compact", "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "no exposures at all"),
+        (["--shares", "treatment=1"], "one arm must be named control"),
+        (["--shares", "control=1,control=1"], "give each arm once"),
+        (["--shares", "control=half"], "give each arm once"),
+        (["--day", "0s"], "a day is 0 ms"),
+    ],
+)
+def test_a_report_with_a_bad_option_is_one_line(
+    flags: list[str], words: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "events").mkdir()
+    assert words in refused(
+        analysis.main, "report", "e", "--data", tmp_path / "events", "--out", tmp_path / "out", *flags
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_report_whose_plan_or_data_are_spoilt_is_one_line(
+    kind: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    plan, out = spoilt(tmp_path / "plan.yaml", kind), tmp_path / "out"
+    where = ["--data", tmp_path, "--out", out]
+    assert "plan.yaml" in refused(analysis.main, "report", "e", *where, "--experiments", plan)
+    date = tmp_path / "exposures" / "date=2026-01-01"
+    date.mkdir(parents=True)
+    if kind not in ("missing", "below a file"):
+        assert "0.parquet" in refused(
+            analysis.main, "report", "e", *where, "--data", spoilt(date / "0.parquet", kind).parents[2]
+        )
+    assert not out.exists()
+
+
+def test_a_report_without_a_data_folder_or_of_an_unknown_experiment_is_one_line(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    where = ["--data", tmp_path / "nowhere", "--out", tmp_path / "out"]
+    assert "nowhere: no such folder" in refused(analysis.main, "report", "e", *where)
+    known = ROOT / "tests" / "contract" / "vectors" / "experiments.yaml"
+    assert "it has pyramid-vs-mgnm" in refused(analysis.main, "report", "e", *where, "--experiments", known)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from contract.command_line import CommandError
+
 if TYPE_CHECKING:
     from analysis.database import Resources
     from analysis.report.build import Reading
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", type=positive, help="ignore what arrived from this time on (ms since epoch)")
     parser.add_argument("--simulated", action="store_true", help=f"no real users (also by a file {SIMULATED_FILE})")
     parser.add_argument("--threads", type=positive, help="threads of DuckDB (default: one per core)")
-    parser.add_argument("--memory", default="1600MB", help="memory of DuckDB (default 1600MB)")
+    parser.add_argument("--memory", type=memory, default="1600MB", help="memory of DuckDB (default 1600MB)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,6 +71,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def memory(text: str) -> str:
+    """Return an amount of memory as DuckDB reads it."""
+    if re.fullmatch(r"[1-9]\d{0,8}(?:\.\d+)? ?[KMGT]i?B", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount such as 1600MB or 2GB")
+    return text
+
+
 def _setup(options: argparse.Namespace) -> Setup:
     from analysis.setup import Setup, from_file, from_shares
 
@@ -88,6 +97,8 @@ def _report(data: Path, study: Study, setup: Setup, resources: Resources, readin
     from analysis.report.build import build
     from analysis.units import STAGES, Tables, prepare, unit_table
 
+    if not data.is_dir():
+        raise CommandError(f"{data}: no such folder; --data is the folder that the sink writes")
     shown = Shown(len(STAGES))
     with database(resources, shown) as opened:
         prepare(opened, data, study)
