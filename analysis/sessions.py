@@ -40,7 +40,9 @@ def stitch(database: Database, study: Study) -> None:
     """
     database.run("device spans", _ends(), _device_spans())
     database.run("sessions", _spans(study))
-    database.run("hours", _pieces(), _stay(), _active("active", "u, p"), _active("active_daily", "u, p, d"))
+    database.run(
+        "hours", _pieces(), _stay(), _active("active", "u, p", "hour // 24"), _active("active_daily", "u, p, d", "d")
+    )
     database.run("hours", *(f"DROP TABLE {name}" for name in ("span_end", "device_span", "span", "piece")))
 
 
@@ -161,15 +163,15 @@ def _stay() -> str:
     """
 
 
-def _active(name: str, unit: str) -> str:
-    """Count local days with a span of a second, and local hours with a second in all."""
+def _active(name: str, unit: str, day: str) -> str:
+    """Count days with a span of a second, and local hours with a second in all."""
     return f"""
         CREATE TEMP TABLE {name} AS
         SELECT {unit}, coalesce(active_days, 0) AS active_days, coalesce(active_hours, 0) AS active_hours
         FROM (
             SELECT {unit}, count(DISTINCT day) AS active_days
             FROM (
-                SELECT {unit}, span, hour // 24 AS day FROM piece GROUP BY {unit}, span, day HAVING sum(ms) >= {ACTIVE}
+                SELECT {unit}, span, {day} AS day FROM piece GROUP BY {unit}, span, {day} HAVING sum(ms) >= {ACTIVE}
             )
             GROUP BY {unit}
         ) FULL JOIN (

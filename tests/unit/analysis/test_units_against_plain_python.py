@@ -15,7 +15,7 @@ from analysis.rules import Study
 from analysis.synthetic import Population
 from analysis.synthetic_files import write_synthetic
 from analysis.units import compute
-from tests.support.event_tables import DAY, HOUR, Row, write_rows
+from tests.support.event_tables import DAY, HOUR, T0, Row, exposure, write_rows
 from tests.support.plain_units import plain_units
 
 DAYS = 7
@@ -82,3 +82,34 @@ def test_every_metric_of_200_users_is_the_same_in_plain_python(folders: dict[str
     if name == "bad":
         zeros = [column for column in columns if not any(row[column] for row in units)]
         assert zeros == [], "a column of zeros shows nothing"
+
+
+def at_the_borders(unit: str, rng: np.random.Generator) -> list[Row]:
+    """Events of two devices whose gaps are the limits of the rules, or a millisecond beside them."""
+    gaps = np.array([0, 1, 500, 1_000, 10_000, 29_999, 30_000, 59_999, 60_000, 120_000, 120_001, 3_500_000, 30_000_000])
+    names = ("foreground", "foreground", "background", "background", "heartbeat", "heartbeat", "like", "unlike")
+    ts = T0 - 2 * DAY + int(rng.integers(0, 2 * DAY))
+    rows: list[Row] = []
+    for place in range(60):
+        ts += int(rng.choice(gaps))
+        rows.append(
+            {
+                "id": f"{unit} {rng.integers(1 << 30)} {place}", "ts": ts, "received": ts, "clamped": 0, "unit": unit,
+                "type": str(rng.choice(names)), "item": "i", "device": "ab"[rng.integers(2)], "tz_offset": None,
+                "author": None, "view": None, "play_ms": None, "duration_ms": None,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def test_gaps_at_the_borders_of_the_rules_are_the_same_in_plain_python(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    names = [f"u{number:03d}" for number in range(300)]
+    exposures = [exposure(name) for name in names]
+    rows = [row for name in names for row in at_the_borders(name, rng)]
+    write_rows(tmp_path, "exposures", exposures)
+    write_rows(tmp_path, "activity", rows)
+    units = compute(tmp_path, Study("e", 1, T0 + DAY), Resources("500MB", 2)).units.to_pylist()
+    expected = plain_units(exposures, rows, 1, T0 + DAY)
+    assert {row["unit"]: {name: row[name] for name in expected[row["unit"]]} for row in units} == expected
+    assert sum(row["stay_duration"] for row in units) > 0
