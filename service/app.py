@@ -40,11 +40,12 @@ from service.ranking.ranking_log import RankingLog
 from service.redis.client import Client, Confirmation, make_client
 from service.redis.watch import Instance, RedisWatch, ranking_log_bytes
 from service.runtime import Backend, Runtime
-from service.settings import RedisSettings, Settings
+from service.settings import Settings
 from service.settings import warnings as settings_warnings
 from service.store.behaviours import RedisBehaviourStore
 from service.store.sinks import Sinks, no_sinks, open_sinks
 
+_KNOWN_BYTES: Final = 2**24  # values of some thousand users; they are known only where their states are kept too
 _STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
 
 _log = structlog.get_logger(__name__)
@@ -90,7 +91,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
         bundles = ServedBundles(deployments)
-        store = _store(_redis_of_behaviours(settings), settings.redis, metrics, bundles.served)
+        store = _store(_redis_of_behaviours(settings), settings, metrics, bundles.served)
         stack.push_async_callback(store.close)
         sinks = await _sinks(settings, metrics, stack)
         _watch_redis(settings, metrics, stack)
@@ -180,17 +181,19 @@ def _redis_of_streams(settings: Settings) -> _Redis:
 
 
 def _store(
-    redis: _Redis, settings: RedisSettings, metrics: Metrics, served: Callable[[], list[Bundle]]
+    redis: _Redis, settings: Settings, metrics: Metrics, served: Callable[[], list[Bundle]]
 ) -> RedisBehaviourStore:
+    chosen = settings.redis
     return RedisBehaviourStore(
-        redis.client(settings.read_timeout_ms, settings.max_connections, metrics, "reads"),
-        redis.client(settings.write_timeout_ms, settings.max_connections, metrics, "writes"),
-        read_length=settings.read_length,
-        max_length=settings.max_length,
-        ttl_seconds=settings.ttl_s,
+        redis.client(chosen.read_timeout_ms, chosen.max_connections, metrics, "reads"),
+        redis.client(chosen.write_timeout_ms, chosen.max_connections, metrics, "writes"),
+        read_length=chosen.read_length,
+        max_length=chosen.max_length,
+        ttl_seconds=chosen.ttl_s,
         observer=metrics,
         served=served,
-        prefix=settings.prefix,
+        prefix=chosen.prefix,
+        known_bytes=_KNOWN_BYTES if settings.inference.state_cache_entries else 0,
     )
 
 

@@ -5,11 +5,10 @@ Symbols: B rows, R behaviours of all rows in one flat array, T sequence length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,10 @@ from service.inference.state_cache import StateKey
 
 _FIELDS: Final = {"times": "time_ms", "actions": "action", "values": "value", "plays": "play_ms"}
 _KEY_BYTES: Final = 16
+_MAX_NOTES: Final = 8
 _MAX_TIME_MS: Final = 2**63 - 1
+
+Notes = dict[Hashable, Any]  # Any: a row's facts, by the digest of the bundle
 
 
 class RankRow(NamedTuple):
@@ -32,19 +34,26 @@ class RankRow(NamedTuple):
     candidates: NDArray[np.int64]  # (N,) indices of known items, all > 0
     request_time_ms: int
     explain: bool = False
+    notes: Notes | None = None  # to find what was derived from exactly these records before
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The inputs of a batch, and what became of its behaviours."""
+class Facts(NamedTuple):
+    """The counts of the behaviours of a row, and the key of the state that they make."""
+
+    key: StateKey
+    used: int
+    unread: int
+    unknown: int
+    truncated: int
+
+
+class Inputs(NamedTuple):
+    """The inputs of a batch."""
 
     rows: Sequence[RankRow]
-    arrays: Arrays  # each (B, T) or (B,)
-    keys: Sequence[StateKey]
-    used: Sequence[int]
-    unread: Sequence[int]
-    unknown: Sequence[int]
-    truncated: Sequence[int]
+    facts: Sequence[Facts]  # (B,)
+    made: Mapping[int, int]  # place of a row whose arrays have been made, to its place in them
+    arrays: Arrays  # each (U, T) or (U,), of the U rows made
 
 
 class _Flat(NamedTuple):
@@ -68,7 +77,37 @@ class InputMaker:
         self._is_read[self._sequence.action_codes] = True
 
     def make(self, rows: Sequence[RankRow]) -> Inputs:
-        """Turn all rows' behaviours into the inputs of `encode`, in one go."""
+        """Turn the rows' behaviours into the inputs of `encode`, in one go, but for the rows whose facts are noted."""
+        digest = self._bundle.digest
+        facts: list[Any] = [  # Any: Facts, but for None until they are made
+            None if row.notes is None else row.notes.get(digest) for row in rows
+        ]
+        places = [place for place, noted in enumerate(facts) if noted is None]
+        if not places:
+            return Inputs(rows, facts, {}, {})
+        arrays, found = self._made([rows[place] for place in places])
+        for place, one in zip(places, found, strict=True):
+            facts[place] = one
+            self._note(rows[place], one)
+        return Inputs(rows, facts, {place: number for number, place in enumerate(places)}, arrays)
+
+    def arrays_of(self, inputs: Inputs, places: list[int]) -> Arrays:
+        """Return the inputs of `encode` for these rows of a batch, in this order."""
+        if list(inputs.made) == places:
+            return inputs.arrays
+        if not inputs.made.keys() >= set(places):  # a state has left the cache, and its user's facts are still noted
+            return self._made([inputs.rows[place] for place in places])[0]
+        numbers = [inputs.made[place] for place in places]
+        return {name: array[numbers] for name, array in inputs.arrays.items()}
+
+    def _note(self, row: RankRow, facts: Facts) -> None:
+        """Note what depends only on the records and on the bundle."""
+        if row.notes is not None and not self._sequence.row_inputs:
+            if len(row.notes) >= _MAX_NOTES:  # of bundles that are served no more
+                row.notes.clear()
+            row.notes[self._bundle.digest] = facts
+
+    def _made(self, rows: Sequence[RankRow]) -> tuple[Arrays, list[Facts]]:
         length = self._sequence.length
         # Joined as bytes: numpy concatenates structured arrays field by field, which costs five times as much.
         records = np.frombuffer(b"".join([row.records.tobytes() for row in rows]), dtype=RECORD)
@@ -79,8 +118,9 @@ class InputMaker:
         starts = [stop - count for stop, count in zip(stops, flat.counts, strict=True)]
         arrays = windows(self._columns(flat), starts, stops, length) | self._row_inputs(rows)
         used = [min(count, length) for count in flat.counts]
-        truncated = [count - read for count, read in zip(flat.counts, used, strict=True)]
-        return Inputs(rows, arrays, self._keys(arrays, len(rows)), used, unread, unknown, truncated)
+        left = [count - read for count, read in zip(flat.counts, used, strict=True)]
+        keys = self._keys(arrays, len(rows))
+        return arrays, list(map(Facts, keys, used, unread, unknown, left))
 
     def _usable(self, flat: _Flat) -> tuple[_Flat, list[int], list[int]]:
         """Leave out behaviours that the model cannot use; count those that it does not read or know, by row."""

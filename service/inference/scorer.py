@@ -15,7 +15,6 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from contract.tensors import Arrays
 from service.bundles.bundle import Bundle
 from service.errors import InferenceFailed
 from service.inference.device import leading
@@ -78,7 +77,7 @@ class Inference:
         self._on_failure, self._on_not_finite = on_failure, on_not_finite
         self._has_warned, self._item_count = False, bundle.manifest.item_count
         manifest = bundle.manifest
-        self._make = InputMaker(bundle).make
+        self._maker = InputMaker(bundle)
         self._encoded_names = [spec.name for spec in manifest.encode.outputs]
         self._state_numbers = [self._encoded_names.index(name) for name in manifest.state]
         self._scored_explanation = [name for name in manifest.explanation if name not in self._encoded_names]
@@ -91,7 +90,7 @@ class Inference:
         if not self._are_known(np.concatenate([row.candidates for row in rows])):
             return self._run_apart(rows)
         started = time.perf_counter()
-        return self._isolate(self._make(rows), list(range(len(rows))), started)
+        return self._isolate(self._maker.make(rows), list(range(len(rows))), started)
 
     def _run_apart(self, rows: Sequence[RankRow]) -> list[ScoredRow | Exception]:
         """Score the rows whose candidates are all known; the others fail before anything runs."""
@@ -127,7 +126,7 @@ class Inference:
         encoded = time.perf_counter()
         candidates = [work.rows[place].candidates for place in places]
         counts = list(map(len, candidates))
-        slots = [states.slots[work.keys[place]] for place in places]
+        slots = [states.slots[work.facts[place].key] for place in places]
         scored = self._score(states, np.concatenate(candidates), slots, counts)
         done = time.perf_counter()
         finite = np.isfinite(scored["scores"])
@@ -147,14 +146,12 @@ class Inference:
                 ScoredRow(
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
-                    work.keys[place] not in states.new, work.used[place], work.unread[place], work.unknown[place],
-                    work.truncated[place], encoded - started, done - encoded,
+                    work.facts[place].key not in states.new, *work.facts[place][1:], encoded - started, done - encoded,
                 )
             )  # fmt: skip
-        failed = {
-            work.keys[place] for place, result in zip(places, results, strict=True) if isinstance(result, Exception)
-        }
-        self._keep(states, failed)
+        if states.new:
+            pairs = zip(places, results, strict=True)
+            self._keep(states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)})
         return results
 
     def _note_not_finite(self, candidates: int) -> None:
@@ -169,8 +166,9 @@ class Inference:
         slots: dict[StateKey, int] = {}
         first: list[int] = []  # of each slot, a row that has its input
         for place in places:
-            if work.keys[place] not in slots:
-                slots[work.keys[place]] = len(slots)
+            key = work.facts[place].key
+            if key not in slots:
+                slots[key] = len(slots)
                 first.append(place)
         keys = list(slots)
         found = self._states.find(keys)
@@ -179,7 +177,7 @@ class Inference:
             explains = any(work.rows[place].explain for place in places)
             return _States(self._joined([state for state in found if state], explains), slots, frozenset())
         rows = [first[slot] for slot in missing]
-        encoded = self._engine.encode(_taken(work, rows))
+        encoded = self._engine.encode(self._maker.arrays_of(work, rows))
         if any(leading(encoded, name) != len(missing) for name in self._encoded_names):
             raise EngineError("encode: not one state for each row")
         new = frozenset([keys[slot] for slot in missing])
@@ -227,13 +225,6 @@ def _failure(cause: EngineError) -> InferenceFailed:
     failure = InferenceFailed()
     failure.__cause__ = cause  # what tells a fault of the engine from a score that is not a number
     return failure
-
-
-def _taken(work: Inputs, rows: list[int]) -> Arrays:
-    """Return these rows of the inputs, without a copy where they are all of them."""
-    if len(rows) == len(work.rows):
-        return work.arrays
-    return {name: array[rows] for name, array in work.arrays.items()}
 
 
 def _interleave(found: Sequence[State | None], fresh: Sequence[Array], missing: Sequence[int]) -> list[Array]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from contract.assignment import Decision
 from contract.behaviours import Records, identities
 from contract.ranking_log import RankingOutcome
+from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.live import Experiments
@@ -182,7 +183,7 @@ class Ranker:
     def _take(self, call: RankCall, stored: StoredBehaviours | Exception, now: float, wholes: list[RankCall]) -> bool:
         call.timings["store"] = now - call.queued_at
         call.stored = _what_is_known(stored)
-        if call.stored.truncated and not fills(call.serving.bundle, call.stored.records):
+        if call.stored.truncated and not _fill_the_sequence(call.serving.bundle, call.stored):
             wholes.append(call)
             return False
         return self._fill(call)
@@ -220,8 +221,10 @@ class Ranker:
             call.degraded.append("behaviours_corrupt")
         fresh = _not_stored(call.recent, stored.records)
         call.fresh = len(fresh)
-        records = np.concatenate([stored.records, fresh]) if len(fresh) else stored.records
-        call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain)
+        records, notes = stored.records, stored.notes
+        if len(fresh):
+            records, notes = np.concatenate([records, fresh]), None
+        call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain, notes)
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         return True
 
@@ -358,6 +361,15 @@ def _what_is_known(found: StoredBehaviours | Exception) -> StoredBehaviours:
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _fill_the_sequence(bundle: Bundle, stored: StoredBehaviours) -> bool:
+    if stored.notes is None:
+        return fills(bundle, stored.records)
+    key = ("fills", bundle.digest)
+    if key not in stored.notes:
+        stored.notes[key] = fills(bundle, stored.records)
+    return bool(stored.notes[key])
 
 
 def _cutoff(now: float, deadline: float) -> float:

@@ -91,6 +91,7 @@ async def open_rig(
         reads, writes, read_length=read_length, max_length=MAX_LENGTH, ttl_seconds=ttl_seconds, observer=observer,
         served=served,
         prefix=prefix,
+        known_bytes=2**20,
     )  # fmt: skip
     try:
         yield OpenStore(store, observer, reads, writes)

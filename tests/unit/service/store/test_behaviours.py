@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from redis import exceptions as errors
 
-from contract.behaviours import Records, item_keys, pack, records_from_columns
+from contract.behaviours import Records, Unpacked, item_keys, pack, records_from_columns, unpack
 from service.names import StoreState
 from service.redis.client import Command
 from service.redis.errors import Busy, LeftAlone, NoServer, Unconfirmed
+from service.store import behaviours as behaviours_module
 from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
 from tests.support.fakes import TaskCounts
 
@@ -49,12 +50,13 @@ class FakeClient:
 
 
 class Rig:
-    def __init__(self, reply: object = b"", written: object = (1, 0, 0)) -> None:
+    def __init__(self, reply: object = b"", written: object = (1, 0, 0), known_bytes: int = 0) -> None:
         self.reads, self.writes = FakeClient(reply), FakeClient(written)
         self.observer = Observer()
         self.store = RedisBehaviourStore(
-            self.reads, self.writes, read_length=3, max_length=10, ttl_seconds=60, observer=self.observer
-        )
+            self.reads, self.writes, read_length=3, max_length=10, ttl_seconds=60, observer=self.observer,
+            known_bytes=known_bytes,
+        )  # fmt: skip
 
 
 def records(count: int) -> Records:
@@ -110,6 +112,27 @@ async def test_whatever_fails_the_read_is_unavailable_and_the_kind_is_counted(er
 async def test_reply_of_another_shape_never_raises(reply: list[object]) -> None:
     stored = await Rig(reply).store.read(["a", "b"])
     assert [len(one.records) for one in stored] == [0, 0]
+
+
+async def test_a_value_that_has_not_changed_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def counted(values: Sequence[bytes | None]) -> Unpacked:
+        decoded.append(len(values))
+        return unpack(values)
+
+    monkeypatch.setattr(behaviours_module, "unpack", counted)
+    old, new, long = pack(records(1)), pack(records(2)), pack(records(4))
+    rig = Rig(known_bytes=2**20)
+    batches: list[list[Any]] = [[old, old, long], [long, WRONG_TYPE, old], [new, old, b""], [new, None, b""]]
+    for replies in batches:
+        rig.reads.reply = replies
+        found = await rig.store.read(["a", "b", "c"])
+        for reply, stored in zip(replies, found, strict=True):
+            assert stored.records.tobytes() == (reply[-72:] if isinstance(reply, bytes) else b"")
+            assert (stored.status == "wrong_type", stored.truncated) == (reply is WRONG_TYPE, reply is long)
+    assert decoded == [3, 1, 2, 1]
+    assert rig.observer.errors == {"wrong_type": 1}
 
 
 async def test_server_that_is_left_alone_counts_no_errors() -> None:
