@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from contract.assignment import HELD_OUT, HOLDOUT, MEASURED
 from contract.command_line import CommandError, one_line
-from contract.experiments import CONTROL, Arm, Experiment, ExperimentsError, parse_experiments
+from contract.experiments import CONTROL, Experiment, ExperimentsError, Holdout, parse_experiments
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def from_file(path: Path, experiment: str) -> Setup:
         raise CommandError(f"{path}: {one_line(str(error))}") from None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise CommandError(f"{path}: not a readable experiments file: {one_line(str(error))}") from None
+    if experiment == HOLDOUT and config.holdout is not None:
+        return _of_holdout(config.holdout)
     known = {one.key: one for layer in config.layers for one in layer.experiments}
     if experiment not in known:
         raise CommandError(f"{path}: no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
@@ -64,16 +67,26 @@ def from_shares(experiment: str, text: str) -> Setup:
         if not arm or arm in shares or not share.isdecimal():
             raise CommandError(f"--shares {text}: give each arm once with a whole number, as control=1,treatment=1")
         shares[arm] = int(share)
-    if CONTROL not in shares:
-        raise CommandError(f"--shares {text}: one arm must be named {CONTROL}")
-    return Setup(experiment, shares=shares)
+    control = _control(experiment)
+    if control not in shares:
+        raise CommandError(f"--shares {text}: one arm must be named {control}")
+    return Setup(experiment, shares=shares, control=control)
+
+
+def unplanned(experiment: str) -> Setup:
+    """Return what is known of an experiment without its plan."""
+    return Setup(experiment, control=_control(experiment))
+
+
+def _control(experiment: str) -> str:
+    return HELD_OUT if experiment == HOLDOUT else CONTROL
 
 
 def _setup(found: Experiment) -> Setup:
     return Setup(
         experiment=found.key,
         alike=found.kind == "aa",
-        shares={arm.key: _share(arm) for arm in found.arms},
+        shares={arm.key: _share(arm.buckets) for arm in found.arms},
         ranges={arm.key: arm.buckets for arm in found.arms},
         salt=found.salt,
         end=found.end,
@@ -82,5 +95,11 @@ def _setup(found: Experiment) -> Setup:
     )
 
 
-def _share(arm: Arm) -> int:
-    return sum(stop - start for start, stop in arm.buckets)
+def _of_holdout(found: Holdout) -> Setup:
+    """Compare the held-out users with the measured ones: the difference is the value of all experiments together."""
+    shares = {HELD_OUT: _share(found.buckets), MEASURED: _share(found.measured)}
+    return Setup(HOLDOUT, shares=shares, salt=found.salt, control=HELD_OUT)
+
+
+def _share(buckets: Iterable[tuple[int, int]]) -> int:
+    return sum(stop - start for start, stop in buckets)

@@ -39,6 +39,11 @@ ERROR: Final = "error"
 NO_SNAPSHOT_HEADER: Final = "none;r=error"
 """The header before any experiment file was accepted; no layer can have the key `none`."""
 
+HOLDOUT: Final = "_holdout"
+"""The name of the holdout as an experiment, in exposures and the ranking log; no key begins with an underscore."""
+HELD_OUT: Final = "held_out"
+MEASURED: Final = "measured"
+
 _NOBODY: Final = 255  # more than any place of an experiment or of an arm
 # a longer integer id exceeds every allowed unit, and its decimal form is expensive to compute
 _MAX_INT_BITS: Final = 4096
@@ -79,6 +84,13 @@ class Decision(NamedTuple):
     layers: tuple[LayerDecision, ...]
     digest: str
     unit: str | None  # as it was hashed; None if it was not valid
+    holdout: LayerDecision | None = None  # its arm of the comparison of held-out units with others; most are in none
+
+    @property
+    def assigned(self) -> tuple[LayerDecision, ...]:
+        """Return the decisions that put the unit into an arm, that of the holdout included."""
+        every = self.layers if self.holdout is None else (*self.layers, self.holdout)
+        return tuple([layer for layer in every if layer.arm is not None])
 
     @property
     def parameters(self) -> Parameters:
@@ -183,12 +195,12 @@ class ExperimentsSnapshot:
         wanted: Mapping[str, str] = self._overrides.get(name, {})
         if forced:
             wanted = {**wanted, **forced}
-        held_out = self._holdout.holds(text)
-        return Decision(
-            tuple([layer.decide(text, attributes, now_ms, wanted, held_out) for layer in self.layers]),
-            self.digest,
-            name,
-        )
+        holdout = self._holdout.arm(text)
+        held_out = holdout is not None and holdout.arm == HELD_OUT
+        layers = tuple([layer.decide(text, attributes, now_ms, wanted, held_out) for layer in self.layers])
+        if holdout is not None and wanted and any(layer.forced for layer in layers):
+            holdout = holdout._replace(forced=True)
+        return Decision(layers, self.digest, name, holdout)
 
     def _everywhere(self, reason: Reason, unit: str | None) -> Decision:
         return Decision(tuple([layer.nothing(reason, None) for layer in self.layers]), self.digest, unit)
@@ -212,11 +224,19 @@ def decide(snapshot: ExperimentsSnapshot, unit: object, attributes: Mapping[str,
 class _Holdout:
     def __init__(self, config: ExperimentsConfig) -> None:
         holdout = config.holdout
-        self._prefix = f"{holdout.salt}.holdout.".encode() if holdout else b""
-        self._table = _table([holdout.buckets] if holdout else [])
+        self._salt = holdout.salt if holdout else ""
+        self._prefix = f"{self._salt}.holdout.".encode()
+        self._table = _table([holdout.buckets, holdout.measured] if holdout else [])
 
-    def holds(self, unit: bytes) -> bool:
-        return bool(self._prefix) and self._table[_place(self._prefix, unit)] != _NOBODY
+    def arm(self, unit: bytes) -> LayerDecision | None:
+        """Return whether a unit is held out, or one of those that the held-out ones are compared with."""
+        if not self._salt:
+            return None
+        place = _place(self._prefix, unit)
+        arm = self._table[place]
+        if arm == _NOBODY:
+            return None
+        return LayerDecision(HOLDOUT, HOLDOUT, (HELD_OUT, MEASURED)[arm], "holdout", place, None, False, {}, self._salt)
 
 
 class _CompiledLayer:

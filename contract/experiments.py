@@ -109,10 +109,18 @@ class Unit(Strict):
 
 
 class Holdout(Strict):
-    """Units that are in no experiment of any layer."""
+    """Units that are in no experiment of any layer, and an equal number of others to compare them with."""
 
     salt: Salt
     buckets: Ranges
+
+    @property
+    def measured(self) -> tuple[Range, ...]:
+        """Return as many buckets as are held out, the next ones after the last range; fewer if there are too few."""
+        held = {place for start, stop in self.buckets for place in range(start, stop)}
+        first = max((stop for _, stop in self.buckets), default=0)
+        others = [place % BUCKETS for place in range(first, first + BUCKETS) if place % BUCKETS not in held]
+        return tuple((place, place + 1) for place in others[: len(held)])
 
     @model_validator(mode="after")
     def _check(self) -> Holdout:

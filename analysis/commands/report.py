@@ -79,13 +79,13 @@ def memory(text: str) -> str:
 
 
 def _setup(options: argparse.Namespace) -> Setup:
-    from analysis.setup import Setup, from_file, from_shares
+    from analysis.setup import from_file, from_shares, unplanned
 
     if options.experiments is not None:
         return from_file(options.experiments, options.experiment)
     if options.shares is not None:
         return from_shares(options.experiment, options.shares)
-    return Setup(options.experiment)
+    return unplanned(options.experiment)
 
 
 def _report(data: Path, study: Study, setup: Setup, resources: Resources, reading: Reading) -> Report:

@@ -1,7 +1,8 @@
 """Exposures: the arm under which a unit was served, or should have been served, for every outcome.
 
-One event for each experiment that the unit is in. The same unit under the same arm and file is written once an hour and
-process: the analysis keeps the earliest, so that more of them would only cost.
+One event for each experiment that the unit is in, and one for a unit that is held out or compared with those. The same
+unit under the same arm and file is written once an hour and process: the analysis keeps the earliest, so that more of
+them would only cost.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Exposures:
             How many were written.
         """
         written = 0
-        for layer in decision.layers:
+        for layer in decision.layers if decision.holdout is None else decision.assigned:
             if layer.experiment is None or layer.arm is None or decision.unit is None:
                 continue
             # A forced exposure is never analysed: it must not stand for the natural one of the same arm.

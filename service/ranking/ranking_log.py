@@ -97,8 +97,7 @@ class _Ranked:
             "unit": pseudonym(self.decision.unit or "", self.key),
             "arms": [
                 {"layer": layer.layer, "exp": layer.experiment, "arm": layer.arm, "forced": int(layer.forced)}
-                for layer in self.decision.layers
-                if layer.experiment is not None
+                for layer in self.decision.assigned
             ],
             "model": self.served[0],
             "ver": self.served[1],
@@ -115,5 +114,5 @@ class _Ranked:
 
 def arms_of(decision: Decision) -> tuple[str, ...]:
     """Return experiment and arm of each layer, one after another; `none` twice for a unit in no experiment."""
-    arms = [part for layer in decision.layers if layer.arm is not None for part in (layer.experiment, layer.arm)]
+    arms = [part for layer in decision.assigned for part in (layer.experiment, layer.arm)]
     return tuple(map(str, arms)) if arms else _NO_ARM

@@ -4,8 +4,6 @@ import hmac
 from collections import Counter
 from hashlib import sha256
 
-import pytest
-
 from contract.assignment import Decision, bucket, snapshot_of
 from contract.events import Exposure, ulid
 from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome
@@ -78,10 +76,9 @@ def test_failed_ranking_is_an_exposure_all_the_same() -> None:
     )
 
 
-@pytest.mark.parametrize("unit", ["1", "255"])
-def test_unit_in_no_experiment_exposes_nothing(unit: str) -> None:
+def test_unit_in_no_experiment_exposes_nothing() -> None:
     sink = Sink()
-    assert Exposures(sink, on_exposure=Counts()).record(decision(unit), outcome()) == 0
+    assert Exposures(sink, on_exposure=Counts()).record(decision("1"), outcome()) == 0
     assert not sink.events
 
 
@@ -174,3 +171,20 @@ def test_an_exposure_calls_a_refused_ranking_an_error() -> None:
     sink = Sink()
     Exposures(sink, on_exposure=Counts()).record(decision("12"), outcome(status="refused"))
     assert sink.exposures[0].outcome == "error"
+
+
+def test_held_out_units_and_as_many_others_are_exposed_in_the_holdout() -> None:
+    sink, counts = Sink(), Counts()
+    exposures = Exposures(sink, on_exposure=counts, pseudonym_key=b"k")
+    exposures.record(decision("255"), outcome(served_model="mgnm", served_version="7"))  # its bucket is 51
+    measured = next(unit for unit in map(str, range(100_000)) if 100 <= bucket("global-2026h1", "holdout", unit) < 200)
+    exposures.record(decision(measured), outcome())
+    found = [one for one in sink.exposures if one.exp == "_holdout"]
+    assert [(one.arm, one.reason, one.forced, one.armb, one.exp_salt) for one in found] == [
+        ("held_out", "holdout", 0, None, "global-2026h1"), ("measured", "holdout", 0, None, "global-2026h1"),
+    ]  # fmt: skip
+    assert found[0].slot == 51
+    assert all(one.unit.startswith("h:") for one in found)
+    assert len([one for one in sink.exposures if one.unit == found[0].unit]) == 1  # held out of all else
+    assert exposures.record(decision("255"), outcome()) == 0  # within the hour
+    assert counts["_holdout", "held_out"] == 1
