@@ -34,7 +34,7 @@ def _shown(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.experiment_demo", description=__doc__)
-    parser.add_argument("--users", type=number(100, 100_000), default=4_000, help="simulated users (default 4000)")
+    parser.add_argument("--users", type=number(100, 100_000), default=3_000, help="simulated users (default 3000)")
     parser.add_argument("--weeks", type=number(1, 4), default=1, help="length of each user's window (default 1)")
     parser.add_argument("--day", type=day, default=20.0, help="real length of a simulated day (default 20s)")
     parser.add_argument("--seed", type=number(0, 2**31), default=1, help="of everything that is drawn (default 1)")

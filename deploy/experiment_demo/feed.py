@@ -18,7 +18,7 @@ from deploy.experiment_demo.people import Ints, People, User
 from deploy.experiment_demo.rankings import Ranked, Ranker
 from deploy.experiment_demo.session import away_probability, return_probability, visit
 
-_LAST_DAY: Final = 0.9  # when visits of the last day begin: all windows have ended by then, and the last day shows it
+_LAST_DAY: Final = 0.95  # when visits of the last day begin: all windows have ended by then, and the last day shows it
 
 
 @dataclass

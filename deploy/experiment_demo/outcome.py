@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,9 @@ from contract.files import read_object
 from deploy.experiment_demo.live import Lived
 
 _VERDICTS: Final = {True: "better", False: "no_difference"}  # by whether an effect is planted
+
+
+_LATE_SHARE: Final = 0.1  # of a day
 
 
 @dataclass(frozen=True)
@@ -78,21 +82,32 @@ def _finding(row: Mapping[str, Any], planted: float) -> Finding:  # Any: JSON
     return Finding(row["metric"], row["role"], planted, found["lift"], found["lift_low"], found["lift_high"])
 
 
-def show(console: Console, outcomes: Sequence[Outcome], lived: Lived) -> None:
+def show(console: Console, outcomes: Sequence[Outcome], lived: Lived, day_seconds: float) -> None:
     """Print the findings beside the truth."""
     totals = lived.totals
     console.print(
         f"Simulated: {totals.visits:,} rankings, {totals.events:,} events, {totals.degraded} degraded, "
         f"{totals.unlike} unlike those of the planted effect, {lived.retried} requests repeated, "
-        f"visits at most {totals.late_ms} ms late."
+        f"visits at most {totals.late_ms:,} ms late."
     )
+    if totals.late_ms > _LATE_SHARE * day_seconds * 1000:
+        console.print(
+            "[bold]This machine was too busy for such short days[/bold]: give a longer --day or fewer --users."
+        )
     for outcome in outcomes:
-        table = Table(title=f"{outcome.experiment}, simulated users", title_justify="left")
-        for name in ("metric", "role", "planted lift", "lift found", "95% interval", "contains it"):
-            table.add_column(name, justify="left" if name in ("metric", "role") else "right")
-        for one in outcome.findings:
-            interval = f"{one.low:+.2%} to {one.high:+.2%}"
-            cells = (f"{one.planted:+.2%}", f"{one.lift:+.2%}", interval, "yes" if one.holds else "no")
-            table.add_row(one.metric, one.role, *cells)
-        console.print(table)
-        console.print(f"{'right' if outcome.is_right else 'WRONG'}: {outcome.sentence}\n")
+        console.print(_table(outcome))
+        console.print(f"[bold]{'right' if outcome.is_right else 'WRONG'}[/bold]: {outcome.sentence}\n")
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table(title=f"{outcome.experiment}, simulated users", title_justify="left", box=SIMPLE)
+    for name in ("metric", "role"):
+        table.add_column(name)
+    for name in ("planted", "found", "95% interval", "holds it"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in outcome.findings:
+        interval = f"{one.low:+.2%} to {one.high:+.2%}"
+        table.add_row(
+            one.metric, one.role, f"{one.planted:+.2%}", f"{one.lift:+.2%}", interval, "yes" if one.holds else "no"
+        )
+    return table

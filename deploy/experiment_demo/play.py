@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,7 @@ from deploy.experiment_demo.live import Lived, live
 from deploy.experiment_demo.options import Plan
 from deploy.experiment_demo.outcome import Outcome, judge, show
 from deploy.experiment_demo.people import draw_users, read_people
-from deploy.processes import ROOT, child, run_step
+from deploy.processes import child, run_step
 from deploy.releases import Places, prepare, recipe_of, release
 from deploy.stack import Stack, local_stack
 
@@ -29,6 +31,7 @@ _SETTINGS: Final = {
     "RANKER_LIMITS__MAX_WRITES": "64",
     "RANKER_LOGGING__ACCESS": "false",
 }
+FOLDER: Final = "experiment"
 console = Console(highlight=False)
 
 
@@ -38,22 +41,42 @@ def play(plan: Plan) -> int:
     _step("Models")
     places = prepare(Places())
     releases = release(places, {model: recipe_of(model, short=True) for model in (CONTROL, TREATMENT)}, console)
-    folder = _empty(places.records / "experiment")
-    now = datetime.now(UTC)
-    file = folder / "experiments.yaml"
-    write_experiments(file, {one.model: one.version for one in releases}, now, now + timedelta(days=7))
-    page = folder / AB / "report.html"
-    with local_stack(places, file, plan.port, {**_SETTINGS, "RANKER_PAGE__REPORT": str(page)}) as stack:
-        lived = _simulate(plan, places, stack, folder)
-        outcomes = _report(plan, folder, file, lived)
-        show(console, outcomes, lived)
+    versions = {one.model: one.version for one in releases}
+    with experiment(plan, places, versions) as (stack, lived, outcomes):
+        show(console, outcomes, lived, plan.day_seconds)
         console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
         if not plan.is_oneshot:
-            _open(page)
+            _open(report_of(places, AB))
             console.print(f"\nThe service is up, and its page links to the report: [bold]{stack.url}[/bold]")
             console.print("Ctrl-C stops it.")
             threading.Event().wait()
     return 0 if all(outcome.is_right for outcome in outcomes) else 1
+
+
+@contextmanager
+def experiment(
+    plan: Plan, places: Places, versions: Mapping[str, str]
+) -> Iterator[tuple[Stack, Lived, Sequence[Outcome]]]:
+    """Run both experiments to their reports; the service runs until the block ends.
+
+    Args:
+        plan: what to simulate.
+        places: prepared data and bundles; the products are in `records`, in the folder `experiment`.
+        versions: of the two bundles, by model.
+    """
+    folder = _empty(places.records / FOLDER)
+    file, now = folder / "experiments.yaml", datetime.now(UTC)
+    write_experiments(file, versions, now, now + timedelta(days=7))
+    settings = {**_SETTINGS, "RANKER_PAGE__REPORT": str(report_of(places, AB))}
+    with local_stack(places, file, plan.port, settings) as stack:
+        lived = _simulate(plan, places, stack, folder)
+        _step("Reports")
+        yield stack, lived, [_report(plan, places, file, lived, one) for one in (AB, AA)]
+
+
+def report_of(places: Places, key: str) -> Path:
+    """Return the page of an experiment's report."""
+    return places.records / FOLDER / key / "report.html"
 
 
 def _simulate(plan: Plan, places: Places, stack: Stack, folder: Path) -> Lived:
@@ -69,17 +92,12 @@ def _simulate(plan: Plan, places: Places, stack: Stack, folder: Path) -> Lived:
     return lived
 
 
-def _report(plan: Plan, folder: Path, file: Path, lived: Lived) -> list[Outcome]:
-    _step("Reports")
-    found = []
-    for experiment in (AB, AA):
-        out = folder / experiment
-        where = ("--data", str(folder / "data"), "--out", str(out), "--experiments", str(file))
-        how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--planned", str(plan.users))
-        run_step(("analysis", "report", experiment, *where, *how))
-        found.append(judge(experiment, out / "report.json", lived.planted if experiment == AB else None))
-        console.print(f"{experiment}: {(out / 'report.html').relative_to(ROOT)}")
-    return found
+def _report(plan: Plan, places: Places, file: Path, lived: Lived, key: str) -> Outcome:
+    page = report_of(places, key)
+    where = ("--data", str(file.parent / "data"), "--out", str(page.parent), "--experiments", str(file))
+    how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--planned", str(plan.users))
+    run_step(("analysis", "report", key, *where, *how))
+    return judge(key, page.with_suffix(".json"), lived.planted if key == AB else None)
 
 
 def _mark_simulated(data: Path) -> None:
