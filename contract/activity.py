@@ -94,7 +94,7 @@ _ROW: Final = ("item", "author", "device", "view", "req", "play_ms", "duration_m
 def missing_field(report: ActivityReport) -> tuple[str, str] | None:
     """Return a field that the type of an event requires and the event lacks, with the message; None if it has all."""
     for alternatives in REQUIRED[report["type"]]:
-        if not any(field in report for field in alternatives):
+        if alternatives[0] not in report and not any(field in report for field in alternatives):
             return alternatives[0], f"{' or '.join(alternatives)} is required for {report['type']}"
     return None
 

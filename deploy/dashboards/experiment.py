@@ -142,6 +142,18 @@ EXPERIMENT = Board(
                     "percentunit",
                 ),
                 Panel(
+                    "Degraded by arm",
+                    "Share of rankings that went without something.",
+                    one(
+                        zero_where_none(
+                            rate("ranker_rankings_total", "variant", 'outcome="degraded"'),
+                            rate("ranker_rankings_total", "variant"),
+                        ),
+                        "{{variant}}",
+                    ),
+                    "percentunit",
+                ),
+                Panel(
                     "p99 by arm",
                     "A slower arm also changes user behaviour by its latency.",
                     one(quantile(0.99, "ranker_request_duration_seconds", "variant", RANK), "{{variant}}"),

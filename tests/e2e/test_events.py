@@ -10,13 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 import redis as driver
 
-from contract.activity import activity_row
+from analysis.reading import rows
+from analysis.tables import ACTIVITY
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
+from tests.support.sink_process import SinkProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -97,8 +100,8 @@ def test_events_that_redis_did_not_take_before_sigterm_are_written_by_the_next_s
     assert service.wait() == 0
 
 
-def test_the_same_events_sent_five_times_are_the_same_ids_across_a_kill(
-    service: ServiceProcess, events: RedisServer
+def test_the_same_events_sent_five_times_are_as_many_rows_as_once_across_a_kill(
+    service: ServiceProcess, events: RedisServer, tmp_path: Path
 ) -> None:
     """The repeats even differ in their time and order, as a client's that retries hours later would."""
     service.start()
@@ -113,10 +116,16 @@ def test_the_same_events_sent_five_times_are_the_same_ids_across_a_kill(
         answers.append(httpx.post(f"{service.url}/feedback?ack=stored", json={"feedback": again}, timeout=20))
     assert [(answer.status_code, answer.json()["stored"]) for answer in answers] == [(200, 1_000)] * 5
     assert [answer.json()["clamped"] for answer in answers] == [1_000] * 5
-    rows = [activity_row(event) for event in stream(events, FEEDBACK)]
-    assert len(rows) == 5_000
-    assert len({row["id"] for row in rows}) == len({(row["id"], row["unit"], row["item"]) for row in rows}) == 1_000
     assert service.metric("ranker_feedback_clamped_total") == 2_000
+    assert len(stream(events, FEEDBACK)) == 5_000
+    sink = SinkProcess(tmp_path / "parquet", events.url, "--once")
+    assert sink.run() == 0, sink.log_file.read_text()
+    found = rows(duckdb.connect(), sink.out, "activity").fetchall()
+    names = ACTIVITY.names
+    assert len(found) == len({row[names.index("id")] for row in found}) == 1_000
+    assert {(row[names.index("unit")], row[names.index("item")]) for row in found} == {
+        (event["user_id"], event["item_id"]) for event in sent["feedback"]
+    }
 
 
 @pytest.mark.parametrize("make", [activity, typed])

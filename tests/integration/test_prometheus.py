@@ -57,7 +57,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     needed("prometheus", "prometheus")  # before anything is started in vain
     redis = RedisServer().start()
     folder, port = tmp_path_factory.mktemp("service"), str(free_port())
-    process = ServiceProcess(folder, redis.url, **PATIENT)
+    process = ServiceProcess(folder, redis.url, RANKING_LOG__SHARE="1", **PATIENT)
     sink = SinkProcess(Path(folder) / "parquet", redis.url, "--batch-seconds", "0.2", "--metrics-port", port)
     try:
         sink.start()
