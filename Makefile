@@ -30,6 +30,7 @@ test: setup      ## the whole default test run, real Redis and ONNX Runtime incl
 
 test-slow: setup ## tests that take minutes
 	@$(PY) -m pytest -q -m slow $(TWICE)
+	@$(PY) -m pytest -q tests/property $(TWICE) --hypothesis-profile thorough
 
 test-browser: setup ## the page in headless Chromium
 	@$(PY) -m pytest -q -m browser

@@ -47,7 +47,9 @@ def test_the_handlers_come_before_all_imports_that_take_time() -> None:
     assert loaded.isdisjoint({"asyncio", "fastapi", "numpy", "onnxruntime", "pydantic", "structlog", "uvicorn"})
 
 
-@pytest.mark.parametrize("later_ms", [0, 50, 100, 200, 500])
+@pytest.mark.parametrize(
+    "later_ms", [0, *(pytest.param(later, marks=pytest.mark.slow) for later in (50, 200, 500)), 100]
+)
 def test_sigterm_in_the_first_second(service: ServiceProcess, later_ms: int) -> None:
     service.spawn()
     until_caught(service)

@@ -284,7 +284,7 @@ async def test_processes_killed_in_mid_write_leave_a_whole_state_and_no_lock(tmp
     path = tmp_path / "state.json"
     store = FileStateStore(path, SECONDS)
     seen = b""
-    for _ in range(4):
+    for _ in range(2):
         await asyncio.to_thread(write_and_kill, path, seen)
         written = (await store.read()).content or b""
         numbers = written.split()

@@ -92,7 +92,7 @@ def _mutations(document: Any, place: str = "") -> list[str]:
 PLACES = _mutations(example())
 
 
-@settings(max_examples=300)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(place=st.sampled_from(PLACES), value=anything)
 def test_file_with_any_value_changed_is_accepted_or_refused_and_never_raises_anything_else(
     place: str, value: object
@@ -104,7 +104,7 @@ def test_file_with_any_value_changed_is_accepted_or_refused_and_never_raises_any
     assert accepted.decide("12", IOS, NOW_MS).header()
 
 
-@settings(max_examples=100)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(place=st.sampled_from(PLACES), value=anything)
 def test_edit_that_is_not_refused_moves_nobody_between_arms(place: str, value: object) -> None:
     document = example(**{place.replace(".", "__"): value})

@@ -251,7 +251,7 @@ WAYS = st.builds(
 ) | st.builds(Way, concurrency=st.just(1), rows_at_once=st.integers(1, MAX_ROWS), drains=st.booleans())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 @given(steps=STEPS, way=WAYS)
 def test_every_entry_is_answered_exactly_once_and_in_order(steps: list[object], way: Way) -> None:
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=Clock) as runner:

@@ -113,7 +113,7 @@ def test_torn_write_costs_one_record_and_not_what_came_after_it(records: Records
     assert unpacked.corrupt == [1]
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.lists(histories(most=6), min_size=1, max_size=4), st.data())
 def test_any_damage_to_a_batch_is_read_as_the_slow_reference_reads_it(
     batch: list[Records], data: st.DataObject

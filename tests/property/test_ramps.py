@@ -119,7 +119,7 @@ class _Witness:
             assert self.salts.setdefault(layer.experiment, layer.salt) == layer.salt
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 @given(edits=st.lists(steps, min_size=1, max_size=8))
 def test_no_sequence_of_accepted_files_moves_a_unit_or_uses_a_key_or_salt_twice(edits: list[Any]) -> None:
     now_ms, witness = START_MS, _Witness()

@@ -130,13 +130,13 @@ def check(body: bytes, limits: LimitsSettings = LIMITS) -> RankBody | None:
 
 
 @given(spelt())
-@settings(max_examples=300)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_valid_bodies_mean_the_same_to_both(body: bytes) -> None:
     check(body)
 
 
 @given(patched())
-@settings(max_examples=300)
+@settings(max_examples=2 * settings.default.max_examples)
 @example(b'{"user_id":"u","candidates":["a"],"attributes":{"a":18446744073709551616}}')
 @example(b'{"user_id":"u","candidates":["a"],"request_time":null}')
 @example(b'{"limit":"x","user_id":"u","candidates":["a"],"limit":1}')
@@ -146,7 +146,7 @@ def test_odd_values_mean_the_same_to_both(body: bytes) -> None:
 
 
 @given(damaged())
-@settings(max_examples=300)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_damaged_bodies_mean_the_same_to_both(body: bytes) -> None:
     check(body)
 

@@ -305,7 +305,7 @@ async def play(steps: Sequence[object], is_inline: bool) -> World:
     return world
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
 @given(steps=STEPS, is_inline=st.booleans())
 def test_every_ranking_ends_exactly_once_and_in_time(steps: list[object], is_inline: bool) -> None:
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=Clock) as runner:

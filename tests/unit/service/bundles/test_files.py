@@ -69,7 +69,7 @@ def test_a_file_of_3_gib_is_refused_without_being_read(directory: Path, name: st
 
 @pytest.mark.parametrize("name", [names.CATALOGUE, names.GOLDEN, names.MODEL_CARD])
 def test_a_large_file_with_another_digest_is_refused_without_being_held(directory: Path, name: str) -> None:
-    os.truncate(directory / name, 200 * MIB)
+    os.truncate(directory / name, 64 * MIB)
     rose, said = loading(directory)
     assert f"{name} is not the file that the manifest describes" in said
     assert rose < 16 * MIB
@@ -83,7 +83,7 @@ def test_files_are_too_large_together_before_any_is_read(directory: Path) -> Non
 
 
 def test_a_model_card_is_checked_and_never_held(directory: Path) -> None:
-    (directory / names.MODEL_CARD).write_bytes(b" " * 100 * MIB)
+    (directory / names.MODEL_CARD).write_bytes(b" " * 64 * MIB)
     TINY.seal(directory)
     rose, said = loading(directory)
     assert said == "loaded"
@@ -102,7 +102,7 @@ def packed(content: bytes, claimed: int) -> bytes:
 
 
 def test_golden_rows_that_unpack_to_more_than_they_claim_are_not_unpacked(directory: Path) -> None:
-    (directory / names.GOLDEN).write_bytes(packed(bytes(300 * MIB), claimed=80))
+    (directory / names.GOLDEN).write_bytes(packed(bytes(100 * MIB), claimed=80))
     TINY.seal(directory)
     rose, said = loading(directory)
     assert said != "loaded"

@@ -452,12 +452,11 @@ async def _running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/users"])
 @pytest.mark.redis
-async def test_page_is_off_unless_it_is_switched_on(redis_server: RedisServer, tmp_path: Path, path: str) -> None:
+async def test_page_is_off_unless_it_is_switched_on(redis_server: RedisServer, tmp_path: Path) -> None:
     async with _running(_settings(tmp_path, redis_server.url, enabled=False)) as client:
-        answer = await client.get(path)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        answers = [await client.get(path) for path in ("/", "/page/app.js", "/page/users")]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(404, "not_found")] * 3
 
 
 @pytest.mark.redis
