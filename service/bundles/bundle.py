@@ -54,13 +54,15 @@ class Bundle:
         return f"{self.manifest.model}@{self.manifest.version}"
 
 
-def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True) -> Bundle:
+def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True, reads_ids: bool = True) -> Bundle:
     """Read and verify the bundle in `<model>/<version>/`.
 
     Args:
         directory: its last two names must be the manifest's model and version.
         max_bytes: a bundle with larger files, packed or unpacked, is refused.
         map_tables: map its tables from their files; else they are read into memory.
+        reads_ids: read the ids of items and users, most of the time with a large catalogue; else there are none. Their
+            files are checked in any case.
 
     Raises:
         BundleError: missing, incomplete, altered, of a newer contract, or otherwise not fit to be served.
@@ -70,7 +72,8 @@ def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True) -> 
             content = read_small(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
             manifest = _manifest(content, directory)
             files, tables = _files(listing, manifest, max_bytes - len(content), map_tables)
-        return _bundle(manifest, digest_of(content), files, read_tables(directory.absolute(), manifest.tables, tables))
+        read = read_tables(directory.absolute(), manifest.tables, tables)
+        return _bundle(manifest, digest_of(content), files, read, reads_ids)
 
 
 @contextmanager
@@ -119,7 +122,7 @@ def _files(
     return held, {name: found[name] for name in tables}
 
 
-def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables: Tables) -> Bundle:
+def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables: Tables, reads_ids: bool) -> Bundle:
     _check_signature(manifest)
     for name in (names.ENCODE, names.SCORE):
         try:
@@ -130,8 +133,8 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
     return Bundle(
         manifest=manifest,
         digest=digest,
-        items=_vocabulary(files[names.ITEMS], names.ITEMS, manifest.item_count),
-        users=_users(files, manifest),
+        items=_vocabulary(files[names.ITEMS], names.ITEMS, manifest.item_count) if reads_ids else Vocabulary(()),
+        users=_users(files, manifest) if reads_ids else None,
         popularity=popularity,
         catalogue=_catalogue(files.get(names.CATALOGUE)),
         encode_model=files[names.ENCODE],

@@ -146,7 +146,8 @@ class InputMaker:
         inputs: Arrays = {}
         for name in self._sequence.row_inputs:
             if name == "user":
-                inputs[name] = np.array([users.index(row.user_id) if users else 0 for row in rows], dtype=np.int64)
+                ids = [row.user_id for row in rows]
+                inputs[name] = np.zeros(len(ids), dtype=np.int64) if users is None else users.indices(ids)
             else:
                 times = [min(max(row.request_time_ms, 0), _MAX_TIME_MS) for row in rows]
                 inputs[name] = np.array(times, dtype=np.int64)

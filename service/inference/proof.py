@@ -2,7 +2,8 @@
 
 A graph may never end, take all memory, or crash ONNX Runtime. In the process that answers requests none of that can be
 stopped; here the kernel stops it. The parent (service/inference/prover.py) sends a request as JSON on standard input,
-reads the proof or the refusal from standard output, and then loads only a bundle of the same digest.
+reads the proof or the refusal from standard output, and then loads only a bundle of the same digest. No run here needs
+the ids of items and users, so they are not read; the parent refuses a bundle with bad ones when it loads it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def prove(request: ProofRequest) -> Proof:
         BundleError: it must not be served.
         EngineError: its graphs cannot be run, give other scores, or take too long.
     """
-    bundle = load_bundle(Path(request.directory), max_bytes=request.max_bundle_bytes)
+    bundle = load_bundle(Path(request.directory), max_bytes=request.max_bundle_bytes, reads_ids=False)
     engine, seconds = _engine(bundle, request)
     budget = request.budget_seconds
     if seconds > budget:
