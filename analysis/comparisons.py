@@ -121,8 +121,9 @@ class Units:
         return Sample(columns[0], columns[1] if metric.kind == "ratio" else None)
 
     def raw(self, metric: Metric, arm: str) -> Sample:
-        """Return a winsorised metric as it was before that, without its history."""
-        return Sample(self._column(f"{metric.name}_raw", arm))
+        """Return a winsorised metric as it was before that, with its history."""
+        before = self._column(f"{metric.name}_pre_raw", arm)
+        return Sample(self._column(f"{metric.name}_raw", arm), before=before, history=self._history(arm))
 
     def _history(self, arm: str) -> NDArray[np.bool_]:
         return np.asarray(self._columns["history"][self._places.get(arm, self._no_units)], dtype=np.bool_)
