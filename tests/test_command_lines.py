@@ -53,6 +53,7 @@ ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
     "service/inference/proof.py": "is started by the service alone",
     "benchmarks/decoder.py": "takes no arguments",
+    "benchmarks/sink.py": "takes no arguments",
     "benchmarks/report/__main__.py": "writes from results that are there",
     **{
         f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
