@@ -13,6 +13,7 @@ from typing import Final
 from contract.command_line import run
 
 COMMANDS: Final[dict[str, str]] = {
+    "prove": "replay A/A and planted experiments: do the statistics err as often as they say?",
     "compact": "merge the small files of past days",
     "sink": "copy the events of the Redis streams to Parquet tables",
     "plan": "users and days that a lift needs",

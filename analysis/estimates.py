@@ -120,6 +120,22 @@ def benjamini_hochberg(p_values: Mapping[str, float]) -> dict[str, float]:
     return _adjusted(p_values, "fdr")
 
 
+def p_value(control: Aggregates, treatment: Aggregates) -> float | None:
+    """Return the p-value that `estimate` has, from aggregates; None if there is nothing to compare.
+
+    Args:
+        control: means and covariances of the columns `value`, and if there are, `denominator`, `before` and
+            `before_denominator`.
+        treatment: of the same columns.
+    """
+    names = [name if name in control.mean_ else None for name in (_VALUE, _DENOMINATOR, _BEFORE, _BEFORE_DENOMINATOR)]
+    metric = RatioOfMeans(names[0] or _VALUE, *names[1:])
+    if any(one.mean(metric.denom) <= 0 or one.mean(metric.numer) <= 0 for one in (control, treatment)):
+        return None
+    result = _analyse(metric, control, treatment, use_t=True)
+    return float(result.pvalue) if result.effect_size_ci_upper > result.effect_size_ci_lower else None
+
+
 def _adjusted(p_values: Mapping[str, float], kind: Literal["fwer", "fdr"]) -> dict[str, float]:
     if not p_values:
         return {}
@@ -151,13 +167,21 @@ def _with_covariates(control: Sample, treatment: Sample) -> tuple[Sample, Sample
     arms = (control, treatment)
     if control.denominator is not None or all(bool(np.all(one.history)) for one in arms):
         return control, treatment
-    before = np.concatenate([one.before for one in arms if one.before is not None])
-    history = np.concatenate([one.history for one in arms if one.history is not None]).astype(np.float64)
-    predicted = _prediction(np.concatenate([one.value for one in arms]), before * history, history)
+    predicted = covariate(
+        np.concatenate([one.value for one in arms]),
+        np.concatenate([one.before for one in arms if one.before is not None]),
+        np.concatenate([one.history for one in arms if one.history is not None]),
+    )
     return tuple(  # type: ignore[return-value]  # two arms in, two out
         Sample(one.value, before=part, history=one.history)
         for one, part in zip(arms, np.split(predicted, [control.n]), strict=True)
     )
+
+
+def covariate(value: Column, before: Column, history: NDArray[np.bool_]) -> Column:
+    """Return the covariate that adjusts a mean, for the units of all arms together."""
+    present = history.astype(np.float64)
+    return before if history.all() else _prediction(value, before * present, present)
 
 
 def _prediction(value: Column, before: Column, history: Column) -> Column:

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from contract.experiments import (
     BUCKETS,
     NO_ARM,
@@ -52,6 +55,13 @@ _MAX_INT_BITS: Final = 4096
 def bucket(salt: str, stage: Stage, unit: str) -> int:
     """Return the place of a unit, 0-9,999, under a salt at a stage."""
     return int.from_bytes(sha256(f"{salt}.{stage}.{unit}".encode()).digest()[:8], "big") % BUCKETS
+
+
+def buckets(salt: str, stage: Stage, units: Iterable[bytes]) -> npt.NDArray[np.int64]:
+    """Return `bucket` of many units, each in UTF-8."""
+    prefix = f"{salt}.{stage}.".encode()
+    digests = b"".join([sha256(prefix + unit).digest() for unit in units])
+    return (np.frombuffer(digests, ">u8").reshape(-1, 4)[:, 0] % BUCKETS).astype(np.int64)
 
 
 class LayerDecision(NamedTuple):

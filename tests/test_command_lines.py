@@ -285,6 +285,7 @@ def test_scripts_without_their_data_say_so(tmp_path: Path, refused: Callable[...
     nowhere = tmp_path / "nowhere"
     assert "nowhere" in refused(footprint.main, nowhere)
     assert "nowhere" in refused(hop.main, nowhere)
+    assert "nowhere" in refused(analysis.main, "prove", "--out", tmp_path / "out", "--kuairand", nowhere)
     assert "nowhere" in refused(gpu.main, nowhere, "--device", "cpu")
     assert "nowhere" in refused(_with_arguments(atomic.main), "--data", nowhere, "--out", tmp_path / "out")
     assert "nowhere" in refused(_with_arguments(table.main), "--results", nowhere)
@@ -335,6 +336,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
         (analysis.main, ["plan", "--arms", "two"]),
+        (analysis.main, ["prove", "--out", "o", "--replays", "3"]),
+        (analysis.main, ["prove", "--out", "o", "--users", "many"]),
     ],
 )
 def test_an_unknown_option_or_value_is_shown_with_the_usage(
