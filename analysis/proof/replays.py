@@ -1,6 +1,6 @@
 """One population under many salts: the arms of each, and the sums that every statistic is computed from.
 
-The hash is that of the service. It is by far the dearest part, so each salt is hashed once for all metrics, and what a
+The hash is that of the service. It takes most of the time, so each salt is hashed once for all metrics. What a
 metric needs of an arm are sums over its units: one product of matrices for all salts.
 """
 
