@@ -1,7 +1,7 @@
 """One population under many salts: the arms of each, and the sums that every statistic is computed from.
 
-The hash is that of the service. It takes most of the time, so each salt is hashed once for all metrics. What a
-metric needs of an arm are sums over its units: one product of matrices for all salts.
+The hash is that of the service. It takes most of the time, so each salt is hashed once for all metrics. A metric
+needs sums over the units of an arm: one product of matrices gives them for all salts.
 """
 
 from __future__ import annotations
