@@ -96,13 +96,13 @@ def _misplaced(opened: Database, study: Study, setup: Setup) -> int | None:
     if setup.ranges is None:
         return None
     inside = [
-        f"(arm = {quoted(arm)} AND armb >= {start} AND armb < {stop})"
+        f"(arm = {quoted(arm)} AND {setup.bucket} >= {start} AND {setup.bucket} < {stop})"
         for arm, ranges in setup.ranges.items()
         for start, stop in ranges
     ]
     query = f"""
         SELECT count(*) FROM all_exposures
-        WHERE exp = {quoted(study.experiment)} AND coalesce(forced, 0) = 0 AND armb IS NOT NULL
+        WHERE exp = {quoted(study.experiment)} AND coalesce(forced, 0) = 0 AND {setup.bucket} IS NOT NULL
           AND NOT ({" OR ".join(inside) or "false"})
     """
     return int(opened.value(query))

@@ -21,7 +21,8 @@ class Setup:
     experiment: str
     alike: bool = False  # an A/A experiment
     shares: dict[str, int] | None = None  # by arm, in the order of the file
-    ranges: dict[str, tuple[tuple[int, int], ...]] | None = None  # of arm buckets
+    ranges: dict[str, tuple[tuple[int, int], ...]] | None = None  # of the exposures' column `bucket`
+    bucket: str = "armb"
     salt: str | None = None
     end: datetime | None = None
     primary: tuple[str, ...] = ()
@@ -97,8 +98,9 @@ def _setup(found: Experiment) -> Setup:
 
 def _of_holdout(found: Holdout) -> Setup:
     """Compare the held-out users with the measured ones: the difference is the value of all experiments together."""
-    shares = {HELD_OUT: _share(found.buckets), MEASURED: _share(found.measured)}
-    return Setup(HOLDOUT, shares=shares, salt=found.salt, control=HELD_OUT)
+    ranges = {HELD_OUT: found.buckets, MEASURED: found.measured}
+    shares = {arm: _share(buckets) for arm, buckets in ranges.items()}
+    return Setup(HOLDOUT, shares=shares, ranges=ranges, bucket="slot", salt=found.salt, control=HELD_OUT)
 
 
 def _share(buckets: Iterable[tuple[int, int]]) -> int:

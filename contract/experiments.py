@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -120,7 +120,9 @@ class Holdout(Strict):
         held = {place for start, stop in self.buckets for place in range(start, stop)}
         first = max((stop for _, stop in self.buckets), default=0)
         others = [place % BUCKETS for place in range(first, first + BUCKETS) if place % BUCKETS not in held]
-        return tuple((place, place + 1) for place in others[: len(held)])
+        chosen = enumerate(sorted(others[: len(held)]))
+        runs = [[place for _, place in run] for _, run in groupby(chosen, lambda pair: pair[1] - pair[0])]
+        return tuple((run[0], run[-1] + 1) for run in runs)
 
     @model_validator(mode="after")
     def _check(self) -> Holdout:

@@ -18,6 +18,9 @@ def test_the_holdout_of_a_file_is_an_experiment_of_held_out_and_measured_users(t
     file.write_text(yaml.safe_dump(example(holdout={"salt": "h", "buckets": [[0, 100], [9_980, 10_000]]})))
     setup = from_file(file, "_holdout")
     assert (setup.control, setup.shares, setup.salt) == ("held_out", {"held_out": 120, "measured": 120}, "h")
+    assert (setup.bucket, setup.ranges) == (
+        "slot", {"held_out": ((0, 100), (9_980, 10_000)), "measured": ((100, 220),)}
+    )  # fmt: skip
     assert setup.treatments(["held_out", "measured"]) == ("measured",)
 
 
