@@ -76,8 +76,8 @@ def write_data(folder: Path, users: int = 600, lift: float = 0.3, *, days: int =
         taste = rng.gamma(3, 1 / 3)
         for day in range(-days, days):
             longer = 1 + lift if arm == "treatment" and day >= 0 else 1.0
-            _use(events, rng, unit, first + day * DAY, taste * longer)
-    _last(events, T0 + (days + 2) * DAY)
+            visit(events, rng, unit, first + day * DAY, taste * longer)
+    end_data(events, T0 + (days + 2) * DAY)
     write_rows(folder, "exposures", exposures)
     write_rows(folder, "activity", events.rows)
     if log:
@@ -85,7 +85,7 @@ def write_data(folder: Path, users: int = 600, lift: float = 0.3, *, days: int =
     return folder
 
 
-def _use(events: Events, rng: np.random.Generator, unit: str, start: int, taste: float) -> None:
+def visit(events: Events, rng: np.random.Generator, unit: str, start: int, taste: float) -> None:
     """One visit of an hour at most: views one after the other."""
     if rng.random() < 0.2:
         return
@@ -107,7 +107,7 @@ def _use(events: Events, rng: np.random.Generator, unit: str, start: int, taste:
     events.add("background", at + SECOND, unit, device="d1", tz_offset=0)
 
 
-def _last(events: Events, ts: int) -> None:
+def end_data(events: Events, ts: int) -> None:
     """A user outside the experiment shows that the data go on."""
     events.add("heartbeat", ts, "somebody else", device="d9", tz_offset=0)
 
