@@ -150,10 +150,12 @@ def compare(
     return [replace(row, flags=_flags(row)) for row in _with_adjusted_p(rows)]
 
 
-def roles_of(primary: Iterable[str], guardrails: Iterable[str]) -> tuple[Roles, list[str]]:
+def roles_of(
+    primary: Iterable[str], guardrails: Iterable[str], secondary: Iterable[str] = ()
+) -> tuple[Roles, list[str]]:
     """Return the roles that an experiment names, or the default ones, and its metrics that are not computed here."""
     named, watched = tuple(primary), tuple(guardrails)
-    unknown = [name for name in (*named, *watched) if name not in BY_NAME]
+    unknown = [name for name in (*named, *watched, *secondary) if name not in BY_NAME]
     roles = Roles(
         tuple(name for name in named if name in BY_NAME) or DEFAULT_ROLES.primary,
         tuple(name for name in watched if name in BY_NAME) or DEFAULT_ROLES.guardrails,

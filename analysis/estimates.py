@@ -253,8 +253,10 @@ def _summed(sums: Sums) -> Aggregates:
 def _compare_aggregates(metric: RatioOfMeans, control: Aggregates, treatment: Aggregates) -> Estimate | None:
     if any(one.mean(metric.denom) <= 0 or one.mean(metric.numer) <= 0 for one in (control, treatment)):
         return None
-    results = {use_t: _analyse(metric, control, treatment, use_t=use_t) for use_t in (True, False)}
-    result, by_normal = results[True], results[False]
+    try:
+        result, by_normal = (_analyse(metric, control, treatment, use_t=use_t) for use_t in (True, False))
+    except (ArithmeticError, ValueError):  # history predicts all: a variance of 0 rounds to less, a mean to nearly 0
+        return None
     if not (result.control > 0 and result.treatment > 0 and result.effect_size_ci_upper > result.effect_size_ci_lower):
         return None
     error = (by_normal.effect_size_ci_upper - by_normal.effect_size_ci_lower) / (2 * _TWO_SIDED)

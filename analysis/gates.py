@@ -114,17 +114,22 @@ def one_arm_each(in_two: int, units: int) -> Gate:
     return Gate(key, title, "block" if share > TWO_ARMS_SHARE else "warn", text)
 
 
-def assignment(salts: Sequence[str], planned_salt: str | None, misplaced: int | None) -> Gate:
+def assignment(
+    salts: Sequence[str], planned_salt: str | None, misplaced: int | None, unplanned: Sequence[str] = ()
+) -> Gate:
     """Judge whether all exposures belong to one experiment, and to the one of the file.
 
     Args:
         salts: of the experiment, as the exposures name them.
+        unplanned: arms that have exposures but no share in the plan.
         planned_salt: of the file; None without a file.
         misplaced: exposures whose arm bucket is not in their arm's ranges of the file; None without a file.
     """
     key, title = "assignment", "Assignment"
     if len(salts) > 1:
         return Gate(key, title, "block", f"Exposures of {len(salts)} salts have this experiment's key.")
+    if unplanned:
+        return Gate(key, title, "block", f"Exposures name arms that the plan does not have: {in_words(unplanned)}.")
     if planned_salt is None or misplaced is None:
         return Gate(key, title, "unknown", "Not recomputed, because no experiment file was given.")
     if salts and salts[0] != planned_salt:

@@ -69,7 +69,7 @@ def all_gates(units: Units, counts: pa.Table, notes: Notes, health: Health, setu
         gates.exposure_loss(health.ranked, health.lost),
         gates.outcomes(health.requests, setup.control),
         gates.one_arm_each(notes.two_arms, notes.units),
-        gates.assignment([notes.salt], setup.salt, health.misplaced),
+        gates.assignment([notes.salt], setup.salt, health.misplaced, setup.unplanned(exposed)),
     )
 
 

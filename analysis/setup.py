@@ -27,12 +27,17 @@ class Setup:
     end: datetime | None = None
     primary: tuple[str, ...] = ()
     guardrails: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()
     control: str = CONTROL
 
     def treatments(self, exposed: Iterable[str]) -> tuple[str, ...]:
         """Return the arms that are compared with the control: those of the plan, or else those that were exposed."""
         arms = [arm for arm, share in self.shares.items() if share > 0] if self.shares is not None else sorted(exposed)
         return tuple(arm for arm in arms if arm != self.control)
+
+    def unplanned(self, exposed: Iterable[str]) -> tuple[str, ...]:
+        """Return the arms that were exposed although they have no share."""
+        return () if self.shares is None else tuple(sorted(arm for arm in exposed if not self.shares.get(arm)))
 
 
 def from_file(path: Path, experiment: str) -> Setup:
@@ -93,6 +98,7 @@ def _setup(found: Experiment) -> Setup:
         end=found.end,
         primary=found.primary,
         guardrails=found.guardrails,
+        secondary=found.secondary,
     )
 
 

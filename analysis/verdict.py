@@ -26,6 +26,7 @@ from analysis.text import in_words, percent
 Kind = Literal["better", "worse", "mixed", "harm", "no_difference", "not_readable"]
 
 BLANKS_IF_UNKNOWN: Final = frozenset({"sample_ratio"})
+EXAGGERATED: Final = "Found with fewer units than planned, an effect is on average exaggerated."
 _QUOTED: Final = "\N{LEFT DOUBLE QUOTATION MARK}{}\N{RIGHT DOUBLE QUOTATION MARK}"
 _SEVERITY: Final[tuple[Kind, ...]] = ("not_readable", "harm", "worse", "mixed", "better", "no_difference")
 
@@ -63,6 +64,8 @@ def verdict(
         simulated: no real users.
     """
     kind, text = _readable(gates, rows) or _of_arms(rows, control, alike)
+    if early and any(row.moved for row in rows) and kind != "not_readable":
+        text = f"{text} {EXAGGERATED}"
     words = [word for word, is_so in (("simulated data", simulated), ("early reading", early)) if is_so]
     return Verdict(kind, f"{', '.join(words).capitalize()}: {text}" if words else text)
 

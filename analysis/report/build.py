@@ -42,7 +42,7 @@ def build(tables: Tables, health: Health, setup: Setup, reading: Reading) -> Rep
     """Return the report of an experiment."""
     units = Units(tables.units)
     gates = all_gates(units, tables.counts, tables.notes, health, setup)
-    roles, unknown = roles_of(setup.primary, setup.guardrails)
+    roles, unknown = roles_of(setup.primary, setup.guardrails, setup.secondary)
     exposed = _exposed(tables.units)
     arms = setup.treatments(exposed)
     analysed = sum(units.counts.values())

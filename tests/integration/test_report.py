@@ -146,6 +146,8 @@ def test_without_a_plan_the_verdict_is_not_readable(world: Path) -> None:
     shared = report(world, "--shares", "control=1,treatment=1", plan=None)
     assert shared["verdict"]["kind"] == "better"
     assert gate(shared, "assignment")["state"] == "unknown"
+    other = report(world, "--shares", "control=1,variant=1", plan=None)
+    assert "arms that the plan does not have: treatment" in gate(other, "assignment")["finding"]
 
 
 def test_an_early_reading_uses_the_sequence(world: Path) -> None:

@@ -176,6 +176,16 @@ def test_what_cannot_be_compared_is_none(control: np.ndarray, treatment: np.ndar
     assert from_sums(*[sums(one) for one in (control, treatment)]) is None
 
 
+def test_history_that_predicts_everything_is_no_traceback() -> None:
+    """No variance is left, so the comparison is made without history."""
+    rng = np.random.default_rng(6)
+    before = [rng.lognormal(3, 2, 200), rng.lognormal(0, 0.1, 200)]
+    control, treatment = (Sample(2 * one, before=one, history=np.ones(200, bool)) for one in before)
+    found = compared(control, treatment)
+    assert found.variance_kept is None
+    assert np.isfinite([found.lift_low, found.lift_high, found.p]).all()
+
+
 def test_a_ratio_without_denominators_is_none() -> None:
     nothing = Sample(np.zeros(100), np.zeros(100))
     assert estimate(nothing, nothing) is None

@@ -104,6 +104,12 @@ def test_exposures_belong_to_the_experiment_of_the_file(
     assert gates.assignment(salts, planned, misplaced).state == state
 
 
+def test_an_arm_that_is_not_planned_blocks() -> None:
+    found = gates.assignment(["a"], "a", 0, ["extra"])
+    assert found.state == "block"
+    assert "extra" in found.finding
+
+
 @pytest.mark.parametrize(
     ("lost", "state"),
     [

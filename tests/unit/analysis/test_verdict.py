@@ -10,7 +10,7 @@ from analysis.comparisons import Row, Sequential
 from analysis.estimates import Estimate
 from analysis.gates import Gate, State
 from analysis.metrics import BY_NAME, Role
-from analysis.verdict import verdict
+from analysis.verdict import EXAGGERATED, verdict
 
 SEEN, NOT_SEEN = 0.001, 0.4
 
@@ -104,8 +104,9 @@ def test_the_sentence_begins_with_simulated_and_early() -> None:
 def test_an_early_reading_shows_the_interval_that_holds_at_every_reading() -> None:
     wide = replace(up(), sequential=Sequential(0.001, 0.041, 0.01, 0.03, 1000))
     assert "+0.10% to +4.10%" in verdict([], [wide], early=True).sentence
+    assert verdict([], [wide], early=True).sentence.endswith(EXAGGERATED)
     narrow = replace(still(), sequential=Sequential(-0.02, 0.02, 1.0, 0.03, 1000))
-    assert "3.00% in stay duration" in verdict([], [narrow], early=True).sentence
+    assert verdict([], [narrow], early=True).sentence.endswith("(MDE) are 3.00% in stay duration.")
 
 
 def test_each_treatment_has_its_sentence_and_the_worst_decides_the_kind() -> None:
