@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -262,7 +262,7 @@ def _compare_aggregates(metric: RatioOfMeans, control: Aggregates, treatment: Ag
     error = (by_normal.effect_size_ci_upper - by_normal.effect_size_ci_lower) / (2 * _TWO_SIDED)
     ratio = (1 + by_normal.rel_effect_size_ci_upper) / (1 + by_normal.rel_effect_size_ci_lower)
     half, greater = float(result.pvalue) / 2, result.effect_size > 0
-    return Estimate(
+    found = Estimate(
         n_control=control.count(),
         n_treatment=treatment.count(),
         control=float(result.control),
@@ -274,13 +274,14 @@ def _compare_aggregates(metric: RatioOfMeans, control: Aggregates, treatment: Ag
         lift=float(result.rel_effect_size),
         lift_low=float(result.rel_effect_size_ci_lower),
         lift_high=float(result.rel_effect_size_ci_upper),
-        log_error=math.log(ratio) / (2 * _TWO_SIDED),
+        log_error=float(np.log(ratio)) / (2 * _TWO_SIDED),
         p=float(result.pvalue),
         p_less=1 - half if greater else half,
         p_greater=half if greater else 1 - half,
         mde=detectable(error) / float(result.control),
         variance_kept=None,
     )
+    return found if all(math.isfinite(value) for value in astuple(found) if value is not None) else None
 
 
 def _analyse(metric: RatioOfMeans, control: Aggregates, treatment: Aggregates, *, use_t: bool) -> MeanResult:

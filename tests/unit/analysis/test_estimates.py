@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -184,6 +185,31 @@ def test_history_that_predicts_everything_is_no_traceback() -> None:
     found = compared(control, treatment)
     assert found.variance_kept is None
     assert np.isfinite([found.lift_low, found.lift_high, found.p]).all()
+
+
+def odd_column(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Nothing, a constant, rare events, huge or tiny values."""
+    columns = (
+        np.zeros(n), np.ones(n), rng.random(n), rng.lognormal(0, 3, n), (rng.random(n) < 0.02) * 1.0,
+        rng.lognormal(0, 8, n) * (rng.random(n) < 0.05), np.full(n, 1e-300), rng.poisson(3, n) * 1e9,
+    )  # fmt: skip
+    return columns[rng.integers(len(columns))]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_estimate_of_odd_data_is_finite_or_none(seed: int) -> None:
+    """It also must not warn: warnings are errors here."""
+    rng = np.random.default_rng(seed)
+    is_ratio, has_history, repeats = rng.random(3) < (0.5, 0.7, 0.2)
+    arms = []
+    for n in rng.choice([0, 5, 10, 11, 150, 400], 2):
+        value, denominator = odd_column(rng, n), odd_column(rng, n) if is_ratio else None
+        known = rng.random(n) < rng.choice([0, 0.5, 1])
+        before = (value if repeats else odd_column(rng, n)) * known if has_history else None
+        earlier = odd_column(rng, n) * known if is_ratio and has_history else None
+        arms.append(Sample(value, denominator, before, earlier, known))
+    found = estimate(*arms)
+    assert found is None or all(np.isfinite(one) for one in astuple(found) if one is not None)
 
 
 def test_a_ratio_without_denominators_is_none() -> None:
