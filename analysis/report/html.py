@@ -54,7 +54,7 @@ def page(report: Report) -> str:
 {_words("Limits", "Reasons why a correct number can still mislead.", LIMITS)}
 {_facts(report)}
 </main>
-<footer>python -m analysis report {escape(report.experiment)}. Definitions: docs/experiments.md.</footer>
+<footer>python -m analysis report {escape(report.experiment)}. How to read it: docs/report.md.</footer>
 """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -199,7 +199,7 @@ def _facts(report: Report) -> str:
     pairs = [(fact.name, fact.shown) for fact in report.facts]
     if report.not_computed:
         pairs.append(("Named by the experiment, not computed here", ", ".join(report.not_computed)))
-    return _section("Data", report, "", f'<dl class="words card">{_pairs(pairs)}</dl>')
+    return _section("Data", report, "", f'<dl class="words data card">{_pairs(pairs)}</dl>')
 
 
 def _words(title: str, told: str, pairs: Iterable[tuple[str, str]]) -> str:
