@@ -97,7 +97,7 @@ class Feed:
         due_ms = self._clock.real_ms(day, begin)
         await _until(due_ms)
         self.totals.late_ms = max(self.totals.late_ms, _now_ms() - due_ms)
-        ranked = await self._ranker.rank(user.id, user.person, day)
+        ranked = await self._ranker.rank(user.id, user.person, day, user.platform)
         self._compare(ranked, user, day)
         interests = self._people.interest[user.person, ranked.items]
         views, satisfaction = visit(ranked.items, interests, self._people.seconds[ranked.items], draw)

@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 HISTORY: Final = 30  # behaviours that the service knows of each user
 CANDIDATES: Final = 100
 _KNOWN_SHARE: Final = 0.6  # of a person's ratings in order of time; the history ends there
+_PLATFORMS: Final = ("android", "android", "ios")
 _SHORTEST, _LONGEST = 40, 120  # seconds of an item
 _EARLIEST, _LATEST = 0.05, 0.7  # when in the day a user comes, as a share of the day
 
@@ -54,6 +55,7 @@ class User:
     person: int
     habit: float  # 0 to 1: how much of coming back does not depend on the rankings
     share_of_day: float  # when in the day
+    platform: str
 
     @property
     def device(self) -> str:
@@ -99,4 +101,5 @@ def draw_users(count: int, people: int, seed: int) -> Iterator[User]:
     draw = np.random.default_rng([seed, 2])
     for number in range(count):
         person = int(draw.integers(people))
-        yield User(f"simulated-{number:05d}", person, float(draw.beta(2, 2)), float(draw.uniform(_EARLIEST, _LATEST)))
+        habit, share = float(draw.beta(2, 2)), float(draw.uniform(_EARLIEST, _LATEST))
+        yield User(f"simulated-{number:05d}", person, habit, share, _PLATFORMS[number % len(_PLATFORMS)])

@@ -29,6 +29,8 @@ _SETTINGS: Final = {
     "RANKER_STREAMS__MAX_LENGTH": "4000000",  # a slow sink loses nothing
     "RANKER_STREAMS__INTERVAL_MS": "50",
     "RANKER_LIMITS__MAX_WRITES": "64",
+    "RANKER_RANKING_LOG__SHARE": "1.0",
+    "RANKER_RANKING_LOG__ATTRIBUTES": '["platform"]',
     "RANKER_LOGGING__ACCESS": "false",
 }
 FOLDER: Final = "experiment"

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from contract.command_line import CommandError
 from deploy.experiment_demo.caller import Caller
 from deploy.experiment_demo.definition import AA, AB, LAYERS
 from deploy.experiment_demo.people import Ints, People
@@ -17,6 +18,7 @@ from service.experiments.overrides import sign
 
 SHOWN: Final = 10
 _SENT: Final = 1_000  # behaviours in one request
+_TRIES: Final = 5
 _MINUTE_MS: Final = 60_000
 _ARM: Final = re.compile(rf"\b{LAYERS[AB]}={AB}:([a-z0-9_-]+)")
 
@@ -49,9 +51,10 @@ class Ranker:
         self._caller, self._people = caller, people
         self._places = {item: place for place, item in enumerate(people.items)}
 
-    async def rank(self, user: str, person: int, day: int, override: str | None = None) -> Ranked:
+    async def rank(self, user: str, person: int, day: int, platform: str = "", override: str | None = None) -> Ranked:
         """Rank for a user, under an override header if there is one."""
-        body = {"user_id": user, "candidates": self._people.candidate_ids(person, day), "limit": SHOWN}
+        body: dict[str, object] = {"user_id": user, "candidates": self._people.candidate_ids(person, day)}
+        body |= {"limit": SHOWN, "attributes": {"platform": platform} if platform else {}}
         answer = await self._caller.post("/rank", body, {"X-AB-Override": override} if override else None)
         found = _ARM.search(answer.headers["x-ab-bucket"])
         items = np.array([self._places[one["item_id"]] for one in answer.body["items"]])
@@ -94,9 +97,12 @@ async def lists_of_arm(ranker: Ranker, people: People, arm: str, secret: str, on
 
     async def one(person: int, day: int) -> Ints:
         user, value = person_id(person), f"{LAYERS[AB]}={AB}:{arm}, {LAYERS[AA]}={AA}:{arm}"
-        ranked = await ranker.rank(user, person, day, sign(secret, int(time.time()), user, value))
-        if ranked.arm != arm or not ranked.is_full:
-            ranked = await ranker.rank(user, person, day, sign(secret, int(time.time()), user, value))
+        for _ in range(_TRIES):
+            ranked = await ranker.rank(user, person, day, override=sign(secret, int(time.time()), user, value))
+            if ranked.arm == arm and ranked.is_full:
+                break
+        else:
+            raise CommandError(f"no full ranking of {user} under {arm} in {_TRIES} tries: the machine is too busy")
         on_done()
         return ranked.items
 

@@ -19,7 +19,7 @@ from deploy.experiment_demo.session import View
 from tests.support.http_answers import Answers
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
-USER = User("simulated-00001", 3, 0.5, 0.25)
+USER = User("simulated-00001", 3, 0.5, 0.25, "ios")
 VIEWS = [View(4, 60.0, ("like", "follow")), View(2, 10.0, ("dislike",)), View(9, 80.0, ())]
 
 
