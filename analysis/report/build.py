@@ -20,6 +20,14 @@ from analysis.text import count, in_words
 from analysis.units import Tables
 from analysis.verdict import verdict
 
+CAUSES: Final = {
+    "ahead": "time more than a day after arrival",
+    "late": "arrived after the third day",
+    "type": "unknown type",
+    "range": "play time or length out of range",
+    "key": "without the view, item or author that the type needs",
+}
+"""Why an event is not counted, by `analysis.events.Fault`."""
 _DAY_UNITS: Final = 100  # per arm: fewer give intervals that fill the picture
 
 
@@ -144,25 +152,13 @@ def _facts(notes: Notes) -> list[Fact]:
         Fact("Units with history", count(notes.with_history), notes.with_history),
         Fact("Events read", count(notes.events), notes.events),
         *[Fact(f"Rows left out: {name}", count(number), number) for name, number in broken.items()],
-        *[
-            Fact(f"Events not counted: {_CAUSES.get(cause, cause)}", *_by_arm(arms))
-            for cause, arms in notes.faults.items()
-        ],
+        *[Fact(f"Events not counted: {text}", *_by_arm(notes.faults.get(cause, {}))) for cause, text in CAUSES.items()],
         Fact("Events whose client time was moved, counted", *_by_arm(notes.clamped)),
         Fact(
             "Events that the service refused or dropped",
             "not in these data: ranker_feedback_refused_total and ranker_feedback_dropped_total count them",
         ),
     ]
-
-
-_CAUSES: Final = {
-    "ahead": "time more than a day after arrival",
-    "late": "arrived after the third day",
-    "type": "unknown type",
-    "range": "play time or length out of range",
-    "key": "without the view, item or author that the type needs",
-}
 
 
 def _by_arm(arms: Mapping[str, int]) -> tuple[str, int]:

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import main
+from analysis.events import Fault
+from analysis.report.build import CAUSES
 from tests.support.event_tables import T0, write_rows
 from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
 
@@ -124,6 +126,23 @@ class Tags(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
         pass
+
+
+def test_events_that_are_not_counted_are_counted_by_cause_and_arm(world: Path) -> None:
+    path = world / "data" / "activity" / "date=2026-01-01" / "0.parquet"
+    rows = pq.read_table(path).to_pylist()
+    spoilt = [row for row in rows if row["unit"] == "user-1" and row["ts"] > T0 + 86_400_000][:3]
+    spoilt[0]["type"], spoilt[1]["received"] = "dance", spoilt[1]["ts"] + 6 * 86_400_000
+    write_rows(world / "data", "activity", [*rows, spoilt[2]])
+    shown = {fact["name"]: fact["value"] for fact in report(world)["facts"]}
+    assert shown["Events not counted: unknown type"] == 1
+    assert shown["Events not counted: arrived after the third day"] == 1
+    assert shown["Events not counted: time more than a day after arrival"] == 0
+    assert shown["Rows left out: repeated"] == 1
+
+
+def test_every_cause_of_the_analysis_has_words() -> None:
+    assert {fault.name.lower() for fault in Fault if fault} == set(CAUSES)
 
 
 def test_a_sample_ratio_mismatch_blanks_the_verdict_and_hides_the_lifts(world: Path) -> None:
