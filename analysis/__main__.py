@@ -15,6 +15,7 @@ from contract.command_line import run
 COMMANDS: Final[dict[str, str]] = {
     "prove": "replay A/A and planted experiments: do the statistics err as often as they say?",
     "compact": "merge the small files of past days",
+    "guard": "stop running experiments that do harm",
     "sink": "copy the events of the Redis streams to Parquet tables",
     "plan": "users and days that a lift needs",
     "report": "what an experiment changed: report.html, report.md and report.json",

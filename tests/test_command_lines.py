@@ -54,6 +54,7 @@ ELSEWHERE = {
     "service/inference/proof.py": "is started by the service alone",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
+    "benchmarks/guard.py": "takes only --quick",
     "benchmarks/report/__main__.py": "writes from results that are there",
     **{
         f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
@@ -474,3 +475,20 @@ def test_a_report_without_a_data_folder_or_of_an_unknown_experiment_is_one_line(
     assert "nowhere: no such folder" in refused(analysis.main, "report", "e", *where)
     known = ROOT / "tests" / "contract" / "vectors" / "experiments.yaml"
     assert "it has pyramid-vs-mgnm" in refused(analysis.main, "report", "e", *where, "--experiments", known)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_experiments_file_that_is_none_stops_the_guard(
+    kind: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    path = spoilt(tmp_path / "experiments.yaml", kind)
+    assert path.name in refused(analysis.main, "guard", "--data", tmp_path, "--experiments", path)
+
+
+@pytest.mark.parametrize("flags", [["--window", "1"], ["--alpha", "2"], ["--planned", "0"], ["--every", "soon"]])
+def test_a_guard_with_a_bad_flag_is_refused(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        analysis.main(["guard", "--data", str(tmp_path), "--experiments", str(tmp_path / "x"), *flags])
+    assert f"argument {flags[0]}" in capsys.readouterr().err

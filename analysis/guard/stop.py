@@ -1,0 +1,76 @@
+"""The guard's only edit: `status: stopped` for one running experiment of the experiments file.
+
+The word is replaced where it stands for the status, so that comments and layout stay. The new text is parsed and
+compared with the old one: if anything but that status differs, nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contract.command_line import CommandError, one_line
+from contract.experiments import ExperimentsConfig, ExperimentsError, parse_experiments
+from contract.files import write_whole
+from contract.ramps import changes
+
+
+def read(path: Path) -> tuple[str, ExperimentsConfig]:
+    """Return the text and the content of an experiments file.
+
+    Raises:
+        CommandError: it is missing, or breaks a rule.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path}: not UTF-8: {error}") from None
+    return text, _parsed(path, text)
+
+
+def stop(path: Path, experiment: str) -> None:
+    """Set `status: stopped` for a running experiment.
+
+    Raises:
+        CommandError: the file breaks a rule or has no such running experiment, or the edit would change more.
+    """
+    text, before = read(path)
+    edited = _stopped(text, path, experiment)
+    told = changes(before, _parsed(path, edited))
+    if len(told) != 1 or not told[0].endswith(".status: running -> stopped"):
+        raise CommandError(f"{path}: stopping {experiment!r} would change more than its status: {'; '.join(told)}")
+    write_whole(path, edited.encode())
+
+
+def _stopped(text: str, path: Path, experiment: str) -> str:
+    for node in _experiments(yaml.compose(text, Loader=yaml.SafeLoader)):
+        fields = {name.value: value for name, value in node.value}
+        status = fields.get("status")
+        if fields.get("key") is not None and fields["key"].value == experiment and status is not None:
+            start, end = status.start_mark.index, status.end_mark.index
+            if status.value == "running":
+                return text[:start] + text[start:end].replace("running", "stopped") + text[end:]
+    raise CommandError(f"{path}: has no running experiment {experiment!r}")
+
+
+def _experiments(root: Any) -> Iterator[Any]:  # Any: PyYAML's nodes have no types
+    """Yield the node of every experiment of every layer."""
+    for layer in _field(root, "layers").value:
+        experiments = _field(layer, "experiments")
+        yield from experiments.value if experiments is not None else ()
+
+
+def _field(node: Any, name: str) -> Any:
+    return next((value for key, value in node.value if key.value == name), None)
+
+
+def _parsed(path: Path, text: str) -> ExperimentsConfig:
+    try:
+        return parse_experiments(yaml.safe_load(text))[0]
+    except ExperimentsError as error:
+        raise CommandError(f"{path}: {one_line(str(error))}") from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise CommandError(f"{path}: not a readable experiments file: {one_line(str(error))}") from None
