@@ -44,7 +44,7 @@ def from_file(path: Path, experiment: str) -> Setup:
     """Read an experiment of an experiments file.
 
     Raises:
-        CommandError: the file is missing or breaks a rule, or has no such experiment.
+        CommandError: the file is missing or breaks a rule, has no such experiment, or the experiment interleaves.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -58,6 +58,10 @@ def from_file(path: Path, experiment: str) -> Setup:
     known = {one.key: one for layer in config.layers for one in layer.experiments}
     if experiment not in known:
         raise CommandError(f"{path}: no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
+    if known[experiment].kind == "interleave":
+        raise CommandError(
+            f"{path}: {experiment} interleaves: its users see both arms, so no arm's users can be compared"
+        )
     return _setup(known[experiment])
 
 

@@ -1,4 +1,4 @@
-"""The plan of the holdout's report: held-out users are its control."""
+"""The plan that a report reads; for the holdout, held-out users are its control."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 from analysis.setup import from_file, from_shares, unplanned
 from contract.command_line import CommandError
 from contract.experiments import CONTROL
+from tests.support.experiment_data import EXPERIMENT, write_plan
 from tests.support.experiment_files import example
 
 
@@ -36,3 +37,18 @@ def test_held_out_users_are_the_control_without_a_file_too() -> None:
     assert from_shares("_holdout", "held_out=1,measured=1").control == "held_out"
     with pytest.raises(CommandError, match="one arm must be named held_out"):
         from_shares("_holdout", "control=1,measured=1")
+
+
+def test_the_plan_of_an_experiment_is_that_of_the_file(tmp_path: Path) -> None:
+    setup = from_file(write_plan(tmp_path / "plan.yaml", "aa", (7_000, 3_000)), EXPERIMENT)
+    assert setup.alike
+    assert setup.shares == {"control": 7_000, "treatment": 3_000}
+    assert setup.ranges == {"control": ((0, 7_000),), "treatment": ((7_000, 10_000),)}
+    assert (setup.salt, setup.primary) == ("experiment-1", ("playtime", "finish_rate"))
+    assert setup.treatments([]) == ("treatment",)
+    assert setup.unplanned(["control", "extra"]) == ("extra",)
+
+
+def test_an_experiment_that_interleaves_has_no_report_of_arms(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="its users see both arms"):
+        from_file(write_plan(tmp_path / "plan.yaml", "interleave"), EXPERIMENT)
