@@ -1,4 +1,4 @@
-"""The metrics of the online table, and how the report treats each (docs/experiments.md has the definitions).
+"""The metrics of the online table, and how the report treats each (docs/online-metrics.md has the definitions).
 
 A mean metric is one number per unit over its window; the unit table has a column of its name, and `<name>_pre` for the
 same length of time before the unit's first exposure. A ratio metric is the quotient of two such columns over all units.

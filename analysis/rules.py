@@ -32,6 +32,8 @@ AHEAD: Final = DAY  # an event further ahead of its arrival has a broken clock
 LOOKBACK: Final = DAY  # how far before a period its first open span may begin
 
 MAX_DAYS: Final = 90
+SIMULATED_FILE: Final = "SIMULATED"
+"""A file of this name in the data folder marks data without real users."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Time in the foreground: the spans of each device stitched, the devices of a unit united, the spans cut at hours.
 
-Rules (docs/experiments.md), per unit and period, from events before the period's end only:
+Rules (docs/online-metrics.md), per unit and period, from events before the period's end only:
 
 (a) a span of a device opens at `foreground` and closes at `background`;
 (b) without `background` it closes 30 s after the device's last event, and never after the next `foreground`;

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.rules import DAY, HOUR
+from analysis.rules import DAY, HOUR, SIMULATED_FILE
 from analysis.synthetic import CHUNK, TYPES, Columns, Ints, Population, Users, draw_events, draw_users, unit_name
 from analysis.tables import ACTIVITY, EXPOSURES
 
@@ -26,9 +26,11 @@ def write_synthetic(population: Population, folder: Path, progress: Callable[[fl
 
     Args:
         population: the users.
-        folder: gets `exposures/date=.../0.parquet` and `activity/date=.../0.parquet`.
+        folder: gets `exposures/date=.../0.parquet`, `activity/date=.../0.parquet` and the mark of simulated data.
         progress: is called with the share that is done.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SIMULATED_FILE).touch()
     written = 0
     chunks = -(-population.users // CHUNK)
     with _Writers(folder) as writers:

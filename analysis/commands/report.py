@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from analysis.rules import SIMULATED_FILE
 from contract.command_line import CommandError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from analysis.rules import Study
     from analysis.setup import Setup
 
-SIMULATED_FILE: Final = "SIMULATED"
-"""A file of this name in the data folder marks data without real users."""
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 

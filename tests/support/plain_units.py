@@ -1,6 +1,6 @@
 """The unit table again, in plain Python: one user after the other, with loops and lists, and no code of the analysis.
 
-docs/experiments.md is what both follow. Times are milliseconds of the events' own clock.
+docs/online-metrics.md is what both follow. Times are milliseconds of the events' own clock.
 """
 
 from __future__ import annotations
