@@ -154,6 +154,13 @@ def test_images_start_programs_without_a_shell_and_run_as_a_numeric_user() -> No
             assert users[-1:] != ["0:0"], stage.splitlines()[0]
 
 
+def test_everything_that_an_image_copies_is_in_the_build_context() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line.strip("!/") for line in ignored if line.startswith("!")}
+    copied = {path.split("/")[0] for path in re.findall(r"^COPY ([^-]\S*)", DOCKERFILE, re.MULTILINE)}
+    assert copied == sent
+
+
 def test_serving_images_hold_no_model_code() -> None:
     app = DOCKERFILE.split(" AS app-serve")[1].split("FROM ")[0]
     assert re.findall(r"^COPY (\S+)", app, re.MULTILINE) == ["contract/", "service/"]
