@@ -35,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     began, checks = time.monotonic(), {}
     options.out.mkdir(parents=True, exist_ok=True)  # a wrong place fails before the replays
     for population in _populations(options):
-        checks[population.name] = judge(*replay(population, options.replays, options.workers, _told(population.name)))
+        results = replay(population, options.replays, options.workers, _told(population.name))
+        checks[population.name] = judge(*results, population.naive_like)
     write(options.out, checks, _command(options), time.monotonic() - began)
     failed = failures(checks)
     sys.stdout.write("\n".join([*failed, f"{options.out / 'proof.md'}"]) + "\n")

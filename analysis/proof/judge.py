@@ -17,7 +17,7 @@ from analysis.proof.statistics import NAIVE, PValues
 ALPHA: Final = 0.05
 _ERRORS: Final = 3.0  # Monte-Carlo standard errors; at 2,000 replays 5% +- 1.5 points
 _KS_LEAST: Final = 0.001
-_NAIVE_LEAST: Final = {"finish": 0.10, "valid_play": 0.10, "like": 0.20}
+_NAIVE_LEAST: Final = 0.10
 _FIXED_LOOKS_LEAST: Final = 0.10
 _COVERAGE: Final = 0.95
 
@@ -48,17 +48,27 @@ class Check:
         return self.least <= self.value <= self.most
 
 
-def judge(found: PValues, effect: Found, looked: tuple[Column, Column]) -> list[Check]:
-    """Return all checks of one population."""
-    return [*_false_positives(found), *_uniform(found), *_effect(effect), *_looks(*looked)]
+def judge(
+    found: PValues, effect: Found, looked: tuple[Column, Column], naive_like: float = _NAIVE_LEAST
+) -> list[Check]:
+    """Return all checks of one population.
+
+    Args:
+        found: p-values without an effect.
+        effect: estimates of the planted lift.
+        looked: p-values of readings before the end.
+        naive_like: see `Population`.
+    """
+    return [*_false_positives(found, naive_like), *_uniform(found), *_effect(effect), *_looks(*looked)]
 
 
-def _false_positives(found: PValues) -> Iterator[Check]:
+def _false_positives(found: PValues, naive_like: float) -> Iterator[Check]:
     for name, values in found.items():
         rate = float(np.mean(np.array(values) < ALPHA))
         metric, _, kind = name.partition(", ")
         if kind == NAIVE:
-            yield Check("false positives, must be found", name, rate, _NAIVE_LEAST[metric], 1.0, len(values))
+            least = naive_like if metric == "like" else _NAIVE_LEAST
+            yield Check("false positives, must be found", name, rate, least, 1.0, len(values))
         else:
             yield Check("false positives", name, rate, *_around(ALPHA, len(values)), len(values))
 

@@ -22,12 +22,14 @@ class Population:
         units: ids in UTF-8, as they are hashed.
         columns: by name, as in the unit table, winsorised where the metric is.
         history: whether a unit has a time before.
+        naive_like: the least share of false positives that a test of likes per play must show here.
     """
 
     name: str
     units: tuple[bytes, ...]
     columns: dict[str, Column]
     history: NDArray[np.bool_]
+    naive_like: float = 0.10
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -35,7 +37,7 @@ class Population:
         return tuple(one for one in METRICS if all(self.columns[name].any() for name in one.columns))
 
 
-def from_table(name: str, table: pa.Table) -> Population:
+def from_table(name: str, table: pa.Table, naive_like: float = 0.10) -> Population:
     """Return the population of a unit table (analysis/units.py), after winsorising."""
     names = [column for metric in MEANS for column in (metric, f"{metric}_pre")]
     return Population(
@@ -43,4 +45,5 @@ def from_table(name: str, table: pa.Table) -> Population:
         tuple(unit.encode() for unit in table["unit"].to_pylist()),
         {column: np.asarray(table[column].to_numpy(), dtype=np.float64) for column in names},
         np.asarray(table["history"].to_numpy(zero_copy_only=False), dtype=np.bool_),
+        naive_like,
     )
