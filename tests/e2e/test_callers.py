@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -59,7 +59,7 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def service(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tmp_path, redis.url)
+    process = PlainService(tmp_path, redis.url)
     yield process.start()
     process.close()
 
@@ -67,7 +67,7 @@ def service(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
 @pytest.fixture
 def hasty(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     """A service that refuses what has waited for two seconds."""
-    process = ServiceProcess(tmp_path, redis.url, LIMITS__DEADLINE_MS="2000", LIMITS__MAX_DEADLINE_MS="60000")
+    process = PlainService(tmp_path, redis.url, LIMITS__DEADLINE_MS="2000", LIMITS__MAX_DEADLINE_MS="60000")
     yield process.start()
     process.close()
 

@@ -18,7 +18,7 @@ import redis as driver
 from analysis.reading import rows
 from analysis.tables import ACTIVITY
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 from tests.support.sink_process import SinkProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
@@ -37,7 +37,7 @@ def events() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def service(own_redis: RedisServer, events: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tmp_path, own_redis.url, STREAMS__URL=events.url, STREAMS__CLOSE_TIMEOUT_MS="200")
+    process = PlainService(tmp_path, own_redis.url, STREAMS__URL=events.url, STREAMS__CLOSE_TIMEOUT_MS="200")
     yield process
     process.close()
 
@@ -228,7 +228,7 @@ def test_full_streams_stop_no_ranking_and_evict_no_behaviour(
 
 @pytest.mark.slow
 def test_one_redis_for_both_is_warned_of_at_start(own_redis: RedisServer, tmp_path: Path) -> None:
-    service = ServiceProcess(tmp_path, own_redis.url)
+    service = PlainService(tmp_path, own_redis.url)
     try:
         service.start()
         service.until(lambda: "redis_setup" in service.log(), "looked at")

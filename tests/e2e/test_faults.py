@@ -16,7 +16,7 @@ from contract.manifest import SCORE
 from tests.support.callers import Caller
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import watched
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -35,7 +35,7 @@ def processes() -> Iterator[list[ServiceProcess]]:
 def test_without_redis_rankings_are_degraded_and_recover_with_it(
     own_redis: RedisServer, tmp_path: Path, processes: list[ServiceProcess]
 ) -> None:
-    service = ServiceProcess(tmp_path, own_redis.url)
+    service = PlainService(tmp_path, own_redis.url)
     processes.append(service)
     service.start()
     with httpx.Client(base_url=service.url) as client:
@@ -61,7 +61,7 @@ def test_appends_behind_sentinel_are_stored_and_counted_when_no_replica_has_them
     tmp_path: Path, processes: list[ServiceProcess]
 ) -> None:
     with watched(sentinels=1) as parts:
-        service = ServiceProcess(tmp_path, parts.url)
+        service = PlainService(tmp_path, parts.url)
         processes.append(service)
         service.start()
         bodies = [
@@ -80,7 +80,7 @@ def test_appends_behind_sentinel_are_stored_and_counted_when_no_replica_has_them
 
 
 def test_the_service_starts_without_redis(tmp_path: Path, processes: list[ServiceProcess]) -> None:
-    service = ServiceProcess(tmp_path, f"unix://{tmp_path}/nobody.sock")
+    service = PlainService(tmp_path, f"unix://{tmp_path}/nobody.sock")
     processes.append(service)
     service.start()
     answer = httpx.post(f"{service.url}/rank", json=BODY)
@@ -92,7 +92,7 @@ def slow(own_redis: RedisServer, tmp_path: Path, processes: list[ServiceProcess]
     """A service whose rankings take as long as its Redis is frozen, one at a time."""
     settings = {"REDIS__READ_TIMEOUT_MS": "20000", "LIMITS__MAX_INFLIGHT": "1"}
     settings |= {"LIMITS__DEADLINE_MS": "30000", "LIMITS__MAX_DEADLINE_MS": "30000"}
-    service = ServiceProcess(tmp_path, own_redis.url, **settings)
+    service = PlainService(tmp_path, own_redis.url, **settings)
     processes.append(service)
     return service.start()
 
@@ -148,7 +148,7 @@ def test_a_second_signal_ends_sooner_and_what_is_under_way_is_told_so(
 def test_sigterm_in_mid_traffic_loses_nothing(
     own_redis: RedisServer, tmp_path: Path, processes: list[ServiceProcess], delay_ms: str
 ) -> None:
-    service = ServiceProcess(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS=delay_ms)
+    service = PlainService(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS=delay_ms)
     processes.append(service)
     service.start()
     callers = [Caller(service.port, keeps=keeps) for keeps in (True, True, False, False)]
@@ -167,7 +167,7 @@ def test_sigterm_in_mid_traffic_loses_nothing(
 def test_while_draining_it_is_not_ready_but_still_takes_connections(
     own_redis: RedisServer, tmp_path: Path, processes: list[ServiceProcess]
 ) -> None:
-    service = ServiceProcess(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS="60000")
+    service = PlainService(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS="60000")
     processes.append(service)
     service.start()
     service.send(signal.SIGTERM)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -21,7 +21,7 @@ MIB = 2**20
 
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    service = ServiceProcess(tmp_path, own_redis.url).start()
+    service = PlainService(tmp_path, own_redis.url).start()
     yield service
     service.close()
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, ServiceProcess
+from tests.support.service_process import ROOT, PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -38,7 +38,7 @@ class Pipe:
 
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    service = ServiceProcess(tmp_path, own_redis.url, EXPERIMENTS__RELOAD_MS="100", **SMALL)
+    service = PlainService(tmp_path, own_redis.url, EXPERIMENTS__RELOAD_MS="100", **SMALL)
     yield service
     service.close()
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService
 from tests.support.warm_service import run_service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
@@ -65,7 +65,7 @@ def test_a_running_service_logs_no_secret_whatever_redis_does(port_redis: RedisS
     """Right password, wrong password, no server: errors of the driver name addresses."""
     port_redis.call("CONFIG", "SET", "requirepass", SECRET)
     url = f"redis://:{SECRET}@127.0.0.1:{port_redis.port}/0"
-    service = ServiceProcess(tmp_path, url, STREAMS__URL=f"redis://{SECRET}:wrong-{SECRET}@localhost:{port_redis.port}")
+    service = PlainService(tmp_path, url, STREAMS__URL=f"redis://{SECRET}:wrong-{SECRET}@localhost:{port_redis.port}")
     try:
         service.start()
         for _ in range(2):

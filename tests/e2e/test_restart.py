@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.callers import Callers
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -22,7 +22,7 @@ BODY = {"user_id": "u1", "candidates": ["i1", "i2", "i3"]}
 
 @pytest.fixture
 def first(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    service = ServiceProcess(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS="10000", LIMITS__MAX_INFLIGHT="1000")
+    service = PlainService(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS="10000", LIMITS__MAX_INFLIGHT="1000")
     yield service.start()
     service.close()
 
@@ -140,7 +140,7 @@ def test_with_a_socket_of_the_service_managers_a_stop_and_a_start_refuse_no_one(
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         port = listener.getsockname()[1]
-        service = ServiceProcess(tmp_path, own_redis.url, HTTP__PORT=str(port))
+        service = PlainService(tmp_path, own_redis.url, HTTP__PORT=str(port))
         callers = Callers(port, rate=50)
         for turn in range(2):
             number = listener.fileno()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, ServiceProcess
+from tests.support.service_process import ROOT, PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.onnx]
 
@@ -24,7 +24,7 @@ NEW_PID_NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ServiceProcess]:
-    service = ServiceProcess(tmp_path, AWAY)
+    service = PlainService(tmp_path, AWAY)
     yield service
     service.close()
 
@@ -84,7 +84,7 @@ def test_sigterm_while_a_file_that_never_ends_is_read_at_the_start(service: Serv
 @pytest.mark.slow
 def test_sigterm_while_the_start_waits_for_a_frozen_redis(tmp_path: Path, own_redis: RedisServer) -> None:
     own_redis.freeze()
-    service = ServiceProcess(tmp_path, own_redis.url)  # it waits for seconds
+    service = PlainService(tmp_path, own_redis.url)  # it waits for seconds
     service.spawn()
     service.until(lambda: "experiments_accepted" in service.log(), "loaded")
     service.send(signal.SIGTERM)

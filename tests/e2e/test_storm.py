@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -84,7 +84,7 @@ async def storm(service: ServiceProcess, redis: RedisServer) -> Counter[str]:
 
 def test_every_caller_is_answered_and_nothing_is_left_behind(own_redis: RedisServer, tmp_path: Path) -> None:
     settings = {"REDIS__READ_TIMEOUT_MS": "20", "LIMITS__DEADLINE_MS": "250", "LIMITS__MAX_DEADLINE_MS": "2000"}
-    service = ServiceProcess(tmp_path, own_redis.url, **settings)
+    service = PlainService(tmp_path, own_redis.url, **settings)
     try:
         service.start()
         counts = asyncio.run(storm(service, own_redis))

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.callers import Caller, Callers, KeptCallers
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, ServiceProcess
+from tests.support.service_process import ROOT, PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -35,7 +35,7 @@ SETTINGS = {
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """Two workers for tests that leave them running."""
     redis = RedisServer().start()
-    service = ServiceProcess(tmp_path_factory.mktemp("service"), redis.url, **SETTINGS)
+    service = PlainService(tmp_path_factory.mktemp("service"), redis.url, **SETTINGS)
     yield service.start()
     service.close()
     redis.close()
@@ -44,7 +44,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     """Two workers of the test's own, not started."""
-    service = ServiceProcess(tmp_path, own_redis.url, **SETTINGS)
+    service = PlainService(tmp_path, own_redis.url, **SETTINGS)
     yield service
     service.close()
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -31,13 +31,17 @@ PATIENCE = {
 class ServiceProcess:
     """One service; `settings` are variables without their prefix."""
 
+    models: ClassVar[tuple[str, ...]] = ("mgnm", "pyramid_mixer")  # of the two arms
+
     def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
         self.folder, self.log_file = folder, folder / "service.log"
         self.bundles, self.experiments = folder / "bundles", folder / "experiments.yaml"
         if not self.bundles.exists():
-            for model in ("mgnm", "pyramid_mixer"):
+            for model in self.models:
                 TinyModel(model=model).write(self.bundles)
             write_current(self.experiments)
+            document = self.experiments.read_text(encoding="utf-8")
+            self.experiments.write_text(document.replace("pyramid_mixer", self.models[-1]), encoding="utf-8")
         self.port = int(settings.get("HTTP__PORT", "0")) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         chosen = {
@@ -143,6 +147,12 @@ class ServiceProcess:
     def _listens(self) -> bool:
         with socket.socket() as caller:
             return caller.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class PlainService(ServiceProcess):
+    """Both arms have the same model, so each start tries and loads one bundle less."""
+
+    models = ("mgnm",)
 
 
 def _is_ready(client: httpx.Client) -> bool:
