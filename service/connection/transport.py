@@ -37,6 +37,7 @@ class GuardedTransport:
     def __init__(self, transport: asyncio.Transport, protocol: Closes) -> None:
         self._transport, self._protocol = transport, protocol
         self.write: Callable[[bytes], None] = transport.write
+        self._socket = transport.get_extra_info("socket")
 
     def __getattr__(self, name: str) -> Any:  # Any: any attribute of a transport
         return getattr(self._transport, name)
@@ -54,7 +55,7 @@ class GuardedTransport:
         if _TCP_INFO is None:
             return 0.0
         try:
-            info = self._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA.stop)
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA.stop)
         except OSError:  # no TCP, or closed already
             return 0.0
         seconds = int.from_bytes(info[_LAST_DATA], sys.byteorder) / 1000

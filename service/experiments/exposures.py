@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from contract.assignment import Decision, LayerDecision
 from contract.events import Exposure, pseudonym, ulid
@@ -23,8 +22,7 @@ MAX_REMEMBERED: Final = 100_000  # about 30 MB
 _Identity = tuple[str, str, str, str, bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The outcome of one ranking attempt."""
 
     request_id: str
