@@ -46,7 +46,7 @@ from service.store.behaviours import RedisBehaviourStore
 from service.store.sinks import Sinks, no_sinks, open_sinks
 
 _KNOWN_BYTES: Final = 2**24  # values of some thousand users; they are known only where their states are kept too
-_STREAM_CONNECTIONS: Final = 3  # two flushers and the replay
+_STREAM_CONNECTIONS: Final = 4  # three flushers and the replay
 
 _log = structlog.get_logger(__name__)
 

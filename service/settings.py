@@ -422,6 +422,8 @@ def warnings(settings: Settings) -> list[str]:
     found = [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
     if settings.streams.enabled and settings.streams.url is not None:
         found += [f"{PREFIX}STREAMS__URL: {warning}" for warning in settings.streams_address.warnings]
+    if settings.ranking_log.share and not settings.streams.enabled:
+        found.append(f"{PREFIX}RANKING_LOG__SHARE: nothing is logged, because {PREFIX}STREAMS__ENABLED is false")
     return found
 
 

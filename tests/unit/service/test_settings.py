@@ -9,9 +9,11 @@ from pydantic import SecretStr, ValidationError
 
 from service.settings import (
     ExperimentsSettings,
+    RankingLogSettings,
     RedisSettings,
     Settings,
     SettingsError,
+    StreamsSettings,
     effective,
     load_settings,
     variables,
@@ -163,6 +165,13 @@ def test_tls_without_verification_is_a_warning() -> None:
     [warning] = warnings(Settings(redis=RedisSettings(url=url)))
     assert warning.startswith("RANKER_REDIS__URL: ssl_cert_reqs=none")
     assert warnings(Settings()) == []
+
+
+def test_a_ranking_log_without_streams_is_a_warning() -> None:
+    log = RankingLogSettings(share=0.1)
+    [warning] = warnings(Settings(ranking_log=log, streams=StreamsSettings(enabled=False)))
+    assert warning.startswith("RANKER_RANKING_LOG__SHARE: nothing is logged")
+    assert warnings(Settings(ranking_log=log)) == []
 
 
 @pytest.mark.parametrize("prefix", ["a{b}", "blank here", "star*", "[x]", "a" * 65, "new\nline", "ü:"])
