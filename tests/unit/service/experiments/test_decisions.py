@@ -43,10 +43,9 @@ def test_a_unit_is_decided_once_while_nothing_changes(snapshots: list[Experiment
 
 
 def test_a_span_without_a_change_ends_where_an_experiment_begins_or_ends(snapshots: list[ExperimentsSnapshot]) -> None:
-    before, after = snapshots[0].steady_about(NOW_MS)
-    assert before <= NOW_MS < after
-    times = sorted({-math.inf, *TURNS})
-    assert before in times or before > times[-1]
+    begins, first_end, last_end = 1_772_323_200_000, 1_774_742_400_000, TURNS[1]
+    spans = [snapshots[0].steady_about(now_ms) for now_ms in (begins - 1, NOW_MS, first_end, last_end)]
+    assert spans == [(-math.inf, begins), (begins, first_end), (first_end, last_end), (last_end, math.inf)]
 
 
 def test_no_more_decisions_are_kept_than_there_is_room_for(snapshots: list[ExperimentsSnapshot]) -> None:
