@@ -53,6 +53,7 @@ _WEIGHTS = np.arange(1, 2 * _WORDS, 2, dtype=np.uint32)
 _CHECK_START = np.uint32(0xB5AD)  # not zero, so that a record of zero bytes is not valid
 _CHECK_PRIME = np.uint32(65_521)  # a prime: a change of one byte can never leave the sum unchanged
 _SUMMED = 65_536  # records summed at once: bounds the memory
+_MULTIPLIED = 8_192  # records of one product of floats: for much more, the library of linear algebra wakes its threads
 # These weigh all twelve words: the sum minus the stored checksum is below 2**24, so float32, the fastest, is exact.
 _DIFFERENCE = np.array([*_WEIGHTS, -1], dtype=np.float32)
 _SEARCH_PLACES = 16_384  # places searched at once in a damaged value: bounds the memory for any length
@@ -168,7 +169,7 @@ def unpack(values: Sequence[bytes | None]) -> Unpacked:
 
 def _are_sound(content: bytes) -> bool:
     """Return whether all records are valid, as `_valid` does; few calls, because most values are short and sound."""
-    if not 0 < len(content) <= RECORD_BYTES * _SUMMED:
+    if not 0 < len(content) <= RECORD_BYTES * _MULTIPLIED:
         return bool(_valid(np.frombuffer(content, dtype=RECORD)).all())
     words = np.frombuffer(content, dtype="<u2").reshape(-1, RECORD_BYTES // 2)
     differences = (words.astype(np.float32) @ _DIFFERENCE).astype(np.int32) + np.int32(_CHECK_START)
