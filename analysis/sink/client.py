@@ -23,10 +23,21 @@ def connect(address: RedisAddress, timeout_seconds: float) -> Client:
     return _MAKERS[address.kind](address, _options(address, timeout_seconds))
 
 
+def _greet(connection: Any) -> None:  # Any: redis-py's connections, of several types
+    """Log in, then wait for one reply.
+
+    A server of TLS 1.3 sends session tickets after the handshake. While they are unread, redis-py takes them for a part
+    of an old reply and refuses the connection. Every user may send HELLO.
+    """
+    connection.on_connect()
+    connection.send_command("HELLO", 2)
+    connection.read_response()
+
+
 def _options(address: RedisAddress, timeout_seconds: float) -> Options:
     return {
         **{name: value for name, value in address.options.items() if address.is_encrypted or name[:4] != "ssl_"},
-        **({"ssl": True} if address.is_encrypted else {}),
+        **({"ssl": True, "redis_connect_func": _greet} if address.is_encrypted else {}),
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "retry": Retry(NoBackoff(), 0),  # the sink's own loop tries again, from the unacknowledged events
@@ -47,7 +58,7 @@ def _socket(address: RedisAddress, options: Options) -> Client:
 
 def _sentinel(address: RedisAddress, options: Options) -> Client:
     own = {**address.sentinel_options, "socket_timeout": options["socket_timeout"]}
-    tls = address.tls_options if own.get("ssl") else {}
+    tls = {**address.tls_options, "redis_connect_func": _greet} if own.get("ssl") else {}
     make: Any = Sentinel  # Any: it has no types
     sentinels = make(list(address.hosts), sentinel_kwargs={**own, **tls}, **options)
     return sentinels.master_for(address.service, db=address.database)

@@ -108,7 +108,9 @@ class RedisSource:
     def lag(self) -> Lag:
         """Return how far this group is behind; before Redis 7, `entries` is the length of the stream."""
         stream = _fields(self._run("XINFO STREAM", self.stream))
-        group = next(group for group in self._groups() if group["name"] == self._group.encode())
+        group = next((group for group in self._groups() if group["name"] == self._group.encode()), None)
+        if group is None:
+            raise ResponseError(f"NOGROUP {self._group} was removed")
         delivered, newest = _id(group["last-delivered-id"]), _id(stream["last-generated-id"])
         if not group["pending"] and (newest <= delivered or not stream["length"]):
             return Lag(0, 0.0)
