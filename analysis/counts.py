@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
 from analysis.database import Database, quoted
 from analysis.events import Fault
-from analysis.reading import rows
+from analysis.reading import damage_named, rows
 from analysis.rules import DAY, LATE_DAYS, Study
 
-_PLATFORM = "$.platform"
+_PLATFORM: Final = "$.platform"
+_COLUMNS: Final = ("id", "ts", "req", "unit", "arms", "outcome", "attributes")
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ def exposure_counts(opened: Database, folder: Path, study: Study) -> pa.Table:
     (an attribute of the ranking of the first exposure) count units. `exposure outcome` counts exposures, and
     `ranking outcome` counts rankings.
     """
-    rows(opened.connection, folder, "rankings").create_view("all_rankings", replace=True)
-    opened.run("tables", f"CREATE TEMP TABLE ranking AS {_rankings(study)}")
+    with damage_named(folder):
+        rows(opened.connection, folder, "rankings", _COLUMNS).create_view("all_rankings", replace=True)
+        opened.run("tables", f"CREATE TEMP TABLE ranking AS {_rankings(study)}")
     parts = [
         "SELECT 'units' AS subject, '' AS value, arm, count(*) AS n FROM exposed GROUP BY arm",
         f"SELECT 'day', {_day(study)}, arm, count(*) FROM exposed GROUP BY ALL",

@@ -18,6 +18,12 @@ Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done, 0 to 1."""
 
 _POLL_SECONDS: Final = 0.25
+_OF_FILES: Final = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException)
+"""Exactly these classes: the first one is for damage that DuckDB has no class for, others below it are bugs."""
+
+
+class DataError(CommandError):
+    """DuckDB could not read a file, or the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,10 @@ def explained() -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise CommandError(f"not enough memory; give more with --memory: {one_line(str(error))}") from None
-    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException) as error:
-        raise CommandError(one_line(str(error))) from None
+    except duckdb.Error as error:
+        if type(error) not in _OF_FILES:
+            raise
+        raise DataError(one_line(str(error))) from None
 
 
 def quoted(text: str) -> str:

@@ -6,18 +6,23 @@ Rows with one id become one row: the one with the earliest `ts`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.database import DataError
 from analysis.tables import SCHEMAS
 from contract.command_line import one_line
 from contract.files import BadFileError
 
 
-def rows(connection: duckdb.DuckDBPyConnection, folder: Path, table: str) -> duckdb.DuckDBPyRelation:
+def rows(
+    connection: duckdb.DuckDBPyConnection, folder: Path, table: str, columns: Sequence[str] | None = None
+) -> duckdb.DuckDBPyRelation:
     """Return the rows of a table without repeats; no file of the table yet gives no rows.
 
     The relation is computed at each use: create a table of it if it is used twice.
@@ -26,17 +31,19 @@ def rows(connection: duckdb.DuckDBPyConnection, folder: Path, table: str) -> duc
         connection: reads the files.
         folder: of the sink (`--out`).
         table: exposures, activity or rankings.
+        columns: those to read, with id and ts; None: all. A ranking's items are most of its bytes.
 
     Raises:
         BadFileError: a file is damaged or has other columns.
     """
+    names = list(columns or SCHEMAS[table].names)
     files = table_files(folder, table)
     if not files:
-        return connection.from_arrow(SCHEMAS[table].empty_table())
+        return connection.from_arrow(SCHEMAS[table].empty_table().select(names))
     for file in files:
         check(file, SCHEMAS[table])
     everything = connection.read_parquet([str(file) for file in files], union_by_name=True, hive_partitioning=False)
-    return connection.sql(without_repeats(everything.sql_query(), SCHEMAS[table].names))
+    return connection.sql(without_repeats(everything.select(*names).sql_query(), names))
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -57,6 +64,31 @@ def check(path: Path, schema: pa.Schema) -> None:
     if not found.equals(schema):
         different = [field.name for field in schema if field not in found] or found.names
         raise BadFileError(f"{path}: its columns are not those of {path.parent.parent.name}: {', '.join(different)}")
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Name the damaged file if reading fails: DuckDB does not always name it.
+
+    Raises:
+        BadFileError: instead of a `DataError`, if a file of the tables cannot be read.
+    """
+    try:
+        yield
+    except DataError as error:
+        for file in [file for table in SCHEMAS for file in table_files(folder, table)]:
+            if not _is_readable(file):
+                raise BadFileError(f"{file}: damaged: {error}") from None
+        raise
+
+
+def _is_readable(file: Path) -> bool:
+    with duckdb.connect() as connection:
+        try:
+            connection.execute("SELECT max(hash(one)) FROM read_parquet(?) AS one", [str(file)])
+        except duckdb.Error:
+            return False
+    return True
 
 
 def without_repeats(query: str, columns: list[str]) -> str:

@@ -19,6 +19,7 @@ from analysis.database import Database, Progress, Resources, column, database
 from analysis.events import read_events
 from analysis.exposed import find_exposed
 from analysis.metrics import MEANS
+from analysis.reading import damage_named
 from analysis.rules import SECOND, Study
 from analysis.sessions import stitch
 
@@ -70,8 +71,9 @@ def compute(folder: Path, study: Study, resources: Resources | None = None, prog
 
 def prepare(opened: Database, folder: Path, study: Study) -> None:
     """Create the temporary tables that the other functions read."""
-    find_exposed(opened, folder, study)
-    read_events(opened, folder, study)
+    with damage_named(folder):
+        find_exposed(opened, folder, study)
+        read_events(opened, folder, study)
     stitch(opened, study)
     count_actions(opened, study)
     opened.run("tables", _days())

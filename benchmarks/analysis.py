@@ -20,6 +20,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Final
 
+from analysis.commands.report import positive
 from analysis.synthetic import Effect, Population
 from analysis.synthetic_files import write_synthetic
 from contract.command_line import CommandError, run
@@ -77,7 +78,10 @@ def _prepared(folder: Path, users: int) -> int:
         sys.stderr.write(f"writing {users:,} users to {folder}\n")
         population = Population(users, seed=1, effects=_EFFECTS)
         told.write_text(f"{users} {write_synthetic(population, folder)}\n")
-    found, events = (int(number) for number in told.read_text().split())
+    numbers = told.read_text().split()
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise CommandError(f"{told}: damaged: delete {folder}, or name another with --data")
+    found, events = (int(number) for number in numbers)
     if found != users:
         raise CommandError(f"{folder} has {found:,} users; name another folder with --data")
     return events
@@ -111,8 +115,8 @@ def _line(one: Run) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analysis", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(".bench/analysis"), help="folder of the data")
-    parser.add_argument("--users", type=int, default=100_000, help="users to write (default 100,000)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="threads of each run")
+    parser.add_argument("--users", type=positive, default=100_000, help="users to write (default 100,000)")
+    parser.add_argument("--threads", type=positive, nargs="+", default=[2, 1], help="threads of each run")
     parser.add_argument("--memory", nargs="+", default=["1600MB"], help="memory of each run")
     parser.add_argument("--out", type=Path, default=_RESULT, help="file of the result")
     return parser

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from analysis import __main__ as analysis
+from benchmarks import analysis as report_bench
 from benchmarks import catalogue, footprint, gpu, hop
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
@@ -47,7 +48,7 @@ WALKED = {
     "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
-    "benchmarks/hop.py", "benchmarks/gpu.py",
+    "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
@@ -492,3 +493,13 @@ def test_a_guard_with_a_bad_flag_is_refused(
     with pytest.raises(SystemExit, match="2"):
         analysis.main(["guard", "--data", str(tmp_path), "--experiments", str(tmp_path / "x"), *flags])
     assert f"argument {flags[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "has no EVENTS"), ("many", "damaged"), ("5 70", "has 5 users")])
+def test_a_measurement_of_the_report_on_other_data_is_one_line(
+    content: str | None, words: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    if content is not None:
+        (tmp_path / "EVENTS").write_text(content)
+    assert words in refused(report_bench.main, "--data", tmp_path, "--users", 10, "--out", tmp_path / "result.json")
+    assert not (tmp_path / "result.json").exists()
