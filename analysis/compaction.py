@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.database import Database, Resources, database, explained
 from analysis.reading import check, table_files, without_repeats
-from analysis.sink.durable import sync_folders, write_durably
+from analysis.sink.durable import PARTIAL, sync_folders, write_durably
 from analysis.sink.lock import locked
 from analysis.tables import SCHEMAS
+
+_WRITER: Final = "compact"
 
 
 class Merged(NamedTuple):
@@ -39,6 +41,8 @@ def compact(folder: Path, resources: Resources, today: date | None = None) -> li
     """
     before = today or datetime.now(UTC).date()
     with locked(folder, "compact", "another process compacts this folder"), database(resources) as opened:
+        for leftover in folder.glob(f"*/date=*/*.{_WRITER}{PARTIAL}"):
+            leftover.unlink()
         return [
             _merge(opened, table, files)
             for table in SCHEMAS
@@ -81,6 +85,6 @@ def _write(opened: Database, schema: pa.Schema, files: list[Path], path: Path) -
                     writer.write_batch(batch.cast(schema))
                     rows += batch.num_rows
 
-        write_durably(path, "compact", write)
+        write_durably(path, _WRITER, write)
     sync_folders(path)
     return rows

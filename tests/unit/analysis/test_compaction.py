@@ -70,7 +70,10 @@ def test_a_crash_after_the_merge_leaves_repeats_that_the_next_run_removes(
         patch.setattr(compaction.Path, "unlink", crash)
         with pytest.raises(KeyboardInterrupt):
             compact(tmp_path, SMALL, NEXT_DAY)
+    half = files(tmp_path)[0].with_name("merged_0.parquet.compact.partial")
+    half.write_bytes(b"half")
     compact(tmp_path, SMALL, NEXT_DAY)
+    assert not half.exists()
     assert read(tmp_path) == before
     assert written(tmp_path) == (9, 9)
 

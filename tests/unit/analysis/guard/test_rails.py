@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from analysis.guard.rails import RAILS, Arm, find
 from analysis.guard.replays import assign, fixed_test_stops, planted, stopped_at, users
 from analysis.sequence import half_width
+from tests.support.sink_process import ROOT
 
 LOOKS = [4_000 * (place + 1) // 20 for place in range(20)]
 GOOD = {rail.key: Arm(5_000, 1.0, 1.0) for rail in RAILS}
@@ -73,3 +75,21 @@ def test_the_replays_measure_what_numpy_measures() -> None:
     assert arm.n == treated.sum()
     assert arm.mean == pytest.approx(np.mean(chosen))
     assert arm.variance == pytest.approx(np.var(chosen, ddof=1))
+
+
+def test_every_guardrail_is_on_the_page_with_its_value() -> None:
+    page = (ROOT / "docs" / "guard.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in page.splitlines() if line[:3] == "| `"]
+    documented = [(key.strip("`"), harm) for key, _, harm, _ in rows]
+    assert documented == [(rail.key, "more" if rail.harm > 0 else "less") for rail in RAILS]
+
+
+def test_the_committed_rates_are_those_that_the_guard_promises() -> None:
+    """`python -m benchmarks.guard` writes them."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "guard.json").read_text(encoding="utf-8"))
+    harmless = result["no effect"]
+    assert harmless["replays"] == 500
+    assert harmless["stopped"] <= harmless["stopped without an allowance"] <= result["alpha"]
+    assert harmless["stopped by a test for one reading"] > 0.1
+    assert all(planted["stopped"] > 0.9 for planted in result["planted"].values())
+    assert result["planted"].keys() == {rail.key for rail in RAILS}
