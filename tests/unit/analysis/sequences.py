@@ -263,6 +263,16 @@ _WINDOWS = [
         {"like_pre": 1, "like": 1},
     ),
     Sequence(
+        "window: an undo after the exposure does not change the period before",
+        [e(-10, "like", item="i"), e(5, "unlike", item="i")],
+        {"like_pre": 1},
+    ),
+    Sequence(
+        "window and g: the hours before the exposure do not use up its day",
+        [e(-8 * 3_600, "foreground"), *beats(-8 * 3_600 + 30, MIDNIGHT - 30, 60), e(MIDNIGHT, "background")],
+        stay(16 * 3_600, hours=16) | {"active_days_pre": 1, "active_hours_pre": 8, "stay_duration_pre": 8 * 3_600},
+    ),
+    Sequence(
         "window: a view over the exposure is in neither period as a whole",
         view(-5, "v", 10, 20),
         {"play_pre": 1},
@@ -380,6 +390,11 @@ _ARRIVALS = [
         "repeats: the earliest time of an id counts",
         [e(3_700, "foreground", id="same2"), e(100, "foreground", id="same2"), e(110, "background")],
         stay(10),
+    ),
+    Sequence(
+        "repeats: the earliest time of an id counts, also outside of both periods",
+        [e(100, "comment", item="i", id="same3"), e(-9 * 86_400, "comment", item="i", id="same3")],
+        {},
     ),
     Sequence("bad: a negative play time", [e(0, "play", play_ms=-1)], {}),
     Sequence("bad: a negative length", [e(0, "play", play_ms=5, duration_ms=-1)], {}),
