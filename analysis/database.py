@@ -103,8 +103,8 @@ def database(resources: Resources, progress: Progress | None = None) -> Iterator
         duckdb.connect() as connection,
     ):
         settings = {
-            "memory_limit": f"'{resources.memory}'",
-            "temp_directory": f"'{folder}'",
+            "memory_limit": quoted(resources.memory),
+            "temp_directory": quoted(folder),
             "preserve_insertion_order": "false",  # every output is sorted
             "enable_progress_bar": "true",  # without it there is no progress to ask for
         }

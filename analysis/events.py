@@ -6,7 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from analysis.database import Database
+from analysis.database import Database, quoted
 from analysis.reading import check, table_files
 from analysis.rules import AHEAD, DAY, LATE_DAYS, LOOKBACK, MINUTE, Study
 from analysis.tables import ACTIVITY
@@ -58,7 +58,8 @@ def read_events(database: Database, folder: Path, study: Study) -> None:
     files = table_files(folder, "activity")
     for file in files:
         check(file, ACTIVITY)
-    source = f"read_parquet({[str(file) for file in files]}, hive_partitioning = false)" if files else "no_activity"
+    names = ", ".join(quoted(str(file)) for file in files)
+    source = f"read_parquet([{names}], hive_partitioning = false)" if files else "no_activity"
     database.connection.register("no_activity", ACTIVITY.empty_table())
     database.run("repeats", _repeats(source))
     database.run("data", _data(source, study))

@@ -109,6 +109,11 @@ def test_an_experiment_with_only_forced_exposures_is_an_error(tmp_path: Path) ->
         tables(tmp_path, [exposure(forced=1)])
 
 
+def test_a_folder_with_a_quote_is_a_folder(tmp_path: Path) -> None:
+    found = tables(tmp_path / "it's", [exposure()], [Events().add("comment", T0, item="i")])
+    assert units(found, "comment") == [(1.0,)]
+
+
 def test_a_name_with_a_quote_is_a_name(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no exposures"):
         tables(tmp_path, [exposure()], experiment="e' OR 'a' = 'a")
