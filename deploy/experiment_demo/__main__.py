@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--day", type=day, default=20.0, help="real length of a simulated day (default 20s)")
     parser.add_argument("--seed", type=number(0, 2**31), default=1, help="of everything that is drawn (default 1)")
     parser.add_argument("--port", type=port_number, default=8000, help="port of the service (default 8000)")
-    parser.add_argument("--oneshot", action="store_true", help="stop after the report; a wrong report is status 1")
+    parser.add_argument(
+        "--oneshot", action="store_true", help="stop after the report; status 1 if it does not show what was planted"
+    )
     return parser
 
 

@@ -96,7 +96,8 @@ def show(console: Console, outcomes: Sequence[Outcome], lived: Lived, day_second
         )
     for outcome in outcomes:
         console.print(_table(outcome))
-        console.print(f"[bold]{'right' if outcome.is_right else 'WRONG'}[/bold]: {outcome.sentence}\n")
+        label = "as planted" if outcome.is_right else "NOT as planted (fewer users than the default may show no sign)"
+        console.print(f"[bold]{label}[/bold]: {outcome.sentence}\n")
 
 
 def _table(outcome: Outcome) -> Table:
