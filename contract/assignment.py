@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from contract.experiments import (
     BUCKETS,
+    CONTROL,
     NO_ARM,
     Condition,
     Experiment,
@@ -29,6 +30,7 @@ from contract.experiments import (
     Scalar,
     parse_experiments,
 )
+from contract.interleaving import ARMS, INTERLEAVED
 
 Stage = Literal["holdout", "slot", "arm"]
 Reason = Literal[
@@ -64,6 +66,13 @@ def buckets(salt: str, stage: Stage, units: Iterable[bytes]) -> npt.NDArray[np.i
     return (np.frombuffer(digests, ">u8").reshape(-1, 4)[:, 0] % BUCKETS).astype(np.int64)
 
 
+class LayerArm(NamedTuple):
+    """An arm: its key, and the layer's defaults overlaid by its parameters."""
+
+    key: str
+    parameters: Mapping[str, Scalar]
+
+
 class LayerDecision(NamedTuple):
     """One layer's decision for one unit."""
 
@@ -76,6 +85,7 @@ class LayerDecision(NamedTuple):
     forced: bool  # by override: served, never analysed
     parameters: Mapping[str, Scalar]  # the layer's defaults overlaid by the arm's
     salt: str  # the experiment's, "" without one
+    pair: tuple[LayerArm, LayerArm] | None = None  # the arms that are interleaved for the unit, the control first
 
     @property
     def variant(self) -> str:
@@ -95,6 +105,7 @@ class Decision(NamedTuple):
     digest: str
     unit: str | None  # as it was hashed; None if it was not valid
     holdout: LayerDecision | None = None  # its arm of the comparison of held-out units with others; most are in none
+    pair: tuple[LayerArm, LayerArm] | None = None  # the two arms whose lists are interleaved; nearly all have none
 
     @property
     def assigned(self) -> tuple[LayerDecision, ...]:
@@ -150,6 +161,7 @@ class ExperimentsSnapshot:
         self._holdout = _Holdout(config)
         self._overrides = config.overrides.units
         compiled = [one for layer in self.layers for one in layer.experiments]
+        self._interleaves = any(one.pair for one in compiled)
         self.has_targets = any(one.target for one in compiled)  # whether attributes can change a decision
         self._turns_ms = sorted({turn for one in compiled for turn in one.turns_ms})
         self._undecided = {reason: self._everywhere(reason, None) for reason in (NOT_RANKED, ERROR)}
@@ -210,7 +222,8 @@ class ExperimentsSnapshot:
         layers = tuple([layer.decide(text, attributes, now_ms, wanted, held_out) for layer in self.layers])
         if holdout is not None and wanted and any(layer.forced for layer in layers):
             holdout = holdout._replace(forced=True)
-        return Decision(layers, self.digest, name, holdout)
+        pair = next((layer.pair for layer in layers if layer.pair), None) if self._interleaves else None
+        return Decision(layers, self.digest, name, holdout, pair)
 
     def _everywhere(self, reason: Reason, unit: str | None) -> Decision:
         return Decision(tuple([layer.nothing(reason, None) for layer in self.layers]), self.digest, unit)
@@ -310,13 +323,24 @@ class _CompiledExperiment:
         self._start_ms = math.ceil(experiment.start.timestamp() * 1000)
         self._end_ms = math.ceil(experiment.end.timestamp() * 1000)
         self.turns_ms = (self._start_ms, self._end_ms)
+        self.pair = self._pair() if experiment.kind == "interleave" and len(self.arms) == ARMS else None
         self._prefix = f"{experiment.salt}.arm.".encode()
         self._table = _table([arm.buckets for arm in experiment.arms])
+
+    def _pair(self) -> tuple[LayerArm, LayerArm]:
+        """Return both arms, the control first."""
+        one, other = [LayerArm(*arm) for arm in zip(self.arms, self.parameters, strict=True)]
+        return (one, other) if one.key == CONTROL else (other, one)
 
     def is_active(self, now_ms: int) -> bool:
         return self._running and self._start_ms <= now_ms < self._end_ms
 
     def split(self, unit: bytes, slot: int) -> LayerDecision:
+        if self.pair is not None:  # every unit gets both arms
+            parameters = self.pair[0].parameters
+            return LayerDecision(
+                self.layer, self.key, INTERLEAVED, "split", slot, None, False, parameters, self.salt, self.pair
+            )
         arm_bucket = _place(self._prefix, unit)
         return self.arm(self._table[arm_bucket], "split", slot, arm_bucket)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from contract.experiments import Experiment, ExperimentsConfig, Layer, Parameters, Place, Problem
+from contract.interleaving import ARMS, INTERLEAVED
 
-KINDS: Final = frozenset({"ab", "aa"})
 MODEL_PARAMETERS: Final = frozenset({"model", "version"})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
@@ -64,10 +64,20 @@ def _of_parameters(name: str, parameters: Parameters, where: Place) -> Iterator[
 
 
 def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
-    if experiment.kind not in KINDS and experiment.status != "stopped":
-        yield Problem(
-            f"{layer.key}.{experiment.key}: the service does not run kind {experiment.kind} yet", (*where, "kind")
-        )
+    if experiment.kind == "interleave" and experiment.status != "stopped":
+        yield from _of_interleaving(layer, experiment, where)
     for index, arm in enumerate(experiment.arms):
         name = f"{layer.key}.{experiment.key}:{arm.key}"
         yield from _of_parameters(name, arm.params, (*where, "arms", index, "params"))
+
+
+def _of_interleaving(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
+    name, arms = f"{layer.key}.{experiment.key}", (*where, "arms")
+    if "model" not in layer.defaults:
+        yield Problem(f"{name}: only a layer with a model can interleave", (*where, "kind"))
+    if len(experiment.arms) != ARMS:
+        yield Problem(f"{name}: interleaving takes {ARMS} arms, not {len(experiment.arms)}", arms)
+    elif len({tuple({**layer.defaults, **arm.params}.items()) for arm in experiment.arms}) == 1:
+        yield Problem(f"{name}: both arms name the same model, so there is nothing to interleave", arms)
+    if any(arm.key == INTERLEAVED for arm in experiment.arms):
+        yield Problem(f"{name}: '{INTERLEAVED}' is the arm of the users, not of a model", arms)

@@ -164,7 +164,7 @@ class RankedItem(Answer):
 
     item_id: str
     score: float | None
-    """Comparable only within this answer; null if the model does not know the item."""
+    """Comparable only within this answer; null if the model does not know the item, or two models are interleaved."""
     known: Literal[False] | None = None
     """false if the model does not know the item, or gave no finite score for it; absent otherwise."""
 

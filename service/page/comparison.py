@@ -18,6 +18,7 @@ import numpy as np
 
 from contract.assignment import Decision, ExperimentsSnapshot, LayerDecision
 from contract.behaviours import ACTIONS, Records
+from contract.experiments import Scalar
 from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError
 from service.ranking.answer import Explanation, Ranking
@@ -126,7 +127,7 @@ class Comparison:
 
     async def _rank(self, bundle: Bundle, decision: Decision, candidates: list[str]) -> Json:
         asked = (bundle.manifest.model, bundle.manifest.version)
-        own = (decision.parameters.get("model"), decision.parameters.get("version")) == asked
+        own = asked in [(one.get("model"), one.get("version")) for one in _own_models(decision)]
         head = {"bundle": bundle.name, "model": asked[0], "version": asked[1], "own": own}
         try:
             ranking = await self._sources.ranker.rank(self._call(candidates, _asking_for(bundle, decision)))
@@ -167,6 +168,11 @@ class Comparison:
         if not self._sources.show_bucket:
             layers = [{**layer, "slot": None, "arm_bucket": None} for layer in layers]
         return {"header": decision.header(self._sources.show_bucket), "digest": decision.digest, "layers": layers}
+
+
+def _own_models(decision: Decision) -> list[Mapping[str, Scalar]]:
+    """Return the parameters that name the user's own model, or both models if the user's lists are interleaved."""
+    return [arm.parameters for arm in decision.pair] if decision.pair is not None else [decision.parameters]
 
 
 def _asking_for(bundle: Bundle, decision: Decision) -> Decision:

@@ -34,6 +34,13 @@ class Explanation:
     items: Mapping[str, list[Any]]  # the model's own, aligned with the answered list, None where it has none
 
 
+class Merged(NamedTuple):
+    """Which arm placed each item of an interleaved list, and where each arm's own list has it."""
+
+    teams: list[str | None]  # None where both arms agree
+    ranks: list[list[int | None]]  # from 1, the control's first; None: the arm's model does not rank the item
+
+
 class Ranking(NamedTuple):
     """An answered list, best first. In order of popularity there are no scores: a count is not a model's score."""
 
@@ -45,6 +52,7 @@ class Ranking(NamedTuple):
     degraded: tuple[Degraded, ...]
     timings: Mapping[str, float]  # seconds by stage, as in service.metrics.STAGES
     explanation: Explanation | None = None
+    merged: Merged | None = None  # of an interleaved list
 
 
 def ranking_of(

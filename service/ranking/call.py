@@ -14,7 +14,7 @@ import numpy as np
 from contract.assignment import Decision
 from contract.behaviours import RECORD, Records
 from service.bundles.bundle import Bundle
-from service.errors import CALLER_GONE
+from service.errors import CALLER_GONE, NotReady
 from service.inference.deployment import Deployment
 from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
@@ -37,8 +37,41 @@ class Ranks(Protocol):
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
         """Continue a call with the engine's result."""
 
+    def have_both(self, call: RankCall) -> None:
+        """Continue a call whose halves both have the engine's result."""
+
     def end(self, call: RankCall) -> None:
         """End a call with the results so far."""
+
+
+class Half:
+    """One model's part of an interleaved ranking: an entry in the queue of its bundle.
+
+    Args:
+        call: the ranking.
+        serving: the model's deployment.
+    """
+
+    __slots__ = ("call", "candidates", "cost", "queued_at", "row", "serving", "until", "value", "waited")
+
+    def __init__(self, call: RankCall, serving: Deployment) -> None:
+        self.call, self.serving = call, serving
+        self.cost, self.until, self.queued_at, self.waited = 1, math.inf, 0.0, 0.0
+        self.value: ScoredRow | Exception = NotReady("The model has not answered.")
+        self.candidates: Candidates  # in the model's terms
+        self.row: RankRow
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether no one waits for the ranking any more."""
+        return self.call.is_over
+
+    def scored(self, value: ScoredRow | Exception) -> None:
+        """Accept the engine's result; the second one continues the ranking."""
+        self.value = value
+        self.call.halves_left -= 1
+        if not self.call.halves_left:
+            self.call.ranker.have_both(self.call)
 
 
 class RankCall(ABC):
@@ -59,8 +92,9 @@ class RankCall(ABC):
 
     __slots__ = (
         "answer", "attributes", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded", "error",
-        "explain", "fresh", "is_gone", "is_over", "item_ids", "limit", "queued_at", "ranker", "recent",
-        "request_id", "request_time_ms", "row", "served", "serving", "stored", "timings", "until", "user_id", "waited",
+        "explain", "fresh", "halves", "halves_left", "is_gone", "is_over", "item_ids", "limit", "queued_at", "ranker",
+        "recent", "request_id", "request_time_ms", "row", "served", "serving", "stored", "timings", "until", "user_id",
+        "waited",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +124,8 @@ class RankCall(ABC):
         self.answer: Ranking | None = None
         self.error: Exception | None = None
         self.is_over = self.is_gone = False
+        self.halves: tuple[Half, ...] = ()  # two where two models' lists are interleaved
+        self.halves_left = 2  # without a result
         self.ranker: Ranks
         self.serving: Deployment
         self.candidates: Candidates

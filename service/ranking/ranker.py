@@ -1,8 +1,9 @@
 """Ranking: every stage is a function over the requests that wait together.
 
 Stages: choose the bundle and look up the candidates; read the stored behaviours in one pipelined read; encode and score
-in one run per bundle; order. After a fault the answer takes the next step and names it in `degraded`: without stored
-behaviours, from the layer's default bundle, in order of popularity; then a refusal.
+in one run per bundle; order. An interleaved ranking has two bundles (interleaved.py). After a fault the answer takes
+the next step and names it in `degraded`: without stored behaviours, from the layer's default bundle, in order of
+popularity; then a refusal.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from service.inference.fleet import Deployments
 from service.inference.inputs import RankRow
 from service.inference.scorer import NothingScored, ScoredRow
 from service.metrics import Metrics
+from service.ranking import interleaved
 from service.ranking.answer import Ranking, explanation_of, ranking_of
-from service.ranking.call import NO_RECORDS, AwaitedCall, RankCall
+from service.ranking.call import NO_RECORDS, AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.ranking_log import RankingLog
 from service.settings import Settings
@@ -161,7 +163,7 @@ class Ranker:
     def _prepare(self, call: RankCall) -> bool:
         now = asyncio.get_running_loop().time()
         call.cutoff = _cutoff(now, call.deadline)
-        call.serving = self._choose(call)
+        call.serving = self._choose(call) if call.decision.pair is None else self._choose_both(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
         self._observer.candidates(call.candidates.total, len(call.candidates.unknown))
         call.until = min(now + self._store_seconds, call.cutoff)
@@ -183,7 +185,7 @@ class Ranker:
     def _take(self, call: RankCall, stored: StoredBehaviours | Exception, now: float, wholes: list[RankCall]) -> bool:
         call.timings["store"] = now - call.queued_at
         call.stored = _what_is_known(stored)
-        if call.stored.truncated and not _fill_the_sequence(call.serving.bundle, call.stored):
+        if call.stored.truncated and not _fill_the_sequences(call):
             wholes.append(call)
             return False
         return self._fill(call)
@@ -201,16 +203,20 @@ class Ranker:
 
     def _score(self, calls: Sequence[RankCall]) -> None:
         """Hand every bundle its calls in one piece."""
-        by_serving: dict[int, list[RankCall]] = {}
+        by_serving: dict[int, list[RankCall | Half]] = {}
         for call in calls:
-            by_serving.setdefault(id(call.serving), []).append(call)
+            if call.halves:
+                for half in call.halves:
+                    by_serving.setdefault(id(half.serving), []).append(half)
+            else:
+                by_serving.setdefault(id(call.serving), []).append(call)
         for group in by_serving.values():
             serving = group[0].serving
             if serving.is_healthy:
                 serving.submit(group)
             else:
-                for call in group:
-                    call.scored(NotReady("The model is not being served."))
+                for entry in group:
+                    entry.scored(NotReady("The model is not being served."))
 
     def _fill(self, call: RankCall) -> bool:
         """Build the model's inputs."""
@@ -226,6 +232,8 @@ class Ranker:
             records, notes = np.concatenate([records, fresh]), None
         call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain, notes)
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
+        if call.halves:
+            interleaved.fill(call)
         return True
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
@@ -252,6 +260,30 @@ class Ranker:
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
         self._count(call, scored)
+        return True
+
+    def have_both(self, call: RankCall) -> None:
+        """Merge the lists of an interleaved call, and end it."""
+        if self._passes(call, self._order_both):
+            self.end(call)
+
+    def _order_both(self, call: RankCall) -> bool:
+        values = [half.value for half in call.halves if not isinstance(half.value, Exception)]
+        if len(values) < len(call.halves):
+            return self._order(call, interleaved.go_on_alone(call))
+        call.served = call.serving.bundle
+        for value in values:
+            self._note_unused(call, value)
+        interleaved.note(call, values)
+        if call.deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded
+        started = time.perf_counter()
+        call.answer = interleaved.merged(call, values)
+        done = time.perf_counter()
+        call.timings["order"] = done - started
+        call.timings["total"] = done - call.began
+        call.halves = ()  # which refer to the call: a cycle for the collector
+        self._count(call, *values)
         return True
 
     # --- inside
@@ -290,6 +322,19 @@ class Ranker:
             raise NotReady("No model is being served.")
         return chosen
 
+    def _choose_both(self, call: RankCall) -> Deployment:
+        """Give an interleaved call its halves, or return the one deployment that can answer it."""
+        found = [self._deployments.find(*_model_of(arm.parameters)) for arm in call.decision.pair or ()]
+        usable = [one for one in found if one is not None and one.is_healthy and not one.is_slow]
+        if not usable:
+            return self._choose(call)
+        if len(usable) == len(found):
+            call.halves = tuple([Half(call, one) for one in usable])
+        else:
+            is_slow = all(one is not None and one.is_healthy for one in found)
+            call.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
+        return usable[0]
+
     def _find(self, decision: Decision) -> Deployment | None:
         for layer in decision.layers:
             if "model" in layer.parameters:
@@ -300,7 +345,7 @@ class Ranker:
         """Count users with a history of which the model can use nothing."""
         if scored is None or scored.used or not (scored.unknown or scored.unread):
             return
-        if scored.unknown:
+        if scored.unknown and "history_unknown" not in call.degraded:
             call.degraded.append("history_unknown")
         self._observer.history_unused("items" if scored.unknown else "actions")
 
@@ -320,16 +365,17 @@ class Ranker:
         timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
         return value
 
-    def _count(self, call: RankCall, scored: ScoredRow | None) -> None:
+    def _count(self, call: RankCall, *results: ScoredRow | None) -> None:
         self._observer.stages(call.timings)
         for reason in call.degraded:
             self._observer.degraded(reason)
-        if scored is not None:
-            self._observer.sequence(scored.used, scored.unknown)
-            self._observer.state_cache(scored.state_hit)
+        for scored in results:
+            if scored is not None:
+                self._observer.sequence(scored.used, scored.unknown)
+                self._observer.state_cache(scored.state_hit)
 
     def _outcome(self, call: RankCall) -> Outcome:
-        served = call.served.manifest if call.answer is not None and call.served is not None else None
+        served = call.answer if call.served is not None else None
         return Outcome(
             request_id=call.request_id,
             time_ms=self._now_ms(),
@@ -361,6 +407,11 @@ def _what_is_known(found: StoredBehaviours | Exception) -> StoredBehaviours:
     if isinstance(found, Exception):
         raise found
     return found
+
+
+def _fill_the_sequences(call: RankCall) -> bool:
+    servings = [half.serving for half in call.halves] or [call.serving]
+    return all(_fill_the_sequence(one.bundle, call.stored) for one in servings)
 
 
 def _fill_the_sequence(bundle: Bundle, stored: StoredBehaviours) -> bool:

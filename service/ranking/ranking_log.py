@@ -66,8 +66,8 @@ class _Ranked:
     """One ranking in the queue: no more of it than its event needs, because thousands may wait while Redis is down."""
 
     __slots__ = (
-        "answered", "attributes", "candidates", "decision", "items", "key", "latency_us", "outcome", "reasons",
-        "request_id", "scores", "served", "time_ms",
+        "answered", "attributes", "candidates", "decision", "items", "key", "latency_us", "merged", "outcome",
+        "reasons", "request_id", "scores", "served", "time_ms",
     )  # fmt: skip
 
     def __init__(self, call: RankCall, outcome: RankingOutcome, time_ms: int, top: int, key: bytes | None) -> None:
@@ -76,6 +76,7 @@ class _Ranked:
         self.latency_us = int((time.perf_counter() - call.began) * 1_000_000)
         self.candidates, self.key = len(call.item_ids), key
         self.attributes: Mapping[str, object] | None = None
+        self.merged: tuple[list[str | None], list[list[int | None]]] | None = None
         if answer is None:
             self.items, self.scores, self.answered = list[str](), list[float | None](), 0
             self.served: tuple[str, str] | tuple[None, None] = (None, None)
@@ -83,10 +84,15 @@ class _Ranked:
         else:
             self.items, self.scores, self.answered = answer.item_ids[:top], answer.scores[:top], len(answer.item_ids)
             self.reasons, self.served = answer.degraded, (answer.model, answer.version)
+            if answer.merged is not None:
+                self.merged = answer.merged.teams[:top], answer.merged.ranks[:top]
 
     def __bytes__(self) -> bytes:
         """Return the event as JSON."""
-        return orjson.dumps(self._event())
+        event = self._event()
+        if self.merged is not None:
+            event["teams"], event["ranks"] = self.merged
+        return orjson.dumps(event)
 
     def _event(self) -> dict[str, Any]:
         return {

@@ -50,6 +50,7 @@ class TinyModel:
     users: int = 0  # more than 0: the model reads the user, and adds 1000 * its index to every score
     length: int = 5
     offset: float = 0.0  # all scores are within 2 of it, unless the user is read
+    slope: float = 1.0  # how much more the last item's score starts from than the first one's; below 0 it is less
     reads_time: bool = False  # adds request_time / 1000 to every score
     poison_candidate: int | None = None  # `score` fails as a whole when this index is a candidate
     poison_item: int | None = None  # `encode` fails as a whole when this index is in a history
@@ -77,7 +78,7 @@ class TinyModel:
     @property
     def bias(self) -> NDArray[np.float32]:
         """Return what each item's score starts from, (items + 1,)."""
-        bias = np.float32(self.offset) + np.linspace(0, 1, self.items + 1, dtype=np.float32)
+        bias = np.float32(self.offset) + np.linspace(0, self.slope, self.items + 1, dtype=np.float32)
         if self.nan_weight is not None:
             bias[self.nan_weight] = np.nan
         return bias

@@ -64,9 +64,33 @@ def test_file_in_json_is_told_with_lines_too(files: Files, tmp_path: Path) -> No
     assert errors.startswith(f"{tmp_path}/1.yaml: line {line}: ")
 
 
+def interleaving(key: str, params: dict[str, Any]) -> dict[str, Any]:
+    """An experiment that interleaves, in slots that no other one has."""
+    one: dict[str, Any] = {**servable()["layers"][0]["experiments"][0], "key": key, "salt": key, "kind": "interleave"}
+    one["arms"][1]["params"] = params
+    return one
+
+
+THREE_ARMS = servable()["layers"][0]["experiments"][1]["arms"]
+
 REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "format": ({f"{E0}__status": "paused"}, "status: paused", "layers.0.experiments.0.status: "),
-    "kind that does not work yet": ({f"{E0}__kind": "interleave"}, "kind: interleave", "rank.pyramid-vs-mgnm: "),
+    "interleaving of three models": (
+        {f"{E0}__kind": "interleave", f"{E0}__arms": THREE_ARMS, "overrides__units": {}}, "arms:",
+        "rank.pyramid-vs-mgnm: interleaving takes 2 arms, not 3",
+    ),
+    "interleaving of one model": (
+        {f"{E0}__kind": "interleave", f"{E0}__arms__1__params": {}, "overrides__units": {}}, "arms:",
+        "rank.pyramid-vs-mgnm: both arms name the same model, so there is nothing to interleave",
+    ),
+    "interleaving without a model": (
+        {"layers__1__experiments": [interleaving("look", {"diversity": 0.5})]}, "kind: interleave",
+        "blend.look: only a layer with a model can interleave",
+    ),
+    "arm with the name of all users": (
+        {f"{E0}__kind": "interleave", f"{E0}__arms__1__key": "interleaved", "overrides__units": {}}, "arms:",
+        "rank.pyramid-vs-mgnm: 'interleaved' is the arm of the users, not of a model",
+    ),
     "parameter that nothing reads": (
         {"layers__0__defaults__top_k": 2},
         "top_k: 2",
@@ -109,8 +133,13 @@ def test_layer_without_a_model_may_hold_parameters_for_the_caller(files: Files) 
     assert files.check(servable(layers__1__defaults={"diversity": 0.0, "top_k": 2}))[0] == 0
 
 
+def test_interleaving_of_two_models_can_be_accepted(files: Files) -> None:
+    assert files.check(servable(**{f"{E0}__kind": "interleave"}))[0] == 0
+
+
 def test_interleaving_that_is_stopped_may_stay_as_a_record(files: Files) -> None:
-    assert files.check(servable(**{f"{E0}__kind": "interleave", f"{E0}__status": "stopped"}))[0] == 0
+    three = {"layers__0__experiments__1__kind": "interleave", "layers__0__experiments__1__status": "stopped"}
+    assert files.check(servable(**three))[0] == 0
 
 
 def test_old_file_that_this_version_would_not_accept_can_still_be_followed(files: Files) -> None:

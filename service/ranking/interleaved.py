@@ -1,0 +1,108 @@
+"""Both models of an interleaved ranking: each scores for itself, and the two lists become one.
+
+The user's behaviours are read once. A half waits in its bundle's queue like any other entry, with the ranking's own
+deadline, and the ranking goes on when both halves have a value. The answer has no scores, because those of two models
+cannot be compared, and a caller who sorted by them would undo the draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from contract.interleaving import team_draft
+from service.errors import DeadlineExceeded
+from service.inference.scorer import ScoredRow
+from service.names import Degraded
+from service.ranking.answer import Explanation, Merged, Ranking, explanation_of, ranking_of
+from service.ranking.call import Half, RankCall
+from service.ranking.candidates import candidates_of, without_scores
+
+_JOIN: Final = "+"  # no model's name and no version has one
+
+
+class _Own(NamedTuple):
+    """The list that one model gives by itself."""
+
+    ranked: list[str]  # best first
+    rest: list[str]  # what the model does not know or could not score, in the order of the request
+
+
+def fill(call: RankCall) -> None:
+    """Build the inputs of both halves from those of the call, which are the control's."""
+    for half in call.halves:
+        is_control = half.serving is call.serving
+        half.candidates = call.candidates if is_control else candidates_of(call.item_ids, half.serving.bundle.items)
+        half.row = call.row._replace(candidates=half.candidates.indices)
+        half.cost, half.until = max(1, len(half.candidates.indices)), call.cutoff
+
+
+def go_on_alone(call: RankCall) -> ScoredRow | Exception:
+    """Leave an answer to the half that has scores, or to the control's if none has; return its value.
+
+    The call is then like any other: it is ordered by one model, and no team gets credit.
+    """
+    values = [half.value for half in call.halves]
+    failures = [value for value in values if isinstance(value, Exception)]
+    place = 1 if isinstance(values[0], Exception) and not isinstance(values[1], Exception) else 0
+    if len(failures) == 1:
+        call.degraded.append(_reason(failures[0]))
+    chosen = call.halves[place]
+    call.halves = ()
+    call.serving, call.candidates, call.waited = chosen.serving, chosen.candidates, chosen.waited
+    return chosen.value
+
+
+def note(call: RankCall, values: Sequence[ScoredRow]) -> None:
+    """Note how long the halves took, and whether a model gave an item no score."""
+    call.timings["queue"] = max(half.waited for half in call.halves)
+    call.timings["encode"] = sum(value.encode_seconds for value in values)
+    call.timings["score"] = sum(value.score_seconds for value in values)
+    if any(value.finite is not None for value in values):
+        call.degraded.append("unscored_items")
+
+
+def merged(call: RankCall, values: Sequence[ScoredRow]) -> Ranking:
+    """Return the draft of both lists; items that neither model ranks follow in the order of the request."""
+    own = [_own(half, value) for half, value in zip(call.halves, values, strict=True)]
+    count = min(call.limit or call.candidates.total, call.candidates.total)
+    draft = team_draft(call.request_id, own[0].ranked, own[1].ranked, count)
+    placed = set(own[0].ranked) | set(own[1].ranked)
+    rest = [item for item in own[0].rest if item not in placed][: count - len(draft.items)]
+    items, keys = [*draft.items, *rest], [arm.key for arm in call.decision.pair or ()]
+    teams = [*[None if team is None else keys[team] for team in draft.teams], *[None] * len(rest)]
+    places = [{item: place for place, item in enumerate(one.ranked, start=1)} for one in own]
+    ranks = [[own_places.get(item) for own_places in places] for item in items]
+    manifests = [half.serving.bundle.manifest for half in call.halves]
+    return Ranking(
+        items,
+        [None] * len(items),
+        [True] * len(draft.items) + [False] * len(rest),
+        _JOIN.join([one.model for one in manifests]),
+        _JOIN.join([one.version for one in manifests]),
+        tuple(call.degraded),
+        call.timings,
+        _explanation(call, values[0], keys, teams, ranks) if call.explain else None,
+        Merged(teams, ranks),
+    )
+
+
+def _own(half: Half, value: ScoredRow) -> _Own:
+    candidates = half.candidates if value.finite is None else without_scores(half.candidates, value.finite)
+    alone = ranking_of(half.serving.bundle, candidates, value, limit=None, degraded=(), timings={})
+    known = len(candidates.known)
+    return _Own(alone.item_ids[:known], alone.item_ids[known:])
+
+
+def _explanation(
+    call: RankCall, control: ScoredRow, keys: Sequence[str], teams: list[str | None], ranks: list[list[int | None]]
+) -> Explanation:
+    """Describe what the control's model read, and which model ranked what where."""
+    facts = explanation_of(call.stored, call.fresh, len(call.halves[0].candidates.unknown), control)
+    own = {f"{key}.rank": [both[place] for both in ranks] for place, key in enumerate(keys)}
+    return replace(facts, items={"team": teams, **own})
+
+
+def _reason(failure: Exception) -> Degraded:
+    return "bundle_slow" if isinstance(failure, DeadlineExceeded) else "bundle_unavailable"
