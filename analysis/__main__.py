@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "guard": "stop running experiments that do harm",
     "sink": "copy the events of the Redis streams to Parquet tables",
     "plan": "users and days that a lift needs",
+    "interleave": "which of two interleaved models users prefer",
     "report": "what an experiment changed: report.html, report.md and report.json",
 }
 """Each command's help. `analysis/commands/<command>.py` has `add_arguments(parser)` and `run(options) -> int`."""

@@ -60,7 +60,8 @@ def from_file(path: Path, experiment: str) -> Setup:
         raise CommandError(f"{path}: no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
     if known[experiment].kind == "interleave":
         raise CommandError(
-            f"{path}: {experiment} interleaves: its users see both arms, so no arm's users can be compared"
+            f"{path}: {experiment} interleaves: its users see both arms, so no arm's users can be compared; "
+            f"use python -m analysis interleave {experiment}"
         )
     return _setup(known[experiment])
 

@@ -337,6 +337,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--memory", "lots"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
+        (analysis.main, ["interleave", "e", "--data", "d", "--credit", "active_days"]),
+        (analysis.main, ["interleave", "e", "--data", "d", "--day", "soon"]),
         (analysis.main, ["plan", "--arms", "two"]),
         (analysis.main, ["prove", "--out", "o", "--replays", "3"]),
         (analysis.main, ["prove", "--out", "o", "--users", "many"]),
@@ -476,6 +478,21 @@ def test_a_report_without_a_data_folder_or_of_an_unknown_experiment_is_one_line(
     assert "nowhere: no such folder" in refused(analysis.main, "report", "e", *where)
     known = ROOT / "tests" / "contract" / "vectors" / "experiments.yaml"
     assert "it has pyramid-vs-mgnm" in refused(analysis.main, "report", "e", *where, "--experiments", known)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interleaving_whose_data_are_spoilt_is_one_line(
+    kind: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    where = ["interleave", "e", "--out", tmp_path / "out", "--data"]
+    assert "nowhere: no such folder" in refused(analysis.main, *where, tmp_path / "nowhere")
+    date = tmp_path / "rankings" / "date=2026-01-01"
+    date.mkdir(parents=True)
+    if kind not in ("missing", "below a file"):
+        assert "0.parquet" in refused(analysis.main, *where, spoilt(date / "0.parquet", kind).parents[2])
+    else:
+        assert "is interleaved" in refused(analysis.main, *where, tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -50,5 +50,5 @@ def test_the_plan_of_an_experiment_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_interleaves_has_no_report_of_arms(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="its users see both arms"):
+    with pytest.raises(CommandError, match=r"its users see both arms, .* use python -m analysis interleave"):
         from_file(write_plan(tmp_path / "plan.yaml", "interleave"), EXPERIMENT)

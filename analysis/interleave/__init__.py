@@ -1,0 +1,1 @@
+"""Which of two interleaved models users prefer: credit per user, from the ranking log and activity."""
