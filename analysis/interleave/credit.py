@@ -1,7 +1,7 @@
 """The credit of each user: joins activity to the ranking log by user, request id and item.
 
-An item gives credit to the team that placed it; items without a team give none. A ranking's credit is bounded: the
-treatment's items less the control's, over both, from -1 to 1, and 0 without any. A user's credit is the mean over the
+An item gives credit to the team that placed it; items without a team give none. A ranking's credit is bounded: 1 if the
+treatment has more items with credit, -1 if the control has, and 0 otherwise. A user's credit is the mean over the
 rankings in which teams placed items, so that no user counts more than another.
 """
 
@@ -39,6 +39,7 @@ class Counted:
     Args:
         treatment: key of the arm that is compared with the control.
         credit: per user with teams in at least one ranking, in the order of users, by kind of credit.
+        shares: of the items that teams placed and users played, those that gave credit, by kind; empty without plays.
         rankings: interleaved rankings that were answered.
         drafted: of these, those in which teams placed items.
         one_model: those that one model answered, or popularity, because the other model had no scores.
@@ -49,6 +50,7 @@ class Counted:
 
     treatment: str
     credit: dict[str, NDArray[np.float64]]
+    shares: dict[str, float]
     rankings: int
     drafted: int
     one_model: int
@@ -76,7 +78,13 @@ def count(opened: Database, folder: Path, study: Study) -> Counted:
     names = ", ".join(f'avg("{name}") AS "{name}"' for name in CREDITS)
     table = opened.table("credit", f"SELECT unit, {names} FROM ranking_credit GROUP BY unit ORDER BY unit")
     facts = opened.rows(_FACTS)[0]
-    return Counted(treatment, {name: table[name].to_numpy() for name in CREDITS}, *facts)
+    return Counted(treatment, {name: table[name].to_numpy() for name in CREDITS}, _shares(opened), *facts)
+
+
+def _shares(opened: Database) -> dict[str, float]:
+    names = ", ".join(f'avg("{name}"::DOUBLE)' for name in CREDITS)
+    [found] = opened.rows(f"SELECT {names} FROM seen WHERE viewed")
+    return {name: share for name, share in zip(CREDITS, found, strict=True) if share is not None}
 
 
 def _rankings(study: Study) -> str:
@@ -122,11 +130,11 @@ def _events(study: Study) -> str:
         ),
         once AS (
             SELECT unit, req, item, max(play_ms) FILTER (play_ms BETWEEN 0 AND {DAY}) AS played, max(length) AS length,
-                   bool_or(type = 'finish') AS finished, min(ts) FILTER (type = 'like') AS liked,
-                   list(ts) FILTER (type = 'unlike') AS unliked
+                   bool_or(type IN ('play_end', 'play', 'finish')) AS viewed, bool_or(type = 'finish') AS finished,
+                   min(ts) FILTER (type = 'like') AS liked, list(ts) FILTER (type = 'unlike') AS unliked
             FROM event GROUP BY unit, req, item
         )
-        SELECT unit, req, item,
+        SELECT unit, req, item, viewed,
                coalesce(played >= least({VALID_PLAY}, coalesce(length, {VALID_PLAY})), false) AS valid_play,
                coalesce(finished OR played >= length, false) AS finish,
                liked IS NOT NULL AND NOT coalesce(
@@ -138,7 +146,7 @@ def _events(study: Study) -> str:
 
 def _bounded(name: str) -> str:
     ours, theirs = (f'count(*) FILTER ("{name}" AND {team})' for team in (_TREATMENT, _CONTROL))
-    return f'coalesce(({ours} - {theirs})::DOUBLE / nullif({ours} + {theirs}, 0), 0) AS "{name}"'
+    return f'sign({ours} - {theirs})::DOUBLE AS "{name}"'
 
 
 _RANKING_CREDIT: Final = f"""

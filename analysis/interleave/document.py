@@ -11,8 +11,8 @@ from analysis.text import count, p_text
 
 _HEADINGS: Final = ("Credit", "Role", "Mean", "95% interval", "p", "Users", "Prefer {}", "Prefer control", "Neither")
 _READING: Final = (
-    "A ranking's credit is the treatment's items less the control's, over both: from \N{MINUS SIGN}1 to 1, and 0 "
-    "without any. Only items that one team placed count.",
+    "A ranking's credit is 1 if the treatment has more items with credit, \N{MINUS SIGN}1 if the control has, else 0. "
+    "Only items that one team placed count.",
     "A user's credit is the mean over rankings with teams. The test is a one-sample t-test over users.",
     "The primary credit decides. p-values of secondary credits are not adjusted.",
     "The interval is valid at one reading, at a size that was planned before.",

@@ -15,6 +15,7 @@ from analysis.text import MINUS, count, p_text, percent
 
 MIN_USERS: Final = 10  # below, no interval can be trusted
 _ALPHA: Final = 0.05
+_EMPTY_ABOVE: Final = 0.95  # share of played items with credit; above, credit shows which items were seen
 _UNFAIR_BELOW: Final = 0.001  # chance below which the coins cannot be fair
 
 
@@ -100,6 +101,12 @@ def _verdict(row: Preference, counted: Counted, fairness: float) -> tuple[str, s
             f"Not readable: {treatment} placed first in {count(counted.first)} of {count(counted.drafted)} rankings, "
             f"which fair coins do not do (p {p_text(fairness)}); request ids that repeat are a likely cause."
         )
+    if counted.shares.get(row.credit, 0.0) > _EMPTY_ABOVE:
+        share = percent(counted.shares[row.credit], signed=False)
+        return "unreadable", (
+            f"Not readable: {share} of the items played gave {what} credit, so it shows which items were seen, "
+            "not which were liked; decide by another --credit."
+        )
     if row.low is None or row.high is None or row.p is None:
         return "unreadable", f"Not readable: {count(row.users)} users whose credit is too few, or alike."
     numbers = f"{what} credit {signed(row.mean)} ({signed(row.low)} to {signed(row.high)}, p {p_text(row.p)})"
@@ -119,5 +126,9 @@ def _facts(counted: Counted, fairness: float) -> tuple[tuple[str, str], ...]:
         ("Rankings with teams", count(counted.drafted)),
         ("Answered by one model, without credit", count(counted.one_model)),
         ("Rankings without an answer", count(counted.unanswered)),
+        *[
+            (f"Played items with {name.replace('_', ' ')} credit", percent(share, signed=False))
+            for name, share in counted.shares.items()
+        ],
         (f"Rankings in which {counted.treatment} placed first", f"{first} (fair coins: p {p_text(fairness)})"),
     )

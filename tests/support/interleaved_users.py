@@ -57,10 +57,11 @@ def simulated(
             entry["item"] = item
         rankings.append(row)
         for place, item in enumerate(items):
-            if luck[user, place] < seen[place] * relevance[user, int(item[1:])]:
+            if luck[user, place] < seen[place]:
+                is_liked = luck[user, place] < seen[place] * relevance[user, int(item[1:])]
                 activity.append({
                     "id": f"a-{user}-{item}", "ts": T0 + MINUTE, "received": T0 + MINUTE, "clamped": 0,
                     "unit": row["unit"], "type": "play_end", "item": item, "view": f"v-{user}-{item}",
-                    "req": row["req"], "play_ms": 9_000, "duration_ms": 60_000,
+                    "req": row["req"], "play_ms": 9_000 if is_liked else 2_000, "duration_ms": 60_000,
                 })  # fmt: skip
     return rankings, activity

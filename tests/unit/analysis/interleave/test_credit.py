@@ -39,11 +39,14 @@ def play(events: Events, req: str, item: str, seconds: float = 10, unit: str = "
     )  # fmt: skip
 
 
-def test_a_ranking_s_credit_is_the_share_of_the_treatment_s_items_less_the_control_s(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("played", "credit"), [("1 2 3 4", 1), ("1 4", 1), ("2 3", -1), ("1 2", 0), ("3", 0), ("", 0)])
+def test_a_ranking_is_won_by_the_team_with_more_items_that_got_credit(
+    tmp_path: Path, played: str, credit: float
+) -> None:
     events = Events()
-    for item in ("i1", "i2", "i3", "i4"):  # treatment, control, none, treatment
-        play(events, "r", item)
-    assert credits(tmp_path, events, ranking("u", "r", [T, C, None, T])) == [pytest.approx(1 / 3)]
+    for number in played.split():
+        play(events, "r", f"i{number}")
+    assert credits(tmp_path, events, ranking("u", "r", [T, C, None, T])) == [credit]
 
 
 def test_a_user_s_credit_is_the_mean_over_rankings_with_teams(tmp_path: Path) -> None:
@@ -117,6 +120,17 @@ def test_what_arrives_after_the_end_is_not_read(tmp_path: Path) -> None:
 def test_rankings_that_compare_no_two_models_are_an_error(tmp_path: Path, rankings: list[Row], words: str) -> None:
     with pytest.raises(CommandError, match=words):
         counted(tmp_path, rankings)
+
+
+def test_credit_that_nearly_all_played_items_give_decides_nothing(tmp_path: Path) -> None:
+    rankings, activity = simulated(200, (0.6, 0.2), 2)
+    for event in activity:
+        event["play_ms"] = 8_000
+    found = counted(tmp_path, rankings, activity)
+    assert found.shares["valid_play"] == 1.0
+    assert "which items were seen" in finding("e", found, "valid_play", simulated=False).sentence
+    assert "which items were seen" not in finding("e", found, "finish", simulated=False).sentence
+    assert counted(tmp_path / "likes", [ranking("u", "r", [T, C])]).shares == {}
 
 
 def test_an_estimate_is_scipy_s_t_test() -> None:
