@@ -8,7 +8,7 @@ TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, o
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo test test-slow test-browser test-gpu sink-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: setup      ## data, training, export, service, a ranking (ONESHOT=1: then 
 
 experiment-demo: setup ## simulated users, the real service, an A/B and an A/A test, their reports: 5 minutes (ONESHOT=1: then stop)
 	@$(PY) -m deploy.experiment_demo $(if $(ONESHOT),--oneshot)
+
+interleave-demo: setup ## half of the simulated users in an A/B test, half interleaved: users that each needs: 5 minutes
+	@$(PY) -m deploy.experiment_demo --oneshot --interleave
 
 test: setup      ## the whole default test run, real Redis and ONNX Runtime included
 	@$(PY) -m pytest -q $(TWICE)

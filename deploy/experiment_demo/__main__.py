@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _shown(options: argparse.Namespace) -> int:
     from deploy.experiment_demo.play import play  # the libraries take a second, and --help needs none
 
-    plan = Plan(options.users, options.weeks, options.day, options.seed, options.port, options.oneshot)
+    plan = Plan(
+        options.users, options.weeks, options.day, options.seed, options.port, options.oneshot, options.interleave
+    )
     return play(plan)
 
 
@@ -41,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=port_number, default=8000, help="port of the service (default 8000)")
     parser.add_argument(
         "--oneshot", action="store_true", help="stop after the report; status 1 if it does not show what was planted"
+    )
+    parser.add_argument(
+        "--interleave", action="store_true", help="interleave for half of the users: how many fewer does it need?"
     )
     return parser
 

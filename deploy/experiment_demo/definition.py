@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from contract.experiments import TIME_FORMAT, parse_experiments
+from contract.assignment import bucket
+from contract.experiments import BUCKETS, TIME_FORMAT, parse_experiments
 
-AB, AA = "simulated-ab", "simulated-aa"
+AB, AA, INTERLEAVED = "simulated-ab", "simulated-aa", "simulated-interleaved"
 ARMS: Final = ("control", "treatment")
-LAYERS: Final = {AB: "rank", AA: "look"}
+LAYERS: Final = {AB: "rank", AA: "look", INTERLEAVED: "rank"}
+_ALL: Final = (0, BUCKETS)
+_HALVES: Final = {AB: (0, BUCKETS // 2), INTERLEAVED: (BUCKETS // 2, BUCKETS)}  # slots, if the demo interleaves
+_RANK_SALT: Final = "simulated-rank"
 CONTROL, TREATMENT = "popularity", "pyramid_mixer"
 METRICS: Final = ("active_days", "stay_duration", "playtime")
 GUARDRAILS: Final = ("dislike",)
 
 
-def write_experiments(path: Path, versions: Mapping[str, str], start: datetime, end: datetime) -> None:
+def write_experiments(
+    path: Path, versions: Mapping[str, str], start: datetime, end: datetime, *, interleaves: bool = False
+) -> None:
     """Write the file.
 
     Args:
@@ -27,27 +33,39 @@ def write_experiments(path: Path, versions: Mapping[str, str], start: datetime, 
         versions: of the bundles, by model.
         start: of both experiments.
         end: of both. The demo is over long before: its plan is a number of users.
+        interleaves: whether an experiment that interleaves takes half of the A/B experiment's slots.
     """
-    document = experiments(versions, start, end)
+    document = experiments(versions, start, end, interleaves=interleaves)
     parse_experiments(document)
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
-def experiments(versions: Mapping[str, str], start: datetime, end: datetime) -> dict[str, Any]:  # Any: YAML
+def planned(key: str, units: Iterable[str], *, interleaves: bool) -> int:
+    """Return how many of these units are in an experiment."""
+    start, stop = _slots(key, interleaves)
+    return sum(start <= bucket(_RANK_SALT, "slot", unit) < stop for unit in units)
+
+
+def experiments(
+    versions: Mapping[str, str], start: datetime, end: datetime, *, interleaves: bool = False
+) -> dict[str, Any]:  # Any: YAML
     """Return the document; see `write_experiments`."""
     treatment = {"model": TREATMENT, "version": versions[TREATMENT]}
+    kinds = {AB: "ab", INTERLEAVED: "interleave"} if interleaves else {AB: "ab"}
     layers = [
         {
             "key": LAYERS[AB],
-            "salt": "simulated-rank",
+            "salt": _RANK_SALT,
             "defaults": {"model": CONTROL, "version": versions[CONTROL]},
-            "experiments": [_experiment(AB, "ab", {}, treatment, start, end)],
+            "experiments": [
+                _experiment(key, kind, _slots(key, interleaves), treatment, start, end) for key, kind in kinds.items()
+            ],
         },
         {
             "key": LAYERS[AA],
             "salt": "simulated-look",
             "defaults": {"theme": "light"},
-            "experiments": [_experiment(AA, "aa", {}, {}, start, end)],
+            "experiments": [_experiment(AA, "aa", _ALL, {}, start, end)],
         },
     ]
     return {
@@ -60,8 +78,12 @@ def experiments(versions: Mapping[str, str], start: datetime, end: datetime) -> 
     }
 
 
+def _slots(key: str, interleaves: bool) -> tuple[int, int]:
+    return _HALVES.get(key, _ALL) if interleaves else _ALL
+
+
 def _experiment(
-    key: str, kind: str, control: object, treatment: object, start: datetime, end: datetime
+    key: str, kind: str, slots: tuple[int, int], treatment: Mapping[str, str], start: datetime, end: datetime
 ) -> dict[str, Any]:
     return {
         "key": key,
@@ -71,10 +93,10 @@ def _experiment(
         "start": start.astimezone(UTC).strftime(TIME_FORMAT),
         "end": end.astimezone(UTC).strftime(TIME_FORMAT),
         "owner": "experiment-demo",
-        "slots": [[0, 10_000]],
+        "slots": [list(slots)],
         "arms": [
-            {"key": "control", "buckets": [[0, 5_000]], "params": control},
-            {"key": "treatment", "buckets": [[5_000, 10_000]], "params": treatment},
+            {"key": "control", "buckets": [[0, 5_000]], "params": {}},
+            {"key": "treatment", "buckets": [[5_000, 10_000]], "params": dict(treatment)},
         ],
         "primary": list(METRICS),
         "guardrails": list(GUARDRAILS),

@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 
 from contract.command_line import CommandError
+from contract.interleaving import INTERLEAVED, team_draft
 from deploy.experiment_demo.activity import Item, Visit, reports
 from deploy.experiment_demo.caller import Caller
 from deploy.experiment_demo.clock import DAY_SECONDS, Clock
+from deploy.experiment_demo.definition import ARMS
 from deploy.experiment_demo.people import Ints, People, User
 from deploy.experiment_demo.rankings import Ranked, Ranker
 from deploy.experiment_demo.session import away_probability, return_probability, visit
@@ -116,10 +118,17 @@ class Feed:
     def _compare(self, ranked: Ranked, user: User, day: int) -> None:
         self.totals.visits += 1
         self.totals.degraded += not ranked.is_full
-        if ranked.arm not in self._lists:
+        if ranked.arm not in (*self._lists, INTERLEAVED):
             raise CommandError(f"{user.id} has no arm on day {day}: the experiments do not run")
-        known = self._lists[ranked.arm][user.person, day]
-        self.totals.unlike += not np.array_equal(known, ranked.items)
+        self.totals.unlike += not np.array_equal(self._expected(ranked, user, day), ranked.items)
+
+    def _expected(self, ranked: Ranked, user: User, day: int) -> Ints:
+        """Return the list that the truth was computed with: the arm's, or the draft of both."""
+        if ranked.arm in self._lists:
+            known: Ints = self._lists[ranked.arm][user.person, day]
+            return known
+        first, second = [list(map(str, self._lists[arm][user.person, day])) for arm in ARMS]
+        return np.array([int(item) for item in team_draft(ranked.request_id, first, second, len(first)).items])
 
     def _item(self, place: int) -> Item:
         return Item(self._people.items[place], float(self._people.seconds[place]))

@@ -20,6 +20,7 @@ class Plan:
         seed: of everything that is drawn.
         port: of the service.
         is_oneshot: whether to stop after the report.
+        interleaves: whether half of the users get interleaved lists instead of an arm of the A/B experiment.
     """
 
     users: int
@@ -28,6 +29,7 @@ class Plan:
     seed: int
     port: int
     is_oneshot: bool
+    interleaves: bool = False
 
     @property
     def days(self) -> int:

@@ -96,10 +96,15 @@ def _candidates(histories: list[Ints], items: int, days: int, draw: np.random.Ge
     return np.array(pools).reshape(len(histories), days, size)
 
 
+def user_id(number: int) -> str:
+    """Return the id of a simulated user."""
+    return f"simulated-{number:05d}"
+
+
 def draw_users(count: int, people: int, seed: int) -> Iterator[User]:
     """Yield users with a taste, a habit and a time of day."""
     draw = np.random.default_rng([seed, 2])
     for number in range(count):
         person = int(draw.integers(people))
         habit, share = float(draw.beta(2, 2)), float(draw.uniform(_EARLIEST, _LATEST))
-        yield User(f"simulated-{number:05d}", person, habit, share, _PLATFORMS[number % len(_PLATFORMS)])
+        yield User(user_id(number), person, habit, share, _PLATFORMS[number % len(_PLATFORMS)])

@@ -16,11 +16,12 @@ from typing import Final
 
 from rich.console import Console
 
-from deploy.experiment_demo.definition import AA, AB, CONTROL, TREATMENT, write_experiments
+from deploy.experiment_demo import interleaving as needs
+from deploy.experiment_demo.definition import AA, AB, CONTROL, INTERLEAVED, TREATMENT, planned, write_experiments
 from deploy.experiment_demo.live import Lived, live
 from deploy.experiment_demo.options import Plan
 from deploy.experiment_demo.outcome import Outcome, judge, show
-from deploy.experiment_demo.people import draw_users, read_people
+from deploy.experiment_demo.people import draw_users, read_people, user_id
 from deploy.processes import child, run_step
 from deploy.releases import Places, prepare, recipe_of, release
 from deploy.stack import Stack, local_stack
@@ -46,6 +47,8 @@ def play(plan: Plan) -> int:
     versions = {one.model: one.version for one in releases}
     with experiment(plan, places, versions) as (stack, lived, outcomes):
         show(console, outcomes, lived, plan.day_seconds)
+        if plan.interleaves:
+            needs.show(console, *interleaving(plan, places))
         console.print(f"[dim]From the command to here: {time.monotonic() - started:.0f} s.[/dim]")
         if not plan.is_oneshot:
             _open(report_of(places, AB))
@@ -68,7 +71,7 @@ def experiment(
     """
     folder = _empty(places.records / FOLDER)
     file, now = folder / "experiments.yaml", datetime.now(UTC)
-    write_experiments(file, versions, now, now + timedelta(days=7))
+    write_experiments(file, versions, now, now + timedelta(days=7), interleaves=plan.interleaves)
     settings = {**_SETTINGS, "RANKER_PAGE__REPORT": str(report_of(places, AB))}
     with local_stack(places, file, plan.port, settings) as stack:
         lived = _simulate(plan, places, stack, folder)
@@ -97,9 +100,19 @@ def _simulate(plan: Plan, places: Places, stack: Stack, folder: Path) -> Lived:
 def _report(plan: Plan, places: Places, file: Path, lived: Lived, key: str) -> Outcome:
     page = report_of(places, key)
     where = ("--data", str(file.parent / "data"), "--out", str(page.parent), "--experiments", str(file))
-    how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--planned", str(plan.users))
+    size = planned(key, (user_id(number) for number in range(plan.users)), interleaves=plan.interleaves)
+    how = ("--window", str(plan.days), "--day", f"{plan.day_seconds:.0f}s", "--planned", str(size))
     run_step(("analysis", "report", key, *where, *how))
     return judge(key, page.with_suffix(".json"), lived.planted if key == AB else None)
+
+
+def interleaving(plan: Plan, places: Places) -> tuple[Path, Path]:
+    """Analyse the users whose lists were interleaved; returns that finding and the A/B report, both as JSON."""
+    found = report_of(places, INTERLEAVED).parent
+    data = str(places.records / FOLDER / "data")
+    how = ("--credit", needs.CREDIT, "--day", f"{plan.day_seconds:.0f}s")
+    run_step(("analysis", "interleave", INTERLEAVED, "--data", data, "--out", str(found), *how))
+    return found / "interleaving.json", report_of(places, AB).with_suffix(".json")
 
 
 def _mark_simulated(data: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from contract.command_line import CommandError
 from deploy.experiment_demo.caller import Caller
-from deploy.experiment_demo.definition import AA, AB, LAYERS
+from deploy.experiment_demo.definition import AA, AB, INTERLEAVED, LAYERS
 from deploy.experiment_demo.people import Ints, People
 from service.experiments.overrides import sign
 
@@ -20,7 +20,7 @@ SHOWN: Final = 10
 _SENT: Final = 1_000  # behaviours in one request
 _TRIES: Final = 5
 _MINUTE_MS: Final = 60_000
-_ARM: Final = re.compile(rf"\b{LAYERS[AB]}={AB}:([a-z0-9_-]+)")
+_ARM: Final = re.compile(rf"\b{LAYERS[AB]}=(?:{AB}|{INTERLEAVED}):([a-z0-9_-]+)")
 
 
 class Ranked(NamedTuple):
@@ -29,7 +29,7 @@ class Ranked(NamedTuple):
     Attributes:
         request_id: its id.
         items: best first, as places in `People.items`.
-        arm: the assigned arm of the A/B experiment.
+        arm: the assigned arm of the A/B experiment, or `interleaved`.
         is_full: not degraded.
     """
 

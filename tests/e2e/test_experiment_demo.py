@@ -11,7 +11,7 @@ import pytest
 
 from deploy.experiment_demo.definition import AA, AB
 from deploy.experiment_demo.options import Plan
-from deploy.experiment_demo.play import experiment, report_of
+from deploy.experiment_demo.play import experiment, interleaving, report_of
 from deploy.releases import Places
 from tests.support.builders import TinyModel
 from tests.support.redis_server import free_port
@@ -28,6 +28,25 @@ def prepared(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "items.json").write_text(json.dumps({"ids": [f"i{number}" for number in range(1, ITEMS + 1)]}))
     np.savez(folder / "interactions.npz", user_starts=np.arange(0, 30 * PEOPLE + 1, 30), items=np.concatenate(rated))
+
+
+@pytest.mark.timeout(300)
+def test_half_of_the_users_get_drafts_of_the_lists_that_the_arms_get(tmp_path: Path) -> None:
+    places = Places("small", tmp_path / "data", tmp_path / "runs", tmp_path / "bundles", tmp_path / "records")
+    prepared(places.prepared)
+    for model in ("popularity", "pyramid_mixer"):
+        TinyModel(model=model, items=ITEMS, slope=1.0 if model == "popularity" else -1.0).write(places.bundles)
+    plan = Plan(USERS, 1, 5.0, 1, free_port(), is_oneshot=True, interleaves=True)
+    with experiment(plan, places, {"popularity": "1", "pyramid_mixer": "1"}) as (_, lived, outcomes):
+        finding, report = interleaving(plan, places)
+    assert [one.experiment for one in outcomes] == [AB, AA]
+    assert lived.totals.unlike <= lived.totals.degraded
+    found = json.loads(finding.read_text(encoding="utf-8"))
+    exposed = sum(arm["exposed"] for arm in json.loads(report.read_text(encoding="utf-8"))["arms"])
+    assert found["simulated"] is True
+    assert found["rows"][0]["credit"] == "finish"
+    assert found["rows"][0]["users"] == USERS - exposed
+    assert dict(found["facts"])["Rankings with teams"] == dict(found["facts"])["Rankings with an answer"]
 
 
 @pytest.mark.timeout(300)
