@@ -16,6 +16,7 @@ from rich.table import Table
 from contract.files import read_object
 
 CREDIT: Final = "finish"
+_CREDITS: Final = (CREDIT, "like")
 _METRICS: Final = ("active_days", "stay_duration", "playtime", "finish", "like")
 _CLEAR: Final = 0.01  # below this p, z is large enough to divide by
 _FOUND_IN_4_OF_5: Final = 7.849  # the square of 1.960 + 0.842
@@ -35,8 +36,12 @@ class Needed(NamedTuple):
 
 
 def of_interleaving(finding: Path) -> list[Needed]:
-    """Return the tests of interleaving.json that found a difference, the primary one first."""
-    rows = [row for row in read_object(finding)["rows"] if row["error"] and row["p"] < _CLEAR]
+    """Return the tests of interleaving.json that found a difference.
+
+    All plays of the demo are valid, so valid plays show which items were seen, not which were liked.
+    """
+    rows = [row for row in read_object(finding)["rows"] if row["credit"] in _CREDITS and row["error"]]
+    rows = [row for row in rows if row["p"] < _CLEAR]
     return [Needed(row["credit"], row["users"], row["mean"] / row["error"]) for row in rows]
 
 
@@ -50,14 +55,17 @@ def of_ab(report: Path) -> list[Needed]:
 
 
 def show(console: Console, finding: Path, report: Path) -> None:
-    """Print the users that both need, and the factors."""
-    tests, ab = of_interleaving(finding), of_ab(report)
+    """Print the users that each test needs, and how many times those of the credit that decides."""
+    tests = of_interleaving(finding)
+    decides = next((one for one in tests if one.name == CREDIT), None)
+    if decides is None:
+        console.print(f"Interleaving found no clear difference in {CREDIT} credit, so there is nothing to compare.")
+        return
     table = Table(title="Users that a test needs, simulated", title_justify="left", box=SIMPLE)
-    for name in ("test", "users", "z", "needs", *(f"over {one.name} credit" for one in tests)):
-        table.add_column(name, justify="left" if name == "test" else "right")
-    for one in tests:
-        table.add_row(f"interleaving, {one.name} credit", f"{one.users:,}", f"{one.z:.1f}", f"{one.needed:,.0f}")
-    for one in ab:
-        shares = [f"{one.needed / own.needed:.1f}" for own in tests]
-        table.add_row(f"A/B, {one.name}", f"{one.users:,}", f"{one.z:.1f}", f"{one.needed:,.0f}", *shares)
+    for name in ("test", "users", "z", "needs", "times"):
+        table.add_column(name, justify="left" if name == "test" else "right", no_wrap=True)
+    rows = [(f"interleaved, {one.name}", one) for one in tests] + [(f"A/B, {one.name}", one) for one in of_ab(report)]
+    for name, one in rows:
+        times = f"{one.needed / decides.needed:.1f}"
+        table.add_row(name, f"{one.users:,}", f"{one.z:.1f}", f"{one.needed:,.0f}", times)
     console.print(table)

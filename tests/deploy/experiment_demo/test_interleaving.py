@@ -42,7 +42,7 @@ def test_the_users_needed_are_those_of_a_power_calculation() -> None:
 
 def test_only_clear_differences_are_compared_and_the_factor_is_printed(tmp_path: Path) -> None:
     finding, report = tmp_path / "interleaving.json", tmp_path / "report.json"
-    credits = [("finish", 0.1, 1e-9), ("valid_play", 0.001, 0.8)]
+    credits = [("finish", 0.1, 1e-9), ("valid_play", -0.1, 1e-9), ("like", 0.001, 0.8)]
     finding.write_text(json.dumps({
         "rows": [{"credit": name, "users": 1_000, "mean": mean, "error": 0.01, "p": p} for name, mean, p in credits]
     }))  # fmt: skip
@@ -56,3 +56,6 @@ def test_only_clear_differences_are_compared_and_the_factor_is_printed(tmp_path:
     show(console, finding, report)
     lines = console.export_text().splitlines()
     assert any("active_days" in line and line.split()[-2:] == ["491", "6.2"] for line in lines), lines
+    finding.write_text(json.dumps({"rows": []}))
+    show(console, finding, report)
+    assert "no clear difference in finish credit" in console.export_text()
