@@ -325,14 +325,14 @@ class Ranker:
     def _choose_both(self, call: RankCall) -> Deployment:
         """Give an interleaved call its halves, or return the one deployment that can answer it."""
         found = [self._deployments.find(*_model_of(arm.parameters)) for arm in call.decision.pair or ()]
-        usable = [one for one in found if one is not None and one.is_healthy and not one.is_slow]
+        healthy = [one for one in found if one is not None and one.is_healthy]
+        usable = [one for one in healthy if not one.is_slow] or healthy
         if not usable:
             return self._choose(call)
         if len(usable) == len(found):
             call.halves = tuple([Half(call, one) for one in usable])
         else:
-            is_slow = all(one is not None and one.is_healthy for one in found)
-            call.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
+            call.degraded.append("bundle_slow" if len(healthy) == len(found) else "bundle_unavailable")
         return usable[0]
 
     def _find(self, decision: Decision) -> Deployment | None:

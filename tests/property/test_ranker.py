@@ -34,7 +34,7 @@ from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel, behaviours
 from tests.support.clock import Clock, settle
 from tests.support.fakes import BrokenLog
-from tests.support.rankings import CONTROL, TREATMENT, Experiments, decision_of, settings_of
+from tests.support.rankings import CONTROL, TREATMENT, Experiments, both_models, decision_of, settings_of
 
 pytestmark = pytest.mark.onnx
 
@@ -86,6 +86,10 @@ class Turn:
 
     model: str
     health: str
+
+
+def decision_of_arm(arm: str) -> Decision:
+    return both_models() if arm == "interleaved" else decision_of(arm)
 
 
 class Call(RankCall):
@@ -232,7 +236,7 @@ class World:
         elif wish.oddity == "a candidate that fails":
             candidates[1] = "i13"
         call = Call(
-            wish, number, number, candidates, decision_of(wish.arm), deadline=self.loop.now + wish.seconds,
+            wish, number, number, candidates, decision_of_arm(wish.arm), deadline=self.loop.now + wish.seconds,
             recent=behaviours(["i2"]) if wish.has_history else np.zeros(0, dtype=RECORD),
         )  # fmt: skip
         self.calls.append(call)
@@ -269,9 +273,10 @@ def _parts(model: str) -> tuple[Bundle, Inference]:
     return bundle, Inference(bundle, OnnxEngine(bundle, "cpu", threads=1), StateCache(100))
 
 
+ARMS = ("treatment", "control", "interleaved")
 WISHES = st.builds(
     Wish,
-    arm=st.sampled_from(["treatment", "control"]),
+    arm=st.sampled_from(ARMS),
     seconds=st.sampled_from([-1.0, 0.0, 0.003, 0.05, 0.25, 2.0]),
     oddity=st.sampled_from([
         "", "", "", "unreadable", "a candidate that is no text", "a candidate that fails", "cannot be handed over",
@@ -279,7 +284,7 @@ WISHES = st.builds(
     ]),
     has_history=st.booleans(),
 )  # fmt: skip
-PLAIN = st.builds(Wish, st.sampled_from(["treatment", "control"]), st.just(2.0), st.just(""), st.booleans())
+PLAIN = st.builds(Wish, st.sampled_from(ARMS), st.just(2.0), st.just(""), st.booleans())
 STEPS = st.lists(
     st.one_of(
         st.builds(Ask, st.lists(st.one_of(PLAIN, WISHES), min_size=1, max_size=4).map(tuple)),
@@ -328,7 +333,8 @@ def check(call: Call, status: str) -> None:
         assert call.ended_at[0] < call.deadline
         assert sorted(call.answer.item_ids) == sorted(call.item_ids)
         if not call.answer.degraded:
-            assert call.answer.model == call.wish.arm
+            assert call.answer.model == {"interleaved": "control+treatment"}.get(call.wish.arm, call.wish.arm)
+        assert (call.answer.merged is not None) == (call.answer.model == "control+treatment")
     else:
         assert status == ("refused" if isinstance(call.error, DeadlineExceeded | Overloaded | NotReady) else "error")
         reasons: dict[type[Exception], Callable[[], bool]] = {

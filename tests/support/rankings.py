@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from contract.assignment import Decision, LayerDecision
+from contract.assignment import Decision, LayerArm, LayerDecision
 from contract.behaviours import RECORD, Records
+from contract.interleaving import INTERLEAVED
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed
 from service.experiments.exposures import Outcome
@@ -139,6 +140,14 @@ def decision_of(model: str, reason: Any = "split") -> Decision:
     other = LayerDecision("look", None, None, "unallocated", 1, None, False, {"colour": "blue"}, "")
     parameters = {"model": model, "version": "1"}
     return Decision((other, LayerDecision("rank", "e", model, reason, 1, 2, False, parameters, "s")), "digest", "u1")
+
+
+def both_models() -> Decision:
+    """The decision for a user whose lists of both models are interleaved."""
+    arms = [LayerArm(name, {"model": name, "version": "1"}) for name in ("control", "treatment")]
+    pair = (arms[0], arms[1])
+    layer = LayerDecision("rank", "e", INTERLEAVED, "split", 1, None, False, arms[0].parameters, "s", pair)
+    return Decision((layer,), "digest", "u1", None, pair)
 
 
 def call_of(candidates: Sequence[str], decision: Decision, **fields: Any) -> AwaitedCall:

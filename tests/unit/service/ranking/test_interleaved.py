@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.assignment import Decision, LayerArm, LayerDecision
-from contract.interleaving import INTERLEAVED, redraft, team_draft
+from contract.interleaving import redraft, team_draft
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.ranking.answer import Merged, Ranking
@@ -20,7 +19,7 @@ from service.ranking.ranking_log import RankingLog
 from service.settings import RankingLogSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel, behaviours
-from tests.support.rankings import World, call_of, ordered, until, world_of
+from tests.support.rankings import World, both_models, call_of, ordered, until, world_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -35,15 +34,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     return {model.model: load_bundle(model.write(root), max_bytes=10_000_000) for model in (RISING, FALLING)}
 
 
-def both(unit: str = "u1") -> Decision:
-    arms = [LayerArm(name, {"model": name, "version": "1"}) for name in ("control", "treatment")]
-    pair = (arms[0], arms[1])
-    layer = LayerDecision("rank", "e", INTERLEAVED, "split", 1, None, False, arms[0].parameters, "s", pair)
-    return Decision((layer,), "digest", unit, None, pair)
-
-
 async def interleave(world: World, candidates: list[str] | None = None, **fields: Any) -> Ranking:
-    return await world.ranker.rank(call_of(candidates or CANDIDATES, both(), **fields))
+    return await world.ranker.rank(call_of(candidates or CANDIDATES, both_models(), **fields))
 
 
 async def alone(world: World, arm: str, candidates: list[str] | None = None) -> list[str]:
@@ -173,6 +165,16 @@ async def test_a_model_that_is_not_loaded_is_answered_for_by_the_other(two: Mapp
         assert (ranking.model, ranking.degraded, ranking.merged) == ("treatment", ("bundle_unavailable",), None)
 
 
+async def test_where_both_bundles_are_slow_both_are_asked(two: Mapping[str, Bundle]) -> None:
+    async with world_of(two) as world:
+        for served in world.served.values():
+            served.is_slow = True
+        assert merged_of(await interleave(world)).teams.count("treatment") > 0
+        world.served["control"].is_healthy = False  # slow is better than broken
+        ranking = await interleave(world)
+        assert (ranking.model, ranking.degraded) == ("treatment", ("bundle_unavailable",))
+
+
 async def test_when_both_models_fail_the_order_is_that_of_popularity(two: Mapping[str, Bundle]) -> None:
     async with world_of(two) as world:
         for served in world.served.values():
@@ -208,7 +210,7 @@ async def test_an_item_without_a_finite_score_is_last_in_that_model_s_list(tmp_p
 
 async def test_a_caller_who_leaves_between_the_two_scores_ends_the_ranking_once(two: Mapping[str, Bundle]) -> None:
     async with world_of(two) as world:
-        call = call_of(CANDIDATES, both())
+        call = call_of(CANDIDATES, both_models())
         submit = world.served["treatment"].submit
         world.served["treatment"].submit = lambda entries: (call.abandon(), submit(entries))[0]  # type: ignore[assignment, func-returns-value, return-value]
         asked = asyncio.create_task(world.ranker.rank(call))
@@ -231,10 +233,10 @@ async def test_the_ranking_log_has_teams_and_ranks_of_the_best_items(two: Mappin
     sink = Sink()
     log = RankingLog(sink, RankingLogSettings(share=1, top=5), on_logged=lambda _: None)
     async with world_of(two) as world:
-        call: AwaitedCall = call_of(CANDIDATES, both())
+        call: AwaitedCall = call_of(CANDIDATES, both_models())
         merged = merged_of(await world.ranker.rank(call))
         log.record(call, "ok", 7)
-        plain = call_of(CANDIDATES, both())
+        plain = call_of(CANDIDATES, both_models())
         world.served["treatment"].is_healthy = False
         await world.ranker.rank(plain)
         log.record(plain, "degraded", 7)
