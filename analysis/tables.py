@@ -15,7 +15,7 @@ _ITEM: Final = pa.struct(
     [
         ("item", pa.string()),
         ("rank", pa.int32()),  # from 1
-        ("score", pa.float64()),  # null: the model does not know the item
+        ("score", pa.float64()),  # null: the model does not know the item, or two models ranked
         ("team", pa.string()),  # interleaving: the arm that put the item here; null otherwise, and where both agree
         ("ranks", pa.list_(pa.int32())),  # interleaving: the item's rank in each arm's own list; null otherwise
     ]
