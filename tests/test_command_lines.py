@@ -261,6 +261,7 @@ def _with_arguments(main: Callable[[], int]) -> Callable[[list[str]], int]:
     return called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["prepare", "train"])
 def test_a_disk_that_fills_is_one_line_and_leaves_no_folder(world: World, command: str) -> None:
     """A limit on the size of files ends a write as a full disk does, in the middle of it."""

@@ -31,6 +31,7 @@ def test_prometheus_accepts_the_configuration_and_its_rules() -> None:
     assert "2 rule files found" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     done = _promtool("test", "rules", str(UNIT_TESTS))

@@ -72,6 +72,7 @@ def hasty(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     process.close()
 
 
+@pytest.mark.slow
 def test_what_waited_while_the_process_was_stopped_is_refused_unscored_and_the_rest_is_served(
     hasty: ServiceProcess,
 ) -> None:

@@ -76,6 +76,7 @@ def rank(service: ServiceProcess, user: str) -> httpx.Response:
     return httpx.post(f"{service.url}/rank", json={"user_id": user, "candidates": CANDIDATES}, timeout=20)
 
 
+@pytest.mark.slow
 def test_events_that_redis_did_not_take_before_sigterm_are_written_by_the_next_start(
     service: ServiceProcess, events: RedisServer
 ) -> None:
@@ -159,6 +160,7 @@ def test_sigkill_loses_nothing_that_was_answered_as_stored(
     assert set(stored) <= set(items_in(events))
 
 
+@pytest.mark.slow
 def test_a_request_with_one_bad_event_stores_nothing_and_the_repaired_one_stores_all(
     service: ServiceProcess, events: RedisServer
 ) -> None:
@@ -197,6 +199,7 @@ def _again(service: ServiceProcess, sent: dict[str, Any]) -> httpx.Response:
     return httpx.post(f"{service.url}/feedback?ack=stored", json=sent, timeout=20)
 
 
+@pytest.mark.slow
 def test_full_streams_stop_no_ranking_and_evict_no_behaviour(
     service: ServiceProcess, own_redis: RedisServer, events: RedisServer
 ) -> None:

@@ -89,6 +89,7 @@ def until_results(replica: ServiceProcess, result: str, count: int = 1) -> None:
     replica.until(is_so, result)
 
 
+@pytest.mark.slow
 def test_restarted_replica_refuses_the_edit_that_its_neighbour_refuses(fleet: Fleet) -> None:
     one, two = fleet.replica("one").start(), fleet.replica("two").start()
     before = arms(one)

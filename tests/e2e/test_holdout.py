@@ -19,6 +19,7 @@ from tests.support.service_process import ServiceProcess
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
 
+@pytest.mark.slow
 def test_held_out_users_and_an_equal_slice_are_exposed_and_logged(own_redis: RedisServer, tmp_path: Path) -> None:
     service = ServiceProcess(tmp_path, own_redis.url, RANKING_LOG__SHARE="1")
     document = yaml.safe_load(service.experiments.read_text())

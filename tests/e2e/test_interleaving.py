@@ -123,6 +123,7 @@ def test_the_log_has_the_ranks_of_each_model_and_the_list_is_drafted_from_them(
     }
 
 
+@pytest.mark.slow
 def test_a_user_on_whom_one_model_fails_gets_the_other_s_list(service: ServiceProcess, own_redis: RedisServer) -> None:
     met = [{"user_id": "bad", "item_id": f"i{POISON}", "ts": 1_700_000_000_000}]
     assert httpx.post(f"{service.url}/behaviours", json={"behaviours": met}, timeout=20).json()["stored"] == 1

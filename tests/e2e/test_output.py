@@ -73,12 +73,14 @@ def check_all_goes_on(service: ServiceProcess, redis: RedisServer) -> None:
     assert service.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_log_that_no_one_reads(service: ServiceProcess, own_redis: RedisServer) -> None:
     pipe = Pipe()
     service.start(pipe.write_end)
     check_all_goes_on(service, own_redis)
 
 
+@pytest.mark.slow
 def test_a_log_whose_reader_is_gone(service: ServiceProcess, own_redis: RedisServer) -> None:
     pipe = Pipe()
     service.start(pipe.write_end)

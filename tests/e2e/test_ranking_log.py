@@ -138,6 +138,7 @@ def test_every_feedback_of_a_sampled_user_joins_to_its_ranking(start: Start, eve
         assert row["latency_us"] > 0
 
 
+@pytest.mark.slow
 def test_outcomes_by_arm_are_those_of_the_metrics(start: Start, own_redis: RedisServer, events: RedisServer) -> None:
     service = start(
         RANKING_LOG__SHARE="1", INFERENCE__POPULARITY_FALLBACK="false", REDIS__READ_TIMEOUT_MS="200",
@@ -180,6 +181,7 @@ def test_outcomes_by_arm_are_those_of_the_metrics(start: Start, own_redis: Redis
     assert all(row["unit"].startswith("h:") for row in rows)
 
 
+@pytest.mark.slow
 def test_lost_rankings_are_counted_by_arm_and_no_ranking_waits(start: Start, events: RedisServer) -> None:
     service = start(RANKING_LOG__SHARE="1", STREAMS__MAX_QUEUE="7", STREAMS__WRITE_TIMEOUT_MS="200")
     events.kill()
@@ -196,6 +198,7 @@ def test_lost_rankings_are_counted_by_arm_and_no_ranking_waits(start: Start, eve
     assert Counter(variant(row) for row in rankings(events)) == {":".join(arm): count for arm, count in kept.items()}
 
 
+@pytest.mark.slow
 def test_without_a_share_nothing_is_logged(start: Start, events: RedisServer) -> None:
     service = start()
     assert rank(service, "u1").status_code == 200

@@ -82,6 +82,7 @@ async def storm(service: ServiceProcess, redis: RedisServer) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 def test_every_caller_is_answered_and_nothing_is_left_behind(own_redis: RedisServer, tmp_path: Path) -> None:
     settings = {"REDIS__READ_TIMEOUT_MS": "20", "LIMITS__DEADLINE_MS": "250", "LIMITS__MAX_DEADLINE_MS": "2000"}
     service = PlainService(tmp_path, own_redis.url, **settings)

@@ -96,6 +96,7 @@ def test_two_workers_share_the_connections_and_say_who_they_are(running: Service
     assert (set(callers.seen), callers.lost) == ({"200"}, set())
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_its_own_connections_only_and_is_started_again(running: ServiceProcess) -> None:
     callers = KeptCallers(running.port, 200)
     callers.start()

@@ -20,7 +20,14 @@ from tests.support.redis_server import RedisServer, free_port
 from tests.support.service_process import ServiceProcess
 from tests.support.sink_process import SinkProcess
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.redis, pytest.mark.onnx, pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.prometheus,
+    pytest.mark.redis,
+    pytest.mark.onnx,
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+]
 
 PANELS = [
     pytest.param(expression, id=f"{board.name}/{title}/{place}")

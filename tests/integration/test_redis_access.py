@@ -199,6 +199,7 @@ def one_node_cluster() -> Iterator[RedisServer]:
     server.close()
 
 
+@pytest.mark.slow
 async def test_a_cluster_needs_the_listed_rights(one_node_cluster: RedisServer) -> None:
     while b"cluster_state:ok" not in one_node_cluster.call("CLUSTER", "INFO"):  # noqa: ASYNC110 - another process's
         await asyncio.sleep(0.01)

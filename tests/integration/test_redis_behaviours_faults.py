@@ -43,6 +43,7 @@ async def test_full_redis_refuses_appends_and_still_answers_reads(own_redis: Red
     assert (stored.status, len(stored.records)) == ("ok", 3)
 
 
+@pytest.mark.slow
 async def test_frozen_redis_opens_the_breaker_and_is_then_not_asked_until_a_probe_comes_back(
     own_redis: RedisServer,
 ) -> None:

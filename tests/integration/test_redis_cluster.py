@@ -37,6 +37,7 @@ async def append_each(rig: OpenStore) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 async def test_cluster_that_comes_back_under_new_addresses_is_found_again() -> None:
     with cluster(3) as nodes:
         await until_true(nodes.is_whole)
@@ -54,6 +55,7 @@ async def test_cluster_that_comes_back_under_new_addresses_is_found_again() -> N
                 await until(is_found)
 
 
+@pytest.mark.slow
 async def test_shard_that_is_down_degrades_its_own_users_only() -> None:
     with cluster(3) as nodes:
         await until_true(nodes.is_whole)

@@ -28,6 +28,7 @@ async def read_status(rig: OpenStore, user: str) -> str:
     return stored.status
 
 
+@pytest.mark.slow
 async def test_no_acknowledged_append_is_lost_in_a_planned_failover() -> None:
     with watched(sentinels=3) as parts:
         await until_true(parts.is_ready)
@@ -89,6 +90,7 @@ async def test_nothing_is_known_before_a_sentinel_has_answered_once() -> None:
         assert not rig.reads.state().is_up
 
 
+@pytest.mark.slow
 async def test_events_written_during_a_planned_failover_are_kept() -> None:
     with watched(sentinels=1) as parts:
         await until_true(parts.is_ready)

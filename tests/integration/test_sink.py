@@ -214,6 +214,7 @@ def test_a_redis_that_is_killed_loses_the_sink_nothing(tmp_path: Path) -> None:
     assert written(tmp_path) == (1_000, 1_000)
 
 
+@pytest.mark.slow
 def test_after_flushall_the_sink_makes_its_group_again(tmp_path: Path, own_redis: RedisServer) -> None:
     redis = client(own_redis)
     with running(own_redis.url, tmp_path) as made:
@@ -225,6 +226,7 @@ def test_after_flushall_the_sink_makes_its_group_again(tmp_path: Path, own_redis
         until(lambda: written(tmp_path)[0] == 30)
 
 
+@pytest.mark.slow
 def test_a_group_that_is_removed_is_made_again(tmp_path: Path, own_redis: RedisServer) -> None:
     """Events that are still in the stream are read again: readers drop their repeats."""
     redis = client(own_redis)
@@ -327,6 +329,7 @@ def test_the_rights_of_its_user_are_enough(tmp_path: Path, own_redis: RedisServe
     assert (redis.xlen(ACTIVITY_STREAM), written(tmp_path)) == (0, (20, 20))
 
 
+@pytest.mark.slow
 def test_streams_of_a_cluster_are_read(tmp_path: Path) -> None:
     with cluster(3) as nodes:
         until(nodes.is_whole)

@@ -154,6 +154,7 @@ def z_of(folder: Path, users: int, noise: tuple[float, float], seed: int) -> tup
     return found, row.mean / row.error
 
 
+@pytest.mark.slow
 def test_two_equal_models_differ_by_less_than_3_standard_errors_over_20_000_users(tmp_path: Path) -> None:
     found, z = z_of(tmp_path, 20_000, (0.4, 0.4), seed=1)
     assert abs(z) < 3

@@ -157,6 +157,7 @@ async def test_a_caller_who_hangs_up_is_counted_and_logged_as_gone_and_not_as_ou
     assert why == [CALLER_GONE]
 
 
+@pytest.mark.slow
 async def test_four_hundred_callers_who_hang_up_at_once_are_all_gone() -> None:
     edge = Edge(Settings(limits=LimitsSettings(max_inflight=400, deadline_ms=20_000, max_deadline_ms=20_000)))
 

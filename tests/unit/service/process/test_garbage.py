@@ -46,6 +46,7 @@ def test_the_young_are_collected_less_often_and_all_is_as_before_at_the_end() ->
     assert (gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count()) == before
 
 
+@pytest.mark.slow
 def test_each_pause_is_observed_by_generation() -> None:
     metrics = Metrics()
     with rare_collections(metrics.garbage_collected):
