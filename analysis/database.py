@@ -106,7 +106,7 @@ def database(resources: Resources, progress: Progress | None = None) -> Iterator
             "memory_limit": quoted(resources.memory),
             "temp_directory": quoted(folder),
             "preserve_insertion_order": "false",  # every output is sorted
-            "enable_progress_bar": "true",  # without it there is no progress to ask for
+            "enable_progress_bar": "true",  # DuckDB computes its progress only then
         }
         if resources.threads is not None:
             settings["threads"] = str(resources.threads)

@@ -54,7 +54,7 @@ def local_stack(
             "RANKER_EXPERIMENTS__FILE": str(experiments),
             "RANKER_EXPERIMENTS__OVERRIDE_SECRET": secret,
             "RANKER_HTTP__PORT": str(chosen),
-            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # there is no balancer in front of this service
+            "RANKER_HTTP__DRAIN_DELAY_MS": "0",  # no load balancer waits for this service
             "RANKER_STREAMS__SPOOL": str(places.records / "spool"),
             "RANKER_RANKING_LOG__SHARE": "1",
             "RANKER_PAGE__ENABLED": "true",

@@ -1,6 +1,6 @@
 """The guard's only edit: `status: stopped` for one running experiment of the experiments file.
 
-The word is replaced where it stands for the status, so that comments and layout stay. The new text is parsed and
+Only the word of the status is replaced, so that comments and layout stay as they are. The new text is parsed and
 compared with the old one: if anything but that status differs, nothing is written.
 """
 

@@ -1,4 +1,4 @@
-"""The report as one HTML file: styles and pictures are inside, there is no script, and all data are escaped."""
+"""The report as one HTML file: it contains its styles and pictures and no script, and escapes all data."""
 
 from __future__ import annotations
 
