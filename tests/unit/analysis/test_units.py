@@ -186,25 +186,18 @@ def test_the_counts_of_the_gates(tmp_path: Path) -> None:
         exposure("w", arm="treatment", ts=T0 + DAY, outcome="error"), exposure("v", arm="treatment", reason="other"),
     ]  # fmt: skip
     arms = [{"layer": "rank", "exp": "e", "arm": "control", "forced": 0}]
+    ranked = {
+        "id": "1",
+        "ts": T0,
+        "req": "r-u",
+        "unit": "u",
+        "arms": arms,
+        "outcome": "ok",
+        "attributes": '{"platform": "ios"}',
+    }
     rankings = [
-        {
-            "id": "1",
-            "ts": T0,
-            "req": "r-u",
-            "unit": "u",
-            "arms": arms,
-            "outcome": "ok",
-            "attributes": '{"platform": "ios"}',
-        },
-        {
-            "id": "1",
-            "ts": T0,
-            "req": "r-u",
-            "unit": "u",
-            "arms": arms,
-            "outcome": "ok",
-            "attributes": '{"platform": "ios"}',
-        },
+        ranked,
+        ranked,  # the same row, written twice
         {"id": "2", "ts": T0, "req": "q", "unit": "u", "arms": arms, "outcome": "refused", "attributes": None},
         {"id": "3", "ts": T0, "req": "f", "unit": "u", "arms": [arms[0] | {"forced": 1}], "outcome": "error"},
         {"id": "4", "ts": T0, "req": "o", "unit": "u", "arms": [arms[0] | {"exp": "other"}], "outcome": "error"},
