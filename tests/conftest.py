@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -85,3 +85,17 @@ def own_redis() -> Iterator[RedisServer]:
     server = RedisServer().start()
     yield server
     server.close()
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Run a command line that must be refused; returns its line."""
+
+    def run(main: Callable[[list[str]], int], *arguments: object, status: int = 1) -> str:
+        capfd.readouterr()
+        assert main([str(argument) for argument in arguments]) == status
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1, said
+        return said
+
+    return run

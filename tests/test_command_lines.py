@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
 from exporter import __main__ as exporter
 from service import seed
+from tests.support.command_lines import KINDS, spoilt
 from tests.support.redis_server import free_port
 from tests.support.warm_service import run_service
 from training import __main__ as training
@@ -74,7 +75,6 @@ ELSEWHERE = {
     "benchmarks/recbole/models_fixture.py": "needs RecBole's environment",
 }
 RECIPE = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
-KINDS = ("missing", "a folder", "empty", "binary", "below a file")
 
 
 class World(NamedTuple):
@@ -105,34 +105,6 @@ def world(made: World, tmp_path: Path) -> World:
     copy = tmp_path / "world"
     shutil.copytree(made.folder, copy)
     return World(copy, *(copy / path.relative_to(made.folder) for path in made[1:]))
-
-
-@pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
-    """Run a command line that must be refused; returns its line."""
-
-    def run(main: Callable[[list[str]], int], *arguments: object, status: int = 1) -> str:
-        capfd.readouterr()
-        assert main([str(argument) for argument in arguments]) == status
-        said = capfd.readouterr().err
-        assert said.count("\n") == 1, said
-        return said
-
-    return run
-
-
-def spoilt(path: Path, kind: str) -> Path:
-    """Return a path where a good file should be, spoilt."""
-    if path.is_file():
-        path.unlink()
-    if kind == "a folder":
-        path.mkdir()
-    elif kind == "below a file":
-        (path.parent / "file").write_text("x")
-        return path.parent / "file" / path.name
-    elif kind != "missing":
-        path.write_bytes(b"" if kind == "empty" else bytes(range(256)) * 4)
-    return path
 
 
 def test_every_command_line_is_walked_here() -> None:
@@ -395,122 +367,6 @@ def test_a_reader_that_goes_away_is_no_traceback(arguments: list[str]) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "Traceback" not in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--url", "redis://localhost:eight"], "--url: a host is written as name:port"),
-        (["--batch-rows", "0"], "--batch-rows: Input should be greater than or equal to 1"),
-        (["--trim", "perhaps"], "--trim: Input should be a valid boolean"),
-        (["--consumer", "a b"], "--consumer: String should match pattern"),
-        (["--url", "unix:///no/such/socket", "--once"], "Redis: "),
-    ],
-)
-def test_a_sink_with_a_bad_flag_is_one_line(
-    flags: list[str], words: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    assert words in refused(analysis.main, "sink", "--out", tmp_path / "out", *flags)
-
-
-def test_a_sink_with_a_bad_variable_or_folder_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
-) -> None:
-    (tmp_path / "file").write_text("x")
-    assert "file" in refused(analysis.main, "sink", "--out", tmp_path / "file")
-    monkeypatch.setenv("RANKER_SINK__BATCH_ROWS", "many")
-    assert "RANKER_SINK__BATCH_ROWS: Input should be a valid integer" in refused(
-        analysis.main, "sink", "--out", tmp_path / "out"
-    )
-    monkeypatch.setenv("RANKER_SINK__BATCH_ROW", "7")
-    assert "unknown setting; did you mean RANKER_SINK__BATCH_ROWS?" in refused(
-        analysis.main, "sink", "--out", tmp_path / "out"
-    )
-
-
-def test_a_damaged_file_among_those_to_compact_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
-    folder = tmp_path / "activity" / "date=2026-01-01"
-    folder.mkdir(parents=True)
-    for name in ("a.parquet", "b.parquet"):
-        (folder / name).write_bytes(b"PAR1")
-    assert "a.parquet: not a whole Parquet file" in refused(analysis.main, "compact", "--out", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ([], "no exposures at all"),
-        (["--shares", "treatment=1"], "one arm must be named control"),
-        (["--shares", "control=1,control=1"], "give each arm once"),
-        (["--shares", "control=half"], "give each arm once"),
-        (["--day", "0s"], "a day is 0 ms"),
-    ],
-)
-def test_a_report_with_a_bad_option_is_one_line(
-    flags: list[str], words: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    (tmp_path / "events").mkdir()
-    assert words in refused(
-        analysis.main, "report", "e", "--data", tmp_path / "events", "--out", tmp_path / "out", *flags
-    )
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_report_whose_plan_or_data_are_spoilt_is_one_line(
-    kind: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    plan, out = spoilt(tmp_path / "plan.yaml", kind), tmp_path / "out"
-    where = ["--data", tmp_path, "--out", out]
-    assert "plan.yaml" in refused(analysis.main, "report", "e", *where, "--experiments", plan)
-    date = tmp_path / "exposures" / "date=2026-01-01"
-    date.mkdir(parents=True)
-    if kind not in ("missing", "below a file"):
-        assert "0.parquet" in refused(
-            analysis.main, "report", "e", *where, "--data", spoilt(date / "0.parquet", kind).parents[2]
-        )
-    assert not out.exists()
-
-
-def test_a_report_without_a_data_folder_or_of_an_unknown_experiment_is_one_line(
-    tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    where = ["--data", tmp_path / "nowhere", "--out", tmp_path / "out"]
-    assert "nowhere: no such folder" in refused(analysis.main, "report", "e", *where)
-    known = ROOT / "tests" / "contract" / "vectors" / "experiments.yaml"
-    assert "it has pyramid-vs-mgnm" in refused(analysis.main, "report", "e", *where, "--experiments", known)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_interleaving_whose_data_are_spoilt_is_one_line(
-    kind: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    where = ["interleave", "e", "--out", tmp_path / "out", "--data"]
-    assert "nowhere: no such folder" in refused(analysis.main, *where, tmp_path / "nowhere")
-    date = tmp_path / "rankings" / "date=2026-01-01"
-    date.mkdir(parents=True)
-    if kind not in ("missing", "below a file"):
-        assert "0.parquet" in refused(analysis.main, *where, spoilt(date / "0.parquet", kind).parents[2])
-    else:
-        assert "is interleaved" in refused(analysis.main, *where, tmp_path)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_experiments_file_that_is_none_stops_the_guard(
-    kind: str, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    path = spoilt(tmp_path / "experiments.yaml", kind)
-    assert path.name in refused(analysis.main, "guard", "--data", tmp_path, "--experiments", path)
-
-
-@pytest.mark.parametrize("flags", [["--window", "1"], ["--alpha", "2"], ["--planned", "0"], ["--every", "soon"]])
-def test_a_guard_with_a_bad_flag_is_refused(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        analysis.main(["guard", "--data", str(tmp_path), "--experiments", str(tmp_path / "x"), *flags])
-    assert f"argument {flags[0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "has no EVENTS"), ("many", "damaged"), ("5 70", "has 5 users")])
