@@ -16,12 +16,9 @@ from typing import Final
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from contract.assignment import Decision
-from contract.behaviours import Records, identities
 from contract.ranking_log import RankingOutcome
-from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.live import Experiments
@@ -33,19 +30,17 @@ from service.inference.scorer import NothingScored, ScoredRow
 from service.metrics import Metrics
 from service.ranking import interleaved
 from service.ranking.answer import Ranking, explanation_of, ranking_of
-from service.ranking.call import NO_RECORDS, AwaitedCall, Half, RankCall
+from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.ranking_log import RankingLog
 from service.settings import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
-from service.store.retention import fills
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 _WHOLE_ROWS: Final = 16  # histories of about 70 KB at most
-_UNAVAILABLE: Final = StoredBehaviours(NO_RECORDS, status="unavailable")
-_MIX: Final = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
 _log = structlog.get_logger(__name__)
 
@@ -184,8 +179,8 @@ class Ranker:
 
     def _take(self, call: RankCall, stored: StoredBehaviours | Exception, now: float, wholes: list[RankCall]) -> bool:
         call.timings["store"] = now - call.queued_at
-        call.stored = _what_is_known(stored)
-        if call.stored.truncated and not _fill_the_sequences(call):
+        call.stored = what_is_known(stored)
+        if call.stored.truncated and not fill_the_sequences(call):
             wholes.append(call)
             return False
         return self._fill(call)
@@ -197,7 +192,7 @@ class Ranker:
 
     def _take_whole(self, call: RankCall, stored: StoredBehaviours | Exception, now: float) -> bool:
         call.timings["store"] += now - call.queued_at
-        whole = _what_is_known(stored)
+        whole = what_is_known(stored)
         call.stored = whole if whole.status == "ok" else call.stored._replace(status=whole.status)
         return self._fill(call)
 
@@ -225,7 +220,7 @@ class Ranker:
             call.degraded.append("store_unavailable")
         elif stored.status == "wrong_type" or stored.corrupt:
             call.degraded.append("behaviours_corrupt")
-        fresh = _not_stored(call.recent, stored.records)
+        fresh = not_stored(call.recent, stored.records)
         call.fresh = len(fresh)
         records, notes = stored.records, stored.notes
         if len(fresh):
@@ -400,29 +395,6 @@ def _status(call: RankCall) -> RankingOutcome:
     return "degraded" if call.answer.degraded else "ok"
 
 
-def _what_is_known(found: StoredBehaviours | Exception) -> StoredBehaviours:
-    """Return the store's answer; a read that is too late has none."""
-    if isinstance(found, DeadlineExceeded):
-        return _UNAVAILABLE
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _fill_the_sequences(call: RankCall) -> bool:
-    servings = [half.serving for half in call.halves] or [call.serving]
-    return all(_fill_the_sequence(one.bundle, call.stored) for one in servings)
-
-
-def _fill_the_sequence(bundle: Bundle, stored: StoredBehaviours) -> bool:
-    if stored.notes is None:
-        return fills(bundle, stored.records)
-    key = ("fills", bundle.digest)
-    if key not in stored.notes:
-        stored.notes[key] = fills(bundle, stored.records)
-    return bool(stored.notes[key])
-
-
 def _cutoff(now: float, deadline: float) -> float:
     if deadline <= now:
         raise DeadlineExceeded("The deadline passed before the work began.")
@@ -432,20 +404,3 @@ def _cutoff(now: float, deadline: float) -> float:
 
 def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:
     return str(parameters["model"]), str(parameters.get("version", ""))
-
-
-def _not_stored(recent: Records, stored: Records) -> Records:
-    """Return each recent behaviour once, without those already stored, because callers store and send the same ones."""
-    if not len(recent):
-        return recent
-    words = _mixed(recent)
-    firsts = np.unique(words, return_index=True)[1]
-    if len(firsts) < len(recent):
-        firsts.sort()
-        recent, words = recent[firsts], words[firsts]
-    return recent[~np.isin(words, _mixed(stored))] if len(stored) else recent
-
-
-def _mixed(records: Records) -> NDArray[np.uint64]:
-    """Return each record's identity mixed into one word; sums wrap around."""
-    return np.asarray((identities(records) * _MIX).sum(axis=1), dtype=np.uint64)

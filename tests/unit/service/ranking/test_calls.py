@@ -188,7 +188,7 @@ async def test_a_call_that_is_abandoned_after_its_answer_has_been_answered(bundl
         assert (call.endings, [outcome.status for outcome in world.exposures.outcomes]) == (1, ["ok"])
 
 
-@pytest.mark.parametrize("work", ["candidates_of", "fills", "_not_stored", "ranking_of"])
+@pytest.mark.parametrize("work", ["candidates_of", "fill_the_sequences", "not_stored", "ranking_of"])
 @pytest.mark.parametrize("log", [Log(), BrokenLog()], ids=["", "and a log that fails"])
 async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
     bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, work: str, log: Any
