@@ -36,8 +36,8 @@ from tests.support.command_lines import KINDS, spoilt
 from tests.support.redis_server import free_port
 from tests.support.warm_service import run_service
 from training import __main__ as training
-from training.datasets import generated
-from training.prepare import prepare
+from training.data.datasets import generated
+from training.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from training.metrics import Floats
+from training.judging.metrics import Floats
 from training.runs import RunDirectory, RunError
 
 _RESAMPLES = 2000
@@ -45,7 +45,7 @@ def compare(paths: list[Path], part: str, console: Console, view: str = "") -> l
         paths: run directories.
         part: valid or test.
         console: the output.
-        view: of training.evaluate; the main one by default.
+        view: of training.judging.evaluate; the main one by default.
 
     Raises:
         RunError: one of them is not a run, none is complete, or they were evaluated on different queries.

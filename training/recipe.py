@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contract.command_line import CommandError, explained
 from models.catalog import MODELS
-from training.datasets.interactions import NAME_PATTERN
-from training.split import Protocol
+from training.data.datasets.interactions import NAME_PATTERN
+
+Protocol = Literal["leave_last_out", "time", "impressions"]
 
 
 class RecipeError(CommandError, ValueError):
@@ -24,7 +25,7 @@ class _Section(BaseModel):
 
 
 class SplitRecipe(_Section):
-    """The split and evaluation of queries: training/split.py, training/evaluate.py.
+    """The split and evaluation of queries: training/rows/split.py, training/judging/evaluate.py.
 
     Attributes:
         protocol: leave_last_out, time, or impressions.

@@ -42,12 +42,12 @@ from contract.files import (
 from contract.tensors import SequenceSpec
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
-from training.evaluate import Views, means
-from training.fit import Epoch
-from training.metrics import Floats
-from training.prepare import Prepared
-from training.recipe import Recipe, parse_recipe
-from training.split import Part, Protocol
+from training.data.prepare import Prepared
+from training.fitting.fit import Epoch
+from training.judging.evaluate import Views, means
+from training.judging.metrics import Floats
+from training.recipe import Protocol, Recipe, parse_recipe
+from training.rows.split import Part
 
 _PROTOCOLS: Final[dict[Protocol, str]] = {
     "leave_last_out": "leave the last {held} out; full ranking over all items, history items included",
@@ -149,7 +149,7 @@ class RunDirectory:
         write_whole(self.path / "log.jsonl", lines.encode())
 
     def write_metrics(self, recipe: Recipe, parts: Mapping[Part, Views]) -> None:
-        """Write means, and per query the metrics and the user (from 0); see training.evaluate."""
+        """Write means, and per query the metrics and the user (from 0); see training.judging.evaluate."""
         document: dict[str, Any] = {part: means(views) for part, views in parts.items()}
         document["queries"] = {part: len(views[""].users) for part, views in parts.items()}
         document["protocol"] = protocol(recipe)

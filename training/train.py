@@ -13,15 +13,15 @@ from contract.command_line import CommandError, one_line
 from models.base import DatasetFacts, SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
-from training.allocator import keep_freed_memory
-from training.evaluate import METRICS, Judge, means
-from training.fit import Fit
-from training.loader import Loader, dataset_facts, sequence_spec
-from training.prepare import Prepared, load_prepared
-from training.progress import ConsoleWatcher, ReportingWatcher
+from training.data.prepare import Prepared, load_prepared
+from training.fitting.allocator import keep_freed_memory
+from training.fitting.fit import Fit
+from training.fitting.progress import ConsoleWatcher, ReportingWatcher
+from training.judging.evaluate import METRICS, Judge, means
 from training.recipe import Recipe, RecipeError
+from training.rows.loader import Loader, dataset_facts, sequence_spec
+from training.rows.split import Part, split
 from training.runs import RunDirectory, RunError
-from training.split import Part, split
 
 JUDGED: Final[tuple[Part, ...]] = ("valid", "test")
 

@@ -33,13 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from contract.command_line import run
 from models.base import Tensors
 from models.mgnm import MGNM, MGNMConfig, _attended
-from training.allocator import keep_freed_memory
-from training.loader import Loader, as_tensors, dataset_facts, sequence_spec
-from training.metrics import better_and_equal, hit_rate, list_auc
-from training.negatives import uniform_negatives
-from training.prepare import load_prepared
+from training.data.prepare import load_prepared
+from training.fitting.allocator import keep_freed_memory
+from training.judging.metrics import better_and_equal, hit_rate, list_auc
 from training.recipe import Recipe
-from training.split import split
+from training.rows.loader import Loader, as_tensors, dataset_facts, sequence_spec
+from training.rows.negatives import uniform_negatives
+from training.rows.split import split
 
 POSITIVES, NEGATIVES = 42, 5  # 252 rows per training batch, as published
 JUDGED, LISTED = 2, 100  # users per test batch, and negatives of each (published: 1,000)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.command_line import run
-from training.prepare import load_prepared
+from training.data.prepare import load_prepared
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Writes RecBole's metrics of random scores without ties. Runs in RecBole's environment.
 
-ENV/bin/python benchmarks/recbole/metrics_fixture.py > tests/unit/training/recbole_metrics.json
+ENV/bin/python benchmarks/recbole/metrics_fixture.py > tests/unit/training/judging/recbole_metrics.json
 
 Two parts. `lists`: one positive among 60 items per user, ranked. `labelled`: p positives and 3p negatives
 per user, for GAUC and AUC; RecBole weighs a user's AUC by the positives, we by the rows, which is the same here.
@@ -58,7 +58,7 @@ def main():
     found = evaluated(["GAUC"], table, owners[labels], 1 + np.flatnonzero(labels))
     found |= evaluated(["AUC"], flat, [0], [0], torch.tensor(labels.astype(np.float64)))
     labelled["recbole"] = found
-    command = "ENV/bin/python benchmarks/recbole/metrics_fixture.py > tests/unit/training/recbole_metrics.json"
+    command = "ENV/bin/python benchmarks/recbole/metrics_fixture.py > tests/unit/training/judging/recbole_metrics.json"
     about = {"made_by": "RecBole 1.2.1", "command": command, "seed": SEED}
     print(json.dumps(about | {"lists": lists, "labelled": labelled}))
 

@@ -30,17 +30,17 @@ class _Clock:
         self.seen: list[tuple[float, float]] = []
 
     def start(self, epochs: int, rows: int, done: int) -> None:
-        """See training.fit.Watcher."""
+        """See training.fitting.fit.Watcher."""
 
     def step(self, rows: int, loss: float) -> None:
-        """See training.fit.Watcher."""
+        """See training.fitting.fit.Watcher."""
         self.seen.append((time.perf_counter(), time.process_time()))
 
     def epoch(self, epoch: Any, epochs: int) -> None:
-        """See training.fit.Watcher."""
+        """See training.fitting.fit.Watcher."""
 
     def rate(self) -> float:
-        """See training.fit.Watcher."""
+        """See training.fitting.fit.Watcher."""
         return 0.0
 
 
@@ -49,12 +49,12 @@ def ours(path: Path, data: Path, steps: int, sizes: tuple[int, int]) -> list[flo
     import torch
 
     from models.catalog import MODELS as CATALOG
-    from training.allocator import keep_freed_memory
-    from training.fit import Fit
-    from training.loader import Loader, dataset_facts, sequence_spec
-    from training.prepare import load_prepared
+    from training.data.prepare import load_prepared
+    from training.fitting.allocator import keep_freed_memory
+    from training.fitting.fit import Fit
     from training.recipe import load_recipe
-    from training.split import split
+    from training.rows.loader import Loader, dataset_facts, sequence_spec
+    from training.rows.split import split
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

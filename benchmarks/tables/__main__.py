@@ -21,9 +21,9 @@ from benchmarks.tables.records import Records
 from benchmarks.tables.render import write_table
 from benchmarks.tables.runner import Folders, Places
 from contract.command_line import run
-from training.datasets.interactions import DataError
-from training.prepare import load_prepared, prepare
-from training.sources import read_source
+from training.data.datasets.interactions import DataError
+from training.data.prepare import load_prepared, prepare
+from training.data.sources import read_source
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contract.command_line import CommandError
 from training.recipe import Recipe, parse_recipe
-from training.split import Part
+from training.rows.split import Part
 
 Section = dict[str, Any]  # a part of a recipe in TOML
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.tables.plan import Job
 from contract.files import BadFileError, read_arrays, write_arrays, write_whole
 from training.compare import per_user_means
-from training.metrics import Floats
+from training.judging.metrics import Floats
 from training.runs import RunDirectory
 
 LINES: Final = "runs.jsonl"

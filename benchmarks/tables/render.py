@@ -22,7 +22,7 @@ from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
 from benchmarks.tables.runner import chosen_trial
 from training.compare import interval
-from training.metrics import Floats
+from training.judging.metrics import Floats
 
 MISSING: Final = "missing"
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.tables.plan import Job, Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Records
-from training.evaluate import METRICS
+from training.judging.evaluate import METRICS
 from training.runs import RunDirectory
 from training.train import JUDGED, Machine, evaluate_run, train
 

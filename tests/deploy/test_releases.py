@@ -11,7 +11,7 @@ import pytest
 from deploy import releases
 from deploy.releases import Places, prepare, recipe_of
 from training.__main__ import main as training
-from training.datasets import locate
+from training.data.datasets import locate
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from service.settings import LimitsSettings
 from service.store.behaviours import RedisBehaviourStore
 from tests.support.fakes import NOW_MS, Edge
 from tests.support.redis_server import RedisServer
-from training.datasets.csv_file import load
-from training.datasets.interactions import DataError
-from training.prepare import Prepared, load_prepared, prepare
+from training.data.datasets.csv_file import load
+from training.data.datasets.interactions import DataError
+from training.data.prepare import Prepared, load_prepared, prepare
 
 FIELDS = ("user_id", "item_id", "ts", "action", "play_ms", "value")
 COLUMNS = ("user", "item", "ts", "action", "play_ms", "rating")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.metrics import (
+from training.judging.metrics import (
     auc,
     auc_by_user,
     best_of_many,

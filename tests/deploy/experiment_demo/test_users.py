@@ -10,8 +10,8 @@ import pytest
 from deploy.experiment_demo.interest import interest, probabilities
 from deploy.experiment_demo.people import HISTORY, People, draw_users, read_people
 from deploy.experiment_demo.session import away_probability, expected, return_probability, visit
-from training.datasets import generated
-from training.prepare import prepare
+from training.data.datasets import generated
+from training.data.prepare import prepare
 
 K, VISITS = 10, 1_500
 SECONDS = np.linspace(40, 120, K)

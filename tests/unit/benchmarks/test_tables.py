@@ -15,8 +15,8 @@ from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, 
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import MISSING, markdown, read_rows, write_table
 from benchmarks.tables.runner import Folders, Places, chosen_trial, make, pending, run
-from training.datasets import generated
-from training.prepare import prepare
+from training.data.datasets import generated
+from training.data.prepare import prepare
 
 PLAN = """
 title = "Small"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.datasets import generated
-from training.prepare import Prepared, load_prepared, prepare
+from training.data.datasets import generated
+from training.data.prepare import Prepared, load_prepared, prepare
 
 GENRES = ("unknown", "Action", "Comedy", "Drama")
 

@@ -15,9 +15,9 @@ from contract.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint
 from training import train as training_module
 from training.__main__ import main
-from training.datasets import generated
-from training.fit import Fit
-from training.prepare import prepare
+from training.data.datasets import generated
+from training.data.prepare import prepare
+from training.fitting.fit import Fit
 
 POPULARITY = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
 SASREC = """dataset = "small"

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract.vocabulary import Vocabulary
+from training.data.prepare import Prepared
+from training.rows.split import Rows, SplitError, impressions, leave_last_out, split, training_log, training_mask
+
+
+def _prepared(starts: list[int], **columns: list[int]) -> Prepared:
+    """Users with that many interactions each; the item is the place from 1, a second passes between two of a user."""
+    count = starts[-1]
+    default = {"items": range(1, count + 1), "times_ms": range(1000, 1000 * (count + 1), 1000), "context": [0] * count}
+    users = [f"u{k}" for k in range(len(starts) - 1)]
+    return Prepared(
+        Path("small"),
+        {name: np.array(list(values), dtype=np.int64) for name, values in {**default, **columns}.items()},
+        np.array(starts, dtype=np.int64),
+        Vocabulary([f"i{k}" for k in range(count)]),
+        Vocabulary(users),
+        {},
+        {},
+        {"digest": "d", "counts": {"has_times": True}},
+    )
+
+
+def _pairs(rows: Rows) -> list[tuple[int, int, int]]:
+    return list(zip(rows.users.tolist(), rows.starts.tolist(), rows.stops.tolist(), strict=True))
+
+
+def test_the_last_is_test_the_one_before_validation_the_rest_training() -> None:
+    found = leave_last_out(_prepared([0, 5, 8]))
+    assert _pairs(found.train) == [(0, 0, 1), (0, 0, 2)]
+    assert _pairs(found.valid) == [(0, 0, 3), (1, 5, 6)]
+    assert _pairs(found.test) == [(0, 0, 4), (1, 5, 7)]
+    assert found.test.items.tolist() == [5, 8]
+    assert found.test.times_ms.tolist() == [5000, 8000]
+
+
+def test_five_can_be_held_out() -> None:
+    found = leave_last_out(_prepared([0, 20]), held=5)
+    assert found.test.stops.tolist() == [15, 16, 17, 18, 19]
+    assert found.valid.stops.tolist() == [10, 11, 12, 13, 14]
+    assert found.train.stops.tolist() == list(range(1, 10))
+
+
+STARTS = [0, 1, 3, 6, 10, 10, 25]
+FIRST = {0, 1, 3, 6, 10}
+
+
+@pytest.mark.parametrize("held", [1, 2, 5])
+def test_every_interaction_but_a_first_one_is_one_target_however_short_the_user(held: int) -> None:
+    found = leave_last_out(_prepared(STARTS), held)
+    targets = np.concatenate([part.stops for part in found])
+    assert sorted(targets.tolist()) == sorted(set(range(25)) - FIRST)
+    assert all((part.starts < part.stops).all() for part in found)
+
+
+def test_training_never_holds_a_held_out_interaction() -> None:
+    prepared = _prepared(STARTS)
+    found = leave_last_out(prepared, 2)
+    mask = training_mask(prepared, "leave_last_out", 2)
+    assert not mask[found.test.stops].any()
+    assert not mask[found.valid.stops].any()
+    assert mask[found.train.stops].all()
+    assert mask[sorted(FIRST)].all()
+
+
+def _two_users() -> Prepared:
+    """User 0: context at 5 s, then 10, 30, 50 ... 170 s; user 1: 20, 40 ... 180 s."""
+    times = [5, *range(10, 180, 20), *range(20, 200, 20)]
+    return _prepared(
+        [0, 10, 19], times_ms=[1000 * time for time in times], context=[1, *[0] * 18], items=list(range(1, 20))
+    )
+
+
+def test_a_time_split_follows_the_clock_over_all_users() -> None:
+    prepared = _two_users()
+    found = split(prepared, "time")
+    times = [part.times_ms.tolist() for part in found]
+    # a user's first one has no history
+    assert [time // 1000 for part in times for time in part] == [10, 30, 40, *range(50, 190, 10)]
+    assert [len(part) for part in times] == [11, 3, 3]
+    assert max(times[0]) < min(times[1])
+    assert max(times[1]) < min(times[2])
+
+
+def test_context_is_history_and_never_a_target() -> None:
+    prepared = _two_users()
+    rows = np.concatenate([part.stops for part in split(prepared, "time")])
+    assert 0 not in rows
+    assert 1 in rows  # with only the context as its history
+
+
+def test_a_time_splits_log_ends_where_validation_begins() -> None:
+    prepared = _two_users()
+    log = training_log(prepared, "time", context=False)
+    begin = split(prepared, "time").valid.times_ms.min()
+    assert log.times_ms.max() < begin
+    assert (np.diff(log.times_ms) >= 0).all()
+    assert 1 not in log.items  # context: known, but nothing that was learnt from
+    assert set(log.users) == {1, 2}
+    assert len(log.items) == int((prepared.columns["times_ms"] < begin).sum()) - 1
+    assert 1 in training_log(prepared, "time").items
+
+
+def test_an_impressions_history_ends_strictly_before_it() -> None:
+    shown = {
+        "users": np.array([0, 1, 0, 1]),
+        "items": np.array([7, 8, 9, 2]),
+        "times_ms": np.array([1_000, 40_000, 40_000, 999_000]),
+        "labels": np.array([1, 0, 0, 1]),
+    }
+    rows = impressions(replace(_two_users(), impressions=shown))
+    assert rows.starts.tolist() == [0, 10, 0, 10]
+    assert rows.stops.tolist() == [
+        0,
+        11,
+        3,
+        19,
+    ]  # the click of user 1 at 40 s is not in the history of the impression at 40 s
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [1, 0, 0, 1]
+
+
+def test_data_without_times_or_impressions_say_so() -> None:
+    prepared = _prepared([0, 5])
+    with pytest.raises(SplitError, match="small has no impressions"):
+        split(prepared, "impressions")
+    timeless = replace(prepared, provenance={"digest": "d", "counts": {"has_times": False}})
+    with pytest.raises(SplitError, match="small has no times"):
+        split(timeless, "time")
+    assert len(split(timeless, "leave_last_out").test.stops) == 1

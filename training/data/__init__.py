@@ -1,0 +1,1 @@
+"""Raw files of any source to one prepared folder."""

@@ -1,0 +1,218 @@
+"""The one training loop, for every model: Adam, a schedule, validation after each epoch, the best weights kept.
+
+The same recipe, data and seed give the same weights on one machine. All randomness of an epoch depends on the seed and
+the epoch's number, so a run that was stopped and resumed gives the same result as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from contract.command_line import CommandError
+from models.base import SequentialRecommender, TrainingBatch
+from models.checkpoint import CheckpointError, read_tensors, write_tensors
+from training.recipe import TrainingRecipe
+from training.rows.loader import Loader
+
+
+class TrainingFailedError(CommandError, ValueError):
+    """The loss is not finite any more; the message suggests a change."""
+
+
+@dataclass
+class Epoch:
+    """The result of one epoch; one line of log.jsonl."""
+
+    epoch: int
+    loss: float
+    valid_score: float
+    best: bool
+    rows_per_second: float
+
+
+@dataclass
+class Progress:
+    """The progress of a fit; a resumed fit needs it, the weights and the optimiser."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -1.0
+
+
+class Watcher(Protocol):
+    """Shows the progress of training to people."""
+
+    def start(self, epochs: int, rows: int, done: int) -> None:
+        """Training begins: `epochs` of `rows` each, `done` of them already run."""
+
+    def step(self, rows: int, loss: float) -> None:
+        """A batch was trained on."""
+
+    def epoch(self, epoch: Epoch, epochs: int) -> None:
+        """An epoch was validated."""
+
+    def rate(self) -> float:
+        """Return rows per second of the current epoch."""
+
+
+class Fit:
+    """Trains one model.
+
+    Args:
+        model: fresh, on its device.
+        loader: of training rows.
+        recipe: the training recipe.
+        seed: of all randomness.
+        validate: returns the metric that selects the model, on validation; called in evaluation mode.
+        keep: called when the model is the best so far.
+        log: called with all epochs after each epoch.
+        resume: file with the state after the last epoch; read if it exists.
+        data: digest of the prepared data; a run that started with other data is not resumed.
+    """
+
+    def __init__(
+        self,
+        model: SequentialRecommender,
+        loader: Loader,
+        recipe: TrainingRecipe,
+        seed: int,
+        *,
+        validate: Callable[[], float],
+        keep: Callable[[], None],
+        log: Callable[[list[Epoch]], None],
+        resume: Path,
+        data: str = "",
+    ) -> None:
+        self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed
+        self._validate, self._keep, self._log, self._resume, self._data = validate, keep, log, resume, data
+        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self._rows = recipe.rows_per_epoch or len(loader)
+        self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimiser = (
+            torch.optim.AdamW(parameters, lr=torch.tensor(0.0), weight_decay=recipe.weight_decay, fused=True)
+            if parameters
+            else None
+        )
+        self.progress = Progress()
+
+    def run(self, watcher: Watcher) -> Progress:
+        """Train until the epochs or the patience end; returns the result of each epoch.
+
+        Raises:
+            TrainingFailedError: the loss became NaN or infinite.
+            CheckpointError: the file of a stopped run is damaged, or from other data.
+        """
+        if self._resume.exists():
+            self._load()
+        epochs = self._recipe.epochs if self._optimiser is not None else 0
+        watcher.start(epochs, self._rows, len(self.progress.epochs))
+        if not epochs:
+            self._judge(Epoch(0, 0.0, self._score(), best=True, rows_per_second=0.0), watcher, epochs)
+        while len(self.progress.epochs) < epochs and not self._is_over():
+            number = len(self.progress.epochs) + 1
+            loss = self._learn(number, watcher)
+            score = self._score()
+            better = score > self.progress.best_score
+            self._judge(Epoch(number, loss, score, better, watcher.rate()), watcher, epochs)
+        return self.progress
+
+    def _is_over(self) -> bool:
+        waited = len(self.progress.epochs) - self.progress.best_epoch
+        return bool(self._recipe.patience) and waited >= self._recipe.patience
+
+    def _score(self) -> float:
+        self._model.eval()
+        return self._validate()
+
+    def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
+        self.progress.epochs.append(epoch)
+        if epoch.best:
+            self.progress.best_epoch, self.progress.best_score = epoch.epoch, epoch.valid_score
+            self._keep()
+        self._log(self.progress.epochs)
+        self._save()
+        watcher.epoch(epoch, epochs)
+
+    def _learn(self, number: int, watcher: Watcher) -> float:
+        """Run one epoch; returns its mean loss."""
+        rng = np.random.default_rng((self._seed, number))
+        torch.manual_seed(int(rng.integers(2**31)))
+        order = self._loader.order(rng, self._rows, self._recipe.balanced)
+        self._model.train()
+        self._model.begin_epoch()
+        total, first = 0.0, (number - 1) * self._steps_per_epoch
+        batches = self._loader.training_batches(rng, order, self._recipe.batch, self._recipe.negatives)
+        for step, batch in enumerate(batches, start=first):
+            loss = self._step(on_device(batch, self._device), step)
+            total += loss * len(batch.targets)
+            watcher.step(len(batch.targets), loss)
+        return total / max(len(order), 1)
+
+    def _step(self, batch: TrainingBatch, step: int) -> float:
+        assert self._optimiser is not None
+        for group in self._optimiser.param_groups:
+            group["lr"].fill_(self.learning_rate(step))
+        half = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
+            loss = self._model.loss(batch)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingFailedError(f"step {step + 1}: the loss is {value}; try a smaller training.learning_rate")
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip)
+        self._optimiser.step()
+        return value
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs."""
+        steps = self._recipe.epochs * self._steps_per_epoch
+        warm = int(self._recipe.warm_up * steps)
+        if step < warm:
+            return self._recipe.learning_rate * (step + 1) / warm
+        left = (steps - step) / max(steps - warm, 1) if self._recipe.schedule == "linear" else 1.0
+        return self._recipe.learning_rate * left
+
+    def _save(self) -> None:
+        optimiser = self._optimiser.state_dict() if self._optimiser is not None else {}
+        state = {"model": self._model.state_dict(), "optimiser": optimiser, "progress": asdict(self.progress)}
+        write_tensors(self._resume, state | {"data": self._data})
+
+    def _load(self) -> None:
+        begin_again = "remove the file, and the run starts again"
+        try:
+            state = read_tensors(self._resume, self._device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {begin_again}") from None
+        if state.get("data", self._data) != self._data:
+            raise CheckpointError(
+                f"{self._resume}: the run started with other data than are prepared now; {begin_again}"
+            )
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self._resume}: not of this run: {error}; {begin_again}") from None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._model.load_state_dict(state["model"])
+        if self._optimiser is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
+        progress = state["progress"]
+        self.progress = Progress(
+            [Epoch(**epoch) for epoch in progress["epochs"]], progress["best_epoch"], progress["best_score"]
+        )
+
+
+def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """Return the batch on a device; the batch itself if it is already there."""
+    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    negatives, labels = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels))
+    return TrainingBatch(inputs, batch.targets.to(device), negatives, labels)

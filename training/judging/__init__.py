@@ -1,0 +1,1 @@
+"""How good a model is: its scores to ranks, its ranks to metrics."""

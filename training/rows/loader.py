@@ -1,0 +1,110 @@
+"""Turns prefix rows into batches by numpy, all rows of a batch at once, with the same padding code as the service.
+
+Symbols: B rows, T length, N rows of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contract.tensors import Arrays, SequenceSpec, windows
+from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
+from training.data.prepare import Prepared
+from training.recipe import Recipe
+from training.rows.negatives import uniform_negatives
+from training.rows.split import Rows, training_log
+
+_SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
+"""Columns of prepared data by the names of contract.tensors."""
+
+
+class Loader:
+    """Makes inputs for a sequence spec from the rows of one split."""
+
+    def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows) -> None:
+        self._rows, self._spec = rows, spec
+        self._columns: dict[str, NDArray[np.int64]] = {name: prepared.columns[_SOURCES[name]] for name in spec.columns}
+        self._item_count = len(prepared.items)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._rows.items)
+
+    def inputs(self, chosen: NDArray[np.int64]) -> Arrays:
+        """Return the inputs that the spec names, for chosen rows (B,)."""
+        starts, stops = self._rows.starts[chosen], self._rows.stops[chosen]
+        arrays = windows(self._columns, starts, stops, self._spec.length)
+        if "user" in self._spec.row_inputs:
+            arrays["user"] = self._rows.users[chosen] + 1
+        if "request_time" in self._spec.row_inputs:
+            arrays["request_time"] = self._rows.times_ms[chosen]
+        return arrays
+
+    def targets(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the next or shown item of chosen rows (B,)."""
+        return self._rows.items[chosen]
+
+    def labels(self) -> NDArray[np.float32]:
+        """Return the label of every shown item, (N,)."""
+        assert self._rows.labels is not None
+        return self._rows.labels
+
+    def users(self) -> NDArray[np.int64]:
+        """Return the user of every row, (N,), from 0."""
+        return self._rows.users
+
+    def row_weights(self) -> NDArray[np.float64]:
+        """Return probabilities (N,) that give a user with n rows the weight of sqrt(n) rows."""
+        weights = 1 / np.sqrt(np.bincount(self._rows.users)[self._rows.users])
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+    def order(self, rng: np.random.Generator, count: int, balanced: bool) -> NDArray[np.int64]:
+        """Return `count` rows to train on: balanced over users with replacement, or permutations of all."""
+        if balanced:
+            return rng.choice(len(self), size=count, p=self.row_weights())
+        rounds = -(-count // max(len(self), 1))
+        return np.concatenate([rng.permutation(len(self)) for _ in range(rounds)])[:count]
+
+    def training_batches(
+        self, rng: np.random.Generator, order: NDArray[np.int64], batch: int, negatives: int
+    ) -> Iterator[TrainingBatch]:
+        """Yield batches of the rows in `order`; the last one may be smaller, or larger by a row.
+
+        A single row has no variance for batch normalisation, so it joins the batch before it.
+        """
+        stops = [*range(batch, len(order) - 1, batch), len(order)]
+        for start, stop in zip([0, *stops], stops, strict=False):
+            chosen = order[start:stop]
+            inputs, targets = self.inputs(chosen), self.targets(chosen)
+            drawn = None
+            if negatives:
+                excluded = np.concatenate((inputs["items"], targets[:, None]), axis=1)
+                drawn = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, negatives))
+            labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
+            yield TrainingBatch(as_tensors(inputs), torch.from_numpy(targets), drawn, labels)
+
+
+def as_tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """Return the arrays as tensors that share their memory."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
+    """Return the input spec of a model's `encode`."""
+    return SequenceSpec(length=model.length, columns=model.columns, row_inputs=model.row_inputs)
+
+
+def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
+    """Return the facts that determine a model, from training data only; popularity excludes context."""
+    log = training_log(prepared, recipe.split.protocol, recipe.split.held)
+    learnt = training_log(prepared, recipe.split.protocol, recipe.split.held, context=False)
+    counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)
+    return DatasetFacts(
+        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log
+    )

@@ -1,0 +1,176 @@
+"""The queries for training, for selecting the model, and for testing it.
+
+| Protocol | Queries | Split |
+| --- | --- | --- |
+| leave_last_out | every interaction except a user's first | per user: the last `held` test, the `held` before
+validation |
+| time | every interaction that has a history | over all, by time: 70% training, 10% validation, 20% test |
+| impressions | every item that was shown, with its label | as time |
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.command_line import CommandError
+from models.base import InteractionLog
+from training.data.prepare import Prepared
+from training.recipe import Protocol
+
+Part = Literal["train", "valid", "test"]
+
+TRAIN_SHARE: Final = 0.7
+TEST_SHARE: Final = 0.2
+"""Shares of all queries in time order; the queries in between are validation."""
+
+Places = NDArray[np.int64]
+
+
+class SplitError(CommandError, ValueError):
+    """The data cannot be split this way; the message names the reason."""
+
+
+class Rows(NamedTuple):
+    """Queries: user k's interactions from `starts` up to, not including, `stops` are known; the item is the target.
+
+    Each (N,); starts and stops are places in the flat columns of the prepared data.
+    """
+
+    users: Places  # place in user_starts, from 0
+    starts: Places
+    stops: Places
+    items: Places  # the next item, or the item shown
+    times_ms: Places  # of the request
+    labels: NDArray[np.float32] | None = None  # of the item shown: 1 or 0
+
+    def take(self, chosen: Places) -> Rows:
+        """Return some of the rows."""
+        labels = None if self.labels is None else self.labels[chosen]
+        users, starts, stops, items, times_ms = (column[chosen] for column in self[:5])
+        return Rows(users, starts, stops, items, times_ms, labels)
+
+
+class Split(NamedTuple):
+    """Rows for training, validation and test. The history of a later row includes the targets of earlier ones."""
+
+    train: Rows
+    valid: Rows
+    test: Rows
+
+
+def split(prepared: Prepared, protocol: Protocol, held: int = 1) -> Split:
+    """Split prepared data.
+
+    Raises:
+        SplitError: the data have no times, or no impressions, that the protocol needs; or too few interactions.
+    """
+    parts = _split(prepared, protocol, held)
+    empty = [name for name, rows in parts._asdict().items() if not len(rows.users)]
+    if empty:
+        needed = "users with 3 or more interactions" if protocol == "leave_last_out" else "10 or more queries"
+        raise SplitError(
+            f"{prepared.directory.name}: no queries for {' and '.join(empty)}: protocol {protocol!r} needs {needed}"
+        )
+    return parts
+
+
+def _split(prepared: Prepared, protocol: Protocol, held: int) -> Split:
+    if protocol == "leave_last_out":
+        return leave_last_out(prepared, held)
+    if not prepared.has_times:
+        raise SplitError(f"{prepared.directory.name} has no times: protocol {protocol!r} cannot be used")
+    rows = instances(prepared) if protocol == "time" else impressions(prepared)
+    train, test = _cuts(len(rows.users))
+    places = np.arange(len(rows.users))
+    return Split(rows.take(places[:train]), rows.take(places[train:test]), rows.take(places[test:]))
+
+
+def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
+    """Split each user's interactions: the last `held` are test, the `held` before them validation, the rest training.
+
+    One row per prefix: every interaction except a user's first is the target of one row. held=1 is leave-one-out;
+    held=5 has five times the queries and half the standard error, which suits ablations.
+    """
+    first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
+    begin = np.minimum(first + 1, last)  # a target needs a history
+    test, valid = np.maximum(last - held, begin), np.maximum(last - 2 * held, begin)
+    ranges = ((begin, valid), (valid, test), (test, last))
+    return Split(*(_targets(prepared, _flat(begin, end)) for begin, end in ranges))
+
+
+def instances(prepared: Prepared) -> Rows:
+    """Return every interaction that has a history as a query, in time order (stable)."""
+    first = np.repeat(prepared.user_starts[:-1], np.diff(prepared.user_starts))
+    places = np.arange(prepared.user_starts[-1])
+    targets = places[(places > first) & (prepared.columns["context"] == 0)]
+    return _targets(prepared, targets[np.argsort(prepared.columns["times_ms"][targets], kind="stable")])
+
+
+def impressions(prepared: Prepared) -> Rows:
+    """Return every shown item as a query, in time order; the history is the user's behaviour strictly before.
+
+    Raises:
+        SplitError: the data have no impressions.
+    """
+    shown = prepared.impressions
+    if shown is None:
+        raise SplitError(f"{prepared.directory.name} has no impressions: protocol 'impressions' cannot be used")
+    users, times = shown["users"], shown["times_ms"]
+    behaviours = np.repeat(np.arange(len(prepared.users)), np.diff(prepared.user_starts))
+    lanes = int(max(prepared.columns["times_ms"].max(initial=0), times.max(initial=0))) + 1  # keeps users apart
+    stops = np.searchsorted(behaviours * lanes + prepared.columns["times_ms"], users * lanes + times, side="left")
+    labels = shown["labels"].astype(np.float32)
+    return Rows(users, prepared.user_starts[users], stops.astype(np.int64), shown["items"], times, labels)
+
+
+def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDArray[np.bool_]:
+    """Return which interactions (R,) belong to training; one that is not a target does if it comes before one.
+
+    Nothing at or after the first validation query's time belongs to it (time, impressions), or nothing that is
+    validation or test of its user (leave_last_out).
+    """
+    if protocol == "leave_last_out":
+        first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
+        ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
+        places = np.arange(prepared.user_starts[-1])
+        return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
+    rows = instances(prepared) if protocol == "time" else impressions(prepared)
+    train, _ = _cuts(len(rows.users))
+    times = prepared.columns["times_ms"]
+    end = rows.times_ms[train] if train < len(rows.times_ms) else times.max(initial=0) + 1
+    return np.asarray(times < end, dtype=np.bool_)
+
+
+def training_log(prepared: Prepared, protocol: Protocol, held: int = 1, *, context: bool = True) -> InteractionLog:
+    """Return the interactions of training in time order (stable), with or without those known as context."""
+    mask = training_mask(prepared, protocol, held)
+    if not context:
+        mask &= prepared.columns["context"] == 0
+    users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))
+    places = np.flatnonzero(mask)
+    places = places[np.argsort(prepared.columns["times_ms"][places], kind="stable")]
+    return InteractionLog(users[places], prepared.columns["items"][places], prepared.columns["times_ms"][places])
+
+
+def _cuts(count: int) -> tuple[int, int]:
+    """Return the first place of validation and of test."""
+    return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
+
+
+def _flat(begin: Places, end: Places) -> Places:
+    """Return the places of all ranges begin ... end, one after another."""
+    counts = end - begin
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.asarray(np.arange(counts.sum()) - before + np.repeat(begin, counts), dtype=np.int64)
+
+
+def _targets(prepared: Prepared, targets: Places) -> Rows:
+    users = np.searchsorted(prepared.user_starts, targets, side="right") - 1
+    columns = prepared.columns
+    return Rows(
+        users.astype(np.int64), prepared.user_starts[users], targets, columns["items"][targets],
+        columns["times_ms"][targets],
+    )  # fmt: skip
