@@ -1,4 +1,4 @@
-"""What train and evaluate share: where to compute, and how metrics are printed."""
+"""Arguments and output that train and evaluate share: where to compute, and one line of metrics."""
 
 from __future__ import annotations
 
