@@ -35,6 +35,7 @@ from contract.manifest import (
     table_file,
     write_manifest,
 )
+from contract.tracks import FOLDER as TRACKS
 from exporter.card import model_card
 from exporter.errors import ExportError
 from exporter.rows import RowMaker, Rows
@@ -103,6 +104,8 @@ def check_target(out: Path, model: str, version: str | None) -> None:
                 adapter.validate_python(name)
         except ValidationError as error:
             raise ExportError(f"{(name or '')[:64]!r} is not a valid name for a {kind}") from error
+    if version == TRACKS:
+        raise ExportError(f"{version!r} cannot be a version: the folder of this name has the model's tracks")
     if version is not None and os.path.lexists(out / model / version):
         raise ExportError(f"{out / model / version}: this version exists already; a version is never overwritten")
 

@@ -178,6 +178,11 @@ def test_version_that_is_no_plain_name_is_refused(release: Release, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_the_folder_of_the_tracks_is_not_a_version(release: Release, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="'tracks' cannot be a version"):
+        write_bundle(release, tmp_path, "tracks")
+
+
 def test_manifest_is_written_last_into_a_directory_that_is_not_yet_a_version(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
