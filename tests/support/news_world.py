@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Articles:
-    """What the newsroom knows about each article, in the order of publication.
+    """The facts about each article that the newsroom has, in the order of publication.
 
     Attributes:
         categories: (A,) places in CATEGORIES.
