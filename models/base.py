@@ -44,13 +44,15 @@ class TrainingBatch(NamedTuple):
     """One step's rows: inputs by name, the item of each row (B,), and its negatives or label.
 
     Next-item rows: the item came next, and `negatives` (B, n) are drawn if the recipe asks for them. Ranking rows:
-    the item was shown, and `labels` (B,) float32 are 1 or 0.
+    the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items that take no part in
+    a softmax over all items, except the target.
     """
 
     inputs: Tensors
     targets: Tensor
     negatives: Tensor | None = None
     labels: Tensor | None = None
+    seen: Tensor | None = None
 
 
 class InteractionLog(NamedTuple):

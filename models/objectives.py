@@ -9,15 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.base import NegativesError, SequentialRecommender, Tensors, TrainingBatch
+from models.base import MASKED, NegativesError, SequentialRecommender, Tensors, TrainingBatch
 
 Sampled = Literal["softmax", "bce", "bpr"]
 Objective = Literal["full", "softmax", "bce", "bpr"]
 
 
-def full_softmax(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of targets (B,) under scores (B, I+1); padding's column 0 takes no part."""
+def full_softmax(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of targets (B,) under scores (B, I+1).
+
+    Padding's column 0 takes no part, nor do items `seen` (B, T), except the target.
+    """
+    if seen is not None:
+        scores = without_seen(scores, targets, seen)
     return F.cross_entropy(scores[:, 1:].float(), targets - 1)
+
+
+def without_seen(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+    """Return scores (B, I+1) that are `MASKED` at items `seen` (B, T), except the target (B,)."""
+    others = seen.masked_fill(seen == targets[:, None], 0)  # column 0 is padding, which takes no part anyway
+    return scores.scatter(1, others, MASKED)
 
 
 def sampled_softmax(logits: Tensor) -> Tensor:
@@ -62,7 +73,7 @@ def state_loss(model: SequentialRecommender, state: Tensors, batch: TrainingBatc
         logits = model.score_lists(state, batch.targets[:, None])[:, 0]
         return F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
     if objective == "full":
-        return full_softmax(model.score_all(state), batch.targets)
+        return full_softmax(model.score_all(state), batch.targets, batch.seen)
     if batch.negatives is None:
         name = type(model).__name__
         raise NegativesError(f"{name}: objective {objective!r} needs negatives: set training.negatives in the recipe")

@@ -14,6 +14,7 @@ from models.catalog import MODELS
 from training.data.datasets.interactions import NAME_PATTERN
 
 Protocol = Literal["leave_last_out", "time", "impressions"]
+Seen = Literal["keep", "drop"]
 
 
 class RecipeError(CommandError, ValueError):
@@ -56,6 +57,8 @@ class TrainingRecipe(_Section):
         weight_decay: decoupled (AdamW).
         clip: largest norm of the gradient; 0 = none.
         negatives: drawn per row; 0 if the model's loss needs none.
+        seen: whether the items of a row's window, other than the target, compete with the target: as entries of the
+            softmax over all items, or as negatives. Unset: they do in the softmax, and are never drawn as negatives.
         patience: epochs without a better validation score before it stops; 0 = never.
         precision: of the forward pass in training; bfloat16 pays where the processor has it.
     """
@@ -70,6 +73,7 @@ class TrainingRecipe(_Section):
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
     clip: Annotated[float, Field(ge=0, strict=False)] = 5.0
     negatives: Annotated[int, Field(ge=0, le=10_000)] = 0
+    seen: Seen | None = None
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -148,7 +148,7 @@ class Fit:
         self._model.train()
         self._model.begin_epoch()
         total, first = 0.0, (number - 1) * self._steps_per_epoch
-        batches = self._loader.training_batches(rng, order, self._recipe.batch, self._recipe.negatives)
+        batches = self._loader.training_batches(rng, order, self._recipe)
         for step, batch in enumerate(batches, start=first):
             loss = self._step(on_device(batch, self._device), step)
             total += loss * len(batch.targets)
@@ -214,5 +214,5 @@ class Fit:
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """Return the batch on a device; the batch itself if it is already there."""
     inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-    negatives, labels = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels))
-    return TrainingBatch(inputs, batch.targets.to(device), negatives, labels)
+    others = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels, batch.seen))
+    return TrainingBatch(inputs, batch.targets.to(device), *others)

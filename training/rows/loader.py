@@ -16,7 +16,7 @@ from torch import Tensor
 from contract.tensors import Arrays, SequenceSpec, windows
 from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
-from training.recipe import Recipe
+from training.recipe import Recipe, TrainingRecipe
 from training.rows.negatives import uniform_negatives
 from training.rows.split import Rows, training_log
 
@@ -72,22 +72,29 @@ class Loader:
         return np.concatenate([rng.permutation(len(self)) for _ in range(rounds)])[:count]
 
     def training_batches(
-        self, rng: np.random.Generator, order: NDArray[np.int64], batch: int, negatives: int
+        self, rng: np.random.Generator, order: NDArray[np.int64], recipe: TrainingRecipe
     ) -> Iterator[TrainingBatch]:
         """Yield batches of the rows in `order`; the last one may be smaller, or larger by a row.
 
         A single row has no variance for batch normalisation, so it joins the batch before it.
         """
-        stops = [*range(batch, len(order) - 1, batch), len(order)]
+        stops = [*range(recipe.batch, len(order) - 1, recipe.batch), len(order)]
         for start, stop in zip([0, *stops], stops, strict=False):
-            chosen = order[start:stop]
-            inputs, targets = self.inputs(chosen), self.targets(chosen)
-            drawn = None
-            if negatives:
-                excluded = np.concatenate((inputs["items"], targets[:, None]), axis=1)
-                drawn = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, negatives))
-            labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
-            yield TrainingBatch(as_tensors(inputs), torch.from_numpy(targets), drawn, labels)
+            yield self._training_batch(rng, order[start:stop], recipe)
+
+    def _training_batch(
+        self, rng: np.random.Generator, chosen: NDArray[np.int64], recipe: TrainingRecipe
+    ) -> TrainingBatch:
+        arrays, targets = self.inputs(chosen), self.targets(chosen)
+        negatives = None
+        if recipe.negatives:
+            window = arrays["items"][:, : 0 if recipe.seen == "keep" else None]
+            excluded = np.concatenate((window, targets[:, None]), axis=1)
+            negatives = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, recipe.negatives))
+        labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
+        inputs = as_tensors(arrays)
+        seen = inputs["items"] if recipe.seen == "drop" else None
+        return TrainingBatch(inputs, torch.from_numpy(targets), negatives, labels, seen)
 
 
 def as_tensors(arrays: Arrays) -> dict[str, Tensor]:

@@ -152,3 +152,18 @@ def test_the_item_bias_learns_without_popularity_too() -> None:
 def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="share"):
         BERT4RecConfig(**shares)  # type: ignore[arg-type]
+
+
+def test_a_masked_item_does_not_compete_with_the_seen_items_of_its_row() -> None:
+    model = build("bert4rec", mask_share=1.0, last_share=0.0, dropout=0.0).train()
+    with torch.no_grad():
+        model.items.weight.zero_()  # every score is 0
+        model.bias.zero_()
+    rows = torch.tensor([[0, 0, 1, 2, 3, 4, 5, 6], [0, 0, 11, 12, 13, 14, 15, 16]])
+    loss = model.loss(TrainingBatch({"items": rows}, torch.tensor([7, 17]), seen=rows))
+    (gradient,) = torch.autograd.grad(loss, model.bias)
+    share = 1 / (ITEMS - 6)  # 14 masks, each against all items but the 6 others of its row
+    expected = torch.full((ITEMS + 1,), share)
+    expected[[*range(1, 8), *range(11, 18)]] = (8 * share - 1) / 14  # its own mask, and the 7 of the other row
+    expected[0] = 0
+    torch.testing.assert_close(gradient, expected)

@@ -42,3 +42,14 @@ def test_losses_stay_finite_at_extreme_logits() -> None:
 def test_log_popularity_is_finite_for_items_nobody_chose_and_zero_for_padding() -> None:
     bias = log_popularity(np.array([0, 0, 5, 11], dtype=np.float32))
     torch.testing.assert_close(bias, torch.tensor([0.0, math.log(3 / 19), math.log(18 / 19), math.log(36 / 19)]))
+
+
+def test_seen_items_leave_the_softmax_except_the_target_and_padding() -> None:
+    scores = torch.tensor([[9.0, 0.0, 5.0, 0.0, 0.0], [9.0, 3.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    seen = torch.tensor([[0, 2, 2], [0, 1, 4]])
+    loss = full_softmax(scores, torch.tensor([1, 4]), seen)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(math.log(3))  # item 2 leaves the first row, item 1 the second; target 4 stays
+    assert scores.grad is not None
+    expected = torch.tensor([[0, -2 / 3, 0, 1 / 3, 1 / 3], [0, 0, 1 / 3, 1 / 3, -2 / 3]]) / 2
+    torch.testing.assert_close(scores.grad, expected)

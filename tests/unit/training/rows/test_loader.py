@@ -5,7 +5,7 @@ import pytest
 
 from contract.tensors import SequenceSpec
 from training.data.prepare import Prepared
-from training.recipe import parse_recipe
+from training.recipe import TrainingRecipe, parse_recipe
 from training.rows.loader import Loader, dataset_facts
 from training.rows.negatives import uniform_negatives
 from training.rows.split import leave_last_out
@@ -45,7 +45,7 @@ def test_prefix_rows_equal_those_of_a_slow_loop(prepared: Prepared, loader: Load
 
 def test_batches_are_the_rows_in_the_order_given(loader: Loader) -> None:
     order = np.random.default_rng(0).permutation(len(loader))[:50]
-    batches = list(loader.training_batches(np.random.default_rng(0), order, 16, 0))
+    batches = list(loader.training_batches(np.random.default_rng(0), order, TrainingRecipe(batch=16)))
     assert [len(batch.targets) for batch in batches] == [16, 16, 16, 2]
     whole = loader.inputs(order)
     for name, array in whole.items():
@@ -55,7 +55,7 @@ def test_batches_are_the_rows_in_the_order_given(loader: Loader) -> None:
 
 @pytest.mark.parametrize(("rows", "sizes"), [(33, [16, 17]), (32, [16, 16]), (17, [17]), (2, [2]), (1, [1])])
 def test_a_last_row_alone_joins_the_batch_before(loader: Loader, rows: int, sizes: list[int]) -> None:
-    batches = loader.training_batches(np.random.default_rng(0), np.arange(rows), 16, 0)
+    batches = loader.training_batches(np.random.default_rng(0), np.arange(rows), TrainingRecipe(batch=16))
     assert [len(batch.targets) for batch in batches] == sizes
 
 
@@ -74,7 +74,7 @@ def test_balanced_rows_weigh_each_user_by_the_root_of_his_rows(loader: Loader) -
 
 def test_negatives_are_neither_the_target_nor_of_the_history(prepared: Prepared, loader: Loader) -> None:
     order = np.arange(len(loader))
-    for batch in loader.training_batches(np.random.default_rng(0), order, 64, 30):
+    for batch in loader.training_batches(np.random.default_rng(0), order, TrainingRecipe(batch=64, negatives=30)):
         assert batch.negatives is not None
         negatives, history = batch.negatives.numpy(), batch.inputs["items"].numpy()
         assert negatives.shape == (len(batch.targets), 30)
