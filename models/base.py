@@ -6,7 +6,7 @@ Symbols: B rows, T sequence length, M flat candidates of all rows, I items, d wi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -38,6 +38,18 @@ class Scored(NamedTuple):
 
     scores: Tensor
     explanation: Tensors
+
+
+class NewRows(NamedTuple):
+    """Inputs of `encode` and `score_new` for C items that training never met, made of their features.
+
+    Attributes:
+        history: (C, E), one row for each, the input `new_items` of `encode`.
+        candidates: (C, S), one row for each, the input of `score_new`.
+    """
+
+    history: Tensor
+    candidates: Tensor
 
 
 class TrainingBatch(NamedTuple):
@@ -116,6 +128,19 @@ class SequentialRecommender(nn.Module):
         """Score flat candidates (M,), each under the state of its row (M,)."""
         raise TypeError(f"{type(self).__name__} has no score")
 
+    @property
+    def described_by(self) -> tuple[str, ...]:
+        """Return the item features that `describe` needs; none if the model has no vector for an item without an id."""
+        return ()
+
+    def describe(self, features: Tensors) -> NewRows:
+        """Return the rows of new items from the codes (C, values) of their features, 0 for no value."""
+        raise TypeError(f"{type(self).__name__} cannot describe a new item")
+
+    def score_new(self, state: Tensors, vectors: Tensor, rows: Tensor) -> Scored:
+        """Score new items by their rows `NewRows.candidates` (M, S), each under the state of its row (M,)."""
+        raise TypeError(f"{type(self).__name__} cannot score a new item")
+
     def score_all(self, state: Tensors) -> Tensor:
         """Score every item for every row: (B, I+1); column 0 is padding and means nothing."""
         some = next(iter(state.values()))
@@ -132,6 +157,16 @@ class SequentialRecommender(nn.Module):
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the mean training loss of a batch, a scalar."""
         raise TypeError(f"{type(self).__name__} has no loss")
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; on the way to evaluation, `settle`."""
+        super().train(mode)
+        if not mode:
+            self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Write what evaluation and export read out of what training has learnt."""
 
     def begin_epoch(self) -> None:
         """Reset all counters of training steps, so that a resumed run continues as if it had never stopped."""

@@ -15,41 +15,11 @@ from torch import Tensor, nn
 
 from contract.tensors import SequenceColumn
 from models.base import DatasetFacts, Tensors
+from models.item_feature import ItemFeature, field_table
+from models.new_items import IdPart, ItemParts, check_share
 
 GAP_BINS: Final = 32  # the last one begins at 2^31 seconds
 RATING_BINS: Final = 51  # half units of a value that is stored as tenths in one byte
-
-
-def field_table(size: int, width: int, std: float) -> nn.Embedding:
-    """Return a table (size, width), normal with this deviation; the row of 0, unknown, is zero and stays so."""
-    table = nn.Embedding(size, width, padding_idx=0)
-    nn.init.normal_(table.weight, std=std)
-    with torch.no_grad():
-        table.weight[0] = 0.0
-    return table
-
-
-class ItemFeature(nn.Module):
-    """One feature of items, by item index: the mean of the vectors of its values, unknown ones left out.
-
-    Raises:
-        ValueError: the data set has no feature of this name.
-    """
-
-    def __init__(self, facts: DatasetFacts, name: str, width: int, std: float) -> None:
-        super().__init__()
-        if name not in facts.item_features:
-            raise ValueError(f"side: no item feature named {name!r}; there are {sorted(facts.item_features)}")
-        self.table = field_table(facts.cardinalities[name], width, std)
-        self.register_buffer("codes", torch.from_numpy(facts.item_features[name]).to(torch.int64))
-
-    codes: Tensor
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Map item indices (...) to vectors (..., width); an item without a value has zeros."""
-        values = self.codes[ids]  # (..., values)
-        real = (values > 0).to(self.table.weight.dtype)[..., None]
-        return torch.as_tensor((self.table(values) * real).sum(dim=-2) / real.sum(dim=-2).clamp_min(1.0))
 
 
 class SideInformation(nn.Module):
@@ -78,10 +48,9 @@ class SideInformation(nn.Module):
         self.group = nn.Linear(fields * own, width)
         self.out = nn.Linear(len(side) * own, width, bias=False) if candidates and side else None
 
-    def behaviours(self, inputs: Tensors) -> Tensor:
-        """Return the vector of each behaviour, (B, T, d)."""
+    def behaviours(self, inputs: Tensors, fields: list[Tensor]) -> Tensor:
+        """Return the vector of each behaviour, (B, T, d), given those of its item's features."""
         ids = inputs["items"]
-        fields = [feature(ids) for feature in self.side]
         if self.rating is not None:
             fields.append(self.rating(rating_bins(inputs["values"])))
         if self.gap is not None:
@@ -103,12 +72,17 @@ class SideFields:
         side: item features, added to the vector of each behaviour.
         rating, gap: the behaviour's value, and the log of the time since the one before, added too.
         out_side: the candidate's vector is its id row plus a linear map of its features.
+        id_dropout: share of items whose ids are taken away at each training step (models/new_items.py).
     """
 
     side: tuple[str, ...] = ()
     rating: bool = False
     gap: bool = False
     out_side: bool = False
+    id_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share(self.id_dropout, self.side, candidates=self.out_side)
 
     @property
     def columns(self) -> tuple[SequenceColumn, ...]:
@@ -128,22 +102,32 @@ class ItemVectors(nn.Embedding):
         with torch.no_grad():
             self.weight[0] = 0.0
         self.side: SideInformation | None = None
+        self.ids: IdPart | None = None
         if fields is not None and (fields.side or fields.rating or fields.gap):
             self.side = SideInformation(
                 facts, width, fields.side, rating=fields.rating, gap=fields.gap, candidates=fields.out_side
             )
+            if fields.id_dropout:
+                self.ids = IdPart(facts, width, fields.id_dropout)
+
+    @property
+    def parts(self) -> ItemParts:
+        """Return what an item's vectors are made of."""
+        side, out = (nn.ModuleList(), None) if self.side is None else (self.side.side, self.side.out)
+        return ItemParts(self, side, out, self.ids)
 
     def behaviours(self, inputs: Tensors) -> Tensor:
         """Return the vector of each behaviour, (B, T, d); that of padding means nothing."""
-        rows = torch.as_tensor(self(inputs["items"]))
-        return rows if self.side is None else rows + self.side.behaviours(inputs)
+        rows, *fields = self.parts.read(inputs)
+        return rows if self.side is None else rows + self.side.behaviours(inputs, fields)
 
     def all(self) -> Tensor:
         """Return the vector of every item as a candidate, (I+1, d)."""
         if self.side is None or self.side.out is None:
             return self.weight
         ids = torch.arange(len(self.weight), device=self.weight.device)
-        return self.weight + torch.as_tensor(self.side.candidates(ids))
+        rows = self.weight if self.ids is None else self.ids.table(self.weight)
+        return rows + torch.as_tensor(self.side.candidates(ids))
 
     def candidates(self, ids: Tensor) -> Tensor:
         """Return the vector of each candidate, (..., d).

@@ -39,22 +39,17 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
+    NewRows,
     Scored,
     SequentialRecommender,
     ServingClass,
     Tensors,
     TrainingBatch,
 )
-from models.features import (
-    GAP_BINS,
-    RATING_BINS,
-    ItemFeature,
-    field_table,
-    gap_bins,
-    rating_bins,
-    side_columns,
-)
+from models.features import GAP_BINS, RATING_BINS, gap_bins, rating_bins, side_columns
+from models.item_feature import ItemFeature, field_table
 from models.layers import Dropout, item_bias, item_table
+from models.new_items import IdPart, ItemParts, check_share
 from models.objectives import objective_loss
 
 _START = 0.02  # of the tables, as SASRec's: items seen seldom keep their start, and a large one is noise
@@ -79,6 +74,7 @@ class PyramidMixerConfig:
         rating, gap: the behaviour's value, and the log of the time since the one before, as fields.
         side_group: all fields but the item share one d-wide field.
         out_side: the candidate's vector is its id row plus a linear map of its features.
+        id_dropout: share of items whose ids are taken away at each training step (models/new_items.py).
         cross_behaviour, cross_feature: components, each off for an ablation.
         cross_period: False reads the newest slot of the first scale, and leaves the coarser scales out.
         fusion: gate, or the plain mean of both mixers.
@@ -106,6 +102,7 @@ class PyramidMixerConfig:
     gap: bool = False
     side_group: bool = False
     out_side: bool = False
+    id_dropout: float = 0.0
     cross_behaviour: bool = True
     cross_feature: bool = True
     cross_period: bool = True
@@ -121,6 +118,7 @@ class PyramidMixerConfig:
     def __post_init__(self) -> None:
         if self.length % 2 ** (self.scales - 1):
             raise ValueError(f"pyramid_mixer: length {self.length} is not a multiple of 2^(scales-1)")
+        check_share(self.id_dropout, self.side, candidates=self.out_side or self.head == "ranking")
 
     @property
     def periods(self) -> int:
@@ -324,25 +322,28 @@ class Fields(nn.Module):
         mapped = bool(config.side) and (config.out_side or config.head == "ranking")
         self.out_map = nn.Linear(len(config.side) * width, config.width, bias=False) if mapped else None
         self.count = 1 + (1 if self.group is not None else count)
+        self.ids = IdPart(facts, config.width, config.id_dropout) if config.id_dropout else None
+
+    @property
+    def parts(self) -> ItemParts:
+        """Return what an item's vectors are made of."""
+        return ItemParts(self.items, self.side, self.out_map, self.ids)
 
     def behaviours(self, inputs: Tensors) -> Tensor:
         """Return the fields of each behaviour side by side, (B, L, F*d)."""
         ids = inputs["items"]
-        fields = [feature(ids) for feature in self.side]
+        rows, *fields = self.parts.read(inputs)
         if self.rating is not None:
             fields.append(self.rating(rating_bins(inputs["values"])))
         if self.gap is not None:
             fields.append(self.gap(gap_bins(ids, inputs["times"])))
         if self.group is not None:
             fields = [self.group(torch.cat(fields, dim=-1))]
-        return torch.cat([self.items(ids), *fields], dim=-1)
+        return torch.cat([rows, *fields], dim=-1)
 
-    def candidates(self, ids: Tensor) -> Tensor:
-        """Return the vector of each candidate, (..., d)."""
-        vectors = self.items(ids)
-        if self.out_map is not None:
-            vectors = vectors + self.out_map(torch.cat([feature(ids) for feature in self.side], dim=-1))
-        return torch.as_tensor(vectors)
+    def biases(self, bias: Tensor) -> Tensor:
+        """Return the biases of all items, (I+1,)."""
+        return bias if self.ids is None else self.ids.biases(bias)
 
 
 class PyramidMixer(SequentialRecommender):
@@ -394,16 +395,38 @@ class PyramidMixer(SequentialRecommender):
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
         """Return u . e + bias, or the ranking head's logit."""
-        vectors, users = self.fields.candidates(candidates), state["user"][rows]
+        vectors = self.fields.parts.candidates(candidates)
+        return self._scored(state, vectors, self.fields.biases(self.bias)[candidates], rows)
+
+    def score_new(self, state: Tensors, vectors: Tensor, rows: Tensor) -> Scored:
+        """Return `score` of new items by their rows: the vector and the bias of each."""
+        return self._scored(state, vectors[:, :-1], vectors[:, -1], rows)
+
+    def _scored(self, state: Tensors, vectors: Tensor, bias: Tensor, rows: Tensor) -> Scored:
+        users = state["user"][rows]
         scores = (users * vectors).sum(-1) if self.head is None else self.head(state["base"][rows], users, vectors)
-        return Scored(scores + self.bias[candidates], {})
+        return Scored(scores + bias, {})
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return `score` of every item, (B, I+1)."""
         if self.head is not None:
             return super().score_all(state)
         items = torch.arange(self.item_count + 1, device=state["user"].device)
-        return state["user"] @ self.fields.candidates(items).T + self.bias
+        return state["user"] @ self.fields.parts.candidates(items).T + self.fields.biases(self.bias)
+
+    @property
+    def described_by(self) -> tuple[str, ...]:
+        """Return the side features, if the model learns to do without ids."""
+        return () if self.fields.ids is None else self.fields.parts.names
+
+    def describe(self, features: Tensors) -> NewRows:
+        """See the base class: a candidate's row is its vector and its bias."""
+        return self.fields.parts.describe(features)
+
+    def settle(self) -> None:
+        """See the base class."""
+        if self.fields.ids is not None:
+            self.fields.ids.fill(self.fields.items.weight, self.bias)
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Full softmax at the last position (next item), or binary cross-entropy of what was shown (ranking).

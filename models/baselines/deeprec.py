@@ -30,7 +30,7 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.features import ItemFeature
+from models.item_feature import ItemFeature
 from models.layers import Dropout, item_bias, item_table
 from models.objectives import Objective, objective_loss
 

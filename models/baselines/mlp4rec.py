@@ -36,13 +36,12 @@ from models.dot_product import DotProductRecommender
 from models.features import (
     GAP_BINS,
     RATING_BINS,
-    ItemFeature,
     ItemVectors,
-    field_table,
     gap_bins,
     rating_bins,
     side_columns,
 )
+from models.item_feature import ItemFeature, field_table
 from models.layers import Dropout, item_bias
 from models.objectives import Objective, objective_loss
 

@@ -24,6 +24,7 @@ _PM: dict[str, Any] = {
     "dropout": 0.1,
 }
 _SIDE: dict[str, Any] = {"side": ["genres", "year"], "rating": True, "gap": True}
+_NEW: dict[str, Any] = {"out_side": True, "id_dropout": 0.3}
 _SASREC: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32}
 _FMLP: dict[str, Any] = {"length": LENGTH, "width": 16, "inner": 32, "dropout": 0.1}
 _MIXER: dict[str, Any] = {"length": LENGTH, "width": 16, "expand": 2, "dropout": 0.1}
@@ -52,6 +53,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fmlp-odd-length": ("fmlp", _FMLP | {"length": LENGTH - 1}),
     "fmlp-side": ("fmlp", _FMLP | _SIDE | {"out_side": True}),
     "fmlp-bce": ("fmlp", _FMLP | {"objective": "bce"}),
+    "fmlp-new-items": ("fmlp", _FMLP | _SIDE | _NEW | {"popularity_bias": True}),
     "mixer": ("mlp_mixer", _MIXER),
     "mixer-bias": ("mlp_mixer", _MIXER | {"popularity_bias": True, "layers": 1, "activation": "silu"}),
     "mixer-side": ("mlp_mixer", _MIXER | _SIDE | {"out_side": True}),
@@ -59,6 +61,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec": ("sasrec", _SASREC),
     "sasrec-bias": ("sasrec", _SASREC | {"popularity_bias": True}),
     "sasrec-side": ("sasrec", _SASREC | _SIDE | {"out_side": True}),
+    "sasrec-new-items": ("sasrec", _SASREC | _SIDE | _NEW | {"objective": "bce"}),
     "sasrec-side-history": ("sasrec", _SASREC | {"side": ["genres"], "gap": True}),
     "sasrec-sampled": ("sasrec", _SASREC | {"objective": "softmax"}),
     "bert4rec": ("bert4rec", _BERT),
@@ -88,6 +91,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pm-mean-fusion": ("pyramid_mixer", _PM | {"fusion": "mean"}),
     "pm-no-pyramid": ("pyramid_mixer", _PM | {"scales": 1, "layers": 3}),
     "pm-no-period": ("pyramid_mixer", _PM | {"cross_period": False}),
+    "pm-new-items": ("pyramid_mixer", _PM | _SIDE | _NEW | {"side_group": True, "popularity_bias": True}),
+    "pm-ranking-new-items": ("pyramid_mixer", _PM | {"side": ["genres"], "head": "ranking", "id_dropout": 0.3}),
     "pm-ranking": ("pyramid_mixer", _PM | _SIDE | {"head": "ranking"}),
     "pm-ranking-no-period": ("pyramid_mixer", _PM | {"head": "ranking", "cross_period": False}),
     "mgnm": ("mgnm", _MGNM),

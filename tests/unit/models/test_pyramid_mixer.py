@@ -141,7 +141,7 @@ def test_out_side_gives_items_of_one_kind_a_common_part() -> None:
         for feature in model.fields.side:
             codes = feature.get_buffer("codes")
             codes[7] = codes[3]
-    vectors = model.fields.candidates(torch.tensor([3, 7]))
+    vectors = model.fields.parts.candidates(torch.tensor([3, 7]))
     torch.testing.assert_close(vectors[0], vectors[1])
     assert vectors[0].abs().sum() > 0
 

@@ -1,0 +1,139 @@
+"""Items that training never met: scored from their features as if they were in the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.base import MASKED, DatasetFacts, SequentialRecommender, Tensors, TrainingBatch
+from models.catalog import MODELS
+from models.new_items import NEW_ITEMS, IdPart
+from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, facts, histories, inputs_of
+
+CASES = ["fmlp-new-items", "sasrec-new-items", "pm-new-items", "pm-ranking-new-items"]
+NEW = pytest.mark.parametrize("case", CASES)
+NEVER = 7
+
+
+def facts_with_a_new_item() -> DatasetFacts:
+    known = facts()
+    popularity = known.item_popularity.copy()
+    popularity[NEVER] = 0
+    return replace(known, item_popularity=popularity)
+
+
+def model_of(case: str, **changes: Any) -> SequentialRecommender:
+    torch.manual_seed(3)
+    name, config = VARIANTS[case]
+    model = MODELS[name].build(config | changes, facts_with_a_new_item())
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn(weight.shape))
+    return model.eval()
+
+
+def features_of(model: SequentialRecommender, item: int) -> Tensors:
+    known = facts().item_features
+    return {name: torch.from_numpy(known[name][item : item + 1]) for name in model.described_by}
+
+
+@NEW
+def test_a_new_candidate_scores_as_the_item_without_interactions_that_has_its_features(case: str) -> None:
+    model = model_of(case)
+    rows = torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        state = model.encode(inputs_of(model, histories([0, 3, LENGTH]), [0, 1, 2])).state
+        vectors = model.describe(features_of(model, NEVER)).candidates.expand(3, -1)
+        torch.testing.assert_close(
+            model.score_new(state, vectors, rows).scores, model.score(state, torch.full((3,), NEVER), rows).scores
+        )
+
+
+@NEW
+def test_a_new_item_in_a_history_reads_as_the_item_without_interactions_that_has_its_features(case: str) -> None:
+    model = model_of(case)
+    inputs = inputs_of(model, histories([2, LENGTH]), [1, 2])
+    known, given = inputs["items"].clone(), inputs["items"].clone()
+    known[:, -1], given[:, -1] = NEVER, ITEMS + 2
+    with torch.no_grad():
+        described = model.describe(features_of(model, NEVER)).history
+        new = torch.cat((torch.full_like(described, 9.0), described))
+        expected = model.encode(inputs | {"items": known}).state
+        found = model.encode(inputs | {"items": given, NEW_ITEMS: new}).state
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor)
+
+
+@NEW
+def test_the_row_that_training_never_moved_does_not_reach_a_score(case: str) -> None:
+    model = model_of(case)
+    inputs = inputs_of(model, histories([3]), [1])
+    with torch.no_grad():
+        before = model.score_all(model.encode(inputs).state)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.num_embeddings == ITEMS + 1:
+                module.weight[NEVER] = 50.0
+        model.train().eval()
+        torch.testing.assert_close(model.score_all(model.encode(inputs).state), before)
+
+
+@NEW
+def test_without_dropout_of_ids_a_model_describes_nothing(case: str) -> None:
+    assert set(build(case).described_by) <= {"genres", "year"}
+    assert build(case).described_by
+    assert build(case, id_dropout=0.0).described_by == ()
+
+
+@NEW
+def test_training_teaches_the_substitute_and_never_the_rows_of_new_items(case: str) -> None:
+    model = model_of(case).train()
+    inputs = inputs_of(model, histories([LENGTH] * 8), [1] * 8)
+    inputs["items"][:, -1] = NEVER
+    targets = torch.tensor([item for item in range(1, 10) if item != NEVER][:8])
+    negatives = torch.randint(1, ITEMS + 1, (8, 5))
+    torch.manual_seed(1)
+    model.loss(TrainingBatch(inputs, targets, negatives)).backward()  # type: ignore[no-untyped-call]
+    part = next(module for module in model.modules() if isinstance(module, IdPart))
+    table = next(one for one in model.modules() if isinstance(one, torch.nn.Embedding) and len(one.weight) == ITEMS + 1)
+    assert part.vector.grad is not None
+    assert part.vector.grad.abs().sum() > 0
+    assert table.weight.grad is not None
+    assert not table.weight.grad[NEVER].any()
+
+
+def test_each_step_takes_away_the_ids_of_about_the_named_share_of_items() -> None:
+    counts = np.ones(20_001, dtype=np.float32)
+    part = IdPart(DatasetFacts(20_000, 1, counts), 1, 0.25).train()
+    with torch.no_grad():
+        part.vector.fill_(1.0)
+    ids = torch.arange(20_001)
+    torch.manual_seed(2)
+    part.draw()
+    first = part.rows(ids, torch.zeros(20_001, 1))[:, 0]
+    assert 0.24 < first.mean() < 0.26
+    assert torch.equal(first, part.table(torch.zeros(20_001, 1))[:, 0])  # histories and candidates lose the same ids
+    assert torch.equal(first, part.biases(torch.zeros(20_001)) + first)  # the substitute's bias is 0 at the start
+    part.draw()
+    assert not torch.equal(first, part.rows(ids, torch.zeros(20_001, 1))[:, 0])
+
+
+def test_items_without_interactions_take_no_part_in_training() -> None:
+    model = model_of("fmlp-new-items").train()
+    scores = model.score_all(model.encode(inputs_of(model, histories([3]), [1])).state)
+    assert scores[0, NEVER] < MASKED / 2
+    assert scores[0, 1:].gt(MASKED / 2).sum() == ITEMS - int((facts_with_a_new_item().item_popularity[1:] == 0).sum())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [({"id_dropout": 1.5}, "id_dropout 1.5"), ({"id_dropout": 0.2, "out_side": False}, "out_side")],
+)
+def test_an_id_dropout_that_cannot_work_is_refused(changes: dict[str, Any], problem: str) -> None:
+    for case in ("fmlp-new-items", "pm-new-items"):
+        with pytest.raises(ValueError, match=problem):
+            build(case, **changes)
