@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,8 @@ class ItemFeature(nn.Module):
     Raises:
         ValueError: the data set has no feature of this name.
     """
+
+    from_data: ClassVar[tuple[str, ...]] = ("codes",)
 
     def __init__(self, facts: DatasetFacts, name: str, width: int, std: float) -> None:
         super().__init__()

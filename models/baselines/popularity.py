@@ -31,6 +31,7 @@ class PopularityConfig:
 class Popularity(SequentialRecommender):
     """State: `nothing` (B, 1), zeros."""
 
+    from_data: ClassVar[tuple[str, ...]] = ("share",)
     serving_class: ClassVar[ServingClass] = "A"
 
     def __init__(self, config: PopularityConfig, facts: DatasetFacts) -> None:

@@ -166,6 +166,7 @@ class TGSRec(SequentialRecommender):
     Explanation: `attention` (B, n), weights of the newest behaviours in the last layer, mean over heads.
     """
 
+    from_data: ClassVar[tuple[str, ...]] = ("item_vectors",)
     serving_class: ClassVar[ServingClass] = "A"
     reads_log: ClassVar[bool] = True
     columns: tuple[SequenceColumn, ...] = ("items", "times")
