@@ -4,7 +4,8 @@
 | --- | --- |
 | recipe.json | the recipe, resolved: every default written out |
 | checkpoint/ | models/checkpoint.py: the weights that were best on validation |
-| items.json, users.json, popularity.npy, catalogue.json | vocabularies, training counts by item index, titles |
+| items.json, users.json, features.json | vocabularies, and names of the codes of item features |
+| popularity.npy, catalogue.json | training counts by item index, titles |
 | log.jsonl | one line per epoch |
 | resume.pt | the state after the last epoch; removed when the run is complete |
 | metrics.json, per_query.npz | means, and every query's metrics for paired comparisons |
@@ -141,7 +142,8 @@ class RunDirectory:
         prepared.items.write(self.path / "items.json")
         prepared.users.write(self.path / "users.json")
         write_array(self.path / "popularity.npy", facts.item_popularity)
-        shutil.copyfile(prepared.directory / "catalogue.json", self.path / "catalogue.json")
+        for name in ("catalogue.json", "features.json"):
+            shutil.copyfile(prepared.directory / name, self.path / name)
 
     def write_log(self, epochs: list[Epoch]) -> None:
         """Write one line per epoch."""

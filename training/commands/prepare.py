@@ -19,16 +19,22 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--skip-bad-lines", action="store_true", help="of a .csv file: skip, count and list them (default: an error)"
     )
+    command.add_argument(
+        "--after", type=Path, metavar="FOLDER",
+        help="append to the vocabularies of these prepared data, or of this run: train --from needs it",
+    )  # fmt: skip
     command.add_argument("--report", action="store_true", help="the prepared folder as a JSON line, for a program")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prepare the data set; returns the exit status."""
     from contract.behaviour_file import SkippedLines
+    from training.data.known import NOTHING_KNOWN, read_known
     from training.data.plausibility import told
     from training.data.prepare import prepare
     from training.data.sources import counts_table, read_source
 
+    known = NOTHING_KNOWN if options.after is None else read_known(options.after)
     skipped = SkippedLines(Path(options.dataset))
     source = read_source(options.dataset, options.data, options.out, skipped if options.skip_bad_lines else None)
     for line in skipped.told():
@@ -36,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if source.notice:
         print(f"NOTICE: {source.notice}")
     core = source.core if options.core is None else options.core
-    provenance, reused = prepare(source.interactions, options.out / source.name, core=core)
+    provenance, reused = prepare(source.interactions, options.out / source.name, core=core, known=known)
     counts = provenance["counts"]
     print(
         f"{provenance['dataset']}: {counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} "

@@ -28,23 +28,32 @@ class Features(NamedTuple):
     names: tuple[str, ...]
 
 
-def item_features(item_ids: Sequence[str], catalogue: Mapping[str, ItemFacts]) -> dict[str, Features]:
-    """Return the fields with values in the catalogue; row k+1 is the k-th item."""
+def item_features(
+    item_ids: Sequence[str], catalogue: Mapping[str, ItemFacts], known: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Features]:
+    """Return the fields with values in the catalogue; row k+1 is the k-th item.
+
+    Args:
+        item_ids: in the order of their indices.
+        catalogue: facts by item.
+        known: fields of an earlier preparation, with the names of their codes, which keep their meaning.
+    """
+    known = known or {}
     facts = [catalogue.get(item, ItemFacts()) for item in item_ids]
     values = {
         "genres": [list(one.genres) for one in facts],
         "year": [[str(one.year)] if one.year is not None else [] for one in facts],
         "title": _words([one.title for one in facts]),
     }
-    for name in sorted({name for one in facts for name in one.features} - values.keys()):
+    for name in sorted(({name for one in facts for name in one.features} | known.keys()) - values.keys()):
         values[name] = _shared([list(dict.fromkeys(one.features.get(name, ()))) for one in facts])
-    return {name: _coded(lists) for name, lists in values.items() if any(lists)}
+    return {name: _coded(lists, known.get(name, ())) for name, lists in values.items() if any(lists) or name in known}
 
 
-def _coded(lists: list[list[str]]) -> Features:
-    names = tuple(sorted({value for values in lists for value in values}))
+def _coded(lists: list[list[str]], known: Sequence[str]) -> Features:
+    names = (*known, *sorted({value for values in lists for value in values}.difference(known)))
     code = {name: place for place, name in enumerate(names, start=1)}
-    codes = np.zeros((len(lists) + 1, max(len(values) for values in lists)), dtype=np.int64)
+    codes = np.zeros((len(lists) + 1, max([1, *map(len, lists)])), dtype=np.int64)
     for row, values in enumerate(lists, start=1):
         codes[row, : len(values)] = [code[value] for value in values]
     return Features(codes, names)

@@ -33,6 +33,7 @@ from contract.tensors import POSITIVE_ACTIONS
 from contract.vocabulary import Vocabulary
 from training.data.datasets.interactions import DataError, Impressions, Interactions
 from training.data.features import Features, item_features
+from training.data.known import NOTHING_KNOWN, Known, appended
 from training.data.plausibility import Report, dropped_rows, suspects
 
 FORMAT: Final = 3
@@ -82,26 +83,31 @@ class Prepared:
         return bool(self.provenance["counts"]["has_times"])
 
 
-def prepare(raw: Interactions, directory: Path, core: int = 5) -> tuple[dict[str, Any], bool]:
+def prepare(
+    raw: Interactions, directory: Path, core: int = 5, known: Known = NOTHING_KNOWN
+) -> tuple[dict[str, Any], bool]:
     """Write the prepared data unless the same are already there; returns the provenance, and whether it was reused.
 
     Args:
         raw: interactions.
         directory: created if absent.
         core: minimum number of interactions of every user and item, applied until nothing changes.
+        known: vocabularies to append to; their users and items stay, with or without interactions.
 
     Raises:
         DataError: nothing is left after the filter, or the service would refuse an id or a time.
     """
     parameters = {"format": FORMAT, "core": core, "actions": list(POSITIVE_ACTIONS)}
+    if known.digest:
+        parameters["after"] = known.digest
     digest = sha256(json.dumps([raw.digest, parameters], sort_keys=True).encode()).hexdigest()
-    known = _provenance(directory)
+    there = _provenance(directory)
     files = _FILES if raw.impressions is None else (*_FILES, _IMPRESSIONS_FILE)
-    if known is not None and known.get("digest") == digest and all((directory / file).exists() for file in files):
-        return known, True
+    if there is not None and there.get("digest") == digest and all((directory / file).exists() for file in files):
+        return there, True
     _check(raw)
     with whole_folder(directory) as fresh:
-        counts, report = _write(raw, fresh, core)
+        counts, report = _write(raw, fresh, core, known)
         provenance = {
             "dataset": raw.name,
             "source": raw.source,
@@ -204,7 +210,7 @@ class _Kept:
     dropped: Report
 
 
-def _keep(raw: Interactions, core: int) -> _Kept:
+def _keep(raw: Interactions, core: int, known: Known) -> _Kept:
     """Drop repeats, then actions that are not trained on, then rows below the core; order the rest."""
     names_of_users, users = _codes(raw.users)
     names_of_items, items = _codes(raw.items)
@@ -219,6 +225,8 @@ def _keep(raw: Interactions, core: int) -> _Kept:
     if core <= 1 and raw.impressions is not None:  # without a filter, every user with an impression is a user
         user_ids = list(dict.fromkeys((*user_ids, *raw.impressions.users)))
         item_ids = list(dict.fromkeys((*item_ids, *raw.impressions.items)))
+    (user_ids, user_places), (item_ids, item_places) = appended(known.users, user_ids), appended(known.items, item_ids)
+    users, items = user_places[users], item_places[items]
     context = np.zeros(len(raw.users), dtype=np.bool_) if raw.context is None else raw.context
     # At equal times context comes first, then the order of the source.
     order = np.lexsort((kept, ~context[kept], raw.times_ms[kept], users))
@@ -234,15 +242,15 @@ def _keep(raw: Interactions, core: int) -> _Kept:
     return _Kept(columns, users[order], user_ids, item_ids, dropped)
 
 
-def _write(raw: Interactions, directory: Path, core: int) -> tuple[dict[str, int], Report]:
-    kept = _keep(raw, core)
+def _write(raw: Interactions, directory: Path, core: int, known: Known) -> tuple[dict[str, int], Report]:
+    kept = _keep(raw, core, known)
     user_counts = np.bincount(kept.users, minlength=len(kept.user_ids))
     starts = np.concatenate(([0], np.cumsum(user_counts))).astype(np.int64)
     np.savez_compressed(directory / "interactions.npz", user_starts=starts, **kept.columns)  # type: ignore[arg-type]
     user_vocabulary, item_vocabulary = Vocabulary(kept.user_ids), Vocabulary(kept.item_ids)
     user_vocabulary.write(directory / "users.json")
     item_vocabulary.write(directory / "items.json")
-    _write_features(directory, item_features(kept.item_ids, raw.catalogue))
+    _write_features(directory, item_features(kept.item_ids, raw.catalogue, known.features))
     _write_catalogue(directory / "catalogue.json", raw, kept.item_ids)
     _write_behaviours(directory / "behaviours.csv", kept)
     counts = {

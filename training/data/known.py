@@ -1,0 +1,64 @@
+"""Vocabularies of an earlier preparation, to append to: an index keeps its meaning from day to day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.files import BadFileError, read_object
+from contract.vocabulary import Vocabulary
+from training.data.datasets.interactions import DataError
+
+Column = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Names in the order of their indices, from 1; all empty at the first preparation.
+
+    Attributes:
+        users, items: public ids.
+        features: names of the values, by field.
+        digest: of all of them; empty if nothing is known.
+    """
+
+    users: Sequence[str] = ()
+    items: Sequence[str] = ()
+    features: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    digest: str = ""
+
+
+NOTHING_KNOWN: Final = Known()
+
+
+def read_known(folder: Path) -> Known:
+    """Read the vocabularies of prepared data, or of a run.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    contents = []
+    try:
+        for name in ("items.json", "users.json", "features.json"):
+            contents.append((folder / name).read_bytes())
+        items, users = (list(Vocabulary.parse(content).ids) for content in contents[:2])
+        described = read_object(folder / "features.json")
+        features = {name: tuple(facts["names"][1:]) for name, facts in described.items()}
+    except (BadFileError, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--after: {folder} is neither prepared data nor a run with vocabularies: {error}") from None
+    return Known(users, items, features, sha256(b"\0".join(contents)).hexdigest())
+
+
+def appended(known: Iterable[str], names: Sequence[str]) -> tuple[list[str], Column]:
+    """Return the known names and then the others, and the place of each of `names` among them, from 0."""
+    places = {name: place for place, name in enumerate(known)}
+    found = np.fromiter(
+        (places.setdefault(name, len(places)) for name in names), dtype=np.int64, count=len(names)
+    )  # fmt: skip
+    return list(places), found
