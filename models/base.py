@@ -57,7 +57,7 @@ class TrainingBatch(NamedTuple):
 
     Next-item rows: the item came next, and `negatives` (B, n) are drawn if the recipe asks for them. Ranking rows:
     the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items that take no part in
-    a softmax over all items, except the target.
+    a softmax over all items, except the target. `weights` (B,) float32 say how much each row counts; None = equally.
     """
 
     inputs: Tensors
@@ -65,6 +65,7 @@ class TrainingBatch(NamedTuple):
     negatives: Tensor | None = None
     labels: Tensor | None = None
     seen: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class InteractionLog(NamedTuple):

@@ -23,7 +23,7 @@ from models.base import (
     TrainingBatch,
 )
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import SAMPLED, Sampled, objective_loss
+from models.objectives import SAMPLED, Sampled, objective_loss, row_mean
 
 
 def capsules(z: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
@@ -136,4 +136,4 @@ class InterestModel(SequentialRecommender):
             chosen = torch.gather(dots, 1, winner)[:, 0]
         else:
             chosen = (near.softmax(dim=1) * dots).sum(dim=1)
-        return SAMPLED[self._objective]((chosen + self.bias[items]).float()).mean()
+        return row_mean(SAMPLED[self._objective]((chosen + self.bias[items]).float()), batch.weights)

@@ -48,7 +48,7 @@ from models.base import (
 )
 from models.capsules import agreement, capsules
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import SAMPLED, Sampled, objective_loss
+from models.objectives import SAMPLED, Sampled, objective_loss, row_mean
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class MGNM(SequentialRecommender):
         q, adjacency = self._encode(batch.inputs)
         items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)
         logits = _attended(self._dots(q, items), dim=2) + self.bias[items][:, None, :]  # (B, L+1, 1+n)
-        fit = SAMPLED[self.config.objective](logits).sum(dim=1).mean()
+        fit = row_mean(SAMPLED[self.config.objective](logits).sum(dim=1), batch.weights)
         return fit + self._penalty(adjacency) / len(items)
 
     def _penalty(self, adjacency: Tensor) -> Tensor:

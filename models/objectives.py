@@ -15,14 +15,21 @@ Sampled = Literal["softmax", "bce", "bpr"]
 Objective = Literal["full", "softmax", "bce", "bpr"]
 
 
-def full_softmax(scores: Tensor, targets: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy of targets (B,) under scores (B, I+1).
+def row_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of losses (B, ...), each row by its weight (B,): three rows of weight 1 count as one of 3."""
+    if weights is None:
+        return losses.mean()
+    return (losses.flatten(1).mean(dim=1) if losses.dim() > 1 else losses) @ weights / weights.sum()
+
+
+def full_softmax(scores: Tensor, targets: Tensor, seen: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of targets (B,) under scores (B, I+1), each row by its weight (B,).
 
     Padding's column 0 takes no part, nor do items `seen` (B, T), except the target.
     """
     if seen is not None:
         scores = without_seen(scores, targets, seen)
-    return F.cross_entropy(scores[:, 1:].float(), targets - 1)
+    return row_mean(F.cross_entropy(scores[:, 1:].float(), targets - 1, reduction="none"), weights)
 
 
 def without_seen(scores: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
@@ -55,7 +62,8 @@ SAMPLED: Final[dict[Sampled, Callable[[Tensor], Tensor]]] = {"softmax": sampled_
 def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective: Objective) -> Tensor:
     """Return the mean loss of a batch: of labelled rows, over all items ("full"), or over the target and negatives.
 
-    Rows with labels are learnt by binary cross-entropy of the score under every objective.
+    Rows with labels are learnt by binary cross-entropy of the score under every objective. Every objective counts each
+    row by its weight.
 
     Raises:
         NegativesError: the objective needs negatives, and the batch has none.
@@ -71,11 +79,13 @@ def state_loss(model: SequentialRecommender, state: Tensors, batch: TrainingBatc
     """
     if batch.labels is not None:
         logits = model.score_lists(state, batch.targets[:, None])[:, 0]
-        return F.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+        return row_mean(
+            F.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none"), batch.weights
+        )
     if objective == "full":
-        return full_softmax(model.score_all(state), batch.targets, batch.seen)
+        return full_softmax(model.score_all(state), batch.targets, batch.seen, batch.weights)
     if batch.negatives is None:
         name = type(model).__name__
         raise NegativesError(f"{name}: objective {objective!r} needs negatives: set training.negatives in the recipe")
     items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
-    return SAMPLED[objective](model.score_lists(state, items).float()).mean()
+    return row_mean(SAMPLED[objective](model.score_lists(state, items).float()), batch.weights)

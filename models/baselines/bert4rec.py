@@ -126,7 +126,8 @@ class BERT4Rec(DotProductRecommender):
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return full-softmax cross-entropy at every masked item of histories that end with their target.
 
-        Where the recipe drops seen items, they are all other items of the row, masked or not.
+        Where the recipe drops seen items, they are all other items of the row, masked or not. A row's weight
+        counts for each of its masks.
         """
         if batch.labels is not None:
             return objective_loss(self, batch, "full")
@@ -135,10 +136,12 @@ class BERT4Rec(DotProductRecommender):
         masked = torch.zeros_like(ids, dtype=torch.bool).scatter(1, drawn.slots, drawn.chosen)
         x = torch.where(masked[..., None], self.mask, self.items(ids))
         hidden = self._hidden(x, ids > 0, drawn.slots)[drawn.chosen]  # (N, d)
-        seen = None
+        rows, seen = torch.nonzero(drawn.chosen)[:, 0], None
         if batch.seen is not None:
-            seen = torch.cat((batch.seen, batch.targets[:, None]), dim=1)[torch.nonzero(drawn.chosen)[:, 0]]
-        return full_softmax(self.score_all({"user": hidden}), ids.gather(1, drawn.slots)[drawn.chosen], seen)
+            seen = torch.cat((batch.seen, batch.targets[:, None]), dim=1)[rows]
+        weights = None if batch.weights is None else batch.weights[rows]
+        targets = ids.gather(1, drawn.slots)[drawn.chosen]
+        return full_softmax(self.score_all({"user": hidden}), targets, seen, weights)
 
     def _hidden(self, x: Tensor, real: Tensor, slots: Tensor | None = None) -> Tensor:
         """Map vectors (B, T, d) to outputs at slots (B, K), or only at the newest slot: (B, K or 1, d)."""

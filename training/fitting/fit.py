@@ -214,5 +214,7 @@ class Fit:
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """Return the batch on a device; the batch itself if it is already there."""
     inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-    others = (None if one is None else one.to(device) for one in (batch.negatives, batch.labels, batch.seen))
+    others = (
+        None if one is None else one.to(device) for one in (batch.negatives, batch.labels, batch.seen, batch.weights)
+    )
     return TrainingBatch(inputs, batch.targets.to(device), *others)

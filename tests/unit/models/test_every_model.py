@@ -179,6 +179,29 @@ def test_what_was_shown_can_be_learnt_too(case: str) -> None:
     assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
 
 
+SHOWN = torch.tensor([1.0, 0.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(("case", "labels"), [*((case, None) for case in LEARNING), ("mgnm", SHOWN), ("mind", SHOWN)])
+def test_a_row_of_weight_zero_teaches_nothing_and_one_weight_for_all_changes_nothing(
+    case: str, labels: torch.Tensor | None
+) -> None:
+    def loss(weights: list[float] | None, last: int) -> torch.Tensor:
+        model = build(case).train()
+        for module in model.modules():
+            if "Norm" in type(module).__name__ and hasattr(module, "running_mean"):
+                module.eval()  # statistics of a batch mix its rows
+        inputs = inputs_of(model, histories([LENGTH, LENGTH, 5, 3]), [1, 2, 3, 4])
+        targets, negatives = torch.tensor([1, 2, 3, last]), torch.arange(5, 25).view(4, 5)
+        given = None if weights is None else torch.tensor(weights)
+        torch.manual_seed(0)  # dropout and masks
+        return model.loss(TrainingBatch(inputs, targets, negatives, labels, weights=given)).detach()
+
+    close(loss([1.0, 2.0, 3.0, 0.0], last=4), loss([1.0, 2.0, 3.0, 0.0], last=29))
+    close(loss([2.0, 2.0, 2.0, 2.0], last=4), loss(None, last=4))
+    assert not torch.allclose(loss([1.0, 2.0, 3.0, 9.0], last=4), loss(None, last=4))
+
+
 @EVERY
 def test_lists_of_candidates_score_as_each_candidate_does(case: str) -> None:
     model = build(case)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.base import log_popularity
-from models.objectives import bce, bpr, full_softmax, sampled_softmax
+from models.objectives import bce, bpr, full_softmax, row_mean, sampled_softmax
 
 
 def test_full_softmax_leaves_padding_out() -> None:
@@ -53,3 +53,9 @@ def test_seen_items_leave_the_softmax_except_the_target_and_padding() -> None:
     assert scores.grad is not None
     expected = torch.tensor([[0, -2 / 3, 0, 1 / 3, 1 / 3], [0, 0, 1 / 3, 1 / 3, -2 / 3]]) / 2
     torch.testing.assert_close(scores.grad, expected)
+
+
+def test_a_row_of_weight_three_counts_as_three_rows() -> None:
+    losses = torch.tensor([[1.0, 3.0], [5.0, 7.0]])
+    assert row_mean(losses, None).item() == pytest.approx(4.0)
+    assert row_mean(losses, torch.tensor([3.0, 1.0])).item() == pytest.approx((3 * 2 + 6) / 4)
