@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from contract.assignment import HELD_OUT, HOLDOUT, MEASURED
 from contract.command_line import CommandError, one_line
-from contract.experiments import CONTROL, Experiment, ExperimentsError, Holdout, parse_experiments
+from contract.experiments.assignment import HELD_OUT, HOLDOUT, MEASURED
+from contract.experiments.definition import CONTROL, Experiment, ExperimentsError, Holdout, parse_experiments
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from contract import manifest as names
+from contract.bundle import manifest as names
+from contract.bundle.tensors import SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 from contract.command_line import CommandError, run
 from contract.files import write_json
-from contract.tensors import SequenceSpec
-from contract.vocabulary import Vocabulary
 from exporter.export import export_run
 from exporter.run import CHECKPOINT, RECIPE, RUN
 from models.base import DatasetFacts

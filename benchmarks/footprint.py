@@ -23,8 +23,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
+from contract.bundle.manifest import Manifest
 from contract.command_line import CommandError, run
-from contract.manifest import Manifest
 from service.bundles.bundle import BundleError, load_bundle
 from service.inference.engine import EngineError, OnnxEngine
 

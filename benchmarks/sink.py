@@ -20,8 +20,8 @@ from typing import Final
 
 from redis import Redis
 
-from contract.activity import activity_event
-from contract.events import ACTIVITY_STREAM, EVENT_FIELD, EXPOSURE_STREAM, RANKING_STREAM, Exposure, ulid
+from contract.events.activity import activity_event
+from contract.events.exposures import ACTIVITY_STREAM, EVENT_FIELD, EXPOSURE_STREAM, RANKING_STREAM, Exposure, ulid
 from deploy.local_redis import executable, socket_folder, socket_of
 from deploy.processes import ROOT
 

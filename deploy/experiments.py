@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from contract.command_line import run
-from contract.experiments import TIME_FORMAT, ExperimentsError, parse_experiments
+from contract.experiments.definition import TIME_FORMAT, ExperimentsError, parse_experiments
 
 SOURCE = Path(__file__).with_name("experiments.yaml")
 _NUMBER = re.compile(r"-\d+$")

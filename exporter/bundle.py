@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from contract import manifest as names
-from contract.manifest import (
+from contract.bundle import manifest as names
+from contract.bundle.manifest import (
     Manifest,
     ModelName,
     Provenance,
@@ -35,7 +35,7 @@ from contract.manifest import (
     table_file,
     write_manifest,
 )
-from contract.tracks import FOLDER as TRACKS
+from contract.bundle.tracks import FOLDER as TRACKS
 from exporter.card import model_card
 from exporter.errors import ExportError
 from exporter.rows import RowMaker, Rows

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from contract.manifest import Manifest
+from contract.bundle.manifest import Manifest
 from exporter.run import Run
 from exporter.verify import Parity
 

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import ACTION_CODES
-from contract.tensors import Arrays, SequenceSpec, windows
+from contract.behaviours.records import ACTION_CODES
+from contract.bundle.tensors import Arrays, SequenceSpec, windows
 
 _START_MS: Final = 1_600_000_000_000
 _GAP_MS: Final = 6 * 3_600_000.0  # mean time between two behaviours

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from contract import manifest as names
+from contract.bundle import manifest as names
+from contract.bundle.manifest import digest_of
+from contract.bundle.tensors import SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_array
-from contract.manifest import digest_of
-from contract.tensors import SequenceSpec
-from contract.vocabulary import Vocabulary
 from exporter.errors import ExportError
 from models.base import SequentialRecommender
 from models.checkpoint import CONFIG, CheckpointError, load_checkpoint

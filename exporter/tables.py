@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from contract.manifest import MAX_TABLES, digest_of, table_name
+from contract.bundle.manifest import MAX_TABLES, digest_of, table_name
 
 # smaller ones stay in the graphs, so that a bundle without tables has the older format
 MIN_TABLE_BYTES: Final = 1_048_576

@@ -17,7 +17,7 @@ import onnx_ir
 import torch
 from torch import Tensor, nn
 
-from contract.manifest import GraphSpec, TensorSpec
+from contract.bundle.manifest import GraphSpec, TensorSpec
 from exporter.errors import ExportError
 from exporter.graphs import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
 from exporter.rows import Rows

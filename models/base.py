@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contract.bundle.tensors import RowInput, SequenceColumn
 from contract.command_line import CommandError
-from contract.tensors import RowInput, SequenceColumn
 
 Tensors = dict[str, Tensor]
 ServingClass = Literal["A", "B", "C", "D", "E"]

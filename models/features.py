@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contract.tensors import SequenceColumn
+from contract.bundle.tensors import SequenceColumn
 from models.base import DatasetFacts, Tensors
 from models.item_feature import ItemFeature, field_table
 from models.new_items import IdPart, ItemParts, check_share

@@ -2,7 +2,7 @@
 
     python -m service.seed data/ml-100k/behaviours.csv --url http://127.0.0.1:8000
 
-The file is read as `training prepare` reads it (contract.behaviour_file, docs/data.md). A file with a bad line is not
+The file is read as `training prepare` reads it (contract.behaviours.file, docs/data.md). A file with a bad line is not
 sent at all, unless bad lines are skipped. Appending is idempotent, so a load can be repeated.
 """
 
@@ -24,10 +24,10 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 from zlib import crc32
 
-from contract.behaviour_file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
-from contract.behaviours import ACTIONS
+from contract.behaviours.file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
+from contract.behaviours.grammar import MAX_FUTURE_MS
+from contract.behaviours.records import ACTIONS
 from contract.command_line import CommandError, run
-from contract.grammar import MAX_FUTURE_MS
 
 BATCH: Final = 1_000  # the most that POST /behaviours accepts at once
 CONNECTIONS: Final = 4

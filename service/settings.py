@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract.grammar import MAX_FUTURE_MS
+from contract.behaviours.grammar import MAX_FUTURE_MS
 from contract.redis_url import RedisAddress, RedisUrlError, parse_redis_url
 
 PREFIX: Final = "RANKER_"

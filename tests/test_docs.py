@@ -15,7 +15,7 @@ from analysis.sink import settings as sink_settings
 from analysis.sink.events import KINDS
 from analysis.sink.metrics import Metrics as SinkMetrics
 from benchmarks.tables.page import refreshed
-from contract.activity import REQUIRED
+from contract.events.activity import REQUIRED
 from service import __version__, errors
 from service.errors import RankerError
 from service.http.api import openapi_json

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError
 from contract.files import (
     BadFileError,
@@ -40,7 +41,6 @@ from contract.files import (
     write_json,
     write_whole,
 )
-from contract.tensors import SequenceSpec
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
 from training.data.prepare import Prepared

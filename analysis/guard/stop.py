@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from contract.command_line import CommandError, one_line
-from contract.experiments import ExperimentsConfig, ExperimentsError, parse_experiments
+from contract.experiments.definition import ExperimentsConfig, ExperimentsError, parse_experiments
+from contract.experiments.ramps import changes
 from contract.files import write_whole
-from contract.ramps import changes
 
 
 def read(path: Path) -> tuple[str, ExperimentsConfig]:

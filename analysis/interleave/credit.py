@@ -18,8 +18,8 @@ from analysis.database import Database, quoted
 from analysis.reading import damage_named, rows
 from analysis.rules import DAY, UNDO, VALID_PLAY, Study
 from contract.command_line import CommandError
-from contract.experiments import CONTROL
-from contract.interleaving import INTERLEAVED
+from contract.experiments.definition import CONTROL
+from contract.experiments.interleaving import INTERLEAVED
 
 STAGES: Final = ("rankings", "teams", "events", "credit")
 CREDITS: Final = {

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tea_tasting.aggr import Aggregates
 
 from analysis.proof.population import Column, Population
-from contract.assignment import buckets
-from contract.experiments import BUCKETS
+from contract.experiments.assignment import buckets
+from contract.experiments.definition import BUCKETS
 
 Arms = NDArray[np.bool_]
 """(salts, units): whether a unit is in the treatment."""

@@ -14,10 +14,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_mod
 from pydantic_core import from_json
 
 from analysis.tables import SCHEMAS
-from contract.activity import ACTIVITY_SCHEMAS, activity_row
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
-from contract.grammar import MIN_TIME_MS
-from contract.ranking_log import RANKING_SCHEMA, ranking_row
+from contract.behaviours.grammar import MIN_TIME_MS
+from contract.events.activity import ACTIVITY_SCHEMAS, activity_row
+from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.ranking_log import RANKING_SCHEMA, ranking_row
 
 Event = dict[str, Any]  # Any: JSON
 Row = dict[str, Any]  # Any: the values of a table's columns

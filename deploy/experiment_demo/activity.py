@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from contract.activity import ActivityReport, ActivityType
+from contract.events.activity import ActivityReport, ActivityType
 from deploy.experiment_demo.people import User
 from deploy.experiment_demo.session import GAP_SECONDS, View
 

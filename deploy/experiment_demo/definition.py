@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import yaml
 
-from contract.assignment import bucket
-from contract.experiments import BUCKETS, TIME_FORMAT, parse_experiments
+from contract.experiments.assignment import bucket
+from contract.experiments.definition import BUCKETS, TIME_FORMAT, parse_experiments
 
 AB, AA, INTERLEAVED = "simulated-ab", "simulated-aa", "simulated-interleaved"
 ARMS: Final = ("control", "treatment")

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from contract.command_line import CommandError
-from contract.interleaving import INTERLEAVED, team_draft
+from contract.experiments.interleaving import INTERLEAVED, team_draft
 from deploy.experiment_demo.activity import Item, Visit, reports
 from deploy.experiment_demo.caller import Caller
 from deploy.experiment_demo.clock import DAY_SECONDS, Clock

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contract.tensors import RowInput, SequenceColumn
+from contract.bundle.tensors import RowInput, SequenceColumn
 from models.base import DatasetFacts, Encoded, Scored, ServingClass, Tensors
 from models.baselines.a2svd import QueryAttention
 from models.baselines.deeprec import (

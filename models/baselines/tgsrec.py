@@ -39,7 +39,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from contract.tensors import RowInput, SequenceColumn
+from contract.bundle.tensors import RowInput, SequenceColumn
 from models.base import (
     MASKED,
     DatasetFacts,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.manifest import GOLDEN
+from contract.bundle.manifest import GOLDEN
 from service.bundles.files import BundleError
 
 Array = NDArray[Any]  # Any: int64 or float32, by the manifest

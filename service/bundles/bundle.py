@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import manifest as names
-from contract.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
-from contract.vocabulary import Vocabulary
+from contract.bundle import manifest as names
+from contract.bundle.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
+from contract.bundle.vocabulary import Vocabulary
 from service.bundles.arrays import Array, read_npy, read_npz
 from service.bundles.files import BundleError, Content, open_directory, read_files, read_small
 from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe

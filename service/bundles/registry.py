@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from contract.manifest import MANIFEST
+from contract.bundle.manifest import MANIFEST
 
-# As in contract.manifest; a model's name in an experiment file becomes a path here, so it must be a plain name.
+# As in contract.bundle.manifest; a model's name in an experiment file becomes a path here, so it must be a plain name.
 _MODEL: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _MAX_VERSIONS: Final = 1_000

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.manifest import TableSpec
+from contract.bundle.manifest import TableSpec
 from service.bundles.arrays import Array, read_npy
 from service.bundles.files import BundleError, Content, MappedFile, Stamp, stamp_of
 from service.bundles.weights import NotFinite, check_values

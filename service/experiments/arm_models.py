@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from contract.assignment import ExperimentsSnapshot
-from contract.experiments import Parameters
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.definition import Parameters
 
 LATEST: Final = "latest"
 Models = frozenset[tuple[str, str]]  # (model, version)

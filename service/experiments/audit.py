@@ -6,8 +6,8 @@ from typing import Final
 
 import structlog
 
-from contract.history import ExperimentFile, State
-from contract.ramps import changes
+from contract.experiments.history import ExperimentFile, State
+from contract.experiments.ramps import changes
 
 _AUDIT_CHANGES: Final = 20  # lines of difference in one audit line
 

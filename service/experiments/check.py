@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError
-from contract.history import ExperimentFile, experiment_file
-from contract.ramps import changes, propose
+from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError
+from contract.experiments.history import ExperimentFile, experiment_file
+from contract.experiments.ramps import changes, propose
 from service.experiments.file import parse_file, read_experiments, with_lines
 
 _MAX_CHANGES: Final = 40

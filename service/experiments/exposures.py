@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from contract.assignment import Decision, LayerDecision
-from contract.events import Exposure, pseudonym, ulid
-from contract.ranking_log import RankingOutcome
+from contract.events.exposures import Exposure, pseudonym, ulid
+from contract.events.ranking_log import RankingOutcome
+from contract.experiments.assignment import Decision, LayerDecision
 from service.store.streams import EventSink
 
 DEDUPLICATION_MS: Final = 3_600_000

@@ -13,8 +13,8 @@ from typing import Literal
 
 import orjson
 
-from contract.activity import Report, activity_event, clamped
-from contract.events import pseudonym, ulid
+from contract.events.activity import Report, activity_event, clamped
+from contract.events.exposures import pseudonym, ulid
 from service.store.streams import EventSink, Receipt
 
 Taken = Literal["", "clamped", "future", "full"]

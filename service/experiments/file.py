@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError, Place, Problem
-from contract.history import ExperimentFile, experiment_file
-from contract.served import unserved
+from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError, Place, Problem
+from contract.experiments.history import ExperimentFile, experiment_file
+from contract.experiments.served import unserved
 
 MAX_NESTING: Final = 16
 

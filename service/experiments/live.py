@@ -1,8 +1,8 @@
 """The running experiments: the file is read, checked against all accepted files, and swapped by one reference.
 
 The steps of a check: follow what other replicas accepted; read the file; validate it; check it against earlier files
-(contract/ramps.py); make its models ready; agree on it with the other replicas (shared_state.py); swap. If a step
-fails, the last accepted experiments stay. Each attempt with news writes one audit line.
+(contract/experiments/ramps.py); make its models ready; agree on it with the other replicas (shared_state.py); swap.
+If a step fails, the last accepted experiments stay. Each attempt with news writes one audit line.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final, Literal, TypeVar
 
 import structlog
 
-from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot
-from contract.experiments import ExperimentsError
-from contract.history import ExperimentFile, State
-from contract.ramps import is_any_live, propose
+from contract.experiments.assignment import UNDECIDED, Decision, ExperimentsSnapshot
+from contract.experiments.definition import ExperimentsError
+from contract.experiments.history import ExperimentFile, State
+from contract.experiments.ramps import is_any_live, propose
 from service.experiments.arm_models import Latest, Models, default_models_of, models_of
 from service.experiments.audit import Audit
 from service.experiments.decisions import Decisions

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Final
 
-from contract.assignment import ExperimentsSnapshot
-from contract.experiments import ExperimentsConfig
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.definition import ExperimentsConfig
 from service.names import RejectReason
 
 OVERRIDE_HEADER: Final = "x-ab-override"

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from contract.experiments import MAX_FILE_BYTES, ExperimentsError, Problem
-from contract.history import ExperimentFile, State
+from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError, Problem
+from contract.experiments.history import ExperimentFile, State
 from service.experiments.arm_models import built_in
 from service.experiments.file import read_experiments, with_lines
 from service.flow.threads import Detached

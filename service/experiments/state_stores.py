@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from contract.history import MAX_STATE_BYTES
+from contract.experiments.history import MAX_STATE_BYTES
 from service.flow.threads import Detached
 from service.redis.client import Client, Command
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from contract.behaviours import Records
-from contract.grammar import is_id
+from contract.behaviours.grammar import is_id
+from contract.behaviours.records import Records
 from service.errors import (
     InvalidRequest,
     StoreDown,

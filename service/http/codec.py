@@ -16,12 +16,12 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from contract import grammar
-from contract.activity import missing_field
-from contract.behaviours import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
-from contract.experiments import Parameters
-from contract.grammar import is_id, is_text
-from contract.vocabulary import Vocabulary
+from contract.behaviours import grammar
+from contract.behaviours.grammar import is_id, is_text
+from contract.behaviours.records import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
+from contract.bundle.vocabulary import Vocabulary
+from contract.events.activity import missing_field
+from contract.experiments.definition import Parameters
 from service.connection.exchange import Headers
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
 from service.experiments.feedback import Taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Response
 
-from contract.manifest import CONTRACT_VERSION
+from contract.bundle.manifest import CONTRACT_VERSION
 from service.errors import (
     NotReady,
 )

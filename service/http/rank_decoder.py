@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from contract.behaviours import (
+from contract.behaviours.grammar import MAX_ID_BYTES, MIN_TIME_MS, are_ids, is_text
+from contract.behaviours.records import (
     ACTION_CODES,
     DEFAULT_ACTION,
     MAX_PLAY_MS,
@@ -25,8 +26,7 @@ from contract.behaviours import (
     item_keys,
     records_from_columns,
 )
-from contract.grammar import MAX_ID_BYTES, MIN_TIME_MS, are_ids, is_text
-from contract.tensors import Action
+from contract.bundle.tensors import Action
 from service.http import codec, schemas
 from service.settings import LimitsSettings
 

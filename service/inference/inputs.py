@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import RECORD, Records
-from contract.tensors import Arrays, windows
+from contract.behaviours.records import RECORD, Records
+from contract.bundle.tensors import Arrays, windows
 from service.bundles.bundle import Bundle
 from service.inference.state_cache import StateKey
 

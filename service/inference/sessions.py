@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import onnxruntime
 
-from contract.manifest import GraphSpec, TableSpec, TensorSpec
+from contract.bundle.manifest import GraphSpec, TableSpec, TensorSpec
 from service.inference.faults import EngineError
 
 ProviderChoice = Literal["auto", "cpu", "cuda"]

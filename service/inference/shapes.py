@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import onnxruntime
 
-from contract.manifest import Manifest, TensorSpec
+from contract.bundle.manifest import Manifest, TensorSpec
 from service.inference.device import Array, Device, Value
 
 _CANDIDATES: Final = tuple(256 << step for step in range(8))  # 256 to 32,768

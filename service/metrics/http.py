@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from contract.activity import ActivityType
+from contract.events.activity import ActivityType
 from service.metrics.buckets import LATENCY
 from service.metrics.families import Families
 from service.metrics.values import Counter, Histogram, Made

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract.assignment import Decision, ExperimentsSnapshot, LayerDecision
-from contract.behaviours import ACTIONS, Records
-from contract.experiments import Scalar
+from contract.behaviours.records import ACTIONS, Records
+from contract.experiments.assignment import Decision, ExperimentsSnapshot, LayerDecision
+from contract.experiments.definition import Scalar
 from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError
 from service.ranking.answer import Explanation, Ranking

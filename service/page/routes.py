@@ -14,7 +14,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from contract.grammar import MAX_ID_BYTES, is_id
+from contract.behaviours.grammar import MAX_ID_BYTES, is_id
 from service.errors import InvalidRequest, Malformed
 from service.http.codec import ID_RULE, check_media
 from service.http.front import read_body

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.vocabulary import Vocabulary
+from contract.bundle.vocabulary import Vocabulary
 
 _ALL_PLACES: Final = np.arange(2_000)
 _ALL_PLACES.flags.writeable = False

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import Records, identities
+from contract.behaviours.records import Records, identities
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded
 from service.ranking.call import NO_RECORDS, RankCall

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from contract.interleaving import team_draft
+from contract.experiments.interleaving import team_draft
 from service.errors import DeadlineExceeded
 from service.inference.scorer import ScoredRow
 from service.names import Degraded

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import structlog
 
-from contract.assignment import Decision
-from contract.ranking_log import RankingOutcome
+from contract.events.ranking_log import RankingOutcome
+from contract.experiments.assignment import Decision
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.live import Experiments

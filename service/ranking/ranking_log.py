@@ -11,9 +11,9 @@ from typing import Any, Final, Protocol, SupportsBytes
 
 import orjson
 
-from contract.assignment import Decision
-from contract.events import pseudonym, ulid
-from contract.ranking_log import RANKING_SCHEMA, RankingOutcome, is_sampled
+from contract.events.exposures import pseudonym, ulid
+from contract.events.ranking_log import RANKING_SCHEMA, RankingOutcome, is_sampled
+from contract.experiments.assignment import Decision
 from service.errors import RankerError
 from service.ranking.call import RankCall
 from service.settings import RankingLogSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from contract.behaviours import ACTIONS, MAX_TIME_MS
+from contract.behaviours.records import ACTIONS, MAX_TIME_MS
 
 SLACK: Final = 1_000  # records of one request, so that none is lost before the service can choose
 MAX_LATE: Final = 16  # records older than the newest that one append may leave unsorted
@@ -27,7 +27,7 @@ local function time(text, at)
   return ms
 end
 
--- The same test as contract/behaviours.py: known action, a time that a calendar can represent, right checksum.
+-- The same test as contract/behaviours/records.py: known action, a time that a calendar can represent, right checksum.
 local function valid(text, at)
   local action = byte(text, at + 20)
   if action < 1 or action > ACTIONS then return false end

@@ -1,7 +1,7 @@
 """Stored behaviours: read for a batch of users in one round trip, appended atomically per user.
 
-The format is contract.behaviours: one string per user under `<prefix>bhv:{<user>}`. The braces are a Cluster hash tag:
-other data of a user can be in the same slot.
+The format is contract.behaviours.records: one string per user under `<prefix>bhv:{<user>}`. The braces are a Cluster
+hash tag: other data of a user can be in the same slot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 from redis import exceptions as redis_errors
 
-from contract.behaviours import RECORD, RECORD_BYTES, Records, pack, unpack
+from contract.behaviours.records import RECORD, RECORD_BYTES, Records, pack, unpack
 from service.bundles.bundle import Bundle
 from service.metrics import Metrics
 from service.redis.client import Client, Command

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Final, Literal, NamedTuple
 
-from contract.behaviours import Records
+from contract.behaviours.records import Records
 
 Status = Literal["ok", "unavailable", "wrong_type"]
 Notes = dict[Hashable, Any]  # Any: each writer has a key of its own, and knows the type of its value

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from contract.behaviours import Records, pack, unpack
+from contract.behaviours.records import Records, pack, unpack
 from service.bundles.bundle import Bundle
 from service.metrics import Metrics
 from service.redis.client import Client, Command

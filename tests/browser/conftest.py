@@ -19,7 +19,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from contract import manifest as names
+from contract.bundle import manifest as names
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.programs import needed

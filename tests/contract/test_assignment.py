@@ -10,8 +10,8 @@ import http_sf
 import pytest
 import yaml
 
-from contract.assignment import ExperimentsSnapshot, bucket, decide, snapshot_of
-from contract.experiments import parse_experiments
+from contract.experiments.assignment import ExperimentsSnapshot, bucket, decide, snapshot_of
+from contract.experiments.definition import parse_experiments
 
 FOLDER = Path(__file__).parent / "vectors"
 VECTORS = json.loads((FOLDER / "assignment.json").read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def test_yaml_and_json_of_one_file_have_one_digest_and_one_config() -> None:
 
 def test_decisions_do_not_depend_on_the_seed_of_the_interpreters_hash() -> None:
     program = (
-        "import sys, yaml; from contract.assignment import snapshot_of;"
+        "import sys, yaml; from contract.experiments.assignment import snapshot_of;"
         "s = snapshot_of(yaml.safe_load(sys.stdin.read()));"
         f"print([s.decide(str(u), {{'platform': 'ios'}}, {NOW_MS}).header() for u in range(2000)])"
     )

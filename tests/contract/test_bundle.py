@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from contract import manifest as names
-from contract.manifest import Manifest, digest_of, read_manifest
-from contract.vocabulary import Vocabulary
+from contract.bundle import manifest as names
+from contract.bundle.manifest import Manifest, digest_of, read_manifest
+from contract.bundle.vocabulary import Vocabulary
 from exporter import bundle as writing
 from exporter.__main__ import main
 from exporter.bundle import Release, golden_rows, golden_tolerance, write_bundle

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.interleaving import coins, redraft, team_draft
+from contract.experiments.interleaving import coins, redraft, team_draft
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "interleaving.json").read_text(encoding="utf-8"))
 ITEMS = [f"i{number}" for number in range(12)]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract.experiments import ExperimentsError, parse_experiments
-from contract.history import experiment_file
-from contract.ramps import propose
+from contract.experiments.definition import ExperimentsError, parse_experiments
+from contract.experiments.history import experiment_file
+from contract.experiments.ramps import propose
 from deploy import experiments
 from tests.support.experiment_files import accepted
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.manifest import CATALOGUE
+from contract.bundle.manifest import CATALOGUE
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from contract.manifest import MANIFEST
+from contract.bundle.manifest import MANIFEST
 from service.experiments.state_stores import STATE_KEY
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

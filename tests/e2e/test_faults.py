@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.manifest import SCORE
+from contract.bundle.manifest import SCORE
 from tests.support.callers import Caller
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import watched

@@ -11,8 +11,8 @@ import pytest
 import redis as driver
 import yaml
 
-from contract.assignment import bucket
-from contract.events import EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.exposures import EXPOSURE_STREAM, RANKING_STREAM
+from contract.experiments.assignment import bucket
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 

@@ -13,9 +13,9 @@ import pytest
 import redis as driver
 import yaml
 
-from contract.events import EXPOSURE_STREAM, RANKING_STREAM
-from contract.interleaving import redraft, team_draft
-from contract.ranking_log import ranking_row
+from contract.events.exposures import EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.ranking_log import ranking_row
+from contract.experiments.interleaving import redraft, team_draft
 from service.experiments.overrides import sign
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

@@ -17,9 +17,9 @@ import redis as driver
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.tables import RANKINGS
-from contract.activity import activity_row
-from contract.events import ACTIVITY_STREAM, RANKING_STREAM
-from contract.ranking_log import is_sampled, ranking_row
+from contract.events.activity import activity_row
+from contract.events.exposures import ACTIVITY_STREAM, RANKING_STREAM
+from contract.events.ranking_log import is_sampled, ranking_row
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from contract.assignment import snapshot_of
-from contract.events import Exposure
+from contract.events.exposures import Exposure
+from contract.experiments.assignment import snapshot_of
 from service.http import schemas
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

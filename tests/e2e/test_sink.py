@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from analysis.reading import rows
-from contract.activity import ActivityType
-from contract.tensors import Action
+from contract.bundle.tensors import Action
+from contract.events.activity import ActivityType
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 from tests.support.sink_process import SinkProcess

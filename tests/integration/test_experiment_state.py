@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contract.history import State, state_from_json, state_to_json
+from contract.experiments.history import State, state_from_json, state_to_json
 from contract.redis_url import parse_redis_url
 from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import (

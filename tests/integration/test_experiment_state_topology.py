@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from contract.history import State
+from contract.experiments.history import State
 from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import STATE_KEY, RedisStateStore
 from service.redis.client import Client, Confirmation, make_client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contract.behaviours import RECORD_BYTES, pack, records_from_columns
+from contract.behaviours.records import RECORD_BYTES, pack, records_from_columns
 from service.store.behaviours import AppendResult
 from tests.support.behaviour_store import (
     MAX_LENGTH,

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from contract.behaviours import pack
+from contract.behaviours.records import pack
 from service.redis import node as redis_node
 from service.store.behaviours import AppendResult, StoreUnavailable
 from tests.support.behaviour_store import (

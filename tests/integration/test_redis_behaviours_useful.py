@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from contract.behaviours import Records, pack, unpack
+from contract.behaviours.records import Records, pack, unpack
 from service.bundles.bundle import Bundle, load_bundle
 from service.store.append_script import MAX_LATE, SLACK
 from service.store.behaviours import StoreUnavailable

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from redis.asyncio import Connection, SSLConnection
 
-from contract.behaviours import Records, item_keys, pack, records_from_columns
+from contract.behaviours.records import Records, item_keys, pack, records_from_columns
 from contract.redis_url import RedisUrlError
 from service.redis.client import Client, Command, make_client
 from service.store.behaviours import AppendResult, RedisBehaviourStore

@@ -12,7 +12,7 @@ import yaml
 
 from analysis.__main__ import main
 from analysis.sink.events import EXPOSURES, Reader
-from contract.assignment import snapshot_of
+from contract.experiments.assignment import snapshot_of
 from service.experiments.exposures import Exposures, Outcome
 from tests.support.event_tables import DAY, T0, Events, write_rows
 from tests.support.experiment_data import end_data, plan, visit

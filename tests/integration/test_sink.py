@@ -23,7 +23,7 @@ from analysis.sink.metrics import Metrics
 from analysis.sink.settings import SinkSettings
 from analysis.sink.source import RedisSource
 from analysis.sink.worker import Worker
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.redis_url import parse_redis_url
 from tests.support.certificates import Authority
 from tests.support.programs import needed

@@ -7,8 +7,8 @@ import http_sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.assignment import Decision, snapshot_of
-from contract.experiments import BUCKETS, ExperimentsError, parse_experiments
+from contract.experiments.assignment import Decision, snapshot_of
+from contract.experiments.definition import BUCKETS, ExperimentsError, parse_experiments
 from tests.support.experiment_files import NOW_MS, example, refusals
 
 SNAPSHOT = snapshot_of(example())

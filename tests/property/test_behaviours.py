@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.behaviours import (
+from contract.behaviours.records import (
     ACTIONS,
     MAX_TIME_MS,
     RECORD_BYTES,

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.assignment import ExperimentsSnapshot
-from contract.experiments import ExperimentsError
-from contract.history import State, experiment_file, state_from_json, state_to_json
-from contract.ramps import SLACK_MS, is_live, propose
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.definition import ExperimentsError
+from contract.experiments.history import State, experiment_file, state_from_json, state_to_json
+from contract.experiments.ramps import SLACK_MS, is_live, propose
 
 DAY_MS = 86_400_000
 UNITS = [str(unit) for unit in range(16)]

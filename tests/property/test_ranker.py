@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.assignment import Decision
-from contract.behaviours import RECORD
+from contract.behaviours.records import RECORD
+from contract.experiments.assignment import Decision
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Outcome

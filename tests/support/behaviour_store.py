@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contract.behaviours import Records, item_keys, records_from_columns
+from contract.behaviours.records import Records, item_keys, records_from_columns
 from service.bundles.bundle import Bundle
 from service.flow.breaker import Breaker
 from service.redis.client import Client, Confirmation, make_client

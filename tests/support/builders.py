@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from contract import manifest as names
-from contract.behaviours import ACTION_CODES, Records, item_keys, records_from_columns
-from contract.manifest import GraphSpec, Manifest, Provenance, TableSpec, TensorSpec, digest_of, write_manifest
-from contract.tensors import RowInput, SequenceSpec
-from contract.vocabulary import Vocabulary
+from contract.behaviours.records import ACTION_CODES, Records, item_keys, records_from_columns
+from contract.bundle import manifest as names
+from contract.bundle.manifest import GraphSpec, Manifest, Provenance, TableSpec, TensorSpec, digest_of, write_manifest
+from contract.bundle.tensors import RowInput, SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 
 WIDTH = 4
 _FAR = 10_000_000  # an index outside every table: Gather fails on it

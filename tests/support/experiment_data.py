@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from contract.assignment import snapshot_of
+from contract.experiments.assignment import snapshot_of
 from tests.support.event_tables import DAY, MINUTE, SECOND, T0, Events, Row, exposure, write_rows
 
 EXPERIMENT = "watch-more"

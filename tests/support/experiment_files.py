@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from contract.history import State, experiment_file, state_from_json, state_to_json
-from contract.ramps import propose
+from contract.experiments.history import State, experiment_file, state_from_json, state_to_json
+from contract.experiments.ramps import propose
 
 EXAMPLE_PATH = Path(__file__).parents[1] / "contract" / "vectors" / "experiments.yaml"
 NOW_MS = 1_773_000_000_000  # while the example's experiments run

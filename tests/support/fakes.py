@@ -12,9 +12,9 @@ from typing import Any, Literal
 import httpx
 import numpy as np
 
-from contract.activity import Report, clamped
-from contract.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
-from contract.behaviours import RECORD, Records
+from contract.behaviours.records import RECORD, Records
+from contract.events.activity import Report, clamped
+from contract.experiments.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, RankerError
 from service.experiments.feedback import Taken

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from contract.interleaving import Draft, team_draft
+from contract.experiments.interleaving import Draft, team_draft
 from tests.support.event_tables import MINUTE, T0, Row
 
 ARMS = ("control", "treatment")

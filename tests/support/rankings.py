@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from contract.assignment import Decision, LayerArm, LayerDecision
-from contract.behaviours import RECORD, Records
-from contract.interleaving import INTERLEAVED
+from contract.behaviours.records import RECORD, Records
+from contract.experiments.assignment import Decision, LayerArm, LayerDecision
+from contract.experiments.interleaving import INTERLEAVED
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed
 from service.experiments.exposures import Outcome

@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 from redis import Redis
 
-from contract.activity import activity_event
-from contract.events import ACTIVITY_STREAM, EVENT_FIELD, Exposure, ulid
+from contract.events.activity import activity_event
+from contract.events.exposures import ACTIVITY_STREAM, EVENT_FIELD, Exposure, ulid
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]

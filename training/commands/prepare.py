@@ -28,7 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prepare the data set; returns the exit status."""
-    from contract.behaviour_file import SkippedLines
+    from contract.behaviours.file import SkippedLines
     from training.data.known import NOTHING_KNOWN, read_known
     from training.data.plausibility import told
     from training.data.prepare import prepare

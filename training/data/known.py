@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_object
-from contract.vocabulary import Vocabulary
 from training.data.datasets.interactions import DataError
 
 Column = NDArray[np.int64]

@@ -26,11 +26,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import ACTION_CODES, ACTIONS, records_from_columns, repeats
+from contract.behaviours.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_ids, id_problem
+from contract.behaviours.records import ACTION_CODES, ACTIONS, records_from_columns, repeats
+from contract.bundle.tensors import POSITIVE_ACTIONS
+from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
-from contract.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_ids, id_problem
-from contract.tensors import POSITIVE_ACTIONS
-from contract.vocabulary import Vocabulary
 from training.data.datasets.interactions import DataError, Impressions, Interactions
 from training.data.features import Features, item_features
 from training.data.known import NOTHING_KNOWN, Known, appended

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contract.tensors import Arrays, SequenceSpec, windows
+from contract.bundle.tensors import Arrays, SequenceSpec, windows
 from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
@@ -21,7 +21,7 @@ from training.rows.negatives import uniform_negatives
 from training.rows.split import Rows, training_log
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
-"""Columns of prepared data by the names of contract.tensors."""
+"""Columns of prepared data by the names of contract.bundle.tensors."""
 
 
 class Loader:

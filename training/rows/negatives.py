@@ -23,8 +23,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.bundle.tensors import windows
 from contract.command_line import CommandError
-from contract.tensors import windows
 from training.data.prepare import Prepared
 from training.rows.split import Rows, SplitError
 

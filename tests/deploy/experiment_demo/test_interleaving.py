@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from contract.assignment import snapshot_of
-from contract.served import unserved
+from contract.experiments.assignment import snapshot_of
+from contract.experiments.served import unserved
 from deploy.experiment_demo.definition import AA, AB, INTERLEAVED, experiments, planned
 from deploy.experiment_demo.interleaving import Needed, of_ab, of_interleaving, show
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import yaml
 
-from contract.assignment import snapshot_of
-from contract.manifest import CONTRACT_VERSION
+from contract.bundle.manifest import CONTRACT_VERSION
+from contract.experiments.assignment import snapshot_of
 from service import __version__
 from service.experiments.overrides import sign
 from tests.e2e.corpus.case import AWAIT, Case, Piece

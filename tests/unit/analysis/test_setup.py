@@ -9,7 +9,7 @@ import yaml
 
 from analysis.setup import from_file, from_shares, unplanned
 from contract.command_line import CommandError
-from contract.experiments import CONTROL
+from contract.experiments.definition import CONTROL
 from tests.support.experiment_data import EXPERIMENT, write_plan
 from tests.support.experiment_files import example
 

@@ -14,7 +14,7 @@ from analysis.synthetic import Effect, Population, draw_events, draw_users, unit
 from analysis.synthetic_files import write_synthetic
 from analysis.tables import SCHEMAS
 from analysis.units import compute
-from contract.assignment import bucket
+from contract.experiments.assignment import bucket
 from tests.support.event_tables import DAY
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.catalogue import main, write_catalogue
+from contract.bundle.manifest import POPULARITY, read_manifest
 from contract.command_line import CommandError
-from contract.manifest import POPULARITY, read_manifest
 from training.recipe import parse_recipe
 
 POPULARITY_ONLY = parse_recipe({"dataset": "made-up", "model": "popularity"}, "test")

@@ -23,7 +23,7 @@ from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length
 from benchmarks.load.usage import MARK, family, usage
 from benchmarks.load.workload import bodies, made_histories
 from benchmarks.load.wrk import parse
-from contract.behaviours import RECORD_BYTES, unpack
+from contract.behaviours.records import RECORD_BYTES, unpack
 
 
 @pytest.mark.parametrize(

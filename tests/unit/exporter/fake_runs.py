@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from contract.tensors import SequenceSpec
-from contract.vocabulary import Vocabulary
+from contract.bundle.tensors import SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 from models.base import DatasetFacts, SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import save_checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from contract.tensors import SequenceColumn, SequenceSpec
+from contract.bundle.tensors import SequenceColumn, SequenceSpec
 from exporter.rows import RowMaker, Rows
 from models.base import Encoded, Scored, SequentialRecommender, ServingClass, Tensors
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contract.tensors import SequenceSpec
+from contract.bundle.tensors import SequenceSpec
 from exporter.rows import RowMaker, Rows
 
 EVERYTHING = SequenceSpec(

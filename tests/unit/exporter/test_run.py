@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from contract.vocabulary import Vocabulary
+from contract.bundle.vocabulary import Vocabulary
 from exporter.errors import ExportError
 from exporter.run import read_run
 from exporter.verify import check_weights

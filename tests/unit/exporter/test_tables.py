@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from contract.manifest import MAX_TABLES
+from contract.bundle.manifest import MAX_TABLES
 from exporter.tables import TableBook
 from exporter.trace import Traced, TracedGraph, trace
 from exporter.verify import verify

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contract.tensors import windows
+from contract.bundle.tensors import windows
 from models.base import DatasetFacts, InteractionLog, SequentialRecommender, Tensors
 from models.catalog import MODELS
 

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from contract.manifest import MANIFEST, SCORE
+from contract.bundle.manifest import MANIFEST, SCORE
 from service.app import create_app
 from service.errors import StartError
 from service.settings import (

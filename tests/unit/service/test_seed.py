@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from contract.behaviour_file import SkippedLines
+from contract.behaviours.file import SkippedLines
 from service.seed import SeedError, load, main, read_lines
 
 TS = 1_700_000_000_000

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from contract.tensors import SequenceSpec
-from contract.vocabulary import Vocabulary
+from contract.bundle.tensors import SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint
 from training import train as training_module
 from training.__main__ import main

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.grammar import MIN_TIME_MS
+from contract.behaviours.grammar import MIN_TIME_MS
 from training.data.datasets.interactions import Interactions, ItemFacts, default_actions
 from training.data.datasets.table import MAX_SECONDS, Table, read_table
 from training.data.datasets.text import digest_of, read_bytes

@@ -1,4 +1,4 @@
-"""Your own CSV file (contract.behaviour_file has the format), as interactions.
+"""Your own CSV file (contract.behaviours.file has the format), as interactions.
 
 The `behaviours.csv` of a prepared data set is such a file too. The first title, year and
 genres of an item in the file count.
@@ -17,8 +17,8 @@ from typing import Final
 
 import numpy as np
 
-from contract.behaviour_file import BadLineError, BehaviourFile, Chunk, FileError, Problem, ReadCounts
-from contract.grammar import MAX_FUTURE_MS
+from contract.behaviours.file import BadLineError, BehaviourFile, Chunk, FileError, Problem, ReadCounts
+from contract.behaviours.grammar import MAX_FUTURE_MS
 from training.data.datasets.interactions import DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests
 

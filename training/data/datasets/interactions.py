@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import ACTION_CODES, DEFAULT_ACTION
+from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
 from contract.command_line import CommandError
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
@@ -60,7 +60,7 @@ class Interactions:
         digest: of the source's bytes; the same digest means the same interactions.
         users, items: public ids.
         times_ms: milliseconds since the epoch.
-        actions: codes of contract.behaviours.
+        actions: codes of contract.behaviours.records.
         values: a rating or 0, in tenths.
         plays_ms: played milliseconds or 0.
         catalogue: facts by item id; items without facts are allowed.

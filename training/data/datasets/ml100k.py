@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from contract.grammar import MIN_TIME_MS, shown
+from contract.behaviours.grammar import MIN_TIME_MS, shown
 from training.data.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
 from training.data.datasets.text import decode, digest_of, fail, fields, identifier, read_bytes, whole
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from contract.grammar import MIN_TIME_MS
+from contract.behaviours.grammar import MIN_TIME_MS
 from training.data.datasets.interactions import DataError, Interactions, ItemFacts, default_actions
 from training.data.datasets.ml100k import title_year
 from training.data.datasets.table import MAX_SECONDS, Table, read_table

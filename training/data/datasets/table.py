@@ -12,8 +12,8 @@ from typing import Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.csv_rows import CsvRows, FileError, Problem, Row
-from contract.grammar import are_ids, is_id, shown
+from contract.behaviours.csv_rows import CsvRows, FileError, Problem, Row
+from contract.behaviours.grammar import are_ids, is_id, shown
 from training.data.datasets.interactions import DataError
 from training.data.datasets.text import fail, identifier, whole
 

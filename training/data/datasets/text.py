@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from contract.csv_rows import FileError, open_lines
-from contract.grammar import id_problem, shown
+from contract.behaviours.csv_rows import FileError, open_lines
+from contract.behaviours.grammar import id_problem, shown
 from training.data.datasets.interactions import DataError
 
 
@@ -84,7 +84,7 @@ def identifier(path: Path, line: int, column: str, text: str) -> str:
     """Return an id.
 
     Raises:
-        DataError: it is not one (contract.grammar).
+        DataError: it is not one (contract.behaviours.grammar).
     """
     problem = id_problem(text)
     if problem:

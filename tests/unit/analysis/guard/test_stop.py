@@ -5,9 +5,9 @@ import yaml
 
 from analysis.guard.stop import stop
 from contract.command_line import CommandError
-from contract.experiments import parse_experiments
-from contract.history import ExperimentFile
-from contract.ramps import propose
+from contract.experiments.definition import parse_experiments
+from contract.experiments.history import ExperimentFile
+from contract.experiments.ramps import propose
 from deploy.experiments import current
 
 TEXT = """\

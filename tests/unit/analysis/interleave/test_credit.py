@@ -14,7 +14,7 @@ from analysis.interleave.credit import Counted, count
 from analysis.interleave.estimate import finding, preference
 from analysis.rules import Study
 from contract.command_line import CommandError
-from contract.interleaving import Draft, team_draft
+from contract.experiments.interleaving import Draft, team_draft
 from tests.support.event_tables import SECOND, T0, Events, Row, write_rows
 from tests.support.interleaved_users import ranking, simulated
 

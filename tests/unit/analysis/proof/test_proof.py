@@ -13,7 +13,7 @@ from analysis.proof.population import Population
 from analysis.proof.replays import assign, salt_of
 from analysis.proof.run import replay
 from analysis.proof.statistics import p_values
-from contract.assignment import bucket, buckets
+from contract.experiments.assignment import bucket, buckets
 
 USERS, REPLAYS = 1_500, 100
 

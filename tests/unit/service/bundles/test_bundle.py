@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from contract import manifest as names
+from contract.bundle import manifest as names
 from service.bundles.arrays import MAX_GOLDEN_BYTES
 from service.bundles.bundle import Bundle, BundleError, load_bundle
 from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe

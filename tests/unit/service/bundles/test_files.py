@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import manifest as names
+from contract.bundle import manifest as names
 from service.bundles import files as bundle_files
 from service.bundles.bundle import load_bundle
 from service.bundles.files import BundleError, identity_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.manifest import MANIFEST
+from contract.bundle.manifest import MANIFEST
 from service.bundles.registry import BundleRegistry
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.manifest import table_file
+from contract.bundle.manifest import table_file
 from service.bundles import files as bundle_files
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.files import BundleError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.assignment import ExperimentsSnapshot, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from service.experiments.decisions import Decisions
 from tests.support.experiment_files import NOW_MS, example
 

@@ -4,8 +4,8 @@ import hmac
 from collections import Counter
 from hashlib import sha256
 
-from contract.assignment import Decision, bucket, snapshot_of
-from contract.events import Exposure, ulid
+from contract.events.exposures import Exposure, ulid
+from contract.experiments.assignment import Decision, bucket, snapshot_of
 from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome
 from tests.support.experiment_files import NOW_MS, example
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from contract.assignment import Decision
-from contract.experiments import ExperimentsError, parse_experiments
+from contract.experiments.assignment import Decision
+from contract.experiments.definition import ExperimentsError, parse_experiments
 from service.experiments.file import parse_file
 from service.experiments.live import Experiments, Models
 from tests.support.experiment_files import NOW_MS, servable

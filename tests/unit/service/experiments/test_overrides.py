@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from contract.assignment import ExperimentsSnapshot, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
 from service.app import create_app
 from service.experiments.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from contract.behaviours import Records
+from contract.behaviours.records import Records
 from service.flow.turns import Turns
 from service.settings import LimitsSettings, Settings
 from service.store.behaviours import AppendResult

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.assignment import UNDECIDED, Decision, snapshot_of
+from contract.experiments.assignment import UNDECIDED, Decision, snapshot_of
 from service.connection.exchange import Exchange
 from service.errors import Overloaded
 from service.http import codec

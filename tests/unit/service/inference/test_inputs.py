@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contract.vocabulary import Vocabulary
+from contract.bundle.vocabulary import Vocabulary
 from service.bundles.bundle import Bundle, load_bundle
 from service.inference.engine import OnnxEngine
 from service.inference.inputs import InputMaker, Notes, RankRow

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
-from contract.behaviours import Records
+from contract.behaviours.records import Records
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed
 from service.inference.engine import EngineError, OnnxEngine

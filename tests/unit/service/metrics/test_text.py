@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from contract.assignment import ExperimentsSnapshot
-from contract.events import ACTIVITY_STREAM, EXPOSURE_STREAM
-from contract.experiments import parse_experiments
+from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.definition import parse_experiments
 from service.metrics import Metrics
 from service.names import StoreState
 from tests.support.fakes import EXPERIMENTS, NOW_MS, FakeExperiments

@@ -16,9 +16,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 
-from contract import manifest as names
-from contract.assignment import ExperimentsSnapshot, snapshot_of
-from contract.behaviours import RECORD
+from contract.behaviours.records import RECORD
+from contract.bundle import manifest as names
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
 from service.app import create_app
 from service.bundles.bundle import Bundle, load_bundle
@@ -182,7 +182,7 @@ async def test_every_file_is_served_under_a_strict_policy(served: Served, path: 
 
 
 def test_files_name_no_other_host_and_make_no_markup_from_text() -> None:
-    folder = Path(names.__file__).parents[1] / "service" / "page" / "static"
+    folder = Path(__file__).resolve().parents[4] / "service" / "page" / "static"
     script = (folder / "app.js").read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|srcdoc", script)
     for path in folder.iterdir():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.vocabulary import Vocabulary
+from contract.bundle.vocabulary import Vocabulary
 from service.ranking.candidates import best, candidates_of
 
 VOCABULARY = Vocabulary(["a", "b", "c"])

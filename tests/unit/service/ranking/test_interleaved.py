@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.interleaving import redraft, team_draft
+from contract.experiments.interleaving import redraft, team_draft
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.ranking.answer import Merged, Ranking

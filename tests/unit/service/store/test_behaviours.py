@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from redis import exceptions as errors
 
-from contract.behaviours import Records, Unpacked, item_keys, pack, records_from_columns, unpack
+from contract.behaviours.records import Records, Unpacked, item_keys, pack, records_from_columns, unpack
 from service.names import StoreState
 from service.redis.client import Command
 from service.redis.errors import Busy, LeftAlone, NoServer, Unconfirmed

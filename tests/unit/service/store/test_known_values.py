@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contract.behaviours import pack, unpack
+from contract.behaviours.records import pack, unpack
 from service.store.known_values import KnownValues, StoredBehaviours
 from tests.support.builders import behaviours
 

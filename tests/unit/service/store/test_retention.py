@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.behaviours import Records
+from contract.behaviours.records import Records
 from service.bundles.bundle import Bundle, load_bundle
 from service.store.retention import READABLE, UNREAD, USABLE, Grades, grades, retained, usable_count
 from tests.support.builders import TinyModel, behaviours

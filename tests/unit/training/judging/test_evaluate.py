@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from contract.tensors import windows
+from contract.bundle.tensors import windows
 from models.base import SequentialRecommender
 from models.catalog import MODELS
 from training.data.prepare import Prepared

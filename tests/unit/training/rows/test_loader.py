@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from contract.tensors import SequenceSpec
+from contract.bundle.tensors import SequenceSpec
 from training.data.prepare import Prepared
 from training.recipe import TrainingRecipe, parse_recipe
 from training.rows.loader import Loader, dataset_facts

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.vocabulary import Vocabulary
+from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
 from training.rows.split import Rows, SplitError, impressions, leave_last_out, split, training_log, training_mask
 

@@ -1,0 +1,209 @@
+"""The bundle's description, which the exporter writes and the service checks before it serves the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from contract.bundle.tensors import SequenceSpec
+from contract.command_line import CommandError
+
+CONTRACT_VERSION: Final = 2  # the newest version that is read and written
+OLDEST_CONTRACT_VERSION: Final = 1  # without tables; still written for a bundle without tables
+MANIFEST: Final = "manifest.json"
+ENCODE: Final = "encode.onnx"
+SCORE: Final = "score.onnx"
+ITEMS: Final = "items.json"
+USERS: Final = "users.json"
+POPULARITY: Final = "popularity.npy"
+GOLDEN: Final = "golden.npz"
+CATALOGUE: Final = "catalogue.json"
+MODEL_CARD: Final = "model_card.md"
+
+REQUIRED_FILES: Final = (ENCODE, SCORE, ITEMS, POPULARITY, GOLDEN, MODEL_CARD)
+OPTIONAL_FILES: Final = (USERS, CATALOGUE)
+MAX_TABLES: Final = 16
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+
+
+class ManifestError(CommandError, ValueError):
+    """The manifest is missing, malformed, or of an unknown contract version; the message names the reason."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(Strict):
+    """One input or output of a graph. A string in the shape is a symbolic dimension: B rows, M flat candidates."""
+
+    name: str
+    dtype: Literal["int64", "float32"]
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(Strict):
+    """Names, dtypes and shapes of a graph, in the graph's order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class TableSpec(Strict):
+    """A table that the graphs read as an input, in a separate .npy file: one copy serves both graphs.
+
+    The first dimension is indexed by item, by user or by another code, and the graphs only read whole rows.
+    """
+
+    name: Annotated[str, Field(pattern=r"^table_[0-9]{1,2}$")]
+    dtype: Literal["int64", "float32"]
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
+    graphs: Annotated[tuple[Literal["encode", "score"], ...], Field(min_length=1, max_length=2)]
+
+    @property
+    def file(self) -> str:
+        """Return the name of its file."""
+        return table_file(self.name)
+
+
+class Provenance(Strict):
+    """The origin of the weights."""
+
+    run_id: str
+    recipe_digest: str
+    git_revision: str | None
+    dataset: str
+    dataset_digest: str
+    torch_version: str
+    exporter: str
+
+
+class Manifest(Strict):
+    """Everything that a service needs to know about a bundle.
+
+    `score` takes the state outputs of `encode` (one row per user), then `candidates` (M,) and `rows` (M,), the row that
+    each flat candidate belongs to; its first output is `scores` (M,). Outputs named in `explanation` are answers
+    to `explain`: for people, never for ranking. Each graph takes its tables as inputs after all others.
+    """
+
+    contract_version: int
+    model: ModelName
+    version: Version
+    serving_class: Literal["A", "B", "C", "D", "E"]
+    created_at: str
+    files: dict[str, Digest]
+    sequence: SequenceSpec
+    item_count: Annotated[int, Field(ge=1)]
+    user_count: Annotated[int, Field(ge=0)]
+    encode: GraphSpec
+    score: GraphSpec
+    tables: Annotated[tuple[TableSpec, ...], Field(max_length=MAX_TABLES)] = ()
+    state: tuple[str, ...]
+    explanation: tuple[str, ...] = ()
+    max_candidates: Annotated[int, Field(ge=1)]
+    golden_tolerance: Annotated[float, Field(gt=0, le=1e-2)]
+    parameters: int
+    metrics: dict[str, float]
+    provenance: Provenance
+
+    def tables_of(self, graph: Literal["encode", "score"]) -> tuple[TableSpec, ...]:
+        """Return the tables that a graph reads, in the order of its inputs."""
+        return tuple(table for table in self.tables if graph in table.graphs)
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Manifest:
+        names = [table.name for table in self.tables]
+        if len(set(names)) < len(names):
+            raise ValueError("two tables have the same name")
+        if self.contract_version != contract_version_of(self.tables):
+            raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave `tables` out where there are none: readers of contract version 1 refuse a field they do not know."""
+        document: dict[str, object] = handler(self)
+        if not self.tables:
+            del document["tables"]
+        return document
+
+
+def table_name(number: int) -> str:
+    """Return the name of a bundle's nth table, as the graphs call their input."""
+    return f"table_{number}"
+
+
+def table_file(name: str) -> str:
+    """Return the name of the file that has a table."""
+    return f"{name}.npy"
+
+
+def contract_version_of(tables: Sequence[TableSpec]) -> int:
+    """Return the lowest contract version that can describe a bundle with these tables."""
+    return CONTRACT_VERSION if tables else OLDEST_CONTRACT_VERSION
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Read a manifest from its bytes.
+
+    Raises:
+        ManifestError: malformed, incomplete, or of another contract version.
+    """
+    try:
+        version = _ContractVersion.model_validate_json(content).contract_version
+    except ValidationError as error:
+        raise ManifestError("manifest: not JSON with an integer contract_version") from error
+    if not OLDEST_CONTRACT_VERSION <= version <= CONTRACT_VERSION:
+        readable = f"{OLDEST_CONTRACT_VERSION} to {CONTRACT_VERSION}"
+        raise ManifestError(f"manifest: contract version {version}, this service reads {readable}")
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ManifestError(f"manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest of a bundle directory.
+
+    Raises:
+        ManifestError: missing, malformed, incomplete, or of another contract version.
+    """
+    try:
+        content = (directory / MANIFEST).read_bytes()
+    except OSError as error:
+        raise ManifestError(f"manifest: cannot be read ({error.strerror})") from error
+    return parse_manifest(content)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically; written last, its presence means that the bundle is complete."""
+    temporary = directory / f".{MANIFEST}.partial"
+    temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.replace(directory / MANIFEST)
+
+
+class _ContractVersion(BaseModel):
+    contract_version: int

@@ -1,0 +1,83 @@
+"""The parts of an experiment file that the service can serve; a file with other parts is refused.
+
+The format (definition.py) also allows planned features and data for other programs. If the service accepted a kind of
+experiment that it cannot run, or a parameter that nothing reads, the experiment would have no treatment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from contract.experiments.definition import Experiment, ExperimentsConfig, Layer, Parameters, Place, Problem
+from contract.experiments.interleaving import ARMS, INTERLEAVED
+
+MODEL_PARAMETERS: Final = frozenset({"model", "version"})
+"""The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
+
+MAX_PARAMETERS: Final = 32
+"""Maximum number of parameters of a layer; every answer contains them."""
+MAX_INTEGER: Final = 2**53
+"""The largest integer that every JSON reader represents exactly."""
+
+
+def unserved(config: ExperimentsConfig) -> list[Problem]:
+    """Return the parts of a file that the service cannot serve; empty if it can serve all of them."""
+    return list(_unserved(config))
+
+
+def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
+    if not any("model" in layer.defaults for layer in config.layers):
+        yield Problem(
+            "layers: one layer must name a model in its defaults: otherwise nothing can be ranked", ("layers",)
+        )
+    for place, layer in enumerate(config.layers):
+        where = ("layers", place)
+        yield from _of_defaults(layer, (*where, "defaults"))
+        for index, experiment in enumerate(layer.experiments):
+            yield from _of_experiment(layer, experiment, (*where, "experiments", index))
+
+
+def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
+    names_model = "model" in layer.defaults
+    yield from _of_parameters(layer.key, layer.defaults, where)
+    if len(layer.defaults) > MAX_PARAMETERS:
+        yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer contains them", where)
+    for name, value in layer.defaults.items():
+        place = (*where, name)
+        if names_model and name not in MODEL_PARAMETERS:
+            yield Problem(
+                f"{layer.key}: nothing reads param {name}: a layer with a model has only model and version; "
+                "put it into a layer without a model, for the caller to read",
+                place,
+            )
+        elif not names_model and name == "version":
+            yield Problem(f"{layer.key}: nothing reads param version in a layer without a model", place)
+        elif names_model and not isinstance(value, str):
+            yield Problem(f"{layer.key}: param {name} must be text: write it in quotes", place)
+
+
+def _of_parameters(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:
+    for parameter, value in parameters.items():
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
+
+
+def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
+    if experiment.kind == "interleave" and experiment.status != "stopped":
+        yield from _of_interleaving(layer, experiment, where)
+    for index, arm in enumerate(experiment.arms):
+        name = f"{layer.key}.{experiment.key}:{arm.key}"
+        yield from _of_parameters(name, arm.params, (*where, "arms", index, "params"))
+
+
+def _of_interleaving(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
+    name, arms = f"{layer.key}.{experiment.key}", (*where, "arms")
+    if "model" not in layer.defaults:
+        yield Problem(f"{name}: only a layer with a model can interleave", (*where, "kind"))
+    if len(experiment.arms) != ARMS:
+        yield Problem(f"{name}: interleaving takes {ARMS} arms, not {len(experiment.arms)}", arms)
+    elif len({tuple({**layer.defaults, **arm.params}.items()) for arm in experiment.arms}) == 1:
+        yield Problem(f"{name}: both arms name the same model, so there is nothing to interleave", arms)
+    if any(arm.key == INTERLEAVED for arm in experiment.arms):
+        yield Problem(f"{name}: '{INTERLEAVED}' is the arm of the users, not of a model", arms)
