@@ -31,16 +31,23 @@ class SplitRecipe(_Section):
     Attributes:
         protocol: leave_last_out, time, or impressions.
         held: last interactions of each user for test, and as many before them for validation (leave_last_out).
+        ranking: whether seen items are candidates in the ranking that comes first and selects the epoch: all, unseen,
+            or auto: unseen, unless at least a tenth of the targets are repeats (training/judging/ranking.py).
         valid_queries: validation queries that select the epoch, a fixed sample; 0 = all (time).
-        valid_negatives: stored negatives of each that are used then; 0 = all (time).
+        valid_negatives: stored negatives of each that select the epoch; 0 = the ranking that comes first does (time).
         test_users: users whose test queries are evaluated, a fixed sample; 0 = all.
+        ranked_queries: queries that are ranked among all items alive, a fixed sample; 0 = all (time).
+        alive_margin_hours: an item is a candidate until this long after its last event (time).
     """
 
     protocol: Protocol = "leave_last_out"
     held: Annotated[int, Field(ge=1, le=50)] = 1
+    ranking: Literal["auto", "all", "unseen"] = "auto"
     valid_queries: Annotated[int, Field(ge=0)] = 0
     valid_negatives: Annotated[int, Field(ge=0)] = 0
     test_users: Annotated[int, Field(ge=0)] = 0
+    ranked_queries: Annotated[int, Field(ge=0)] = 10_000
+    alive_margin_hours: Annotated[float, Field(ge=0, le=87_600, strict=False)] = 24.0
 
 
 class TrainingRecipe(_Section):

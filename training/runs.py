@@ -45,14 +45,14 @@ from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
 from training.data.prepare import Prepared
 from training.fitting.fit import Epoch
-from training.judging.evaluate import Views, means
 from training.judging.metrics import Floats
+from training.judging.views import Views
 from training.recipe import Protocol, Recipe, parse_recipe
 from training.rows.split import Part
 
 _PROTOCOLS: Final[dict[Protocol, str]] = {
-    "leave_last_out": "leave the last {held} out; full ranking over all items, history items included",
-    "time": "time split 70/10/20 over instances; 1,000 stored uniform negatives each",
+    "leave_last_out": "leave the last {held} out; full ranking over all items, with and without those of the history",
+    "time": "time split 70/10/20 over instances; 1,000 stored uniform negatives each; full ranking over items alive",
     "impressions": "time split 70/10/20 over impressions; the items shown, and whether they were viewed long",
 }
 
@@ -150,11 +150,8 @@ class RunDirectory:
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
         write_whole(self.path / "log.jsonl", lines.encode())
 
-    def write_metrics(self, recipe: Recipe, parts: Mapping[Part, Views]) -> None:
-        """Write means, and per query the metrics and the user (from 0); see training.judging.evaluate."""
-        document: dict[str, Any] = {part: means(views) for part, views in parts.items()}
-        document["queries"] = {part: len(views[""].users) for part, views in parts.items()}
-        document["protocol"] = protocol(recipe)
+    def write_metrics(self, recipe: Recipe, parts: Mapping[Part, Views], document: Mapping[str, Any]) -> None:
+        """Write the document of `training.judging.document`, and per query the metrics and the user (from 0)."""
         arrays: dict[str, NDArray[Any]] = {}
         for part, views in parts.items():
             for name, view in views.items():
@@ -163,7 +160,7 @@ class RunDirectory:
                 arrays |= {f"{prefix}{metric}": values for metric, values in view.values.items()}
                 arrays |= {f"{prefix}weight.{metric}": values for metric, values in view.weights.items()}
         write_arrays(self.path / "per_query.npz", arrays)
-        write_json(self.path / "metrics.json", document)
+        write_json(self.path / "metrics.json", {**document, "protocol": protocol(recipe)})
 
     def finish(self, recipe: Recipe, prepared: Prepared, spec: SequenceSpec, facts: dict[str, Any]) -> None:
         """Write run.json, and remove the files that only a resumed run needs.
@@ -182,6 +179,7 @@ class RunDirectory:
             "dataset": prepared.provenance["dataset"],
             "dataset_source": prepared.provenance["source"],
             "dataset_digest": prepared.digest,
+            "data_span_ms": _span_ms(prepared),
             "sequence": spec.model_dump(mode="json"),
             "git_revision": git_revision(),
             "torch_version": torch.__version__,
@@ -232,8 +230,16 @@ class RunDirectory:
 def protocol(recipe: Recipe) -> str:
     """Return the evaluation of a run in words: runs that differ in it cannot be compared."""
     words = _PROTOCOLS[recipe.split.protocol].format(held=recipe.split.held)
+    if recipe.split.protocol == "time":
+        words += f" within {recipe.split.alive_margin_hours:g} hours, {recipe.split.ranked_queries or 'all'} queries"
     sample = f"; test queries of {recipe.split.test_users:,} users" if recipe.split.test_users else ""
     return f"{words}{sample}; expected metrics under ties"
+
+
+def _span_ms(prepared: Prepared) -> list[int] | None:
+    """Return the times of the first and last interaction; None if the data have no times."""
+    times = prepared.columns["times_ms"]
+    return [int(times.min()), int(times.max())] if prepared.has_times else None
 
 
 def environment() -> dict[str, Any]:

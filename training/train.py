@@ -17,7 +17,10 @@ from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.fit import Fit
 from training.fitting.progress import ConsoleWatcher, ReportingWatcher
-from training.judging.evaluate import METRICS, Judge, means
+from training.judging.document import judged
+from training.judging.evaluate import Judge
+from training.judging.ranking import selecting_metric
+from training.judging.views import means
 from training.recipe import Recipe, RecipeError
 from training.rows.loader import Loader, dataset_facts, sequence_spec
 from training.rows.split import Part, split
@@ -101,8 +104,8 @@ def train(
         keep_freed_memory()
     spec = sequence_spec(model)
     run.write_data(prepared, facts)
-    metric = METRICS[recipe.split.protocol][0]
     judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
+    metric = selecting_metric(recipe.split, judge.first)
     for part in parts:  # refuse parts that cannot be evaluated before the training starts
         Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
     fit = Fit(
@@ -173,13 +176,14 @@ def evaluate(
     """Evaluate the checkpoint on disk; returns the metrics of the last part."""
     _, model = load_checkpoint(run.checkpoint)
     model, spec = model.to(device), sequence_spec(model)
-    views = {
+    judges = {
         part: Judge(
             prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid"
-        )(model)
+        )
         for part in parts
     }
-    run.write_metrics(recipe, views)
+    views = {part: judge(model) for part, judge in judges.items()}
+    run.write_metrics(recipe, views, judged(recipe.split, judges, views))
     return means(views[parts[-1]])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,6 +63,7 @@ class Plan(_Strict):
         tune: the protocol that compares trials.
         reference: the system that all others are compared with, unless a system names another.
         trials: number of trials of each trained system.
+        ranking: of every recipe's split: whether seen items are candidates in the ranking that selects.
         training: of every recipe, unless a system overrides it.
         protocols: by name, the split of the recipes; the first one is shown first.
         systems: the rows.
@@ -74,6 +75,7 @@ class Plan(_Strict):
     tune: str
     reference: str
     trials: Annotated[int, Field(ge=1)]
+    ranking: Literal["all", "unseen"] = "all"
     training: Section
     protocols: dict[str, Section]
     systems: tuple[SystemPlan, ...]
@@ -133,15 +135,18 @@ def job_of(plan: Plan, system: SystemPlan, trial: int, protocol: str, seed: int)
         RecipeError: its recipe is refused.
     """
     changed = system.trials[trial]
+    split = plan.protocols[protocol] | ({} if plan.ranking == "all" else {"ranking": plan.ranking})
     document = {
         "dataset": plan.dataset,
         "model": system.model,
         "config": {**system.config, **changed.get("config", {})},
         "training": {**plan.training, **system.training, **changed.get("training", {})},
-        "split": plan.protocols[protocol],
+        "split": split,
     }
     key = sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:8]
-    recipe = parse_recipe({**document, "seed": seed}, f"{plan.title}: {system.name}")
+    recipe = parse_recipe(
+        {**document, "split": {**split, "ranking": plan.ranking}, "seed": seed}, f"{plan.title}: {system.name}"
+    )
     return Job(system.name, protocol, trial, recipe, key)
 
 

@@ -21,12 +21,15 @@ from numpy.typing import NDArray
 
 from benchmarks.tables.plan import Job
 from contract.files import BadFileError, read_arrays, write_arrays, write_whole
-from training.compare import per_user_means
+from training.judging.intervals import per_user_means
 from training.judging.metrics import Floats
 from training.runs import RunDirectory
 
 LINES: Final = "runs.jsonl"
 ARRAYS: Final = "by_user.npz"
+
+_FORMERLY: Final = {"leave_last_out": "ndcg@10", "time": "ndcg@5", "impressions": "auc"}
+"""The metric that selected the epoch of runs whose metrics.json does not name it."""
 
 Document = dict[str, Any]  # Any: JSON
 
@@ -46,6 +49,11 @@ class Record:
     def means(self, part: str) -> dict[str, float]:
         """Return the means of `valid` or `test` by metric."""
         return dict(self.document["metrics"][part])
+
+    def selected(self) -> float:
+        """Return the validation metric that selected the epoch."""
+        metric = self.document["metrics"].get("selects", _FORMERLY[self.document["recipe"]["split"]["protocol"]])
+        return self.means("valid")[metric]
 
 
 class Records:

@@ -21,7 +21,7 @@ from benchmarks.tables.picture import draw, draw_learning
 from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
 from benchmarks.tables.runner import chosen_trial
-from training.compare import interval
+from training.judging.intervals import interval
 from training.judging.metrics import Floats
 
 MISSING: Final = "missing"
@@ -155,7 +155,7 @@ def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ..
     jobs = trial_jobs(plan, system)
     if not all(records.has(job) for job in jobs):
         return ()
-    return tuple(next(iter(records.read(job).means("valid").values())) for job in jobs)
+    return tuple(records.read(job).selected() for job in jobs)
 
 
 def _cells(members: list[Record], reference: list[Record]) -> Cells:

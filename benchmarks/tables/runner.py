@@ -16,7 +16,6 @@ from rich.console import Console
 
 from benchmarks.tables.plan import Job, Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Records
-from training.judging.evaluate import METRICS
 from training.runs import RunDirectory
 from training.train import JUDGED, Machine, evaluate_run, train
 
@@ -40,8 +39,7 @@ def chosen_trial(plan: Plan, system: SystemPlan, records: Records) -> int | None
     jobs = trial_jobs(plan, system)
     if not all(records.has(job) for job in jobs):
         return None
-    metric = METRICS[jobs[0].recipe.split.protocol][0] if jobs else ""
-    scores = [records.read(job).means("valid")[metric] for job in jobs]
+    scores = [records.read(job).selected() for job in jobs]
     return max(range(len(scores)), key=scores.__getitem__) if scores else 0
 
 
@@ -105,4 +103,4 @@ def _trained(job: Job, folders: Folders) -> RunDirectory:
 
 def _kept(job: Job, run: RunDirectory, records: Records) -> float:
     records.write(job, run)
-    return float(run.metrics()["valid"][METRICS[job.recipe.split.protocol][0]])
+    return records.read(job).selected()

@@ -12,7 +12,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     command.add_argument("directories", type=Path, nargs="+", metavar="RUN", help="run directories; seeds are grouped")
     command.add_argument("--part", choices=("test", "valid"), default="test", help="which queries (default test)")
-    command.add_argument("--view", default="", help="pop100, uni100, pool; default: the main one")
+    command.add_argument("--view", help="all, unseen, pop100, uni100, pool, alive, warm, cold; default: both rankings")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.commands.machine import add_machine, shown
+from rich.console import Console
+
+from training.commands.machine import add_machine
+from training.commands.metrics import print_metrics
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -19,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
     from training.runs import RunDirectory
     from training.train import Machine, evaluate_run
 
-    metrics = evaluate_run(RunDirectory(options.directory), options.data, Machine(options.device, options.threads))
-    print(f"test: {shown(metrics)}")
+    directory = RunDirectory(options.directory)
+    evaluate_run(directory, options.data, Machine(options.device, options.threads))
+    print_metrics(directory.metrics(), Console(highlight=False))
     return 0

@@ -1,4 +1,4 @@
-"""Arguments and output that train and evaluate share: where to compute, and one line of metrics."""
+"""Arguments that train and evaluate share: where the data are, and what to compute on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,3 @@ def add_machine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     command.add_argument("--threads", type=int, default=0, help="torch threads; 0 = torch chooses (default)")
-
-
-def shown(metrics: dict[str, float]) -> str:
-    """Return metrics as one line."""
-    return "  ".join(f"{name.upper()} {value:.4f}" for name, value in metrics.items())

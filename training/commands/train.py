@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from contract.command_line import STOPPED
-from training.commands.machine import add_machine, shown
+from training.commands.machine import add_machine
+from training.commands.metrics import print_metrics
 
 if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
     from training.recipe import Recipe
@@ -42,18 +43,16 @@ def run(options: argparse.Namespace) -> int:
         recipe = _recipe(options)
         directory = RunDirectory.create(options.out, recipe)
         cleaning = directory.discarded_unless_learnt()
-    machine = Machine(options.device, options.threads)
+    machine, console = Machine(options.device, options.threads), Console(highlight=False)
     try:
         with cleaning:
-            metrics = train(
-                directory, recipe, options.data, machine, Console(highlight=False), reporting=options.report
-            )
+            train(directory, recipe, options.data, machine, console, reporting=options.report)
     except StoppedError:
         print(f"\nstopped; continue with: python -m training train --resume {directory.path}")
         return STOPPED
     except (NegativesError, RecipeError) as error:
         raise RecipeError(f"{options.recipe or directory.path}: {error}") from error
-    print(f"test: {shown(metrics)}")
+    print_metrics(directory.metrics(), console)
     print(f"run: {directory.path}")
     return 0
 

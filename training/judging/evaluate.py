@@ -1,29 +1,35 @@
 """Evaluates a model on the queries of one part, with the candidates and metrics of the protocol.
 
-| Protocol | View | Candidates | Metrics; the first one selects the model |
+| Protocol | View | Candidates | Metrics |
 | --- | --- | --- | --- |
-| leave_last_out | (main) | all items, including those of the history | NDCG@10, HR@10, MRR@20 |
+| leave_last_out | (main) | all items | NDCG@10, HR@10, MRR@20 |
+| | unseen | all items without those of the user's history | the same |
 | | pop100, uni100 | the target and 100 stored negatives | the same |
-| time | (main) | the target and 1,000 stored negatives | NDCG@5, HIT@5, MRR@5, GAUC; a mean over queries (B-inst) |
-| | pool | all of a user's queries in one list, the best target counts | the same; a mean over users (B-pool) |
+| | unseen.pop100, unseen.uni100 | the same without items of the user's history | the same |
+| time | (main) | the target and 1,000 stored negatives | NDCG@5, HIT@5, MRR@5, GAUC; means over queries (B-inst) |
+| | pool | all of a user's queries in one list, the best target counts | the same; means over users (B-pool) |
+| | alive | all items alive at the query's time | NDCG@10, HR@10, MRR@20 |
+| | unseen | items alive without those of the user's history | the same |
+| | warm, cold | as the first view; targets known in training, targets born later | the same |
 | impressions | (main) | the items shown | AUC of all rows; UAUC and GAUC, means over users with both labels |
 
-All systems get the same candidates. Metrics are expected values under ties.
+`training.judging.ranking` tells which view comes first. A target that the user has met before stays a candidate in
+every view. All systems and the baselines get the same candidates. Metrics are expected values under ties.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from contract.bundle.tensors import SequenceSpec
 from models.base import SequentialRecommender
 from training.data.prepare import Prepared
+from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen, repeat_share
 from training.judging.metrics import (
     Counts,
     Floats,
@@ -36,67 +42,21 @@ from training.judging.metrics import (
     mrr,
     ndcg,
 )
-from training.recipe import Protocol, SplitRecipe
-from training.rows.loader import Loader, as_tensors
+from training.judging.ranking import first_view, selects_by_list
+from training.judging.scores import ModelScores, Scorer, Scores, baselines
+from training.judging.views import View, Views
+from training.recipe import SplitRecipe
 from training.rows.negatives import Kind, Negatives, stored_negatives
-from training.rows.split import Part, Rows, Split, split
+from training.rows.split import Part, Rows, Split, split, training_end
 
 _Metrics = dict[str, tuple[Callable[[Counts, Counts, int], Floats], int]]
-
-METRICS: Final[dict[Protocol, tuple[str, ...]]] = {
-    "leave_last_out": ("ndcg@10", "hr@10", "mrr@20"),
-    "time": ("ndcg@5", "hit@5", "mrr@5", "gauc"),
-    "impressions": ("auc", "uauc", "gauc"),
-}
-"""The metrics of every view of a protocol; the first one of the main view, on validation, selects the model."""
+_Ranks = dict[str, list[tuple[Counts, Counts]]]
 
 _FULL: Final[_Metrics] = {"ndcg@10": (ndcg, 10), "hr@10": (hit_rate, 10), "mrr@20": (mrr, 20)}
 _TOP: Final[_Metrics] = {"ndcg@5": (ndcg, 5), "hit@5": (hit_rate, 5), "mrr@5": (mrr, 5)}
 _SAMPLED: Final[tuple[Kind, ...]] = ("pop100", "uni100")
-_CELLS: Final = {"A": 2_000_000, "B": 2_000_000, "C": 100_000, "D": 20_000, "E": 20_000}
-"""Scores computed at once, by serving class: bounds the memory for any catalogue."""
+_ROWS: Final = 512  # queries scored at once, at most
 _SAMPLE_SEED: Final = 20_220_711
-
-
-@dataclass(frozen=True)
-class View:
-    """Metrics of one kind of candidates.
-
-    Attributes:
-        users: (Q,) from 0, one per value.
-        values: by metric, (Q,); NaN if a metric is not defined.
-        weights: by metric, (Q,), for weighted means.
-        totals: metrics of all queries together.
-    """
-
-    users: Counts
-    values: dict[str, Floats]
-    weights: dict[str, Floats] = field(default_factory=dict)
-    totals: dict[str, float] = field(default_factory=dict)
-
-    def means(self) -> dict[str, float]:
-        """Return every metric's mean over the queries where it is defined; 0 if there are none."""
-        return self.totals | {name: self._mean(name) for name in self.values}
-
-    def _mean(self, name: str) -> float:
-        defined = ~np.isnan(self.values[name])
-        if not bool(defined.any()):
-            return 0.0
-        weights = self.weights[name][defined] if name in self.weights else None
-        return float(np.average(self.values[name][defined], weights=weights))
-
-
-Views = dict[str, View]
-"""Views by name; the main view's name is the empty string."""
-
-
-def means(views: Views) -> dict[str, float]:
-    """Return every mean; those of other views than the main one are named `view.metric`."""
-    return {
-        f"{name}.{metric}" if name else metric: value
-        for name, view in views.items()
-        for metric, value in view.means().items()
-    }
 
 
 class Judge:
@@ -108,7 +68,11 @@ class Judge:
         recipe: the protocol.
         part: valid or test.
         popularity: (I+1,) training interactions by item index.
-        choosing: evaluate to select the best epoch: only the main view, on the recipe's sample.
+        choosing: evaluate to select the best epoch: only the rankings that select, on the recipe's sample.
+
+    Attributes:
+        first: the view that comes first.
+        repeat_share: the share of targets that their user has met before, in the whole data set.
     """
 
     def __init__(
@@ -121,26 +85,42 @@ class Judge:
         *,
         choosing: bool = False,
     ) -> None:
-        rows = queries(prepared, recipe, part)
+        self._prepared, self._spec, self._popularity = prepared, spec, popularity
         self._protocol, self._choosing = recipe.protocol, choosing
-        kinds: tuple[Kind, ...] = {"leave_last_out": () if choosing else _SAMPLED, "time": ("uni1000",)}.get(
-            recipe.protocol, ()
-        )
+        self.repeat_share = repeat_share(prepared)
+        self.first = first_view(recipe, self.repeat_share)
+        self._rows = queries(prepared, recipe, part)
+        self._parts = _rankings(recipe, choosing)
         name = f"{recipe.protocol}-{recipe.held}-{part}"
-        self._negatives = {kind: stored_negatives(prepared, name, kind, rows, popularity) for kind in kinds}
+        self._negatives = {kind: stored_negatives(prepared, name, kind, self._rows, popularity) for kind in self._kinds}
         if choosing and recipe.protocol == "time":
-            chosen = _sample(len(rows.users), recipe.valid_queries)
-            rows = rows.take(chosen)
-            count = recipe.valid_negatives or None
-            self._negatives = {kind: drawn[chosen, :count] for kind, drawn in self._negatives.items()}
-        self._loader = Loader(prepared, spec, rows)
+            self._sample(recipe)
+        if recipe.protocol != "impressions":
+            self._seen = Seen(prepared)
+        if "alive" in self._parts:
+            self._lifetimes = Lifetimes(prepared, round(recipe.alive_margin_hours * HOUR_MS))
+            self._born_later = self._lifetimes.first >= training_end(prepared, "time")
+            self._ranked_rows = self._rows.take(_sample(len(self._rows.users), recipe.ranked_queries))
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        """The stored negatives that the views need."""
+        if self._protocol == "leave_last_out" and not self._choosing:
+            return _SAMPLED
+        return ("uni1000",) if "lists" in self._parts else ()
+
+    def _sample(self, recipe: SplitRecipe) -> None:
+        """Keep the queries and negatives that select the epoch."""
+        chosen = _sample(len(self._rows.users), recipe.valid_queries)
+        self._rows = self._rows.take(chosen)
+        count = recipe.valid_negatives or None
+        self._negatives = {kind: drawn[chosen, :count] for kind, drawn in self._negatives.items()}
 
     @property
     def users(self) -> Counts:
         """The user of every query."""
-        return self._loader.users()
+        return self._rows.users
 
-    @torch.no_grad()
     def __call__(self, model: SequentialRecommender) -> Views:
         """Return the views of the protocol.
 
@@ -148,53 +128,86 @@ class Judge:
             MetricsError: a score is NaN or infinite.
         """
         model.eval()
+        return self._judged(ModelScores(model, self._prepared, self._spec))
+
+    def baselines(self) -> dict[str, Views]:
+        """Return the views of every baseline, on the same queries and candidates."""
+        by_time = self._protocol != "leave_last_out"
+        found = baselines(self._prepared, self._popularity, by_time=by_time)
+        return {name: self._judged(scorer) for name, scorer in found.items()}
+
+    def _judged(self, scorer: Scorer) -> Views:
         if self._protocol == "leave_last_out":
-            return self._ranked(model)
-        if self._protocol == "time":
-            return self._listed(model)
-        return self._shown(model)
+            return self._ranked(scorer)
+        if self._protocol == "impressions":
+            return self._shown(scorer)
+        views = self._listed(scorer) if "lists" in self._parts else {}
+        return views | (self._alive(scorer) if "alive" in self._parts else {})
 
-    def _ranked(self, model: SequentialRecommender) -> Views:
-        ranks: dict[str, list[tuple[Counts, Counts]]] = {"": [], **{kind: [] for kind in self._negatives}}
-        for chosen, targets, state in self._pieces(model, model.item_count + 1):
-            scores = model.score_all(state)[:, 1:].float().cpu().numpy()  # column 0 is padding
-            ranks[""].append(better_and_equal(scores, targets - 1))
+    def _ranked(self, scorer: Scorer) -> Views:
+        ranks: _Ranks = defaultdict(list)
+        for chosen, piece in _pieces(self._rows, scorer, self._width):
+            scores, unseen = scorer.all(piece), self._seen.unseen(piece)
+            ranks[""].append(_among_all(scores, piece, None))
+            ranks["unseen"].append(_among_all(scores, piece, unseen))
             for kind, negatives in self._negatives.items():
-                listed = _lists(targets, negatives[chosen]) - 1
+                listed = _lists(piece.items, negatives[chosen])
                 taken = np.take_along_axis(scores, listed, axis=1)
-                ranks[kind].append(better_and_equal(taken, np.zeros(len(chosen), dtype=np.int64)))
-        return {name: View(self.users, _measured(_FULL, *_joined(found))) for name, found in ranks.items()}
+                targets = np.zeros(len(chosen), dtype=np.int64)
+                ranks[kind].append(better_and_equal(taken, targets))
+                allowed = np.take_along_axis(unseen, listed, axis=1)
+                ranks[f"unseen.{kind}"].append(better_and_equal(taken, targets, allowed))
+        return _views(self.users, ranks)
 
-    def _listed(self, model: SequentialRecommender) -> Views:
+    def _alive(self, scorer: Scorer) -> Views:
+        ranks: _Ranks = defaultdict(list)
+        rows = self._ranked_rows
+        for _, piece in _pieces(rows, scorer, self._width):
+            scores, alive = scorer.all(piece), self._lifetimes.alive(piece)
+            ranks["alive"].append(_among_all(scores, piece, alive))
+            alive &= self._seen.unseen(piece)
+            ranks["unseen"].append(_among_all(scores, piece, alive))
+        views = _views(rows.users, ranks)
+        if self._choosing:
+            return views
+        cold = self._born_later[rows.items]
+        first = views["alive" if self.first == "alive" else "unseen"]
+        apart = {"warm": first.take(~cold), "cold": first.take(cold)}
+        return views | {name: view for name, view in apart.items() if len(view.users)}
+
+    def _listed(self, scorer: Scorer) -> Views:
         negatives = self._negatives["uni1000"]
         pieces = [
-            _scores(model, state, _lists(targets, negatives[chosen]))
-            for chosen, targets, state in self._pieces(model, negatives.shape[1] + 1)
+            scorer.lists(piece, _lists(piece.items, negatives[chosen]))
+            for chosen, piece in _pieces(self._rows, scorer, negatives.shape[1] + 1)
         ]
         scores = np.concatenate(pieces or [np.zeros((0, 1), dtype=np.float32)])
         g, e = better_and_equal(scores, np.zeros(len(scores), dtype=np.int64))
         main = View(self.users, _measured(_TOP, g, e) | {"gauc": list_auc(g, e, scores.shape[1] - 1)})
         return {"": main} if self._choosing else {"": main, "pool": _pooled(self.users, scores)}
 
-    def _shown(self, model: SequentialRecommender) -> Views:
-        pieces = [_scores(model, state, items[:, None])[:, 0] for _, items, state in self._pieces(model, 1)]
+    def _shown(self, scorer: Scorer) -> Views:
+        pieces = [scorer.lists(piece, piece.items[:, None])[:, 0] for _, piece in _pieces(self._rows, scorer, 1)]
         scores = np.concatenate(pieces or [np.zeros(0, dtype=np.float32)])
-        labels = self._loader.labels() > 0
+        assert self._rows.labels is not None
+        labels = self._rows.labels > 0
         rows, areas = auc_by_user(self.users, scores, labels)
         weights = {"gauc": rows.astype(np.float64)}
         values = {"uauc": areas, "gauc": areas}
         return {"": View(np.unique(self.users), values, weights, {"auc": auc(scores, labels)})}
 
-    def _pieces(
-        self, model: SequentialRecommender, width: int
-    ) -> Iterator[tuple[Counts, Counts, dict[str, torch.Tensor]]]:
-        """Yield places, items and states of as many queries at once as memory allows."""
-        device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-        size = max(1, min(512, _CELLS[model.serving_class] // width))
-        for start in range(0, len(self._loader), size):
-            chosen = np.arange(start, min(start + size, len(self._loader)))
-            inputs = {name: tensor.to(device) for name, tensor in as_tensors(self._loader.inputs(chosen)).items()}
-            yield chosen, self._loader.targets(chosen), model.encode(inputs).state
+    @property
+    def _width(self) -> int:
+        return len(self._prepared.items) + 1
+
+
+def _rankings(recipe: SplitRecipe, choosing: bool) -> frozenset[str]:
+    """Return the kinds of candidates that a split by time needs: stored lists, all items alive, or both."""
+    if recipe.protocol != "time":
+        return frozenset()
+    if not choosing:
+        return frozenset({"lists", "alive"})
+    return frozenset({"lists"}) if selects_by_list(recipe) else frozenset({"alive"})
 
 
 def queries(prepared: Prepared, recipe: SplitRecipe, part: Part) -> Rows:
@@ -214,20 +227,30 @@ def _sample(count: int, wanted: int) -> Counts:
     return np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(count)[:wanted])
 
 
+def _pieces(rows: Rows, scorer: Scorer, width: int) -> Iterator[tuple[Counts, Rows]]:
+    """Yield places and queries, as many at once as memory allows for `width` scores each."""
+    size = max(1, min(_ROWS, scorer.cells // width))
+    for start in range(0, len(rows.users), size):
+        chosen = np.arange(start, min(start + size, len(rows.users)))
+        yield chosen, rows.take(chosen)
+
+
 def _lists(targets: Counts, negatives: Negatives) -> Counts:
     """Return each target before its negatives, (B, 1+n)."""
     return np.concatenate((targets[:, None], negatives.astype(np.int64)), axis=1)
 
 
-def _scores(model: SequentialRecommender, state: dict[str, torch.Tensor], candidates: Counts) -> NDArray[np.float32]:
-    some = next(iter(state.values()))
-    lists = torch.from_numpy(candidates).to(some.device)
-    return np.asarray(model.score_lists(state, lists).float().cpu().numpy(), dtype=np.float32)
+def _among_all(scores: Scores, piece: Rows, mask: Mask | None) -> tuple[Counts, Counts]:
+    """Return g and e of the targets among the candidates (B, I+1); column 0 is padding."""
+    return better_and_equal(scores[:, 1:], piece.items - 1, None if mask is None else mask[:, 1:])
+
+
+def _views(users: Counts, ranks: _Ranks) -> Views:
+    return {name: View(users, _measured(_FULL, *_joined(found))) for name, found in ranks.items()}
 
 
 def _joined(pieces: list[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
-    none = np.zeros(0, dtype=np.int64)
-    return np.concatenate([g for g, _ in pieces] or [none]), np.concatenate([e for _, e in pieces] or [none])
+    return np.concatenate([g for g, _ in pieces]), np.concatenate([e for _, e in pieces])
 
 
 def _measured(metrics: _Metrics, g: Counts, e: Counts) -> dict[str, Floats]:

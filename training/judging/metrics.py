@@ -22,8 +22,15 @@ class MetricsError(CommandError, ValueError):
     """The scores cannot be ranked."""
 
 
-def better_and_equal(scores: NDArray[np.floating], targets: Counts) -> tuple[Counts, Counts]:
-    """Return g and e (B,) of the target column (B,) among all columns of scores (B, N).
+def better_and_equal(
+    scores: NDArray[np.floating], targets: Counts, allowed: NDArray[np.bool_] | None = None
+) -> tuple[Counts, Counts]:
+    """Return g and e (B,) of the target column (B,) among the columns of scores (B, N).
+
+    Args:
+        scores: of all columns.
+        targets: the target's column, which is always allowed.
+        allowed: (B, N), the columns that are candidates; None = all.
 
     Raises:
         MetricsError: a score is NaN or infinite.
@@ -32,9 +39,11 @@ def better_and_equal(scores: NDArray[np.floating], targets: Counts) -> tuple[Cou
     if bool(bad.any()):
         raise MetricsError(f"{int(bad.sum())} of {len(scores)} rows have non-finite scores")
     positive = scores[np.arange(len(scores)), targets][:, None]
-    greater = (scores > positive).sum(axis=1, dtype=np.int64)
-    equal = (scores == positive).sum(axis=1, dtype=np.int64) - 1  # the positive itself
-    return greater, equal
+    greater, equal = scores > positive, scores == positive
+    if allowed is not None:
+        greater &= allowed
+        equal &= allowed
+    return np.count_nonzero(greater, axis=1), np.count_nonzero(equal, axis=1) - 1  # without the positive itself
 
 
 def hit_rate(g: Counts, e: Counts, k: int) -> Floats:

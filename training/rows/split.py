@@ -98,7 +98,7 @@ def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
     begin = np.minimum(first + 1, last)  # a target needs a history
     test, valid = np.maximum(last - held, begin), np.maximum(last - 2 * held, begin)
     ranges = ((begin, valid), (valid, test), (test, last))
-    return Split(*(_targets(prepared, _flat(begin, end)) for begin, end in ranges))
+    return Split(*(_targets(prepared, flat_places(begin, end)) for begin, end in ranges))
 
 
 def instances(prepared: Prepared) -> Rows:
@@ -137,11 +137,15 @@ def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDAr
         ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
         places = np.arange(prepared.user_starts[-1])
         return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
+    return np.asarray(prepared.columns["times_ms"] < training_end(prepared, protocol), dtype=np.bool_)
+
+
+def training_end(prepared: Prepared, protocol: Literal["time", "impressions"]) -> int:
+    """Return the time of the first validation query: what happens from then on is not training, in milliseconds."""
     rows = instances(prepared) if protocol == "time" else impressions(prepared)
     train, _ = _cuts(len(rows.users))
-    times = prepared.columns["times_ms"]
-    end = rows.times_ms[train] if train < len(rows.times_ms) else times.max(initial=0) + 1
-    return np.asarray(times < end, dtype=np.bool_)
+    last = prepared.columns["times_ms"].max(initial=0)
+    return int(rows.times_ms[train] if train < len(rows.times_ms) else last + 1)
 
 
 def training_log(prepared: Prepared, protocol: Protocol, held: int = 1, *, context: bool = True) -> InteractionLog:
@@ -160,7 +164,7 @@ def _cuts(count: int) -> tuple[int, int]:
     return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
 
 
-def _flat(begin: Places, end: Places) -> Places:
+def flat_places(begin: Places, end: Places) -> Places:
     """Return the places of all ranges begin ... end, one after another."""
     counts = end - begin
     before = np.repeat(np.cumsum(counts) - counts, counts)

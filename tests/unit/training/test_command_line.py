@@ -63,7 +63,8 @@ def test_a_run_directory_is_complete(tmp_path: Path, data: Path) -> None:
     assert facts["dataset"] == "generated catalogue"
     assert facts["torch_version"] == torch.__version__
     assert SequenceSpec.model_validate_json(json.dumps(facts["sequence"])).names == ("items",)
-    names = {f"{view}{name}" for view in ("", "pop100.", "uni100.") for name in ("hr@10", "ndcg@10", "mrr@20")}
+    views = [f"{seen}{kind}" for seen in ("", "unseen.") for kind in ("", "pop100.", "uni100.")]
+    names = {f"{view}{name}" for view in views for name in ("hr@10", "ndcg@10", "mrr@20")}
     assert set(metrics["test"]) == set(metrics["valid"]) == names
     assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
     items = Vocabulary.parse((run / "items.json").read_bytes())
@@ -74,6 +75,26 @@ def test_a_run_directory_is_complete(tmp_path: Path, data: Path) -> None:
     name, model = load_checkpoint(run / "checkpoint")
     assert (name, model.item_count) == ("sasrec", len(items))
     assert not (run / "resume.pt").exists()
+
+
+def test_train_and_evaluate_show_both_rankings_and_warn_of_a_model_below_popularity(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(tmp_path, data, POPULARITY) == 0
+    (popularity,) = _runs(tmp_path)
+    good = capsys.readouterr().out
+    assert good.index("test, unseen: ") < good.index("  popularity: ") < good.index("  chance: ")
+    assert "test, all: " in good
+    assert "BELOW" not in good
+    found = json.loads((popularity / "metrics.json").read_text())
+    assert found["test"] == pytest.approx(found["baselines"]["popularity"])
+    assert found["below"] == []
+    assert _train(tmp_path, data, SASREC.replace("epochs = 2", "epochs = 1").replace("0.01", "1e-9")) == 0
+    assert "BELOW popularity: unseen.ndcg@10" in capsys.readouterr().out
+    run = next(run for run in _runs(tmp_path) if run != popularity)
+    assert "popularity" in json.loads((run / "metrics.json").read_text())["below"]
+    assert main(["evaluate", str(run), "--data", str(data), "--device", "cpu"]) == 0
+    assert "BELOW popularity" in capsys.readouterr().out
 
 
 def test_evaluating_again_gives_the_same_metrics(tmp_path: Path, data: Path) -> None:
@@ -90,7 +111,7 @@ def test_the_metrics_are_of_the_weights_that_were_best_on_validation(tmp_path: P
     (run,) = _runs(tmp_path)
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = max(epoch["valid_score"] for epoch in epochs)
-    assert json.loads((run / "metrics.json").read_text())["valid"]["ndcg@10"] == pytest.approx(best, abs=1e-6)
+    assert json.loads((run / "metrics.json").read_text())["valid"]["unseen.ndcg@10"] == pytest.approx(best, abs=1e-6)
 
 
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_result(
@@ -141,7 +162,8 @@ def test_runs_are_compared_by_system_with_seeds_and_intervals(
     assert "popularity" in shown
     assert "±" in shown
     assert "minus popularity" in shown
-    assert "95% from" in shown
+    assert "95% interval over seeds and users" in shown
+    assert shown.index("test, unseen") < shown.index("test, all") < shown.index("minus popularity")
 
 
 @pytest.mark.parametrize(

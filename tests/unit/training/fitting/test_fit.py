@@ -13,7 +13,8 @@ from models.base import SequentialRecommender
 from models.catalog import MODELS
 from training.data.prepare import Prepared
 from training.fitting.fit import Epoch, Fit, Progress, TrainingFailedError
-from training.judging.evaluate import Judge, means
+from training.judging.evaluate import Judge
+from training.judging.views import means
 from training.recipe import Recipe, TrainingRecipe, parse_recipe
 from training.rows.loader import Loader, dataset_facts, sequence_spec
 from training.rows.split import leave_last_out

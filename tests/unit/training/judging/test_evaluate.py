@@ -14,8 +14,9 @@ from contract.bundle.tensors import windows
 from models.base import SequentialRecommender
 from models.catalog import MODELS
 from training.data.prepare import Prepared
-from training.judging.evaluate import Judge, View, means, queries
+from training.judging.evaluate import Judge, queries
 from training.judging.metrics import MetricsError, auc
+from training.judging.views import View, means
 from training.recipe import Recipe, parse_recipe
 from training.rows.loader import dataset_facts, sequence_spec
 from training.rows.negatives import stored_negatives
