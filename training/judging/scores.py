@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contract.tensors import SequenceSpec
+from contract.bundle.tensors import SequenceSpec
 from models.base import SequentialRecommender, Tensors
 from training.data.prepare import Prepared
 from training.judging.candidates import HOUR_MS

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.tensors import SequenceSpec
-from contract.vocabulary import Vocabulary
+from contract.bundle.tensors import SequenceSpec
+from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
 from training.judging.candidates import Lifetimes, Seen, first_meetings, repeat_share
 from training.judging.evaluate import Judge
