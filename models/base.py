@@ -55,9 +55,11 @@ class NewRows(NamedTuple):
 class TrainingBatch(NamedTuple):
     """One step's rows: inputs by name, the item of each row (B,), and its negatives or label.
 
-    Next-item rows: the item came next, and `negatives` (B, n) are drawn if the recipe asks for them. Ranking rows:
-    the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items that take no part in
-    a softmax over all items, except the target. `weights` (B,) float32 say how much each row counts; None = equally.
+    Next-item rows: the item came next, and `negatives` are drawn if the recipe asks for them, (B, n) or (n,) for all
+    rows. Ranking rows: the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items
+    that do not compete with the target. `weights` (B,) float32 say how much each row counts; None = equally.
+    `log_counts`, (B, n or 1) or (n,), is the log of how often each negative is expected among the row's draws.
+    `calibration` is that of the objective `gbce`.
     """
 
     inputs: Tensors
@@ -66,6 +68,8 @@ class TrainingBatch(NamedTuple):
     labels: Tensor | None = None
     seen: Tensor | None = None
     weights: Tensor | None = None
+    log_counts: Tensor | None = None
+    calibration: float = 0.75
 
 
 class InteractionLog(NamedTuple):
@@ -154,6 +158,11 @@ class SequentialRecommender(nn.Module):
         """Score one list of candidates (B, N) per row: (B, N)."""
         rows = torch.arange(len(candidates), device=candidates.device).repeat_interleave(candidates.shape[1])
         return self.score(state, candidates.flatten(), rows).scores.view_as(candidates)
+
+    def score_shared(self, state: Tensors, items: Tensor) -> Tensor:
+        """Score the same items (N,) for every row: (B, N); a model with a cheaper way overrides it."""
+        rows = len(next(iter(state.values())))
+        return self.score_lists(state, items.expand(rows, -1))
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the mean training loss of a batch, a scalar."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from models.base import (
     DatasetFacts,
     Encoded,
-    NegativesError,
     Scored,
     SequentialRecommender,
     ServingClass,
@@ -23,7 +22,7 @@ from models.base import (
     TrainingBatch,
 )
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import SAMPLED, Sampled, objective_loss, row_mean
+from models.objectives import Sampled, objective_loss, row_mean, sampled_losses
 
 
 def capsules(z: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
@@ -119,21 +118,26 @@ class InterestModel(SequentialRecommender):
         """Return `score` of one list (B, N) per row by batched products."""
         return self._dots(state, candidates).amax(dim=1) + self.bias[candidates]
 
+    def score_shared(self, state: Tensors, items: Tensor) -> Tensor:
+        """Return `score` of the same items for every row, (B, N)."""
+        return self.score_lists(state, items)
+
     def _dots(self, state: Tensors, candidates: Tensor) -> Tensor:
-        return torch.as_tensor(state["interests"] @ self.items(candidates).transpose(1, 2))  # (B, K, N)
+        """Return the dot products with items (B, N), or (N,) for all rows: (B, K, N)."""
+        return torch.as_tensor(state["interests"] @ self.items(candidates).transpose(-1, -2))
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Return the sampled loss under label-aware attention; labelled rows are scored as in serving."""
         if batch.labels is not None or self._readout == "max":
             return objective_loss(self, batch, self._objective)
-        if batch.negatives is None:
-            raise NegativesError(f"{type(self).__name__}: set training.negatives in the recipe")
-        items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
-        dots = self._dots(self.encode(batch.inputs).state, items)
-        near = dots[..., :1]  # (B, K, 1): the target's
-        if self._readout == "hard":
-            winner = near.argmax(dim=1, keepdim=True).expand(-1, -1, dots.shape[-1])
-            chosen = torch.gather(dots, 1, winner)[:, 0]
-        else:
-            chosen = (near.softmax(dim=1) * dots).sum(dim=1)
-        return row_mean(SAMPLED[self._objective]((chosen + self.bias[items]).float()), batch.weights)
+        state = self.encode(batch.inputs).state
+        near = self._dots(state, batch.targets[:, None])  # (B, K, 1)
+
+        def score(items: Tensor) -> Tensor:
+            dots = self._dots(state, items)
+            if self._readout == "hard":
+                winner = near.argmax(dim=1, keepdim=True).expand(-1, -1, dots.shape[-1])
+                return torch.gather(dots, 1, winner)[:, 0] + self.bias[items]
+            return (near.softmax(dim=1) * dots).sum(dim=1) + self.bias[items]
+
+        return row_mean(sampled_losses(batch, self._objective, score), batch.weights)

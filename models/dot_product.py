@@ -31,6 +31,10 @@ class DotProductRecommender(SequentialRecommender):
         """Return dot products with every item, (B, I+1)."""
         return state["user"] @ self.items.all().T + self._biases()
 
+    def score_shared(self, state: Tensors, items: Tensor) -> Tensor:
+        """Return dot products with the same items for every row, (B, N)."""
+        return state["user"] @ self.items.candidates(items).T + self._biases()[items]
+
     def describe(self, features: Tensors) -> NewRows:
         """See the base class: a candidate's row is its vector and its bias."""
         return self.items.parts.describe(features)

@@ -39,7 +39,6 @@ from torch import Tensor, nn
 from models.base import (
     DatasetFacts,
     Encoded,
-    NegativesError,
     Scored,
     SequentialRecommender,
     ServingClass,
@@ -48,7 +47,7 @@ from models.base import (
 )
 from models.capsules import agreement, capsules
 from models.layers import Dropout, item_bias, item_table
-from models.objectives import SAMPLED, Sampled, objective_loss, row_mean
+from models.objectives import Sampled, objective_loss, row_mean, sampled_losses
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class MGNMConfig:
         projection: of interests (eq 11).
         aligned_start: capsule and projection matrices start near the identity.
         popularity_bias: item bias that starts at log popularity.
-        objective: softmax over target and negatives, binary cross-entropy as in the paper, or pairwise (bpr).
+        objective: softmax over target and negatives, binary cross-entropy as in the paper, or another sampled loss.
         negatives: per positive, for the intercept of binary cross-entropy: the bias starts lower by their log.
         l1: weight of the sum of |A|, per row of the batch.
         l2: weight of half the squared norm of all weights, per row of the batch.
@@ -161,9 +160,13 @@ class MGNM(SequentialRecommender):
         """Return `score` of lists (B, N) by one product per row."""
         return _attended(self._dots(state["interests"], candidates), dim=2).amax(dim=1) + self.bias[candidates]
 
+    def score_shared(self, state: Tensors, items: Tensor) -> Tensor:
+        """Return `score` of the same items for every row, (B, N)."""
+        return self.score_lists(state, items)
+
     def _dots(self, interests: Tensor, items: Tensor) -> Tensor:
-        """Return the dot products of every interest with items (B, N): (B, L+1, K, N)."""
-        dots = interests.flatten(1, 2) @ self.items(items).transpose(1, 2)
+        """Return the dot products of every interest with items (B, N), or (N,) for all rows: (B, L+1, K, N)."""
+        dots = interests.flatten(1, 2) @ self.items(items).transpose(-1, -2)
         return torch.as_tensor(dots.view(*interests.shape[:3], -1))
 
     def begin_epoch(self) -> None:
@@ -174,14 +177,14 @@ class MGNM(SequentialRecommender):
         """Return the loss summed over levels (eq 14-17), a mean over rows."""
         if batch.labels is not None:
             return objective_loss(self, batch, self.config.objective)
-        if batch.negatives is None:
-            raise NegativesError("mgnm: the recipe must draw negatives: set training.negatives")
         self._steps += 1
         q, adjacency = self._encode(batch.inputs)
-        items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)  # (B, 1+n)
-        logits = _attended(self._dots(q, items), dim=2) + self.bias[items][:, None, :]  # (B, L+1, 1+n)
-        fit = row_mean(SAMPLED[self.config.objective](logits).sum(dim=1), batch.weights)
-        return fit + self._penalty(adjacency) / len(items)
+
+        def score(items: Tensor) -> Tensor:  # (B, L+1, N)
+            return _attended(self._dots(q, items), dim=2) + self.bias[items].unsqueeze(-2)
+
+        fit = row_mean(sampled_losses(batch, self.config.objective, score).sum(dim=1), batch.weights)
+        return fit + self._penalty(adjacency) / len(batch.targets)
 
     def _penalty(self, adjacency: Tensor) -> Tensor:
         """Return both regularisers as the paper sums them, over the batch; A is never negative, so |A| = A."""

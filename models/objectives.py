@@ -1,4 +1,14 @@
-"""Training losses, and the one way from a batch to a loss. Symbols: B rows, I items, n negatives."""
+"""Training losses, and the one way from a batch to a loss. Symbols: B rows, T length, I items, n negatives.
+
+| Objective | Loss of one row |
+| --- | --- |
+| full | cross-entropy over all items |
+| softmax | cross-entropy over the target and its negatives |
+| logq | the same, each negative's score less the log of its expected number of draws: an estimate of `full` |
+| bce | binary cross-entropy of the target and each negative, summed |
+| gbce | bce with the target's term times beta (Petrov and Macdonald, RecSys 2023, https://arxiv.org/abs/2308.07192) |
+| bpr | -log sigma(target - negative), a mean over negatives |
+"""
 
 from __future__ import annotations
 
@@ -11,8 +21,8 @@ from torch import Tensor
 
 from models.base import MASKED, NegativesError, SequentialRecommender, Tensors, TrainingBatch
 
-Sampled = Literal["softmax", "bce", "bpr"]
-Objective = Literal["full", "softmax", "bce", "bpr"]
+Sampled = Literal["softmax", "logq", "bce", "gbce", "bpr"]
+Objective = Literal["full", "softmax", "logq", "bce", "gbce", "bpr"]
 
 
 def row_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
@@ -50,13 +60,27 @@ def bce(logits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(-1)
 
 
+def gbce(logits: Tensor, rate: Tensor, calibration: float) -> Tensor:
+    """Return `bce` with the positive's term times beta = rate (t (1 - 1/rate) + 1/rate): (..., 1+n) -> (...).
+
+    Args:
+        logits: as `bce`.
+        rate: share of the items that are drawn, which broadcasts to (...).
+        calibration: t; 0 is `bce`, 1 corrects the overconfidence of sampled negatives fully.
+    """
+    beta = 1 - calibration * (1 - rate)
+    return bce(logits) + (beta - 1) * F.softplus(-logits[..., 0])
+
+
 def bpr(logits: Tensor) -> Tensor:
     """Return the mean of -log sigma(positive - negative) of each list: (..., 1+n) -> (...)."""
     return -F.logsigmoid(logits[..., :1] - logits[..., 1:]).mean(-1)
 
 
-SAMPLED: Final[dict[Sampled, Callable[[Tensor], Tensor]]] = {"softmax": sampled_softmax, "bce": bce, "bpr": bpr}
-"""Losses of lists (..., 1+n) whose first entry is the positive, by the name that recipes use."""
+SAMPLED: Final[dict[Sampled, Callable[[Tensor], Tensor]]] = {
+    "softmax": sampled_softmax, "logq": sampled_softmax, "bce": bce, "bpr": bpr,
+}  # fmt: skip
+"""Losses of lists (..., 1+n) whose first entry is the positive, by the name that recipes use, but for `gbce`."""
 
 
 def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective: Objective) -> Tensor:
@@ -84,8 +108,64 @@ def state_loss(model: SequentialRecommender, state: Tensors, batch: TrainingBatc
         )
     if objective == "full":
         return full_softmax(model.score_all(state), batch.targets, batch.seen, batch.weights)
+
+    def score(items: Tensor) -> Tensor:
+        return model.score_shared(state, items) if items.dim() == 1 else model.score_lists(state, items)
+
+    together = model.serving_class not in ("A", "B")  # such a model may normalise over all candidates of a batch
+    losses = sampled_losses(batch, objective, score, together=together)
+    return row_mean(losses, batch.weights)
+
+
+def sampled_losses(
+    batch: TrainingBatch, objective: Sampled, score: Callable[[Tensor], Tensor], *, together: bool = False
+) -> Tensor:
+    """Return the loss of each target against its negatives: (B, ...).
+
+    A negative that is the row's target, or one of its seen items, takes no part.
+
+    Args:
+        batch: rows with negatives.
+        objective: the loss.
+        score: scores lists of items (B, N), or one list (N,) for all rows: (B, ..., N).
+        together: whether targets and negatives must be scored in one call.
+
+    Raises:
+        NegativesError: the batch has no negatives.
+    """
     if batch.negatives is None:
-        name = type(model).__name__
-        raise NegativesError(f"{name}: objective {objective!r} needs negatives: set training.negatives in the recipe")
-    items = torch.cat((batch.targets[:, None], batch.negatives), dim=1)
-    return row_mean(SAMPLED[objective](model.score_lists(state, items).float()), batch.weights)
+        raise NegativesError(f"objective {objective!r} needs negatives: set training.negatives in the recipe")
+    negatives = batch.negatives.expand(len(batch.targets), -1) if batch.negatives.dim() == 1 else batch.negatives
+    if batch.negatives.dim() == 1 and not together:
+        logits = torch.cat((score(batch.targets[:, None]), score(batch.negatives)), dim=-1).float()
+    else:
+        logits = score(torch.cat((batch.targets[:, None], negatives), dim=1)).float()
+    if objective == "logq":
+        logits = torch.cat((logits[..., :1], logits[..., 1:] - _aligned(_log_counts(batch), logits)), dim=-1)
+    absent = F.pad(_absent(batch, negatives), (1, 0))  # the target itself takes part
+    logits = logits.masked_fill(_aligned(absent, logits), MASKED)
+    if objective == "gbce":
+        rate = _log_counts(batch)[..., :1].exp()
+        return gbce(logits, _aligned(rate, logits)[..., 0], batch.calibration)
+    return SAMPLED[objective](logits)
+
+
+def _absent(batch: TrainingBatch, negatives: Tensor) -> Tensor:
+    """Return which negatives (B, n) take no part."""
+    absent = negatives == batch.targets[:, None]
+    if batch.seen is None:
+        return absent
+    seen = batch.seen.sort(dim=1).values
+    places = torch.searchsorted(seen, negatives.contiguous()).clamp_max(seen.shape[1] - 1)
+    return absent | (seen.gather(1, places) == negatives)
+
+
+def _aligned(values: Tensor, logits: Tensor) -> Tensor:
+    """Give values (B, n) the axes that logits (B, ..., n) have between both; values (n,) fit as they are."""
+    return values if values.dim() == 1 else values.view(len(values), *(1,) * (logits.dim() - 2), -1)
+
+
+def _log_counts(batch: TrainingBatch) -> Tensor:
+    if batch.log_counts is None:
+        raise NegativesError("the objective needs to know how the negatives were drawn: TrainingBatch.log_counts")
+    return batch.log_counts

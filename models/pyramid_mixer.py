@@ -50,7 +50,7 @@ from models.features import GAP_BINS, RATING_BINS, gap_bins, rating_bins, side_c
 from models.item_feature import ItemFeature, field_table
 from models.layers import Dropout, item_bias, item_table
 from models.new_items import IdPart, ItemParts, check_share
-from models.objectives import objective_loss
+from models.objectives import Objective, objective_loss
 
 _START = 0.02  # of the tables, as SASRec's: items seen seldom keep their start, and a large one is noise
 
@@ -82,7 +82,8 @@ class PyramidMixerConfig:
         causal: lower-triangular mixing along L, full rank.
         readout: of the periods, weighted mean (attention) or all of them side by side (concat).
         activation: gelu, or silu, whose backward is far cheaper on a CPU.
-        head: next_item (softmax over all items), or ranking (binary, for click or long view).
+        head: next_item, or ranking (binary, for click or long view).
+        objective: of the next-item head; full softmax, or a sampled loss.
         popularity_bias: item bias that starts at log popularity.
         dropout: after the input, inside the feature mixer, and on each residual.
     """
@@ -112,6 +113,7 @@ class PyramidMixerConfig:
     readout: Literal["attention", "concat"] = "attention"
     activation: Literal["gelu", "silu"] = "gelu"
     head: Literal["next_item", "ranking"] = "next_item"
+    objective: Objective = "full"
     popularity_bias: bool = False
     dropout: float = 0.5
 
@@ -428,14 +430,20 @@ class PyramidMixer(SequentialRecommender):
         if self.fields.ids is not None:
             self.fields.ids.fill(self.fields.items.weight, self.bias)
 
+    def score_shared(self, state: Tensors, items: Tensor) -> Tensor:
+        """Return `score` of the same items for every row, (B, N)."""
+        if self.head is not None:
+            return super().score_shared(state, items)
+        return state["user"] @ self.fields.parts.candidates(items).T + self.fields.biases(self.bias)[items]
+
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Full softmax at the last position (next item), or binary cross-entropy of what was shown (ranking).
+        """Return the objective's loss (next item), or binary cross-entropy of what was shown (ranking).
 
         A ranking head that is trained on next items learns each target against its negatives.
         """
         if self.head is None or batch.labels is not None:
-            return objective_loss(self, batch, "full")
-        negatives = 0 if batch.negatives is None else batch.negatives.shape[1]
+            return objective_loss(self, batch, self.config.objective)
+        negatives = 0 if batch.negatives is None else batch.negatives.shape[-1]
         return objective_loss(self, batch, "bce") / (1 + negatives)
 
     def _pyramid(self, x: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:

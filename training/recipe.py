@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contract.command_line import CommandError, explained
 from models.catalog import MODELS
@@ -15,6 +15,7 @@ from training.data.datasets.interactions import NAME_PATTERN
 
 Protocol = Literal["leave_last_out", "time", "impressions"]
 Seen = Literal["keep", "drop"]
+NegativesFrom = Literal["row", "shared", "batch", "mixed"]
 
 
 class RecipeError(CommandError, ValueError):
@@ -63,7 +64,10 @@ class TrainingRecipe(_Section):
         schedule: afterwards; linear falls to 0 at the last of `epochs`.
         weight_decay: decoupled (AdamW).
         clip: largest norm of the gradient; 0 = none.
-        negatives: drawn per row; 0 if the model's loss needs none.
+        negatives: drawn uniformly for each row, or for all rows of a batch; 0 if the model's loss needs none.
+        negatives_from: where negatives come from: drawn for each row (row), drawn once for all rows of a batch
+            (shared), the targets of the batch's other rows (batch), or those and shared ones (mixed).
+        calibration: t of the objective `gbce`.
         seen: whether the items of a row's window, other than the target, compete with the target: as entries of the
             softmax over all items, or as negatives. Unset: they do in the softmax, and are never drawn as negatives.
         patience: epochs without a better validation score before it stops; 0 = never.
@@ -80,9 +84,19 @@ class TrainingRecipe(_Section):
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
     clip: Annotated[float, Field(ge=0, strict=False)] = 5.0
     negatives: Annotated[int, Field(ge=0, le=10_000)] = 0
+    negatives_from: NegativesFrom = "row"
+    calibration: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.75
     seen: Seen | None = None
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _draws(self) -> Self:
+        if self.negatives_from == "batch" and self.negatives:
+            raise ValueError('negatives_from "batch" draws none: set negatives = 0, or negatives_from = "mixed"')
+        if self.negatives_from in ("shared", "mixed") and not self.negatives:
+            raise ValueError(f'negatives_from "{self.negatives_from}" needs negatives')
+        return self
 
 
 class Recipe(_Section):
@@ -141,7 +155,9 @@ def parse_recipe(document: dict[str, Any], place: str) -> Recipe:
     if recipe.model not in MODELS:
         raise RecipeError(f"{place}: model: no model {recipe.model!r}; there are {', '.join(MODELS)}")
     try:
-        MODELS[recipe.model].configure(recipe.config)
+        config = MODELS[recipe.model].configure(recipe.config)
+        if getattr(config, "objective", None) == "gbce" and recipe.training.negatives_from in ("batch", "mixed"):
+            raise ValueError('objective "gbce" needs uniform negatives: training.negatives_from "row" or "shared"')
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{place}: config: {error}") from None
     return recipe

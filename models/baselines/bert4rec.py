@@ -12,7 +12,7 @@ the output transform and the item bias of the authors' code (https://github.com/
 | at test, a mask after the history | `encode` |
 
 Departures: post-norm blocks; a norm in the output transform; every prefix of a sequence is a row and draws new masks
-each time, instead of ten masked copies of each sequence; no negatives. Positions are indexed by recency. The
+each time, instead of ten masked copies of each sequence. Positions are indexed by recency. The
 mask's vector is outside the item table, so no index scores it. Rows with labels are learnt at the mask after the
 history. The last block computes only the positions that are read.
 
@@ -34,7 +34,7 @@ from models.base import MASKED, DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.dot_product import DotProductRecommender
 from models.features import ItemVectors
 from models.layers import AttentionBlock, Dropout, item_bias, start_small
-from models.objectives import full_softmax, objective_loss
+from models.objectives import Objective, objective_loss, state_loss
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class BERT4RecConfig:
         last_share: share of rows in which only the last item is masked in training.
         dropout: everywhere.
         popularity_bias: the item bias, which is always trained, starts at log popularity instead of zero.
+        objective: full softmax, or a sampled loss; all masks of a row share its negatives.
     """
 
     length: int = 50
@@ -62,6 +63,7 @@ class BERT4RecConfig:
     last_share: float = 0.5
     dropout: float = 0.2
     popularity_bias: bool = False
+    objective: Objective = "full"
 
     def __post_init__(self) -> None:
         if not (0 < self.mask_share <= 1 and 0 <= self.last_share <= 1):
@@ -124,24 +126,19 @@ class BERT4Rec(DotProductRecommender):
         return Encoded({"user": self._hidden(torch.cat((self.items(ids), masks), dim=1), real)[:, 0]}, {})
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Return full-softmax cross-entropy at every masked item of histories that end with their target.
+        """Return the objective's loss at every masked item of histories that end with their target.
 
-        Where the recipe drops seen items, they are all other items of the row, masked or not. A row's weight
-        counts for each of its masks.
+        Where the recipe drops seen items, they are all other items of the row, masked or not.
         """
         if batch.labels is not None:
-            return objective_loss(self, batch, "full")
+            return objective_loss(self, batch, self.config.objective)
         ids = torch.cat((batch.inputs["items"][:, 1:], batch.targets[:, None]), dim=1)
         drawn = cloze(ids > 0, self.config.mask_share, self.config.last_share)
         masked = torch.zeros_like(ids, dtype=torch.bool).scatter(1, drawn.slots, drawn.chosen)
         x = torch.where(masked[..., None], self.mask, self.items(ids))
         hidden = self._hidden(x, ids > 0, drawn.slots)[drawn.chosen]  # (N, d)
-        rows, seen = torch.nonzero(drawn.chosen)[:, 0], None
-        if batch.seen is not None:
-            seen = torch.cat((batch.seen, batch.targets[:, None]), dim=1)[rows]
-        weights = None if batch.weights is None else batch.weights[rows]
-        targets = ids.gather(1, drawn.slots)[drawn.chosen]
-        return full_softmax(self.score_all({"user": hidden}), targets, seen, weights)
+        masks = _masks(batch, ids.gather(1, drawn.slots), drawn.chosen)
+        return state_loss(self, {"user": hidden}, masks, self.config.objective)
 
     def _hidden(self, x: Tensor, real: Tensor, slots: Tensor | None = None) -> Tensor:
         """Map vectors (B, T, d) to outputs at slots (B, K), or only at the newest slot: (B, K or 1, d)."""
@@ -153,3 +150,22 @@ class BERT4Rec(DotProductRecommender):
             x = block(x, bias)
         asked = x[:, -1:] if slots is None else x.gather(1, slots[..., None].expand(-1, -1, x.shape[-1]))
         return torch.as_tensor(self.transform(last(x, bias, asked)))
+
+
+def _masks(batch: TrainingBatch, items: Tensor, chosen: Tensor) -> TrainingBatch:
+    """Return a row for each masked item (N,): those of items (B, K) that are chosen; a mask has its row's weight."""
+    rows = torch.nonzero(chosen)[:, 0]
+
+    def repeated(values: Tensor | None) -> Tensor | None:
+        return values if values is None or len(values) != len(chosen) else values[rows]
+
+    seen = None if batch.seen is None else torch.cat((batch.seen, batch.targets[:, None]), dim=1)[rows]
+    shared = batch.negatives is None or batch.negatives.dim() == 1
+    return batch._replace(
+        inputs={},
+        targets=items[chosen],
+        negatives=batch.negatives if shared else repeated(batch.negatives),
+        seen=seen,
+        weights=repeated(batch.weights),
+        log_counts=batch.log_counts if shared else repeated(batch.log_counts),
+    )

@@ -21,7 +21,7 @@ from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.dot_product import DotProductRecommender
 from models.features import ItemVectors
 from models.layers import Dropout, item_bias
-from models.objectives import objective_loss
+from models.objectives import Objective, objective_loss
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class GRU4RecConfig:
         hidden: size of the GRU's state.
         dropout: on the item vectors.
         popularity_bias: item bias that starts at log popularity.
+        objective: full softmax, or a sampled loss.
     """
 
     length: int = 50
@@ -41,6 +42,7 @@ class GRU4RecConfig:
     hidden: int = 128
     dropout: float = 0.3
     popularity_bias: bool = False
+    objective: Objective = "full"
 
 
 class GRU4Rec(DotProductRecommender):
@@ -48,7 +50,7 @@ class GRU4Rec(DotProductRecommender):
 
     def __init__(self, config: GRU4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()
-        self.length, self.item_count = config.length, facts.item_count
+        self.config, self.length, self.item_count = config, config.length, facts.item_count
         xavier = math.sqrt(2 / (facts.item_count + 1 + config.width))
         self.items, self.bias = ItemVectors(facts, config.width, xavier), item_bias(facts, config.popularity_bias)
         self.dropout = Dropout(config.dropout)
@@ -65,5 +67,5 @@ class GRU4Rec(DotProductRecommender):
         return Encoded({"user": self.dense(states[:, -1])}, {})
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """Return full-softmax cross-entropy at the last position."""
-        return objective_loss(self, batch, "full")
+        """Return full-softmax cross-entropy at the last position, or the loss that the config names."""
+        return objective_loss(self, batch, self.config.objective)

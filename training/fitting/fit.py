@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from contract.command_line import CommandError
 from models.base import SequentialRecommender, TrainingBatch
@@ -213,8 +214,16 @@ class Fit:
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
     """Return the batch on a device; the batch itself if it is already there."""
-    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-    others = (
-        None if one is None else one.to(device) for one in (batch.negatives, batch.labels, batch.seen, batch.weights)
+
+    def moved(one: Tensor | None) -> Tensor | None:
+        return None if one is None else one.to(device)
+
+    return batch._replace(
+        inputs={name: tensor.to(device) for name, tensor in batch.inputs.items()},
+        targets=batch.targets.to(device),
+        negatives=moved(batch.negatives),
+        labels=moved(batch.labels),
+        seen=moved(batch.seen),
+        weights=moved(batch.weights),
+        log_counts=moved(batch.log_counts),
     )
-    return TrainingBatch(inputs, batch.targets.to(device), *others)

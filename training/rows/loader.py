@@ -17,7 +17,7 @@ from contract.bundle.tensors import Arrays, SequenceSpec, windows
 from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
-from training.rows.negatives import uniform_negatives
+from training.rows.draws import Draws
 from training.rows.split import Rows, training_log
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
@@ -79,22 +79,32 @@ class Loader:
         A single row has no variance for batch normalisation, so it joins the batch before it.
         """
         stops = [*range(recipe.batch, len(order) - 1, recipe.batch), len(order)]
+        draws = Draws(recipe, self._chances(recipe))
         for start, stop in zip([0, *stops], stops, strict=False):
-            yield self._training_batch(rng, order[start:stop], recipe)
+            yield self._training_batch(order[start:stop], recipe, draws, rng)
 
     def _training_batch(
-        self, rng: np.random.Generator, chosen: NDArray[np.int64], recipe: TrainingRecipe
+        self, chosen: NDArray[np.int64], recipe: TrainingRecipe, draws: Draws, rng: np.random.Generator
     ) -> TrainingBatch:
         arrays, targets = self.inputs(chosen), self.targets(chosen)
-        negatives = None
-        if recipe.negatives:
-            window = arrays["items"][:, : 0 if recipe.seen == "keep" else None]
-            excluded = np.concatenate((window, targets[:, None]), axis=1)
-            negatives = torch.from_numpy(uniform_negatives(rng, excluded, self._item_count, recipe.negatives))
+        negatives, log_counts = draws(rng, arrays["items"], targets)
         labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
         inputs = as_tensors(arrays)
-        seen = inputs["items"] if recipe.seen == "drop" else None
-        return TrainingBatch(inputs, torch.from_numpy(targets), negatives, labels, seen)
+        return TrainingBatch(
+            inputs,
+            torch.from_numpy(targets),
+            negatives,
+            labels,
+            seen=inputs["items"] if recipe.seen == "drop" else None,
+            log_counts=log_counts,
+            calibration=recipe.calibration,
+        )
+
+    def _chances(self, recipe: TrainingRecipe) -> NDArray[np.float64]:
+        """Return each item's chance (I+1,) of being the target of a row that is trained on."""
+        weights = self.row_weights() if recipe.balanced else None
+        counts = np.bincount(self._rows.items, weights, minlength=self._item_count + 1)
+        return np.asarray(counts / max(counts.sum(), 1e-300), dtype=np.float64)
 
 
 def as_tensors(arrays: Arrays) -> dict[str, Tensor]:

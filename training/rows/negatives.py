@@ -43,7 +43,16 @@ class SamplingError(CommandError, ValueError):
 def uniform_negatives(
     rng: np.random.Generator, excluded: NDArray[np.int64], item_count: int, count: int
 ) -> NDArray[np.int64]:
-    """Draw `count` item indices per row, each uniform over 1 ... I without the row's excluded ones; (B, count).
+    """Return the items of `draw_outside`."""
+    return draw_outside(rng, excluded, item_count, count)[0]
+
+
+def draw_outside(
+    rng: np.random.Generator, excluded: NDArray[np.int64], item_count: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw `count` item indices per row, each uniform over 1 ... I without the row's excluded ones.
+
+    Returns the items (B, count), and how many items each row's are drawn from (B, 1).
 
     Exact in one pass, without rejection: a number is drawn among the allowed items' ranks, then moved up past the
     excluded items at or below it.
@@ -73,7 +82,8 @@ def uniform_negatives(
     drawn = (rng.random((len(excluded), count)) * allowed).astype(np.int64)
     lanes = np.arange(len(excluded))[:, None] * (2 * beyond)  # keeps the rows apart in one sorted array
     passed = np.searchsorted((below + lanes).ravel(), (drawn + lanes).ravel(), side="right").reshape(drawn.shape)
-    return np.asarray(drawn + passed - np.arange(len(excluded))[:, None] * ordered.shape[1] + 1, dtype=np.int64)
+    items = drawn + passed - np.arange(len(excluded))[:, None] * ordered.shape[1] + 1
+    return np.asarray(items, dtype=np.int64), allowed
 
 
 def stored_negatives(

@@ -205,7 +205,7 @@ def test_a_training_that_cannot_begin_leaves_no_run(
 ) -> None:
     assert _train(tmp_path, data, POPULARITY.replace("small", "nowhere")) == 1
     assert _train(tmp_path, data, 'dataset = "small"\nmodel = "mgnm"\n[config]\nlength = 8\n') == 1
-    assert "recipe.toml: mgnm: the recipe must draw negatives" in capsys.readouterr().err
+    assert "recipe.toml: objective 'softmax' needs negatives: set training.negatives" in capsys.readouterr().err
     assert list((tmp_path / "runs").rglob("recipe.json")) == []
 
 

@@ -63,6 +63,12 @@ def test_runs_that_differ_by_seed_share_a_digest(tmp_path: Path) -> None:
         (GOOD.replace("epochs = 2", "epochs = '2'"), r"training\.epochs: .*valid integer"),
         (GOOD.replace('"ml-100k"', '"../../etc"'), "dataset: .*pattern"),
         ("model = 'sasrec'\n", "dataset: Field required"),
+        (GOOD + "negatives_from = 'shared'\n", 'training: .*"shared" needs negatives'),
+        (GOOD + "negatives_from = 'batch'\nnegatives = 5\n", "training: .*draws none"),
+        (
+            GOOD.replace("width = 16", "objective = 'gbce'") + "negatives_from = 'batch'\n",
+            "config: .*needs uniform negatives",
+        ),
         ("model = \n", r"r\.toml: Invalid value"),
     ],
 )
