@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from contract.bundle.manifest import Manifest
@@ -58,11 +59,22 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
 
 def _how_good(run: Run) -> Iterable[str]:
     yield "## Protocol and metrics"
+    if run.facts.get("fit") == "all":
+        yield _learnt_everything(run)
     yield f"Protocol: {run.protocol or 'not recorded'}."
     if run.queries:
         yield "Queries: " + ", ".join(f"{count:.0f} ({split})" for split, count in run.queries.items()) + "."
     rows = [(split, name, f"{value:.4f}") for split, values in run.metrics.items() for name, value in values.items()]
     yield _table(_METRIC_COLUMNS, rows) if rows else "This run was never evaluated: its quality is unknown."
+
+
+def _learnt_everything(run: Run) -> str:
+    learnt = run.facts.get("learnt_until_ms")
+    until = f", until {datetime.fromtimestamp(learnt / 1000, UTC):%Y-%m-%d %H:%M} UTC" if learnt else ""
+    return (
+        f"**These figures are of the fit before this one**, run `{run.facts.get('validated_by')}`, which held rows out "
+        f"to choose the number of epochs. This fit learnt every row{until}, and has no test of its own."
+    )
 
 
 def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterable[str]:
@@ -74,6 +86,8 @@ def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterabl
             ("run", source.run_id),
             ("recipe digest", source.recipe_digest),
             ("seed", run.facts.get("seed", "unknown")),
+            ("learnt", "every row" if run.facts.get("fit") == "all" else "the training part"),
+            ("started from", run.facts.get("started_from") or "fresh weights"),
             ("git revision", source.git_revision or "unknown"),
             ("trained with", f"torch {source.torch_version}"),
             ("exported with", source.exporter),

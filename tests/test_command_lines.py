@@ -172,6 +172,14 @@ def test_prepared_data_that_are_damaged_are_named(
         ("evaluate", "checkpoint/weights.pt"),
         ("evaluate", "checkpoint/model.json"),
         ("evaluate", "checkpoint/facts.npz"),
+        ("fit-all", "recipe.json"),
+        ("fit-all", "run.json"),
+        ("fit-all", "metrics.json"),
+        ("from", "recipe.json"),
+        ("from", "run.json"),
+        ("from", "items.json"),
+        ("from", "features.json"),
+        ("from", "checkpoint/weights.pt"),
         ("compare", "run.json"),
         ("compare", "metrics.json"),
         ("compare", "per_query.npz"),
@@ -191,6 +199,8 @@ def test_a_run_with_a_damaged_file_is_one_line(
     lines: dict[str, tuple[object, ...]] = {
         "evaluate": (training.main, "evaluate", world.run, "--data", world.data),
         "compare": (training.main, "compare", world.run),
+        "fit-all": (training.main, "fit-all", world.run, "--data", world.data, "--out", world.folder / "runs"),
+        "from": (training.main, "train", "--from", world.run, "--data", world.data, "--out", world.folder / "runs"),
         "export": (exporter.main, world.run, "--out", world.folder / "out"),
     }
     refused(*lines[command])

@@ -97,6 +97,8 @@ def read_systems(runs: list[RunDirectory], part: str) -> list[System]:
     digests, protocols = set(), set()
     for run in runs:
         facts = run.facts()
+        if facts.get("fit") == "all":
+            raise RunError(f"{run.path} has learnt every row; compare the run that judges it: {facts['validated_by']}")
         digests.add(facts["dataset_digest"])
         protocols.add(str(run.metrics()["protocol"]))
         groups.setdefault((facts["model"], facts["recipe_digest"]), []).append((run, facts))

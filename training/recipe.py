@@ -99,6 +99,34 @@ class TrainingRecipe(_Section):
         return self
 
 
+class WarmRecipe(_Section):
+    """A training that starts from an earlier run (`train --from`): what differs from `training`.
+
+    Attributes:
+        epochs: at most.
+        learning_rate: the highest; 0 = that of `training`.
+        schedule: as in `training`.
+        replay: rows that the earlier run has learnt, for each new one.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 2
+    learning_rate: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    schedule: Literal["constant", "linear"] = "constant"
+    replay: Annotated[float, Field(ge=0, le=1000, strict=False)] = 1.0
+
+    def applied(self, training: TrainingRecipe) -> TrainingRecipe:
+        """Return the recipe of a warm start; every row is learnt in each epoch."""
+        return training.model_copy(
+            update={
+                "epochs": min(self.epochs, training.epochs),
+                "learning_rate": self.learning_rate or training.learning_rate,
+                "schedule": self.schedule,
+                "warm_up": 0.0,
+                "rows_per_epoch": 0,
+            }
+        )
+
+
 class Recipe(_Section):
     """Everything that determines a run, except the data.
 
@@ -115,6 +143,7 @@ class Recipe(_Section):
     config: dict[str, Any] = {}
     split: SplitRecipe = SplitRecipe()
     training: TrainingRecipe = TrainingRecipe()
+    warm: WarmRecipe = WarmRecipe()
 
     def digest(self) -> str:
         """Return a digest of everything but the seed: runs that share it differ only by chance."""

@@ -3,6 +3,7 @@
 | File | Contains |
 | --- | --- |
 | recipe.json | the recipe, resolved: every default written out |
+| origin.json | what it began with and may learn (training/origin.py); absent for a plain training |
 | checkpoint/ | models/checkpoint.py: the weights that were best on validation |
 | items.json, users.json, features.json | vocabularies, and names of the codes of item features |
 | popularity.npy, catalogue.json | training counts by item index, titles |
@@ -47,6 +48,7 @@ from training.data.prepare import Prepared
 from training.fitting.fit import Epoch
 from training.judging.metrics import Floats
 from training.judging.views import Views
+from training.origin import PLAIN, Origin
 from training.recipe import Protocol, Recipe, parse_recipe
 from training.rows.split import Part
 
@@ -72,7 +74,7 @@ class RunDirectory:
         self.resume = path / "resume.pt"
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe) -> RunDirectory:
+    def create(cls, root: Path, recipe: Recipe, origin: Origin = PLAIN) -> RunDirectory:
         """Make a new directory, named by time, seed and recipe."""
         parent = root / recipe.dataset / recipe.model
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-s{recipe.seed}-{recipe.digest()[:6]}"
@@ -84,6 +86,7 @@ class RunDirectory:
                 continue
             run = cls(path)
             with run.discarded_unless_learnt():
+                origin.write(path)
                 write_whole(path / "recipe.json", (recipe.model_dump_json(indent=2) + "\n").encode())
             return run
         raise RunError(f"{parent / name}: too many runs of one name")

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from rich.console import Console
 
+from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError, one_line
 from models.base import DatasetFacts, SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
+from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
-from training.fitting.fit import Fit
+from training.fitting.fit import Fit, Progress
 from training.fitting.progress import ConsoleWatcher, ReportingWatcher
 from training.judging.document import judged
 from training.judging.evaluate import Judge
 from training.judging.ranking import selecting_metric
 from training.judging.views import means
+from training.origin import read_origin
 from training.recipe import Recipe, RecipeError
 from training.rows.loader import Loader, dataset_facts, sequence_spec
-from training.rows.split import Part, split
+from training.rows.split import Part, Rows, every_row, split
 from training.runs import RunDirectory, RunError
+from training.warm_start import WarmStart, warm_start
 
 JUDGED: Final[tuple[Part, ...]] = ("valid", "test")
 
@@ -91,48 +97,127 @@ def train(
         MachineError: there is no such device.
         SplitError: the data have too few interactions for the recipe's split.
         TrainingFailedError: the loss became NaN or infinite.
+        WarmStartError: the run that it goes on from does not fit.
         StoppedError: Ctrl-C; the best weights so far are in the checkpoint.
     """
-    started, cpu = time.monotonic(), time.process_time()
-    prepared = load_prepared(data / recipe.dataset)
-    _say_what_is_read(prepared, console)
-    device = machine.torch_device()
-    facts = dataset_facts(prepared, recipe)
-    torch.manual_seed(recipe.seed)
-    model = build(recipe, facts).to(device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    spec = sequence_spec(model)
-    run.write_data(prepared, facts)
+    spent = Spent()
+    setup = set_up(run, recipe, data, machine, console)
+    prepared, facts, spec = setup.prepared, setup.facts, setup.spec
     judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
     metric = selecting_metric(recipe.split, judge.first)
     for part in parts:  # refuse parts that cannot be evaluated before the training starts
         Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
+    progress = learn(run, setup, console, metric, lambda: means(judge(setup.model))[metric], reporting=reporting)
+    metrics = evaluate(run, recipe, prepared, facts, setup.device, parts)
+    run.finish(recipe, prepared, spec, {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated"})
+    return metrics
+
+
+class Spent:
+    """Time since it was made."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu = time.monotonic(), time.process_time()
+
+    def told(self) -> dict[str, float]:
+        """Return the facts for run.json."""
+        return {
+            "duration_seconds": round(time.monotonic() - self._started, 2),
+            "cpu_seconds": round(time.process_time() - self._cpu, 2),
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model that is about to learn, and its rows.
+
+    Attributes:
+        recipe: the run's.
+        start: the rows, and how to learn them.
+    """
+
+    recipe: Recipe
+    prepared: Prepared
+    facts: DatasetFacts
+    model: SequentialRecommender
+    device: torch.device
+    start: WarmStart
+
+    @property
+    def spec(self) -> SequenceSpec:
+        """The model's inputs."""
+        return sequence_spec(self.model)
+
+    def told(self) -> dict[str, Any]:
+        """Return the facts for run.json."""
+        rows = self.start.rows
+        newest = int(rows.times_ms.max()) if self.prepared.has_times else None
+        return {"rows": len(rows.items), "learnt_until_ms": newest, **self.start.facts}
+
+
+def set_up(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console) -> Setup:
+    """Load the data, and build the model that the run's origin and recipe name; see `train` for the errors."""
+    origin = read_origin(run.path)
+    prepared = prepared_until(load_prepared(data / recipe.dataset), origin.until_ms)
+    _say_what_is_read(prepared, console)
+    device, everything = machine.torch_device(), origin.fit == "all"
+    facts = dataset_facts(prepared, recipe, everything=everything)
+    torch.manual_seed(recipe.seed)
+    model = build(recipe, facts)
+    rows = every_row(prepared, recipe.split.protocol) if everything else _training_rows(prepared, recipe)
+    start = WarmStart(rows, recipe.training, {})
+    if origin.started_from:
+        start = warm_start(Path(origin.started_from), model, recipe, prepared, rows)
+    if device.type == "cpu":
+        keep_freed_memory()
+    run.write_data(prepared, facts)
+    return Setup(recipe, prepared, facts, model.to(device), device, start)
+
+
+def _training_rows(prepared: Prepared, recipe: Recipe) -> Rows:
+    return split(prepared, recipe.split.protocol, recipe.split.held).train
+
+
+def learn(
+    run: RunDirectory,
+    setup: Setup,
+    console: Console,
+    metric: str,
+    validate: Callable[[], float] | None,
+    *,
+    last: int | None = None,
+    reporting: bool = False,
+) -> Progress:
+    """Train until the last epoch or the end of patience; the run keeps the best weights.
+
+    Raises:
+        TrainingFailedError: the loss became NaN or infinite.
+        StoppedError: Ctrl-C; the best weights so far are in the checkpoint.
+    """
     fit = Fit(
-        model,
-        Loader(prepared, spec, split(prepared, recipe.split.protocol, recipe.split.held).train),
-        recipe.training,
-        recipe.seed,
-        validate=lambda: means(judge(model))[metric],
-        keep=lambda: run.keep(recipe, facts, model),
+        setup.model,
+        Loader(setup.prepared, setup.spec, setup.start.rows),
+        setup.start.training,
+        setup.recipe.seed,
+        validate=validate,
+        keep=lambda: run.keep(setup.recipe, setup.facts, setup.model),
         log=run.write_log,
         resume=run.resume,
-        data=prepared.digest,
+        data=setup.prepared.digest,
+        last=last,
     )
     try:
-        with (ReportingWatcher if reporting else ConsoleWatcher)(console, recipe.model, metric) as watcher:
-            progress = fit.run(watcher)
+        with (ReportingWatcher if reporting else ConsoleWatcher)(console, setup.recipe.model, metric) as watcher:
+            return fit.run(watcher)
     except KeyboardInterrupt:
         if not run.checkpoint.exists():
-            run.keep(recipe, facts, model)
+            run.keep(setup.recipe, setup.facts, setup.model)
         raise StoppedError from None
-    metrics = evaluate(run, recipe, prepared, facts, device, parts)
-    spent = {
-        "duration_seconds": round(time.monotonic() - started, 2),
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-    }
-    run.finish(recipe, prepared, spec, {**spent, "epochs": len(progress.epochs), "best_epoch": progress.best_epoch})
-    return metrics
+
+
+def epochs_of(progress: Progress) -> dict[str, int]:
+    """Return the facts for run.json."""
+    return {"epochs": len(progress.epochs), "best_epoch": progress.best_epoch}
 
 
 def build(recipe: Recipe, facts: DatasetFacts) -> SequentialRecommender:
@@ -158,8 +243,12 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
         RunError: it is not a run, or was trained on other data.
         DataError: the data are not prepared.
     """
-    recipe = run.recipe()
-    prepared = load_prepared(data / recipe.dataset)
+    recipe, origin = run.recipe(), read_origin(run.path)
+    if origin.fit == "all":
+        raise RunError(
+            f"{run.path} has learnt every row, so none can judge it; its figures are of {origin.validated_by}"
+        )
+    prepared = prepared_until(load_prepared(data / recipe.dataset), origin.until_ms)
     if run.facts()["dataset_digest"] != prepared.digest:
         raise RunError(f"{run.path} was trained on other data than {prepared.directory} has now")
     return evaluate(run, recipe, prepared, dataset_facts(prepared, recipe), machine.torch_device())

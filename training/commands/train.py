@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from contract.command_line import STOPPED
+from training.commands.fit_all import fitted
 from training.commands.machine import add_machine
 from training.commands.metrics import print_metrics
 
 if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
+    from training.origin import Origin
     from training.recipe import Recipe
     from training.runs import RunDirectory
 
@@ -24,6 +26,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     command.add_argument("--seed", type=int, help="instead of the recipe's own")
     command.add_argument("--dataset", metavar="NAME", help="a prepared data set, instead of the recipe's own")
+    command.add_argument("--from", dest="start", type=Path, metavar="RUN", help="go on from the weights of this run")
+    command.add_argument("--until", metavar="TIME", help="without interactions at or after this time (UTC)")
     command.add_argument("--resume", type=Path, metavar="RUN", help="continue a run that was stopped")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
     add_machine(command)
@@ -32,18 +36,21 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train the recipe; returns the exit status."""
     from models.base import NegativesError
+    from training.origin import read_origin
     from training.recipe import RecipeError
     from training.runs import RunDirectory
     from training.train import Machine, StoppedError, train
 
+    machine, console = Machine(options.device, options.threads), Console(highlight=False)
     if options.resume is not None:
         directory, recipe = _stopped(options.resume)
+        if read_origin(directory.path).fit == "all":
+            return fitted(directory, options.data, machine, reporting=options.report)
         cleaning: AbstractContextManager[None] = nullcontext()  # folders that existed before the command stay
     else:
         recipe = _recipe(options)
-        directory = RunDirectory.create(options.out, recipe)
+        directory = RunDirectory.create(options.out, recipe, _origin(options))
         cleaning = directory.discarded_unless_learnt()
-    machine, console = Machine(options.device, options.threads), Console(highlight=False)
     try:
         with cleaning:
             train(directory, recipe, options.data, machine, console, reporting=options.report)
@@ -66,9 +73,23 @@ def _stopped(path: Path) -> tuple[RunDirectory, Recipe]:
     return directory, directory.recipe()
 
 
+def _origin(options: argparse.Namespace) -> Origin:
+    from training.data.cut import time_of
+    from training.origin import Origin
+
+    return Origin(
+        started_from="" if options.start is None else str(options.start.resolve()),
+        until_ms=None if options.until is None else time_of(options.until),
+    )
+
+
 def _recipe(options: argparse.Namespace) -> Recipe:
     from training.recipe import RecipeError, load_recipe
+    from training.runs import RunDirectory
 
-    if options.recipe is None:
-        raise RecipeError("name a recipe, or a run with --resume")
-    return load_recipe(options.recipe, seed=options.seed, dataset=options.dataset)
+    if options.recipe is not None:
+        return load_recipe(options.recipe, seed=options.seed, dataset=options.dataset)
+    if options.start is None:
+        raise RecipeError("name a recipe, or a run with --from or --resume")
+    given = {"seed": options.seed, "dataset": options.dataset}
+    return RunDirectory(options.start).recipe().model_copy(update={k: v for k, v in given.items() if v is not None})

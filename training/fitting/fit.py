@@ -32,7 +32,7 @@ class Epoch:
 
     epoch: int
     loss: float
-    valid_score: float
+    valid_score: float | None  # None where nothing is validated
     best: bool
     rows_per_second: float
 
@@ -70,11 +70,13 @@ class Fit:
         loader: of training rows.
         recipe: the training recipe.
         seed: of all randomness.
-        validate: returns the metric that selects the model, on validation; called in evaluation mode.
+        validate: returns the metric that selects the model, on validation; called in evaluation mode. None where all
+            rows are learnt: the newest weights count as the best.
         keep: called when the model is the best so far.
         log: called with all epochs after each epoch.
         resume: file with the state after the last epoch; read if it exists.
         data: digest of the prepared data; a run that started with other data is not resumed.
+        last: the epoch to stop after, on the schedule of all of the recipe's epochs; None = the recipe's last.
     """
 
     def __init__(
@@ -84,14 +86,16 @@ class Fit:
         recipe: TrainingRecipe,
         seed: int,
         *,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
         keep: Callable[[], None],
         log: Callable[[list[Epoch]], None],
         resume: Path,
         data: str = "",
+        last: int | None = None,
     ) -> None:
         self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed
         self._validate, self._keep, self._log, self._resume, self._data = validate, keep, log, resume, data
+        self._epochs = recipe.epochs if last is None else min(last, recipe.epochs)
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self._rows = recipe.rows_per_epoch or len(loader)
         self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
@@ -112,7 +116,7 @@ class Fit:
         """
         if self._resume.exists():
             self._load()
-        epochs = self._recipe.epochs if self._optimiser is not None else 0
+        epochs = self._epochs if self._optimiser is not None else 0
         watcher.start(epochs, self._rows, len(self.progress.epochs))
         if not epochs:
             self._judge(Epoch(0, 0.0, self._score(), best=True, rows_per_second=0.0), watcher, epochs)
@@ -120,7 +124,7 @@ class Fit:
             number = len(self.progress.epochs) + 1
             loss = self._learn(number, watcher)
             score = self._score()
-            better = score > self.progress.best_score
+            better = score is None or score > self.progress.best_score
             self._judge(Epoch(number, loss, score, better, watcher.rate()), watcher, epochs)
         return self.progress
 
@@ -128,14 +132,15 @@ class Fit:
         waited = len(self.progress.epochs) - self.progress.best_epoch
         return bool(self._recipe.patience) and waited >= self._recipe.patience
 
-    def _score(self) -> float:
+    def _score(self) -> float | None:
         self._model.eval()
-        return self._validate()
+        return None if self._validate is None else self._validate()
 
     def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
         self.progress.epochs.append(epoch)
         if epoch.best:
-            self.progress.best_epoch, self.progress.best_score = epoch.epoch, epoch.valid_score
+            self.progress.best_epoch = epoch.epoch
+            self.progress.best_score = -1.0 if epoch.valid_score is None else epoch.valid_score
             self._keep()
         self._log(self.progress.epochs)
         self._save()

@@ -56,10 +56,11 @@ class ConsoleWatcher:
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """See `training.fitting.fit.Watcher`."""
         if epochs:
-            best = "  best" if epoch.best else ""
+            valid = "" if epoch.valid_score is None else f"valid {self._metric} {epoch.valid_score:.4f}  "
+            best = "  best" if epoch.best and epoch.valid_score is not None else ""
             self._console.print(
                 f"{self._title}  epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  "
-                f"valid {self._metric} {epoch.valid_score:.4f}  {epoch.rows_per_second:,.0f} rows/s{best}"
+                f"{valid}{epoch.rows_per_second:,.0f} rows/s{best}"
             )
         self._started, self._rows = time.monotonic(), 0
 

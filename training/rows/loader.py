@@ -18,7 +18,7 @@ from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
 from training.rows.draws import Draws
-from training.rows.split import Rows, training_log
+from training.rows.split import Rows, training_log, training_mask
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
 """Columns of prepared data by the names of contract.bundle.tensors."""
@@ -117,10 +117,16 @@ def sequence_spec(model: SequentialRecommender) -> SequenceSpec:
     return SequenceSpec(length=model.length, columns=model.columns, row_inputs=model.row_inputs)
 
 
-def dataset_facts(prepared: Prepared, recipe: Recipe) -> DatasetFacts:
-    """Return the facts that determine a model, from training data only; popularity excludes context."""
-    log = training_log(prepared, recipe.split.protocol, recipe.split.held)
-    learnt = training_log(prepared, recipe.split.protocol, recipe.split.held, context=False)
+def dataset_facts(prepared: Prepared, recipe: Recipe, *, everything: bool = False) -> DatasetFacts:
+    """Return the facts that determine a model, from training data only; popularity excludes context.
+
+    With `everything`, all data are training data.
+    """
+    split = recipe.split
+    mask = np.ones(len(prepared.columns["items"]), dtype=np.bool_)
+    if not everything:
+        mask = training_mask(prepared, split.protocol, split.held)
+    log, learnt = training_log(prepared, mask), training_log(prepared, mask, context=False)
     counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)
     return DatasetFacts(
         len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log

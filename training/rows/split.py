@@ -88,6 +88,24 @@ def _split(prepared: Prepared, protocol: Protocol, held: int) -> Split:
     return Split(rows.take(places[:train]), rows.take(places[train:test]), rows.take(places[test:]))
 
 
+def every_row(prepared: Prepared, protocol: Protocol) -> Rows:
+    """Return the rows of all parts together: what a fit without validation learns.
+
+    Raises:
+        SplitError: as `split`.
+    """
+    parts = _split(prepared, protocol, 1)
+    labels = (
+        None if parts[0].labels is None else np.concatenate([rows.labels for rows in parts if rows.labels is not None])
+    )
+    users, starts, stops, items, times_ms = (
+        np.concatenate(columns) for columns in zip(*(rows[:5] for rows in parts), strict=True)
+    )
+    if not len(users):
+        raise SplitError(f"{prepared.directory.name}: there are no rows to learn")
+    return Rows(users, starts, stops, items, times_ms, labels)
+
+
 def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
     """Split each user's interactions: the last `held` are test, the `held` before them validation, the rest training.
 
@@ -148,9 +166,9 @@ def training_end(prepared: Prepared, protocol: Literal["time", "impressions"]) -
     return int(rows.times_ms[train] if train < len(rows.times_ms) else last + 1)
 
 
-def training_log(prepared: Prepared, protocol: Protocol, held: int = 1, *, context: bool = True) -> InteractionLog:
-    """Return the interactions of training in time order (stable), with or without those known as context."""
-    mask = training_mask(prepared, protocol, held)
+def training_log(prepared: Prepared, mask: NDArray[np.bool_], *, context: bool = True) -> InteractionLog:
+    """Return the interactions of a mask (R,) in time order (stable), with or without those known as context."""
+    mask = mask.copy()
     if not context:
         mask &= prepared.columns["context"] == 0
     users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))

@@ -98,14 +98,14 @@ def test_context_is_history_and_never_a_target() -> None:
 
 def test_a_time_splits_log_ends_where_validation_begins() -> None:
     prepared = _two_users()
-    log = training_log(prepared, "time", context=False)
+    log = training_log(prepared, training_mask(prepared, "time"), context=False)
     begin = split(prepared, "time").valid.times_ms.min()
     assert log.times_ms.max() < begin
     assert (np.diff(log.times_ms) >= 0).all()
     assert 1 not in log.items  # context: known, but nothing that was learnt from
     assert set(log.users) == {1, 2}
     assert len(log.items) == int((prepared.columns["times_ms"] < begin).sum()) - 1
-    assert 1 in training_log(prepared, "time").items
+    assert 1 in training_log(prepared, training_mask(prepared, "time")).items
 
 
 def test_an_impressions_history_ends_strictly_before_it() -> None:

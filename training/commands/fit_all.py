@@ -1,0 +1,58 @@
+"""fit-all: every row, newest included, with the epochs that validation chose."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from contract.command_line import STOPPED
+from training.commands.machine import add_machine
+from training.commands.metrics import print_metrics
+
+if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
+    from training.runs import RunDirectory
+    from training.train import Machine
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    command.add_argument("directory", type=Path, metavar="RUN", help="the run that was validated")
+    command.add_argument("--from", dest="start", type=Path, metavar="RUN", help="start from the weights of this run")
+    command.add_argument("--until", metavar="TIME", help="without interactions at or after this time (UTC)")
+    command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
+    command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
+    add_machine(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit all rows; returns the exit status."""
+    from training.data.cut import time_of
+    from training.fit_all import begin
+    from training.runs import RunDirectory
+    from training.train import Machine
+
+    until = None if options.until is None else time_of(options.until)
+    directory = begin(RunDirectory(options.directory), options.out, start=options.start, until_ms=until)
+    machine = Machine(options.device, options.threads)
+    with directory.discarded_unless_learnt():
+        return fitted(directory, options.data, machine, reporting=options.report)
+
+
+def fitted(directory: RunDirectory, data: Path, machine: Machine, *, reporting: bool) -> int:
+    """Fit a run of `training.fit_all.begin`, fresh or stopped; returns the exit status."""
+    from training.fit_all import fit_all
+    from training.train import StoppedError
+
+    console = Console(highlight=False)
+    try:
+        measured = fit_all(directory, data, machine, console, reporting=reporting)
+    except StoppedError:
+        print(f"\nstopped; continue with: python -m training train --resume {directory.path}")
+        return STOPPED
+    print(f"measured by the run that chose the epochs, {measured['measured_by']}:")
+    print_metrics(measured, console)
+    print(f"run: {directory.path}")
+    return 0

@@ -1,0 +1,67 @@
+"""A fit that learns every row, newest included, with the epochs that the validation of another run chose.
+
+It has no test of its own: no row is left that could judge it. It takes over the figures of the run that chose.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from contract.files import write_json
+from training.origin import Origin, read_origin
+from training.runs import RunDirectory, RunError
+from training.train import Machine, Spent, epochs_of, learn, set_up
+
+
+def begin(
+    validated: RunDirectory, out: Path, *, start: Path | None = None, until_ms: int | None = None
+) -> RunDirectory:
+    """Make the run directory of a fit of all rows.
+
+    Args:
+        validated: the run that chose the epochs; what it started from is the start of this fit too.
+        out: the folder of runs.
+        start: another run to start from, instead.
+        until_ms: interactions at or after this time are left out.
+
+    Raises:
+        RunError: the run is not complete, or is itself a fit of all rows.
+    """
+    origin = read_origin(validated.path)
+    if origin.fit == "all":
+        raise RunError(f"{validated.path} has learnt every row already; name the run that chose its epochs")
+    validated.facts(), validated.metrics()
+    started_from = str(start.resolve()) if start is not None else origin.started_from
+    mine = Origin("all", str(validated.path.resolve()), started_from, until_ms)
+    return RunDirectory.create(out, validated.recipe(), mine)
+
+
+def fit_all(
+    run: RunDirectory, data: Path, machine: Machine, console: Console, *, reporting: bool = False
+) -> dict[str, Any]:
+    """Learn every row; returns the figures that the run takes over.
+
+    Args:
+        run: made by `begin`, fresh or stopped.
+        data: the folder of prepared data sets.
+        machine: device and threads.
+        console: the output.
+        reporting: whether progress is JSON lines for a program.
+
+    Raises:
+        RunError: the run that chose the epochs is gone.
+        StoppedError: Ctrl-C; the newest weights are in the checkpoint.
+    """
+    spent, recipe = Spent(), run.recipe()
+    validated = RunDirectory(Path(read_origin(run.path).validated_by))
+    chosen, measured = int(validated.facts()["best_epoch"]), dict(validated.metrics())
+    setup = set_up(run, recipe, data, machine, console)
+    progress = learn(run, setup, console, "", None, last=chosen, reporting=reporting)
+    measured = {**measured, "measured_by": validated.path.name}
+    write_json(run.path / "metrics.json", measured)
+    facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
+    run.finish(recipe, setup.prepared, setup.spec, {**facts, "fit": "all", "validated_by": validated.path.name})
+    return measured
