@@ -21,8 +21,8 @@ from subprocess import Popen
 from typing import Any, Final
 
 from analysis.commands.report import positive
-from analysis.synthetic import Effect, Population
-from analysis.synthetic_files import write_synthetic
+from analysis.synthetic.files import write_synthetic
+from analysis.synthetic.users import Effect, Population
 from contract.command_line import CommandError, run
 from contract.files import write_whole
 

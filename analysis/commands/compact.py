@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Merge the small files of past days; returns the exit status."""
-    from analysis.compaction import compact  # DuckDB takes a second to import
-    from analysis.database import Resources
+    from analysis.sink.compaction import compact  # DuckDB takes a second to import
+    from analysis.tables.database import Resources
 
     for merged in compact(options.out, Resources()):
         log("compacted", file=str(merged.path), files=merged.files, rows=merged.rows)

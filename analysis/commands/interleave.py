@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the finding, and write it if a folder is given; returns 0 for any answer."""
-    from analysis.database import Resources, database
+    from analysis.commands.progress import Shown
     from analysis.interleave.credit import STAGES, count
     from analysis.interleave.document import document
     from analysis.interleave.estimate import finding
-    from analysis.progress import Shown
     from analysis.rules import Study
+    from analysis.tables.database import Resources, database
 
     if not options.data.is_dir():
         raise CommandError(f"{options.data}: no such folder; --data is the folder that the sink writes")

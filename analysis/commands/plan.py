@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from contract.command_line import CommandError
 
 if TYPE_CHECKING:
-    from analysis.plan import Design, Need, Spread
+    from analysis.statistics.plan import Design, Need, Spread
 
 _NOTE: Final = """\
 CV: standard deviation over mean. rho: correlation with the time before, which CUPED uses. 80% power, 5% two-sided.
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan of a lift, or without one the worked example."""
-    from analysis.plan import Design, need, worked_example
+    from analysis.statistics.plan import Design, need, worked_example
 
     _check(options)
     design = Design(options.arms, options.looks, options.traffic, options.window)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from analysis.plan import SPREADS
+    from analysis.statistics.plan import SPREADS
 
     if options.metric not in SPREADS:
         raise CommandError(f"--metric {options.metric}: choose one of {', '.join(SPREADS)}")
@@ -66,7 +66,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _spread(options: argparse.Namespace) -> Spread:
-    from analysis.plan import SPREADS, Spread
+    from analysis.statistics.plan import SPREADS, Spread
 
     known = SPREADS[options.metric]
     if options.cv is None and options.rho is None:
@@ -78,7 +78,7 @@ def _spread(options: argparse.Namespace) -> Spread:
 def _as_json(needs: list[Need], design: Design) -> str:
     from dataclasses import asdict
 
-    from analysis.plan import TEAMS, team_table
+    from analysis.statistics.plan import TEAMS, team_table
 
     document = {
         "design": asdict(design),
@@ -90,7 +90,7 @@ def _as_json(needs: list[Need], design: Design) -> str:
 
 def _as_text(needs: list[Need], design: Design, example: bool) -> str:
     from analysis.metrics import BY_NAME
-    from analysis.plan import SPREADS, TEAMS, team_table
+    from analysis.statistics.plan import SPREADS, TEAMS, team_table
     from analysis.text import count, percent, scaled
 
     rows = [

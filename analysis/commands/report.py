@@ -13,11 +13,11 @@ from analysis.rules import SIMULATED_FILE
 from contract.command_line import CommandError
 
 if TYPE_CHECKING:
-    from analysis.database import Resources
     from analysis.report.build import Reading
     from analysis.report.document import Report
     from analysis.rules import Study
-    from analysis.setup import Setup
+    from analysis.tables.database import Resources
+    from analysis.verdict.setup import Setup
 
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report; returns 0 even if the verdict is bad: it is an answer."""
-    from analysis.database import Resources
     from analysis.report.build import Reading
     from analysis.rules import DAY, Study
+    from analysis.tables.database import Resources
 
     study = Study(options.experiment, options.window, options.until, options.day, options.salt)
     simulated = options.simulated or options.day != DAY or (options.data / SIMULATED_FILE).exists()
@@ -78,7 +78,7 @@ def memory(text: str) -> str:
 
 
 def _setup(options: argparse.Namespace) -> Setup:
-    from analysis.setup import from_file, from_shares, unplanned
+    from analysis.verdict.setup import from_file, from_shares, unplanned
 
     if options.experiments is not None:
         return from_file(options.experiments, options.experiment)
@@ -88,13 +88,13 @@ def _setup(options: argparse.Namespace) -> Setup:
 
 
 def _report(data: Path, study: Study, setup: Setup, resources: Resources, reading: Reading) -> Report:
-    from analysis.counts import exposure_counts, notes
-    from analysis.daily import daily_table
-    from analysis.database import database
-    from analysis.health import read_health
-    from analysis.progress import Shown
+    from analysis.commands.progress import Shown
     from analysis.report.build import build
-    from analysis.units import STAGES, Tables, prepare, unit_table
+    from analysis.tables.database import database
+    from analysis.units.counts import exposure_counts, notes
+    from analysis.units.daily import daily_table
+    from analysis.units.table import STAGES, Tables, prepare, unit_table
+    from analysis.verdict.health import read_health
 
     if not data.is_dir():
         raise CommandError(f"{data}: no such folder; --data is the folder that the sink writes")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from analysis.database import Database
-from analysis.exposed import find_exposed
 from analysis.guard.rails import RAILS, Arm
-from analysis.reading import rows, table_files
 from analysis.rules import SPEED, Study
+from analysis.tables.database import Database
+from analysis.tables.reading import rows, table_files
+from analysis.units.exposed import find_exposed
 
 SETTLE_MS: Final = 600_000  # after a window: events of its end may still be on their way to Parquet
 _BEFORE_MS: Final = 1_000  # the ranking of the first exposure may have an earlier time than the exposure

@@ -1,7 +1,8 @@
 """Guardrails, and the test of harm: sequential, one-sided, valid at every reading.
 
 Each unit counts with its values in a window of fixed length after its first exposure, and only when the window is over,
-so a value never changes after it was read. The confidence sequence (analysis/sequence.py) may then be read at any time.
+so a value never changes after it was read. The confidence sequence (analysis/statistics/sequence.py) may then be read
+at any time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from analysis.sequence import half_width
+from analysis.statistics.sequence import half_width
 
 MIN_UNITS: Final = 100  # in each arm: below, the sequence's normal approximation may be wrong
 CONTROL: Final = "control"

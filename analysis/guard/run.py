@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.database import Resources, database
 from analysis.guard.measure import measure
 from analysis.guard.rails import Finding, find
 from analysis.guard.stop import read, stop
 from analysis.sink.log import log
+from analysis.tables.database import Resources, database
 from contract.command_line import CommandError, one_line
 
 

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.database import Database, quoted
-from analysis.reading import damage_named, rows
 from analysis.rules import DAY, UNDO, VALID_PLAY, Study
+from analysis.tables.database import Database, quoted
+from analysis.tables.reading import damage_named, rows
 from contract.command_line import CommandError
 from contract.experiments.definition import CONTROL
 from contract.experiments.interleaving import INTERLEAVED

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from scipy.stats import t
 
-from analysis import sequence
-from analysis.estimates import Sample, estimate
 from analysis.proof.population import Column, Population
 from analysis.proof.replays import Arms
+from analysis.statistics import sequence
+from analysis.statistics.estimates import Sample, estimate
 
 METRIC: Final = "playtime"
 PLANTED: Final = 0.03

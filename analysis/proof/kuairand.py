@@ -13,7 +13,7 @@ import duckdb
 
 from analysis.metrics import MEANS
 from analysis.proof.population import Population, from_table
-from analysis.winsorise import winsorise
+from analysis.statistics.winsorise import winsorise
 from contract.command_line import CommandError, one_line
 
 FILE: Final = "log_standard_0425_0508.csv.gz"

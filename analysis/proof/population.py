@@ -38,7 +38,7 @@ class Population:
 
 
 def from_table(name: str, table: pa.Table, naive_like: float = 0.10) -> Population:
-    """Return the population of a unit table (analysis/units.py), after winsorising."""
+    """Return the population of a unit table (analysis/units/table.py), after winsorising."""
     names = [column for metric in MEANS for column in (metric, f"{metric}_pre")]
     return Population(
         name,

@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from scipy.stats import chisquare, norm
 
-from analysis.estimates import covariate, p_value
 from analysis.metrics import Metric
 from analysis.proof.population import Column, Population
 from analysis.proof.replays import Arms, sides
+from analysis.statistics.estimates import covariate, p_value
 
 NAIVE: Final = "naive per play"
 SAMPLE_RATIO: Final = "sample ratio"

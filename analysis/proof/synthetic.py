@@ -7,11 +7,11 @@ from pathlib import Path
 
 from analysis.proof.population import Population, from_table
 from analysis.rules import Study
-from analysis.synthetic import Effect
-from analysis.synthetic import Population as Habits
-from analysis.synthetic_files import write_synthetic
-from analysis.units import compute
-from analysis.winsorise import winsorise
+from analysis.statistics.winsorise import winsorise
+from analysis.synthetic.files import write_synthetic
+from analysis.synthetic.users import Effect
+from analysis.synthetic.users import Population as Habits
+from analysis.units.table import compute
 
 _DAYS = 7
 

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from analysis.comparisons import Roles, Units, compare, roles_of
-from analysis.counts import Notes
-from analysis.estimates import Sums, from_sums
-from analysis.health import Health, all_gates
 from analysis.report.document import ArmSize, DayLift, Fact, Report
-from analysis.sequence import DEFAULT_PLANNED
-from analysis.setup import Setup
+from analysis.statistics.comparisons import Roles, Units, compare, roles_of
+from analysis.statistics.estimates import Sums, from_sums
+from analysis.statistics.sequence import DEFAULT_PLANNED
 from analysis.text import count, in_words
-from analysis.units import Tables
-from analysis.verdict import verdict
+from analysis.units.counts import Notes
+from analysis.units.table import Tables
+from analysis.verdict.health import Health, all_gates
+from analysis.verdict.sentence import verdict
+from analysis.verdict.setup import Setup
 
 CAUSES: Final = {
     "ahead": "time more than a day after arrival",
@@ -27,7 +27,7 @@ CAUSES: Final = {
     "range": "play time or length out of range",
     "key": "without the view, item or author that the type needs",
 }
-"""Why an event is not counted, by `analysis.events.Fault`."""
+"""Why an event is not counted, by `analysis.units.events.Fault`."""
 _DAY_UNITS: Final = 100  # per arm: fewer give intervals that fill the picture
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from analysis.comparisons import Row
-from analysis.gates import Gate
-from analysis.verdict import Verdict
+from analysis.statistics.comparisons import Row
+from analysis.verdict.gates import Gate
+from analysis.verdict.sentence import Verdict
 
 LIMITS: Final[tuple[tuple[str, str], ...]] = (
     (

@@ -7,13 +7,13 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from analysis.comparisons import Row
-from analysis.gates import Gate
 from analysis.metrics import METRICS
 from analysis.report import pictures
 from analysis.report.document import LIMITS, RULES, Report
 from analysis.report.table import GROUPS, HEADINGS, Cell, cells
+from analysis.statistics.comparisons import Row
 from analysis.text import count, percent
+from analysis.verdict.gates import Gate
 
 LABELS: Final = {
     "better": "Better",

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.comparisons import Row
 from analysis.report.document import DayLift
+from analysis.statistics.comparisons import Row
 from analysis.text import percent
 
 COLOURS: Final = {

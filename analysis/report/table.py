@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.comparisons import Row, Sequential
 from analysis.report.document import Report
+from analysis.statistics.comparisons import Row, Sequential
 from analysis.text import p_text, percent, value
 
 GROUPS: Final = (("primary", "Primary metrics"), ("guardrail", "Guardrails"), ("secondary", "Secondary metrics"))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import from_json
 
-from analysis.tables import SCHEMAS
+from analysis.tables.schemas import SCHEMAS
 from contract.behaviours.grammar import MIN_TIME_MS
 from contract.events.activity import ACTIVITY_SCHEMAS, activity_row
 from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM

@@ -139,7 +139,9 @@ def _action_event(
 
 
 def activity_row(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of `analysis.tables.ACTIVITY` for an event of either version; null where it has no field.
+    """Return the columns of `analysis.tables.schemas.ACTIVITY` for an event of either version.
+
+    A column is null where the event has no field.
 
     Raises:
         ValueError: a version that this reader does not know.

@@ -24,7 +24,7 @@ def is_sampled(unit: str, share: float) -> bool:
 
 
 def ranking_row(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of `analysis.tables.RANKINGS` for an event; Any: JSON.
+    """Return the columns of `analysis.tables.schemas.RANKINGS` for an event; Any: JSON.
 
     Raises:
         ValueError: a version that this reader does not know, or lists of unequal lengths.

@@ -33,7 +33,7 @@ assert "CapEff:\\t0000000000000000" in status and "NoNewPrivs:\\t1" in status, s
 
 COUNT = """
 import duckdb, pathlib, sys
-from analysis.reading import rows
+from analysis.tables.reading import rows
 counted = rows(duckdb.connect(), pathlib.Path("/srv/parquet"), sys.argv[1]).aggregate("count(*)")
 print(counted.fetchall()[0][0])
 """

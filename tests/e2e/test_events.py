@@ -15,8 +15,8 @@ import httpx
 import pytest
 import redis as driver
 
-from analysis.reading import rows
-from analysis.tables import ACTIVITY
+from analysis.tables.reading import rows
+from analysis.tables.schemas import ACTIVITY
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import PlainService, ServiceProcess
 from tests.support.sink_process import SinkProcess

@@ -16,7 +16,7 @@ import pytest
 import redis as driver
 from prometheus_client.parser import text_string_to_metric_families
 
-from analysis.tables import RANKINGS
+from analysis.tables.schemas import RANKINGS
 from contract.events.activity import activity_row
 from contract.events.exposures import ACTIVITY_STREAM, RANKING_STREAM
 from contract.events.ranking_log import is_sampled, ranking_row

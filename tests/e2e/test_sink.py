@@ -10,7 +10,7 @@ import duckdb
 import httpx
 import pytest
 
-from analysis.reading import rows
+from analysis.tables.reading import rows
 from contract.bundle.tensors import Action
 from contract.events.activity import ActivityType
 from tests.support.redis_server import RedisServer

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import main
-from analysis.events import Fault
 from analysis.report.build import CAUSES
+from analysis.units.events import Fault
 from tests.support.event_tables import T0, write_rows
 from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
 

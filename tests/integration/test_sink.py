@@ -15,7 +15,6 @@ import duckdb
 import pytest
 from redis.exceptions import ConnectionError as LostConnectionError
 
-from analysis.reading import rows
 from analysis.sink.client import connect
 from analysis.sink.events import ACTIVITY, Reader
 from analysis.sink.files import Files
@@ -23,6 +22,7 @@ from analysis.sink.metrics import Metrics
 from analysis.sink.settings import SinkSettings
 from analysis.sink.source import RedisSource
 from analysis.sink.worker import Worker
+from analysis.tables.reading import rows
 from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.redis_url import parse_redis_url
 from tests.support.certificates import Authority

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.tables import SCHEMAS
+from analysis.tables.schemas import SCHEMAS
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 T0 = 1_767_254_400_000  # 2026-01-01T08:00:00Z: the first exposure of most tests

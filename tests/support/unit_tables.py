@@ -1,4 +1,4 @@
-"""Unit tables as `analysis.units` makes them, of users who are drawn and not measured."""
+"""Unit tables as `analysis.units.table` makes them, of users who are drawn and not measured."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.guard.rails import RAILS, Arm, find
 from analysis.guard.replays import assign, fixed_test_stops, planted, stopped_at, users
-from analysis.sequence import half_width
+from analysis.statistics.sequence import half_width
 from tests.support.sink_process import ROOT
 
 LOOKS = [4_000 * (place + 1) // 20 for place in range(20)]

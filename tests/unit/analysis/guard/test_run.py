@@ -5,11 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.database import Resources, database
 from analysis.guard.measure import SETTLE_MS, measure
 from analysis.guard.rails import Arm
 from analysis.guard.run import read_once
-from analysis.tables import SCHEMAS
+from analysis.tables.database import Resources, database
+from analysis.tables.schemas import SCHEMAS
 from contract.command_line import CommandError
 from tests.support.sink_process import NOON
 from tests.unit.analysis.guard.test_stop import TEXT

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.database import Resources, database
 from analysis.interleave.credit import Counted, count
 from analysis.interleave.estimate import finding, preference
 from analysis.rules import Study
+from analysis.tables.database import Resources, database
 from contract.command_line import CommandError
 from contract.experiments.interleaving import Draft, team_draft
 from tests.support.event_tables import SECOND, T0, Events, Row, write_rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.estimates import Sample, estimate
 from analysis.metrics import BY_NAME, MEANS
 from analysis.proof.effects import LOOKS, looks, planted, welch
 from analysis.proof.judge import Check, failures, judge
@@ -13,6 +12,7 @@ from analysis.proof.population import Population
 from analysis.proof.replays import assign, salt_of
 from analysis.proof.run import replay
 from analysis.proof.statistics import p_values
+from analysis.statistics.estimates import Sample, estimate
 from contract.experiments.assignment import bucket, buckets
 
 USERS, REPLAYS = 1_500, 100

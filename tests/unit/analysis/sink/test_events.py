@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from analysis.sink.events import ACTIVITY, EXPOSURES, KINDS, RANKINGS, DamagedEventError, Reader
-from analysis.tables import SCHEMAS
+from analysis.tables.schemas import SCHEMAS
 from tests.support.sink_process import NOON, activity, exposure, ranking
 
 V1 = {"v": 1, "id": "a", "ts": NOON, "received": NOON, "req": None, "unit": "u", "item": "i", "action": "click",

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from analysis.tables import ACTIVITY
+from analysis.tables.schemas import ACTIVITY
 from contract.events.activity import REQUIRED, ActivityReport, ActivityType, activity_event, activity_row, missing_field
 
 NOW_MS = 1_700_000_000_000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analysis.tables import RANKINGS
+from analysis.tables.schemas import RANKINGS
 from contract.events.ranking_log import is_sampled, ranking_row
 from contract.experiments.assignment import bucket
 

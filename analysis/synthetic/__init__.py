@@ -1,0 +1,1 @@
+"""Simulated users with a planted effect, for tests, proofs and measurements."""
