@@ -1,4 +1,4 @@
-"""`python -m exporter RUN --out bundles [--version V]`."""
+"""`python -m exporter RUN --out bundles [--version V] [--force]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    exported = export_run(options.run, options.out, options.version)
+    exported = export_run(options.run, options.out, options.version, force=options.force)
     print(parity_table(exported.report))
     print(_summary(exported))
     return 0
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="run directory, as training wrote it")
     parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of the bundles (default: bundles)")
     parser.add_argument("--version", help="name of the version (default: the next free whole number)")
+    parser.add_argument("--force", action="store_true", help="export a model that is below popularity or chance too")
     return parser
 
 

@@ -38,6 +38,7 @@ from contract.bundle.manifest import (
 from contract.bundle.tracks import FOLDER as TRACKS
 from exporter.card import model_card
 from exporter.errors import ExportError
+from exporter.previous import Previous, previous_bundle
 from exporter.rows import RowMaker, Rows
 from exporter.run import Run
 from exporter.trace import OPSET, Traced
@@ -113,7 +114,7 @@ def check_target(out: Path, model: str, version: str | None) -> None:
 def _build_and_move(release: Release, home: Path, version: str) -> Path:
     building = Path(tempfile.mkdtemp(prefix=f".{version}.", suffix=".partial", dir=home))
     try:
-        _fill(building, release, version)
+        _fill(building, release, version, previous_bundle(home, release.run))
         building.chmod(_READABLE)
         building.rename(home / version)  # refuses to replace a bundle that appeared meanwhile
     except BaseException:
@@ -122,10 +123,10 @@ def _build_and_move(release: Release, home: Path, version: str) -> Path:
     return home / version
 
 
-def _fill(directory: Path, release: Release, version: str) -> None:
+def _fill(directory: Path, release: Release, version: str, previous: Previous | None) -> None:
     files = _files(release)
     unsealed = _manifest(release, version, {})
-    files[names.MODEL_CARD] = model_card(release.run, unsealed, release.report).encode()
+    files[names.MODEL_CARD] = model_card(release.run, unsealed, release.report, previous).encode()
     for name, content in files.items():
         (directory / name).write_bytes(content)
     for name in release.traced.tables:

@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contract.bundle.manifest import Manifest
-from exporter.run import Run
+from exporter.changes import changes
+from exporter.markdown import table
+from exporter.previous import FIRST_EVENT, LAST_EVENT, Previous
+from exporter.quality import below
+from exporter.run import Run, span_of
 from exporter.verify import Parity
 
 _CLASSES: Final = {
@@ -18,20 +22,24 @@ _CLASSES: Final = {
     "D": "attention over the behaviours for every candidate",
     "E": "most of the network runs for every candidate",
 }
-_METRIC_COLUMNS: Final = ("split", "metric", "value")
 _PARITY_COLUMNS: Final = ("case", "rows", "candidates", "state", "scores", "explanation")
 
 
-def model_card(run: Run, manifest: Manifest, report: Sequence[Parity]) -> str:
-    """Return the card as Markdown."""
-    return "\n\n".join([*_what(run, manifest), *_how_good(run), *_how_made(run, manifest, report), ""])
+def model_card(run: Run, manifest: Manifest, report: Sequence[Parity], previous: Previous | None = None) -> str:
+    """Return the card as Markdown; `previous` is the bundle of the same model before this one."""
+    changed = changes(run, manifest, previous) if previous is not None else ()
+    parts = [*_what(run, manifest), *_how_good(run), *changed, *_how_made(run, manifest, report)]
+    return "\n\n".join([*parts, ""])
 
 
 def _what(run: Run, manifest: Manifest) -> Iterable[str]:
     serving = f"{manifest.serving_class}: {_CLASSES[manifest.serving_class]}"
     sequence = manifest.sequence
     reads = ", ".join([*sequence.columns, *sequence.row_inputs])
+    first, last = span_of(run)
     yield f"# {manifest.model} {manifest.version}"
+    if run.judgement.below:
+        yield f"**Not fit to serve: {below(run)}.** It was exported with `--force`."
     yield (
         f"Scores candidate items for a user from the newest {sequence.length} behaviours. "
         f"Parameters: {manifest.parameters:,}. Serving class {serving}."
@@ -43,13 +51,16 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
         "requests are not comparable. Not for decisions about people."
     )
     yield "## Data"
-    yield _table(
+    yield table(
         ("", ""),
         [
             ("data set", run.facts.get("dataset", "unknown")),
             ("source", run.facts.get("dataset_source", "unknown")),
             ("digest", run.facts.get("dataset_digest", "unknown")),
+            (FIRST_EVENT, first),
+            (LAST_EVENT, last),
             ("items", manifest.item_count),
+            ("items without a training event", int((run.popularity[1:] == 0).sum())),
             ("users the model knows by name", manifest.user_count),
             ("reads", reads),
             ("actions that count as behaviour", ", ".join(sequence.actions)),
@@ -64,8 +75,36 @@ def _how_good(run: Run) -> Iterable[str]:
     yield f"Protocol: {run.protocol or 'not recorded'}."
     if run.queries:
         yield "Queries: " + ", ".join(f"{count:.0f} ({split})" for split, count in run.queries.items()) + "."
-    rows = [(split, name, f"{value:.4f}") for split, values in run.metrics.items() for name, value in values.items()]
-    yield _table(_METRIC_COLUMNS, rows) if rows else "This run was never evaluated: its quality is unknown."
+    if not run.metrics:
+        yield "This run was never evaluated: its quality is unknown."
+        return
+    yield from _about_queries(run)
+    baselines = run.judgement.baselines
+    columns = ("split", "metric", "value", *(name.replace("_", " ") for name in baselines))
+    yield table(columns, [row for split in run.metrics for row in _metric_rows(run, split)])
+    if not baselines:
+        yield "Popularity and chance are not recorded: an older version evaluated this run. Evaluate it again."
+
+
+def _about_queries(run: Run) -> Iterable[str]:
+    judgement = run.judgement
+    if judgement.repeat_share is not None:
+        yield (
+            f"`unseen` ranks without the items that the user has seen; {judgement.repeat_share:.1%} of the targets are "
+            f"repeats. `{judgement.first_metric}` comes first."
+        )
+    counts = {name: f"{judgement.view_queries.get(name, 0):.0f}" for name in ("warm", "cold")}
+    if any(name in judgement.view_queries for name in counts):
+        yield f"Test targets known in training (warm): {counts['warm']}; born later (cold): {counts['cold']}."
+
+
+def _metric_rows(run: Run, split: str) -> Iterable[tuple[str, ...]]:
+    """Yield the metrics of a split, the view that comes first at the top; baselines are of test."""
+    judgement, values = run.judgement, run.metrics[split]
+    first = judgement.first_metric.rpartition(".")[0]
+    for name in sorted(values, key=lambda name: name.rpartition(".")[0] != first):
+        beside = [f"{known[name]:.4f}" if split == "test" else "" for known in judgement.baselines.values()]
+        yield (split, name, f"{values[name]:.4f}", *beside)
 
 
 def _learnt_everything(run: Run) -> str:
@@ -80,7 +119,7 @@ def _learnt_everything(run: Run) -> str:
 def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterable[str]:
     source = manifest.provenance
     yield "## Recipe"
-    yield _table(
+    yield table(
         ("", ""),
         [
             ("run", source.run_id),
@@ -106,7 +145,7 @@ def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterabl
     )
     yield "## Parity of torch and ONNX Runtime"
     yield "Largest absolute differences; golden scores match within " + f"{manifest.golden_tolerance:g}."
-    yield _table(_PARITY_COLUMNS, parity_rows(report))
+    yield table(_PARITY_COLUMNS, parity_rows(report))
 
 
 def parity_rows(report: Sequence[Parity]) -> list[tuple[object, ...]]:
@@ -123,8 +162,3 @@ def parity_table(report: Sequence[Parity]) -> str:
     widths = [max(len(row[place]) for row in cells) for place in range(len(_PARITY_COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

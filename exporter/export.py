@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from exporter.bundle import Release, check_target, golden_rows, write_bundle
+from exporter.quality import check_quality
 from exporter.rows import RowMaker
 from exporter.run import Run, read_run
 from exporter.tables import MIN_TABLE_BYTES
@@ -25,15 +26,29 @@ class Exported(NamedTuple):
 
 
 def export_run(
-    directory: Path, out: Path, version: str | None = None, min_table_bytes: int = MIN_TABLE_BYTES
+    directory: Path,
+    out: Path,
+    version: str | None = None,
+    min_table_bytes: int = MIN_TABLE_BYTES,
+    *,
+    force: bool = False,
 ) -> Exported:
     """Read a run, trace its model, compare both, and write the bundle below `out`.
 
+    Args:
+        directory: the run's.
+        out: folder of the bundles.
+        version: name of the version; None = the next free whole number.
+        min_table_bytes: size from which a table is a file.
+        force: export a model below popularity or chance.
+
     Raises:
-        ExportError: the run is incomplete, the model cannot be exported, differs or has weights that are not finite, or
-            the version exists.
+        ExportError: the run is incomplete, the model is below popularity or chance on its own test, cannot be exported,
+            differs or has weights that are not finite, or the version exists.
     """
     run = read_run(directory)
+    if not force:
+        check_quality(run)
     check_target(out, run.name, version)
     check_weights(run.model)
     length = run.sequence.length

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,24 @@ RUN, RECIPE, METRICS = "run.json", "recipe.json", "metrics.json"
 Document = dict[str, Any]  # Any: JSON of another package, checked where it is used
 
 
+class Judgement(NamedTuple):
+    """The rest of metrics.json; a run that an older version evaluated has no baselines.
+
+    Attributes:
+        baselines: test metrics by baseline and name.
+        first_metric: the metric that decides, such as `unseen.ndcg@10`.
+        below: the baselines that the model must reach and does not.
+        view_queries: number of test queries by view.
+        repeat_share: share of targets that their user has met before.
+    """
+
+    baselines: dict[str, dict[str, float]] = {}  # noqa: RUF012 - never changed
+    first_metric: str = ""
+    below: tuple[str, ...] = ()
+    view_queries: dict[str, float] = {}  # noqa: RUF012 - never changed
+    repeat_share: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished training run.
@@ -46,6 +65,7 @@ class Run:
         metrics: by split and name; empty if the run was never evaluated.
         protocol: the way they were measured, in words.
         queries: number of averaged queries, by split.
+        judgement: baselines and verdict on test.
     """
 
     directory: Path
@@ -62,6 +82,7 @@ class Run:
     metrics: dict[str, dict[str, float]]
     protocol: str
     queries: dict[str, float]
+    judgement: Judgement
 
     @property
     def user_count(self) -> int:
@@ -98,9 +119,34 @@ def read_run(directory: Path) -> Run:
         metrics={split: _numbers(measured[split]) for split in _SPLITS if split in measured},
         protocol=str(measured.get("protocol", "")),
         queries=_numbers(measured.get("queries")),
+        judgement=_judgement(measured, directory / METRICS),
     )
     _check_sizes(run)
     return run
+
+
+def span_of(run: Run) -> tuple[str, str]:
+    """Return the times of the first and last event of the run's data, in words."""
+    span = run.facts.get("data_span_ms")
+    if not isinstance(span, list) or len(span) != 2:
+        return ("no times", "no times") if "data_span_ms" in run.facts else ("unknown", "unknown")
+    first, last = (datetime.fromtimestamp(time / 1000, UTC).isoformat(sep=" ", timespec="seconds") for time in span)
+    return first, last
+
+
+def _judgement(measured: Document, path: Path) -> Judgement:
+    if "baselines" not in measured:
+        return Judgement()
+    try:
+        return Judgement(
+            {str(name): _numbers(values) for name, values in measured["baselines"].items()},
+            str(measured["first_metric"]),
+            tuple(str(name) for name in measured["below"]),
+            _numbers(measured["view_queries"].get("test")),
+            float(measured["repeat_share"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{path}: damaged: {_one_line(error)}; evaluate the run again") from error
 
 
 def _check_sizes(run: Run) -> None:

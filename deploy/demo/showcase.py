@@ -25,7 +25,7 @@ ASKED = 5
 TRIES = 5
 BUSY = frozenset({429, 503, 504})
 LOG = ".demo/service.log"
-METRICS = ("hr@10", "ndcg@10", "mrr@20")
+METRICS = ("ndcg@10", "hr@10", "mrr@20")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,16 @@ class Answer(NamedTuple):
 
 
 def show_metrics(console: Console, releases: list[Release]) -> None:
-    """Print test metrics of all releases: full ranking, leave-one-out."""
-    table = Table(title="Test, full ranking, leave-one-out", title_justify="left")
-    table.add_column("model")
-    for metric in METRICS:
-        table.add_column(metric.upper(), justify="right")
+    """Print test metrics of all releases, leave-one-out: without the items that the user has seen, and with them."""
+    table = Table(title="Test, leave-one-out: unseen items, then all items", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    names = [*(f"unseen.{metric}" for metric in METRICS), *METRICS]
+    for name in names:
+        view, _, metric = name.rpartition(".")
+        table.add_column(f"{view or 'all'} {metric.upper()}", justify="right")
     for one in releases:
         metrics = one.metrics()
-        table.add_row(f"{one.model}@{one.version}", *(f"{metrics[metric]:.4f}" for metric in METRICS))
+        table.add_row(f"{one.model}@{one.version}", *(f"{metrics[name]:.4f}" for name in names))
     console.print(table)
 
 

@@ -136,6 +136,7 @@ def test_model_card_tells_data_protocol_metrics_recipe_and_limits(exported: Expo
         assert f"## {heading}" in card
     for fact in ("made-up", "leave one out", "ndcg@10", "0.2500", "Serving class B", "0123456789ab"):
         assert fact in card
+    assert "Popularity and chance are not recorded" in card  # an older version evaluated the run
 
 
 def test_bundle_is_read_and_run_without_torch(exported: Exported) -> None:

@@ -60,7 +60,8 @@ class ConsoleWatcher:
             best = "  best" if epoch.best and epoch.valid_score is not None else ""
             self._console.print(
                 f"{self._title}  epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  "
-                f"{valid}{epoch.rows_per_second:,.0f} rows/s{best}"
+                f"{valid}{epoch.rows_per_second:,.0f} rows/s{best}",
+                soft_wrap=True,
             )
         self._started, self._rows = time.monotonic(), 0
 

@@ -39,9 +39,17 @@ def sequence_of(model: SequentialRecommender) -> SequenceSpec:
 
 
 def write_run(
-    directory: Path, name: str, config: dict[str, Any] | None = None, items: int = ITEMS, users: int = USERS
+    directory: Path,
+    name: str,
+    config: dict[str, Any] | None = None,
+    items: int = ITEMS,
+    users: int = USERS,
+    metrics: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a complete run directory and return it. Every weight is random: a start at zero hides what is wrong."""
+    """Write a complete run directory and return it. Every weight is random: a start at zero hides what is wrong.
+
+    `metrics` is metrics.json; by default that of an older version, without baselines.
+    """
     chosen = config_of(name) if config is None else config
     known = facts(items, users)
     torch.manual_seed(5)
@@ -58,10 +66,8 @@ def write_run(
     titles = {item_id: {"title": f"Film {item_id} | part"} for item_id in item_ids}
     _write(directory / "catalogue.json", {"items": titles})
     _write(directory / "recipe.json", {"dataset": "made-up", "model": name, "seed": 1, "config": chosen})
-    _write(
-        directory / "metrics.json",
-        {"test": {"ndcg@10": 0.25}, "valid": {"ndcg@10": 0.5}, "queries": {"test": 8}, "protocol": "leave one out"},
-    )
+    older = {"test": {"ndcg@10": 0.25}, "valid": {"ndcg@10": 0.5}, "queries": {"test": 8}, "protocol": "leave one out"}
+    _write(directory / "metrics.json", older if metrics is None else metrics)
     _write(
         directory / "run.json",
         {
