@@ -134,8 +134,8 @@ class ItemVectors(nn.Embedding):
 
         Rows are taken from the whole table, which an exported graph contains, and not mapped for each candidate.
         """
-        if self.side is None or self.side.out is None:
-            return torch.as_tensor(self(ids))
+        if self.sparse or self.side is None or self.side.out is None:  # a sparse table learns by rows
+            return self.parts.candidates(ids)
         return F.embedding(ids, self.all())
 
 

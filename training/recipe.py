@@ -16,6 +16,7 @@ from training.data.datasets.interactions import NAME_PATTERN
 Protocol = Literal["leave_last_out", "time", "impressions"]
 Seen = Literal["keep", "drop"]
 NegativesFrom = Literal["row", "shared", "batch", "mixed"]
+Tables = Literal["adamw", "sparse_adam", "rowwise_adagrad"]
 
 
 class RecipeError(CommandError, ValueError):
@@ -62,7 +63,10 @@ class TrainingRecipe(_Section):
         learning_rate: the highest, after the warm-up.
         warm_up: share of all steps over which the learning rate rises from 0.
         schedule: afterwards; linear falls to 0 at the last of `epochs`.
-        weight_decay: decoupled (AdamW).
+        weight_decay: decoupled (AdamW); sparse tables have none.
+        tables: optimiser of embedding tables (training/fitting/optimiser.py): adamw as for all weights, or
+            sparse_adam or rowwise_adagrad, which touch only the rows that a batch reads and need a sampled loss.
+        tables_rate: learning rate of sparse tables, as a multiple of the others'.
         clip: largest norm of the gradient; 0 = none.
         negatives: drawn uniformly for each row, or for all rows of a batch; 0 if the model's loss needs none.
         negatives_from: where negatives come from: drawn for each row (row), drawn once for all rows of a batch
@@ -82,6 +86,8 @@ class TrainingRecipe(_Section):
     warm_up: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
     schedule: Literal["constant", "linear"] = "constant"
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    tables: Tables = "adamw"
+    tables_rate: Annotated[float, Field(gt=0, le=1000, strict=False)] = 1.0
     clip: Annotated[float, Field(ge=0, strict=False)] = 5.0
     negatives: Annotated[int, Field(ge=0, le=10_000)] = 0
     negatives_from: NegativesFrom = "row"

@@ -18,6 +18,7 @@ from torch import Tensor
 from contract.command_line import CommandError
 from models.base import SequentialRecommender, TrainingBatch
 from models.checkpoint import CheckpointError, read_tensors, write_tensors
+from training.fitting.optimiser import Optimiser
 from training.recipe import TrainingRecipe
 from training.rows.loader import Loader
 
@@ -99,12 +100,7 @@ class Fit:
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self._rows = recipe.rows_per_epoch or len(loader)
         self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimiser = (
-            torch.optim.AdamW(parameters, lr=torch.tensor(0.0), weight_decay=recipe.weight_decay, fused=True)
-            if parameters
-            else None
-        )
+        self._optimiser = Optimiser(model, recipe)
         self.progress = Progress()
 
     def run(self, watcher: Watcher) -> Progress:
@@ -116,7 +112,7 @@ class Fit:
         """
         if self._resume.exists():
             self._load()
-        epochs = self._epochs if self._optimiser is not None else 0
+        epochs = self._epochs if self._optimiser.has_weights else 0
         watcher.start(epochs, self._rows, len(self.progress.epochs))
         if not epochs:
             self._judge(Epoch(0, 0.0, self._score(), best=True, rows_per_second=0.0), watcher, epochs)
@@ -162,20 +158,13 @@ class Fit:
         return total / max(len(order), 1)
 
     def _step(self, batch: TrainingBatch, step: int) -> float:
-        assert self._optimiser is not None
-        for group in self._optimiser.param_groups:
-            group["lr"].fill_(self.learning_rate(step))
         half = self._recipe.precision == "bfloat16"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
             loss = self._model.loss(batch)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingFailedError(f"step {step + 1}: the loss is {value}; try a smaller training.learning_rate")
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._recipe.clip:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.clip)
-        self._optimiser.step()
+        self._optimiser.step(loss, self.learning_rate(step))
         return value
 
     def learning_rate(self, step: int) -> float:
@@ -188,9 +177,8 @@ class Fit:
         return self._recipe.learning_rate * left
 
     def _save(self) -> None:
-        optimiser = self._optimiser.state_dict() if self._optimiser is not None else {}
-        state = {"model": self._model.state_dict(), "optimiser": optimiser, "progress": asdict(self.progress)}
-        write_tensors(self._resume, state | {"data": self._data})
+        state = {"model": self._model.state_dict(), "optimiser": self._optimiser.state_dict()}
+        write_tensors(self._resume, state | {"progress": asdict(self.progress), "data": self._data})
 
     def _load(self) -> None:
         begin_again = "remove the file, and the run starts again"
@@ -209,8 +197,7 @@ class Fit:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
-        if self._optimiser is not None:
-            self._optimiser.load_state_dict(state["optimiser"])
+        self._optimiser.load_state_dict(state["optimiser"])
         progress = state["progress"]
         self.progress = Progress(
             [Epoch(**epoch) for epoch in progress["epochs"]], progress["best_epoch"], progress["best_score"]
