@@ -37,6 +37,8 @@ class SplitRecipe(_Section):
             or auto: unseen, unless at least a tenth of the targets are repeats (training/judging/ranking.py).
         valid_queries: validation queries that select the epoch, a fixed sample; 0 = all (time).
         valid_negatives: stored negatives of each that select the epoch; 0 = the ranking that comes first does (time).
+        valid_hours, test_hours: the last hours of the log are test, those before them validation, instead of shares of
+            all queries; both or none (time, impressions).
         test_users: users whose test queries are evaluated, a fixed sample; 0 = all.
         ranked_queries: queries that are ranked among all items alive, a fixed sample; 0 = all (time).
         alive_margin_hours: an item is a candidate until this long after its last event (time).
@@ -47,9 +49,24 @@ class SplitRecipe(_Section):
     ranking: Literal["auto", "all", "unseen"] = "auto"
     valid_queries: Annotated[int, Field(ge=0)] = 0
     valid_negatives: Annotated[int, Field(ge=0)] = 0
+    valid_hours: Annotated[float, Field(ge=0, le=87_600, strict=False)] = 0.0
+    test_hours: Annotated[float, Field(ge=0, le=87_600, strict=False)] = 0.0
     test_users: Annotated[int, Field(ge=0)] = 0
     ranked_queries: Annotated[int, Field(ge=0)] = 10_000
     alive_margin_hours: Annotated[float, Field(ge=0, le=87_600, strict=False)] = 24.0
+
+    @model_validator(mode="after")
+    def _hours_fit(self) -> SplitRecipe:
+        if bool(self.valid_hours) != bool(self.test_hours):
+            raise ValueError("valid_hours and test_hours: set both or none")
+        if self.valid_hours and self.protocol == "leave_last_out":
+            raise ValueError("valid_hours and test_hours are of the protocols time and impressions")
+        return self
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """Return the hours of validation and test at the end of the log, if the recipe sets them."""
+        return (self.valid_hours, self.test_hours) if self.valid_hours else None
 
 
 class TrainingRecipe(_Section):

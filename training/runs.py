@@ -233,6 +233,9 @@ class RunDirectory:
 def protocol(recipe: Recipe) -> str:
     """Return the evaluation of a run in words: runs that differ in it cannot be compared."""
     words = _PROTOCOLS[recipe.split.protocol].format(held=recipe.split.held)
+    if recipe.split.hours is not None:
+        ends = "the last {1:g} hours test, {0:g} before them validation,".format(*recipe.split.hours)
+        words = words.replace("70/10/20", ends)
     if recipe.split.protocol == "time":
         words += f" within {recipe.split.alive_margin_hours:g} hours, {recipe.split.ranked_queries or 'all'} queries"
     sample = f"; test queries of {recipe.split.test_users:,} users" if recipe.split.test_users else ""

@@ -175,7 +175,7 @@ def set_up(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, cons
 
 
 def _training_rows(prepared: Prepared, recipe: Recipe) -> Rows:
-    return split(prepared, recipe.split.protocol, recipe.split.held).train
+    return split(prepared, recipe.split.protocol, recipe.split.held, recipe.split.hours).train
 
 
 def learn(

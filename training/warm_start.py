@@ -51,7 +51,7 @@ def warm_start(path: Path, model: SequentialRecommender, recipe: Recipe, prepare
     run = RunDirectory(path)
     facts = run.facts()
     _check_model(run, recipe)
-    _check_indices(path, prepared)
+    check_indices(path, prepared)
     try:
         grow(model, read_tensors(run.checkpoint / WEIGHTS, torch.device("cpu")))
     except GrowthError as error:
@@ -70,7 +70,7 @@ def _check_model(run: RunDirectory, recipe: Recipe) -> None:
         raise WarmStartError(f"--from {run.path}: its model or config is not that of the recipe")
 
 
-def _check_indices(path: Path, prepared: Prepared) -> None:
+def check_indices(path: Path, prepared: Prepared) -> None:
     """Refuse data in which an index means something else than in the run."""
     for name, today in (("items", prepared.items), ("users", prepared.users)):
         try:

@@ -99,7 +99,7 @@ class Judge:
             self._seen = Seen(prepared)
         if "alive" in self._parts:
             self._lifetimes = Lifetimes(prepared, round(recipe.alive_margin_hours * HOUR_MS))
-            self._born_later = self._lifetimes.first >= training_end(prepared, "time")
+            self._born_later = self._lifetimes.first >= training_end(prepared, "time", recipe.hours)
             self._ranked_rows = self._rows.take(_sample(len(self._rows.users), recipe.ranked_queries))
 
     @property
@@ -128,15 +128,16 @@ class Judge:
             MetricsError: a score is NaN or infinite.
         """
         model.eval()
-        return self._judged(ModelScores(model, self._prepared, self._spec))
+        return self.judged(ModelScores(model, self._prepared, self._spec))
 
     def baselines(self) -> dict[str, Views]:
         """Return the views of every baseline, on the same queries and candidates."""
         by_time = self._protocol != "leave_last_out"
         found = baselines(self._prepared, self._popularity, by_time=by_time)
-        return {name: self._judged(scorer) for name, scorer in found.items()}
+        return {name: self.judged(scorer) for name, scorer in found.items()}
 
-    def _judged(self, scorer: Scorer) -> Views:
+    def judged(self, scorer: Scorer) -> Views:
+        """Return the views of any scores; see `__call__`."""
         if self._protocol == "leave_last_out":
             return self._ranked(scorer)
         if self._protocol == "impressions":
@@ -212,7 +213,7 @@ def _rankings(recipe: SplitRecipe, choosing: bool) -> frozenset[str]:
 
 def queries(prepared: Prepared, recipe: SplitRecipe, part: Part) -> Rows:
     """Return the queries of a part; for test, those of `test_users` users."""
-    parts: Split = split(prepared, recipe.protocol, recipe.held)
+    parts: Split = split(prepared, recipe.protocol, recipe.held, recipe.hours)
     rows: Rows = getattr(parts, part)
     if part != "test" or not recipe.test_users:
         return rows

@@ -71,9 +71,11 @@ class ModelScores:
         return _array(self._model.score_lists(self._state(piece), torch.from_numpy(candidates).to(self._device)))
 
     def _state(self, piece: Rows) -> Tensors:
+        return self._model.encode(self._inputs(piece)).state
+
+    def _inputs(self, piece: Rows) -> Tensors:
         inputs = Loader(self._prepared, self._spec, piece).inputs(np.arange(len(piece.items)))
-        on_device = {name: tensor.to(self._device) for name, tensor in as_tensors(inputs).items()}
-        return self._model.encode(on_device).state
+        return {name: tensor.to(self._device) for name, tensor in as_tensors(inputs).items()}
 
 
 class FixedScores:

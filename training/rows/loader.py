@@ -125,7 +125,7 @@ def dataset_facts(prepared: Prepared, recipe: Recipe, *, everything: bool = Fals
     split = recipe.split
     mask = np.ones(len(prepared.columns["items"]), dtype=np.bool_)
     if not everything:
-        mask = training_mask(prepared, split.protocol, split.held)
+        mask = training_mask(prepared, split.protocol, split.held, split.hours)
     log, learnt = training_log(prepared, mask), training_log(prepared, mask, context=False)
     counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)
     return DatasetFacts(

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | leave_last_out | every interaction except a user's first | per user: the last `held` test, the `held` before
 validation |
-| time | every interaction that has a history | over all, by time: 70% training, 10% validation, 20% test |
+| time | every interaction that has a history | by time: 70% training, 10% validation, 20% test, or the last hours |
 | impressions | every item that was shown, with its label | as time |
 """
 
@@ -27,6 +27,8 @@ TEST_SHARE: Final = 0.2
 """Shares of all queries in time order; the queries in between are validation."""
 
 Places = NDArray[np.int64]
+Hours = tuple[float, float]
+_HOUR_MS: Final = 3_600_000
 
 
 class SplitError(CommandError, ValueError):
@@ -61,13 +63,19 @@ class Split(NamedTuple):
     test: Rows
 
 
-def split(prepared: Prepared, protocol: Protocol, held: int = 1) -> Split:
+def split(prepared: Prepared, protocol: Protocol, held: int = 1, hours: Hours | None = None) -> Split:
     """Split prepared data.
+
+    Args:
+        prepared: the data.
+        protocol: see above.
+        held: of leave_last_out.
+        hours: of validation and test at the end of the log, instead of shares (time, impressions).
 
     Raises:
         SplitError: the data have no times, or no impressions, that the protocol needs; or too few interactions.
     """
-    parts = _split(prepared, protocol, held)
+    parts = _split(prepared, protocol, held, hours)
     empty = [name for name, rows in parts._asdict().items() if not len(rows.users)]
     if empty:
         needed = "users with 3 or more interactions" if protocol == "leave_last_out" else "10 or more queries"
@@ -77,13 +85,13 @@ def split(prepared: Prepared, protocol: Protocol, held: int = 1) -> Split:
     return parts
 
 
-def _split(prepared: Prepared, protocol: Protocol, held: int) -> Split:
+def _split(prepared: Prepared, protocol: Protocol, held: int, hours: Hours | None) -> Split:
     if protocol == "leave_last_out":
         return leave_last_out(prepared, held)
     if not prepared.has_times:
         raise SplitError(f"{prepared.directory.name} has no times: protocol {protocol!r} cannot be used")
     rows = instances(prepared) if protocol == "time" else impressions(prepared)
-    train, test = _cuts(len(rows.users))
+    train, test = _cuts(rows.times_ms, hours)
     places = np.arange(len(rows.users))
     return Split(rows.take(places[:train]), rows.take(places[train:test]), rows.take(places[test:]))
 
@@ -94,7 +102,7 @@ def every_row(prepared: Prepared, protocol: Protocol) -> Rows:
     Raises:
         SplitError: as `split`.
     """
-    parts = _split(prepared, protocol, 1)
+    parts = _split(prepared, protocol, 1, None)
     labels = (
         None if parts[0].labels is None else np.concatenate([rows.labels for rows in parts if rows.labels is not None])
     )
@@ -144,7 +152,9 @@ def impressions(prepared: Prepared) -> Rows:
     return Rows(users, prepared.user_starts[users], stops.astype(np.int64), shown["items"], times, labels)
 
 
-def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDArray[np.bool_]:
+def training_mask(
+    prepared: Prepared, protocol: Protocol, held: int = 1, hours: Hours | None = None
+) -> NDArray[np.bool_]:
     """Return which interactions (R,) belong to training; one that is not a target does if it comes before one.
 
     Nothing at or after the first validation query's time belongs to it (time, impressions), or nothing that is
@@ -155,13 +165,13 @@ def training_mask(prepared: Prepared, protocol: Protocol, held: int = 1) -> NDAr
         ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
         places = np.arange(prepared.user_starts[-1])
         return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
-    return np.asarray(prepared.columns["times_ms"] < training_end(prepared, protocol), dtype=np.bool_)
+    return np.asarray(prepared.columns["times_ms"] < training_end(prepared, protocol, hours), dtype=np.bool_)
 
 
-def training_end(prepared: Prepared, protocol: Literal["time", "impressions"]) -> int:
+def training_end(prepared: Prepared, protocol: Literal["time", "impressions"], hours: Hours | None = None) -> int:
     """Return the time of the first validation query: what happens from then on is not training, in milliseconds."""
     rows = instances(prepared) if protocol == "time" else impressions(prepared)
-    train, _ = _cuts(len(rows.users))
+    train, _ = _cuts(rows.times_ms, hours)
     last = prepared.columns["times_ms"].max(initial=0)
     return int(rows.times_ms[train] if train < len(rows.times_ms) else last + 1)
 
@@ -177,9 +187,15 @@ def training_log(prepared: Prepared, mask: NDArray[np.bool_], *, context: bool =
     return InteractionLog(users[places], prepared.columns["items"][places], prepared.columns["times_ms"][places])
 
 
-def _cuts(count: int) -> tuple[int, int]:
-    """Return the first place of validation and of test."""
-    return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
+def _cuts(times_ms: Places, hours: Hours | None) -> tuple[int, int]:
+    """Return the first place of validation and of test, of rows in time order."""
+    count = len(times_ms)
+    if hours is None or not count:
+        return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
+    valid_ms, test_ms = (round(one * _HOUR_MS) for one in hours)
+    ends = times_ms[-1] - np.array([test_ms + valid_ms, test_ms])
+    train, test = np.searchsorted(times_ms, ends, side="right").tolist()
+    return train, test
 
 
 def flat_places(begin: Places, end: Places) -> Places:

@@ -184,3 +184,20 @@ def test_a_fit_of_all_rows_is_not_judged(days: Days, made: Callable[..., Path], 
 def test_a_time_that_is_none_is_refused(days: Days, refused: Any, text: str) -> None:
     said = refused(main, "fit-all", days.run, "--data", days.data[3], "--until", text)
     assert "is not a date or time such as" in said
+
+
+def test_a_run_is_judged_on_the_queries_of_a_day_after_it(days: Days, made: Callable[..., Path], capfd: Any) -> None:
+    later = ("evaluate", days.run, "--later", "--data", days.data[4], "--report")
+    assert train(*later) == 0
+    old = json.loads(capfd.readouterr().out.splitlines()[-1])
+    new = json.loads((made("train", "--from", days.run, "--data", days.data[4]) / "metrics.json").read_text())
+    for key in ("queries", "view_queries", "first_metric", "baselines"):
+        expected = new[key] if key in ("first_metric", "baselines") else {"test": new[key]["test"]}
+        assert old[key] == expected, key
+    assert old["test"]["cold.ndcg@10"] < 0.05  # it knows none of these items
+
+
+def test_a_run_is_not_judged_on_what_it_has_learnt(days: Days, made: Callable[..., Path], refused: Any) -> None:
+    run = made("fit-all", days.run, "--data", days.data[3])
+    said = refused(main, "evaluate", run, "--later", "--data", days.data[3])
+    assert "has learnt some of the test queries" in said

@@ -57,6 +57,8 @@ def test_runs_that_differ_by_seed_share_a_digest(tmp_path: Path) -> None:
         (GOOD + "learning_rte = 0.1\n", r"r\.toml: training\.learning_rte: unknown key"),
         ("optimizer = 1\n" + GOOD, "optimizer: unknown key"),
         (GOOD + "[split]\nkind = 1\n", r"split\.kind: unknown key"),
+        (GOOD + "[split]\nprotocol = 'time'\ntest_hours = 6\n", "split: .*set both or none"),
+        (GOOD + "[split]\nvalid_hours = 6\ntest_hours = 6\n", "split: .*of the protocols time and impressions"),
         (GOOD.replace("width", "widht"), "config: .*unknown key 'widht'; there are .*width"),
         (GOOD.replace("sasrec", "bert5rec"), "no model 'bert5rec'; there are .*sasrec"),
         (GOOD.replace("epochs = 2", "epochs = -2"), r"training\.epochs: .*greater than or equal to 0"),

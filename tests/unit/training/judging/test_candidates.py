@@ -142,7 +142,7 @@ def test_an_impression_is_a_sign_of_life(log: Log) -> None:
 
 def test_both_rankings_of_leave_last_out(log: Log) -> None:
     random, rows = Random(log), split(log.prepared, "leave_last_out", 2).test
-    views = _judge(log, held=2)._judged(random)
+    views = _judge(log, held=2).judged(random)
     places, everything = rows.stops.tolist(), set(range(1, ITEMS + 1))
     scores = [random.scores[place] for place in places]
     targets = rows.items.tolist()
@@ -162,7 +162,7 @@ def test_both_rankings_of_leave_last_out(log: Log) -> None:
 
 def test_a_split_by_time_ranks_what_is_alive_and_tells_cold_targets_apart(log: Log) -> None:
     random, parts = Random(log), split(log.prepared, "time")
-    views = _judge(log, protocol="time", alive_margin_hours=5, ranking="unseen")._judged(random)
+    views = _judge(log, protocol="time", alive_margin_hours=5, ranking="unseen").judged(random)
     rows, end = parts.test, int(parts.valid.times_ms[0])
     candidates = [_alive(log, place, 5 * HOUR) for place in rows.stops.tolist()]
     queries = list(zip(random.scores[rows.stops], rows.items.tolist(), candidates, rows.stops.tolist(), strict=True))
@@ -177,7 +177,7 @@ def test_a_split_by_time_ranks_what_is_alive_and_tells_cold_targets_apart(log: L
 
 
 def test_fewer_queries_are_ranked_where_the_recipe_says_so_and_the_same_ones_each_time(log: Log) -> None:
-    first, again = (_judge(log, protocol="time", ranked_queries=7)._judged(Random(log)) for _ in range(2))
+    first, again = (_judge(log, protocol="time", ranked_queries=7).judged(Random(log)) for _ in range(2))
     assert len(first["alive"].users) == len(first["unseen"].users) == 7
     assert len(first[""].users) > 7
     assert first["unseen"].values["ndcg@10"].tolist() == again["unseen"].values["ndcg@10"].tolist()

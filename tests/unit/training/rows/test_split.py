@@ -8,7 +8,16 @@ import pytest
 
 from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
-from training.rows.split import Rows, SplitError, impressions, leave_last_out, split, training_log, training_mask
+from training.rows.split import (
+    Rows,
+    SplitError,
+    impressions,
+    instances,
+    leave_last_out,
+    split,
+    training_log,
+    training_mask,
+)
 
 
 def _prepared(starts: list[int], **columns: list[int]) -> Prepared:
@@ -135,3 +144,20 @@ def test_data_without_times_or_impressions_say_so() -> None:
     with pytest.raises(SplitError, match="small has no times"):
         split(timeless, "time")
     assert len(split(timeless, "leave_last_out").test.stops) == 1
+
+
+def test_the_last_hours_are_test_and_those_before_them_validation(prepared: Prepared) -> None:
+    rows = instances(prepared)
+    end, span = int(rows.times_ms[-1]), int(np.ptp(rows.times_ms))
+    hours = (0.1 * span / 3_600_000, 0.2 * span / 3_600_000)
+    parts, mask = split(prepared, "time", hours=hours), training_mask(prepared, "time", hours=hours)
+    assert parts.test.times_ms.min() > end - 0.2 * span - 1
+    assert end - 0.3 * span - 1 < parts.valid.times_ms.min() <= parts.valid.times_ms.max() <= end - 0.2 * span + 1
+    assert parts.train.times_ms.max() <= end - 0.3 * span + 1
+    assert sum(len(part.items) for part in parts) == len(rows.items)
+    assert prepared.columns["times_ms"][mask].max() < parts.valid.times_ms.min()
+
+
+def test_hours_without_a_query_are_an_error(prepared: Prepared) -> None:
+    with pytest.raises(SplitError, match="no queries for train"):
+        split(prepared, "time", hours=(1.0, 80_000.0))
