@@ -38,6 +38,7 @@ from contract.bundle.manifest import (
 from contract.bundle.tracks import FOLDER as TRACKS
 from exporter.card import model_card
 from exporter.errors import ExportError
+from exporter.new_rows import NewRelease
 from exporter.previous import Previous, previous_bundle
 from exporter.rows import RowMaker, Rows
 from exporter.run import Run
@@ -68,6 +69,7 @@ class Release:
     report: list[Parity]
     golden: Rows
     scores: NDArray[np.float32]  # (M,) of the golden rows, by torch
+    new: NewRelease | None = None  # for a model that scores new items
 
 
 def golden_rows(run: Run) -> Rows:
@@ -142,6 +144,7 @@ def _files(release: Release) -> dict[str, bytes]:
         "candidates": golden.candidates,
         "rows": golden.rows,
         "scores": release.scores,
+        **(release.new.golden.arrays() if release.new is not None else {}),
     }
     files = {
         names.ENCODE: release.traced.encode.content,
@@ -151,6 +154,8 @@ def _files(release: Release) -> dict[str, bytes]:
         names.GOLDEN: _npz(arrays),
         **{table_file(name): _npy(table) for name, table in release.traced.tables.items()},
     }
+    if release.new is not None:
+        files |= release.new.files()
     if run.users is not None:
         files[names.USERS] = (run.directory / names.USERS).read_bytes()
     if run.catalogue is not None:
@@ -161,9 +166,10 @@ def _files(release: Release) -> dict[str, bytes]:
 def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest:
     run, traced = release.run, release.traced
     explanation = (*traced.names.encode_explanation, *traced.names.score_explanation)
-    tables = _table_specs(traced)
+    tables = _table_specs(release)
+    new = release.new.spec() if release.new is not None else None
     return Manifest(
-        contract_version=contract_version_of(tables),
+        contract_version=contract_version_of(tables, new_items=new is not None or run.prior is not None),
         model=run.name,
         version=version,
         serving_class=run.model.serving_class,
@@ -175,6 +181,8 @@ def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest
         encode=traced.encode.spec,
         score=traced.score.spec,
         tables=tables,
+        new_items=new,
+        new_item_prior=run.prior,
         state=traced.names.state,
         explanation=explanation,
         max_candidates=MAX_CANDIDATES,
@@ -185,8 +193,10 @@ def _manifest(release: Release, version: str, files: dict[str, str]) -> Manifest
     )
 
 
-def _table_specs(traced: Traced) -> tuple[TableSpec, ...]:
+def _table_specs(release: Release) -> tuple[TableSpec, ...]:
+    traced = release.traced
     readers = {"encode": traced.encode.tables, "score": traced.score.tables}
+    readers |= release.new.readers() if release.new is not None else {}
     return tuple(
         TableSpec.model_validate(
             {

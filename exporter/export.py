@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from exporter.bundle import Release, check_target, golden_rows, write_bundle
+from exporter.new_graphs import trace_new
+from exporter.new_rows import NewRelease, new_batch, new_golden, verify_new
 from exporter.quality import check_quality
-from exporter.rows import RowMaker
+from exporter.rows import RowMaker, Rows
 from exporter.run import Run, read_run
-from exporter.tables import MIN_TABLE_BYTES
+from exporter.tables import MIN_TABLE_BYTES, TableBook
 from exporter.trace import Traced, trace
 from exporter.verify import Parity, check_weights, golden_scores, verify
 
@@ -53,10 +55,27 @@ def export_run(
     check_weights(run.model)
     length = run.sequence.length
     maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
-    traced = trace(run.model, maker.make([0, min(2, length), length], _SAMPLE_COUNTS), min_table_bytes)
+    book = TableBook(min_table_bytes)
+    sample = maker.make([0, min(2, length), length], _SAMPLE_COUNTS)
+    traced = trace(run.model, sample, book)
     report = verify(run.model, traced, maker, length)
     golden = golden_rows(run)
     scores, parity = golden_scores(run.model, traced, golden)
     report.append(parity)
-    bundle = write_bundle(Release(run, traced, report, golden, scores), out, version)
+    new = _new_items(run, traced, sample, golden, maker, book)
+    report += new.report if new is not None else []
+    bundle = write_bundle(Release(run, traced, report, golden, scores, new), out, version)
     return Exported(bundle, run, traced, report)
+
+
+def _new_items(
+    run: Run, traced: Traced, sample: Rows, golden: Rows, maker: RowMaker, book: TableBook
+) -> NewRelease | None:
+    """Return the graphs for new items, verified; None if the run's model or data do not allow them."""
+    if run.features is None:
+        return None
+    model, specs = run.model, run.features.specs
+    new = trace_new(model, traced.names, new_batch(specs, sample, len(run.items)), book)
+    report = verify_new(model, traced, new, specs, maker)
+    rows, parity = new_golden(model, traced, new, specs, golden)
+    return NewRelease(new, run.features, rows, [*report, parity])

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from contract.bundle import manifest as names
-from contract.bundle.manifest import digest_of
+from contract.bundle.manifest import NewItemPrior, digest_of
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_array
 from exporter.errors import ExportError
+from exporter.features import RunFeatures, read_features
 from models.base import SequentialRecommender
 from models.checkpoint import CONFIG, CheckpointError, load_checkpoint
 
@@ -66,6 +67,8 @@ class Run:
         protocol: the way they were measured, in words.
         queries: number of averaged queries, by split.
         judgement: baselines and verdict on test.
+        features: from which the model describes new items; None if it does not.
+        prior: how often users click new items; None if it was not measured.
     """
 
     directory: Path
@@ -83,6 +86,8 @@ class Run:
     protocol: str
     queries: dict[str, float]
     judgement: Judgement
+    features: RunFeatures | None = None
+    prior: NewItemPrior | None = None
 
     @property
     def user_count(self) -> int:
@@ -120,6 +125,8 @@ def read_run(directory: Path) -> Run:
         protocol=str(measured.get("protocol", "")),
         queries=_numbers(measured.get("queries")),
         judgement=_judgement(measured, directory / METRICS),
+        features=read_features(directory, model),
+        prior=_prior(directory, facts),
     )
     _check_sizes(run)
     return run
@@ -169,6 +176,13 @@ def _sequence(directory: Path, facts: Document, model: SequentialRecommender) ->
     if (spec.length, spec.columns, spec.row_inputs) != (model.length, tuple(model.columns), tuple(model.row_inputs)):
         raise ExportError(f"{directory / RUN}: sequence is not that of the checkpoint's model")
     return spec
+
+
+def _prior(directory: Path, facts: Document) -> NewItemPrior | None:
+    try:
+        return None if facts.get("new_item_prior") is None else NewItemPrior.model_validate(facts["new_item_prior"])
+    except ValidationError as error:
+        raise ExportError(f"{directory / RUN}: new_item_prior: {error.errors()[0]['msg']}") from error
 
 
 def _vocabulary(path: Path) -> Vocabulary:

@@ -22,7 +22,7 @@ from exporter.errors import ExportError
 from exporter.graphs import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
 from exporter.rows import Rows
 from exporter.simplify import simplify
-from exporter.tables import MIN_TABLE_BYTES, TableBook, Tables
+from exporter.tables import TableBook, Tables
 from models.base import SequentialRecommender, Tensors
 
 OPSET: Final = 20  # the newest that the exporter of torch 2.13 writes by default; ONNX Runtime 1.31 reads it
@@ -48,13 +48,13 @@ class Traced(NamedTuple):
     tables: Tables
 
 
-def trace(model: SequentialRecommender, sample: Rows, min_table_bytes: int = MIN_TABLE_BYTES) -> Traced:
+def trace(model: SequentialRecommender, sample: Rows, book: TableBook | None = None) -> Traced:
     """Export a model's two graphs.
 
     Args:
         model: in evaluation mode, on the CPU.
         sample: a batch with at least two rows and two candidates, so that neither dimension is taken for a constant.
-        min_table_bytes: a table of this size from which graphs only take rows leaves them (exporter/tables.py).
+        book: of the tables that leave the graphs; graphs that are traced with it later add theirs (exporter/tables.py).
 
     Raises:
         ExportError: the model breaks the contract, or cannot be exported with B and M dynamic.
@@ -66,12 +66,12 @@ def trace(model: SequentialRecommender, sample: Rows, min_table_bytes: int = MIN
     with torch.no_grad():
         encoded = encoder(*inputs.values())
     state = encoded[: len(names.state)]
-    book = TableBook(min_table_bytes)
-    encode = _trace(
+    book = TableBook() if book is None else book
+    encode = trace_graph(
         "encode", encoder, tuple(inputs.values()), ["B"] * len(inputs), names.inputs,
         (*names.state, *names.encode_explanation), "B", book,
     )  # fmt: skip
-    score = _trace(
+    score = trace_graph(
         "score", scorer, (*state, candidates, rows), [*["B"] * len(state), "M", "M"], (*names.state, *FLAT_INPUTS),
         (SCORES, *names.score_explanation), "M", book,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def tensors_of(sample: Rows) -> Tensors:
     return {name: torch.from_numpy(values) for name, values in sample.inputs.items()}
 
 
-def _trace(
+def trace_graph(
     graph: str,
     module: nn.Module,
     arguments: tuple[Tensor, ...],
@@ -93,7 +93,22 @@ def _trace(
     symbol: str,
     book: TableBook,
 ) -> TracedGraph:
-    dimensions = {name: torch.export.Dim(name) for name in ("B", "M")}
+    """Export one module.
+
+    Args:
+        graph: its name in errors.
+        module: its `forward` takes `arrays` in order.
+        arguments: to trace with.
+        leading: the symbol of each argument's first dimension: B, M or C.
+        inputs: names.
+        outputs: names.
+        symbol: of every output's first dimension.
+        book: where its large tables go.
+
+    Raises:
+        ExportError: it cannot be exported with these dimensions dynamic.
+    """
+    dimensions = {name: torch.export.Dim(name) for name in ("B", "M", "C")}
     with torch.no_grad(), _quiet():
         results = module(*arguments)
         try:

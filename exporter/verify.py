@@ -49,23 +49,17 @@ class OnnxPair:
     """The two graphs in ONNX Runtime on the CPU, run one after the other as the service does."""
 
     def __init__(self, traced: Traced) -> None:
-        onnxruntime.set_default_logger_severity(_SILENT)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
         self._names = traced.names
         self._tables = [{name: traced.tables[name] for name in one.tables} for one in (traced.encode, traced.score)]
-        self._encode, self._score = (
-            onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
-            for graph in (traced.encode, traced.score)
-        )
+        self._encode, self._score = (make_session(graph.content) for graph in (traced.encode, traced.score))
 
     def run(self, batch: Rows) -> Outputs:
         """Return every output of both graphs by name."""
         encode_tables, score_tables = self._tables
-        encoded = _run(self._encode, {**batch.inputs, **encode_tables})
+        encoded = run_session(self._encode, {**batch.inputs, **encode_tables})
         flat = dict(zip(FLAT_INPUTS, (batch.candidates, batch.rows), strict=True))
         state = {name: encoded[name] for name in self._names.state}
-        return encoded | _run(self._score, {**state, **flat, **score_tables})
+        return encoded | run_session(self._score, {**state, **flat, **score_tables})
 
 
 def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> Outputs:
@@ -92,11 +86,11 @@ def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length
     report = []
     for case, batch in _cases(maker, lengths):
         expected, found = torch_outputs(model, traced, batch), pair.run(batch)
-        report.append(_compare(case, traced, batch, expected, found))
+        report.append(compare(case, traced, batch, expected, found))
     batch = maker.make(lengths, [3] * len(lengths))
     together = pair.run(batch)
     report.append(_alone(traced, pair, batch, together))
-    report.append(_compare("junk in padding", traced, batch, together, pair.run(maker.spoil_padding(batch))))
+    report.append(compare("junk in padding", traced, batch, together, pair.run(maker.spoil_padding(batch))))
     return report
 
 
@@ -120,7 +114,7 @@ def golden_scores(model: SequentialRecommender, traced: Traced, golden: Rows) ->
         ExportError: as `verify`.
     """
     expected = torch_outputs(model, traced, golden)
-    parity = _compare("golden", traced, golden, expected, OnnxPair(traced).run(golden))
+    parity = compare("golden", traced, golden, expected, OnnxPair(traced).run(golden))
     return expected[SCORES].astype(np.float32), parity
 
 
@@ -141,11 +135,16 @@ def _alone(traced: Traced, pair: OnnxPair, batch: Rows, together: Outputs) -> Pa
         expected = {
             name: values[mine] if name in per_candidate else values[row : row + 1] for name, values in together.items()
         }
-        found.append(_compare("row alone", traced, single, expected, pair.run(single)))
+        found.append(compare("row alone", traced, single, expected, pair.run(single)))
     return max(found, key=lambda parity: parity.worst)
 
 
-def _compare(case: str, traced: Traced, batch: Rows, expected: Outputs, found: Outputs) -> Parity:
+def compare(case: str, traced: Traced, batch: Rows, expected: Outputs, found: Outputs) -> Parity:
+    """Compare two results of a batch by name.
+
+    Raises:
+        ExportError: they differ in shape, dtype, values or order, or one is not finite.
+    """
     differences = {}
     for name, values in expected.items():
         if values.shape != found[name].shape or values.dtype != found[name].dtype:
@@ -187,6 +186,15 @@ def _same_top(case: str, batch: Rows, expected: NDArray[np.float32], found: NDAr
             raise ExportError(f"{case}: ONNX Runtime ranks row {row} in another order than torch")
 
 
-def _run(session: Any, inputs: Outputs) -> Outputs:  # Any: the package has no types
+def make_session(content: bytes) -> Any:  # Any: the package has no types
+    """Return a session of a graph on one thread of the CPU."""
+    onnxruntime.set_default_logger_severity(_SILENT)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any, inputs: Outputs) -> Outputs:  # Any: the package has no types
+    """Return the outputs of a graph by name."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))

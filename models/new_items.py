@@ -131,8 +131,8 @@ class ItemParts(NamedTuple):
             cast(ItemFeature, one).vectors(features[name]) for name, one in zip(self.names, self.side, strict=True)
         ]
         both = torch.cat(described, dim=-1)
-        id_rows = self.ids.vector.expand(len(both), -1)
-        bias = self.ids.bias.expand(len(both), 1)
+        id_rows = self.ids.vector.expand(both.shape[0], -1)
+        bias = self.ids.bias.expand(both.shape[0], 1)
         return NewRows(torch.cat((id_rows, both), dim=-1), torch.cat((id_rows + self.out(both), bias), dim=-1))
 
     def _rows(self, ids: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from contract.bundle.item_features import MAX_FEATURES, FeatureSpec
 from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError
 
-CONTRACT_VERSION: Final = 2  # the newest version that is read and written
-OLDEST_CONTRACT_VERSION: Final = 1  # without tables; still written for a bundle without tables
+CONTRACT_VERSION: Final = 3  # the newest version that is read and written
+OLDEST_CONTRACT_VERSION: Final = 1  # each bundle gets the lowest version that can describe it
 MANIFEST: Final = "manifest.json"
 ENCODE: Final = "encode.onnx"
 SCORE: Final = "score.onnx"
@@ -31,11 +32,17 @@ POPULARITY: Final = "popularity.npy"
 GOLDEN: Final = "golden.npz"
 CATALOGUE: Final = "catalogue.json"
 MODEL_CARD: Final = "model_card.md"
+ITEM: Final = "item.onnx"
+ENCODE_NEW: Final = "encode_new.onnx"
+SCORE_NEW: Final = "score_new.onnx"
+FEATURES: Final = "features.json"
 
 REQUIRED_FILES: Final = (ENCODE, SCORE, ITEMS, POPULARITY, GOLDEN, MODEL_CARD)
 OPTIONAL_FILES: Final = (USERS, CATALOGUE)
+NEW_ITEM_FILES: Final = (ITEM, ENCODE_NEW, SCORE_NEW, FEATURES)
 MAX_TABLES: Final = 16
 
+GraphName = Literal["encode", "score", "item", "encode_new", "score_new"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -75,12 +82,41 @@ class TableSpec(Strict):
     name: Annotated[str, Field(pattern=r"^table_[0-9]{1,2}$")]
     dtype: Literal["int64", "float32"]
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
-    graphs: Annotated[tuple[Literal["encode", "score"], ...], Field(min_length=1, max_length=2)]
+    graphs: Annotated[tuple[GraphName, ...], Field(min_length=1, max_length=5)]
 
     @property
     def file(self) -> str:
         """Return the name of its file."""
         return table_file(self.name)
+
+
+class NewItemSpec(Strict):
+    """How a model scores items that its training never met: three graphs beside `encode` and `score`.
+
+    `item` takes the codes of each feature (C, values) and gives `history` (C, E) and `candidates` (C, S).
+    `encode_new` is `encode` with the further input `new_items` (C, E): item index `item_count` + 1 + c means its row c.
+    `score_new` takes the state, `vectors` (M, S), each a row of `candidates`, and `rows` (M,); its first output is
+    `scores` (M,). C is at least 1.
+    """
+
+    features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1, max_length=MAX_FEATURES)]
+    item: GraphSpec
+    encode: GraphSpec
+    score: GraphSpec
+
+
+class NewItemPrior(Strict):
+    """How often users click new items, compared with known ones: measured on validation, for items without a score.
+
+    Attributes:
+        quantile: of the scores of a request's known candidates, at which a known item is clicked as often as a new one.
+        clicks: on new items.
+        shown: new items among the candidates of all queries.
+    """
+
+    quantile: Annotated[float, Field(ge=0, le=1)]
+    clicks: Annotated[int, Field(ge=0)]
+    shown: Annotated[int, Field(ge=0)]
 
 
 class Provenance(Strict):
@@ -115,6 +151,8 @@ class Manifest(Strict):
     encode: GraphSpec
     score: GraphSpec
     tables: Annotated[tuple[TableSpec, ...], Field(max_length=MAX_TABLES)] = ()
+    new_items: NewItemSpec | None = None
+    new_item_prior: NewItemPrior | None = None
     state: tuple[str, ...]
     explanation: tuple[str, ...] = ()
     max_candidates: Annotated[int, Field(ge=1)]
@@ -123,7 +161,7 @@ class Manifest(Strict):
     metrics: dict[str, float]
     provenance: Provenance
 
-    def tables_of(self, graph: Literal["encode", "score"]) -> tuple[TableSpec, ...]:
+    def tables_of(self, graph: GraphName) -> tuple[TableSpec, ...]:
         """Return the tables that a graph reads, in the order of its inputs."""
         return tuple(table for table in self.tables if graph in table.graphs)
 
@@ -132,16 +170,21 @@ class Manifest(Strict):
         names = [table.name for table in self.tables]
         if len(set(names)) < len(names):
             raise ValueError("two tables have the same name")
-        if self.contract_version != contract_version_of(self.tables):
+        if self.contract_version != contract_version_of(self.tables, new_items=self._has_new_items):
             raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
         return self
 
+    @property
+    def _has_new_items(self) -> bool:
+        return self.new_items is not None or self.new_item_prior is not None
+
     @model_serializer(mode="wrap")
-    def _without_empty_tables(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave `tables` out where there are none: readers of contract version 1 refuse a field they do not know."""
+    def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out empty fields of newer contract versions: older readers refuse fields that they do not know."""
         document: dict[str, object] = handler(self)
-        if not self.tables:
-            del document["tables"]
+        for name in ("tables", "new_items", "new_item_prior"):
+            if not getattr(self, name):
+                del document[name]
         return document
 
 
@@ -155,9 +198,11 @@ def table_file(name: str) -> str:
     return f"{name}.npy"
 
 
-def contract_version_of(tables: Sequence[TableSpec]) -> int:
-    """Return the lowest contract version that can describe a bundle with these tables."""
-    return CONTRACT_VERSION if tables else OLDEST_CONTRACT_VERSION
+def contract_version_of(tables: Sequence[TableSpec], *, new_items: bool = False) -> int:
+    """Return the lowest contract version that can describe a bundle with these tables, and with new items or not."""
+    if new_items:
+        return CONTRACT_VERSION
+    return 2 if tables else OLDEST_CONTRACT_VERSION
 
 
 def digest_of(content: bytes) -> str:

@@ -23,6 +23,7 @@ from contract.bundle.manifest import Manifest, ManifestError, TensorSpec, digest
 from contract.bundle.vocabulary import Vocabulary
 from service.bundles.arrays import Array, read_npy, read_npz
 from service.bundles.files import BundleError, Content, open_directory, read_files, read_small
+from service.bundles.new_items import NewItems, check_new_golden, new_golden, read_new_items
 from service.bundles.onnx_guard import UnsafeGraph, refuse_unsafe
 from service.bundles.tables import Tables, read_tables
 
@@ -47,6 +48,7 @@ class Bundle:
     score_model: bytes
     golden: Mapping[str, Array]
     tables: Tables = field(default_factory=Tables)
+    new_items: NewItems | None = None  # if it scores items that training never met
 
     @property
     def name(self) -> str:
@@ -109,7 +111,7 @@ def _files(
     There may be no other files.
     """
     expected, tables = set(manifest.files), {table.file for table in manifest.tables}
-    needed = {*names.REQUIRED_FILES, *tables}
+    needed = {*names.REQUIRED_FILES, *tables, *(names.NEW_ITEM_FILES if manifest.new_items is not None else ())}
     known = {*needed, *names.OPTIONAL_FILES}
     if missing := needed - expected:
         raise BundleError(f"manifest: does not name {min(missing)}")
@@ -129,6 +131,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
             refuse_unsafe(files[name])
         except UnsafeGraph as error:
             raise BundleError(f"{name}: {error}") from error
+    new_items = read_new_items(files, manifest)
     popularity = _popularity(files[names.POPULARITY], manifest)  # first: its size bounds the number of items
     return Bundle(
         manifest=manifest,
@@ -141,6 +144,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
         score_model=files[names.SCORE],
         golden=_golden(files[names.GOLDEN], manifest),
         tables=tables,
+        new_items=new_items,
     )
 
 
@@ -218,8 +222,10 @@ def _catalogue(content: bytes | None) -> Mapping[str, Mapping[str, Any]]:
 def _golden(content: bytes, manifest: Manifest) -> Mapping[str, Array]:
     expected = {f"encode.{spec.name}": spec for spec in manifest.encode.inputs}
     expected |= _by_name((*manifest.score.inputs[-2:], manifest.score.outputs[0]))
-    arrays = read_npz(content, expected)
-    _check_golden(arrays, expected, len(arrays[f"encode.{manifest.encode.inputs[0].name}"]))
+    arrays = read_npz(content, expected.keys() | new_golden(manifest).keys())
+    rows = len(arrays[f"encode.{manifest.encode.inputs[0].name}"])
+    _check_golden(arrays, expected, rows)
+    check_new_golden(arrays, manifest, rows)
     return arrays
 
 

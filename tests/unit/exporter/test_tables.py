@@ -21,7 +21,7 @@ TABLE_BYTES = (ITEMS + 1) * WIDTH * 4
 
 
 def exported(model: Plain, min_table_bytes: int) -> Traced:
-    return trace(model.eval(), sample(model), min_table_bytes)
+    return trace(model.eval(), sample(model), TableBook(min_table_bytes))
 
 
 def inputs_of(graph: TracedGraph) -> list[str]:

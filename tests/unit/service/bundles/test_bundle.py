@@ -151,8 +151,8 @@ def test_a_bundle_over_the_size_limit_is_refused(directory: Path) -> None:
 
 
 def test_a_newer_contract_is_refused_by_its_number(directory: Path) -> None:
-    edit_manifest(directory, lambda document: document.update(contract_version=3, what_is_new={}))
-    with pytest.raises(BundleError, match="contract version 3, this service reads 1 to 2"):
+    edit_manifest(directory, lambda document: document.update(contract_version=4, what_is_new={}))
+    with pytest.raises(BundleError, match="contract version 4, this service reads 1 to 3"):
         load(directory)
 
 

@@ -1,0 +1,106 @@
+"""The graphs for new items as sessions: they run beside `encode` and `score`, which stay as they are.
+
+Symbols: C new items, M flat candidates, E and S widths of the two rows that describe a new item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.bundle.manifest import GraphName, GraphSpec
+from service.bundles.bundle import Bundle
+from service.bundles.new_items import NewItems
+from service.inference.faults import EngineError, engine_error
+from service.inference.sessions import check_graph, make_session, session_options
+
+Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32, by the manifest
+
+
+class Described(NamedTuple):
+    """The rows of new items that `encode` and `score` read."""
+
+    history: NDArray[np.float32]  # (C, E)
+    candidates: NDArray[np.float32]  # (C, S)
+
+
+class NewItemGraphs:
+    """The three graphs of one bundle, on the CPU: a new item is described once, and its rows are kept by the caller.
+
+    Args:
+        bundle: verified.
+        new: its part for new items.
+        threads: of one run.
+
+    Raises:
+        EngineError: a graph cannot be loaded, or differs from the manifest.
+    """
+
+    def __init__(self, bundle: Bundle, new: NewItems, threads: int) -> None:
+        self._bundle = bundle
+        options, manifest = session_options(threads), bundle.manifest
+        specs: dict[GraphName, GraphSpec] = {
+            "item": new.spec.item, "encode_new": new.spec.encode, "score_new": new.spec.score,
+        }  # fmt: skip
+        self._sessions, self._tables = {}, {}
+        for name, spec in specs.items():
+            self._sessions[name] = make_session(name, new.models[name], options, wants_cuda=False)
+            check_graph(name, self._sessions[name], spec, manifest.tables_of(name))
+            self._tables[name] = {one.name: bundle.tables.arrays[one.name] for one in manifest.tables_of(name)}
+
+    def describe(self, codes: Arrays) -> Described:
+        """Return the rows of new items from the codes (C, values) of their features.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        found = self._run("item", codes)
+        return Described(found["history"], found["candidates"])
+
+    def encode(self, inputs: Arrays, history: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Return states and explanations of rows; item index `item_count` + 1 + c means row c of `history`.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        return self._run("encode_new", {**inputs, "new_items": history})
+
+    def score(self, state: Arrays, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return scores and explanations of new items (M, S), each under its row of the state.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        states = {name: state[name] for name in self._bundle.manifest.state}
+        return self._run("score_new", {**states, "vectors": vectors, "rows": rows})
+
+    def verify_golden(self) -> float:
+        """Compare scores of the golden rows with new items; return the largest difference.
+
+        Raises:
+            EngineError: a score is not finite, or further off than the manifest's tolerance.
+        """
+        golden, manifest = self._bundle.golden, self._bundle.manifest
+        described = self.describe({name[5:]: golden[name] for name in golden if name.startswith("item.")})
+        inputs = {name: golden[f"encode.{name}"] for name in manifest.sequence.names} | {"items": golden["new.items"]}
+        state = self.encode(inputs, described.history)
+        vectors = described.candidates[golden["new.candidates"]]
+        scores, expected = self.score(state, vectors, golden["new.rows"])["scores"], golden["new.scores"]
+        if scores.shape != expected.shape or not np.isfinite(scores).all():
+            raise EngineError("golden scores of new items: as many finite scores as golden rows are needed")
+        difference = float(np.abs(scores - expected).max())
+        if difference > manifest.golden_tolerance:
+            allowed = manifest.golden_tolerance
+            raise EngineError(f"golden scores of new items differ by {difference:.2g}, allowed {allowed:.2g}")
+        return difference
+
+    def _run(self, graph: GraphName, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        session = self._sessions[graph]
+        names = [output.name for output in session.get_outputs()]
+        try:
+            return dict(zip(names, session.run(names, {**inputs, **self._tables[graph]}), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise engine_error(graph, error) from error
