@@ -63,5 +63,6 @@ def fit_all(
     measured = {**measured, "measured_by": validated.path.name}
     write_json(run.path / "metrics.json", measured)
     facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
+    facts |= {name: value for name, value in validated.facts().items() if name == "new_item_prior"}
     run.finish(recipe, setup.prepared, setup.spec, {**facts, "fit": "all", "validated_by": validated.path.name})
     return measured

@@ -23,7 +23,9 @@ from training.fitting.fit import Fit, Progress
 from training.fitting.progress import ConsoleWatcher, ReportingWatcher
 from training.judging.document import judged
 from training.judging.evaluate import Judge
+from training.judging.new_items import learn_prior
 from training.judging.ranking import selecting_metric
+from training.judging.scores import ModelScores
 from training.judging.views import means
 from training.origin import read_origin
 from training.recipe import Recipe, RecipeError
@@ -109,7 +111,10 @@ def train(
         Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
     progress = learn(run, setup, console, metric, lambda: means(judge(setup.model))[metric], reporting=reporting)
     metrics = evaluate(run, recipe, prepared, facts, setup.device, parts)
-    run.finish(recipe, prepared, spec, {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated"})
+    prior = _prior(run, recipe, prepared, facts, setup.device)
+    run.finish(
+        recipe, prepared, spec, {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **prior}
+    )
     return metrics
 
 
@@ -274,6 +279,18 @@ def evaluate(
     views = {part: judge(model) for part, judge in judges.items()}
     run.write_metrics(recipe, views, judged(recipe.split, judges, views))
     return means(views[parts[-1]])
+
+
+def _prior(
+    run: RunDirectory, recipe: Recipe, prepared: Prepared, facts: DatasetFacts, device: torch.device
+) -> dict[str, Any]:
+    """Return the prior of new items for run.json; none for protocols that do not split next items by time."""
+    if recipe.split.protocol != "time":
+        return {}
+    _, model = load_checkpoint(run.checkpoint)
+    scorer = ModelScores(model.to(device), prepared, sequence_spec(model))
+    rows = split(prepared, recipe.split.protocol, recipe.split.held).valid
+    return {"new_item_prior": learn_prior(scorer, prepared, recipe.split, rows, facts.item_popularity)._asdict()}
 
 
 def _sampled(recipe: Recipe) -> bool:
