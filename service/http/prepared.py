@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from contract.experiments.assignment import Decision
 from service.connection.exchange import Exchange
 from service.errors import RankerError
-from service.http import codec
+from service.http import rank_answer
 from service.http.endings import Endings
 from service.ranking.answer import Ranking
 
@@ -91,12 +91,12 @@ class PreparedAnswer:
         key = (decision.digest, ranking.model, ranking.version, ranking.degraded)
         prepared = self._formats.get(key) or self._prepare(key, decision, ranking)
         request_id, trace = exchange.request_id.encode(), exchange.traceparent
-        parameters, rest = orjson.dumps(decision.parameters), codec.rank_rest(ranking)
+        parameters, rest = orjson.dumps(decision.parameters), rank_answer.rank_rest(ranking)
         return prepared.text % (
             prepared.body_bytes + len(request_id) + len(parameters) + len(rest),
             request_id,
             decision.header(self._show_bucket).encode(),
-            codec.server_timing(ranking.timings),
+            rank_answer.server_timing(ranking.timings),
             b"" if trace is None else b"traceparent: %b\r\n" % trace,
             request_id,
             parameters,
@@ -106,10 +106,10 @@ class PreparedAnswer:
     def _prepare(self, key: _Key, decision: Decision, ranking: Ranking) -> _Format:
         exchange = Exchange([], 0.0)
         exchange.is_ranking, exchange.decision = True, decision
-        exchange.headers = codec.rank_headers(ranking)
-        headers = [*codec.body_headers(0), *self._endings.headers(exchange)]
+        exchange.headers = rank_answer.rank_headers(ranking)
+        headers = [*rank_answer.body_headers(0), *self._endings.headers(exchange)]
         lines = [b"%b: %b\r\n" % (name, _OPEN.get(name, _literal(value))) for name, value in headers]
-        model = codec.rank_model(ranking)
+        model = rank_answer.rank_model(ranking)
         if len(self._formats) >= _MAX_FORMATS:
             self._formats.clear()
         prepared = self._formats[key] = _Format(

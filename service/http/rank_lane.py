@@ -19,7 +19,7 @@ from service.connection.exchange import CLIENT_GONE, Exchange, Headers, budget_o
 from service.connection.lane import Caller
 from service.errors import InternalError, NotReady, Overloaded, RankerError
 from service.flow.gate import Place
-from service.http import codec, rank_decoder, schemas
+from service.http import rank_answer, rank_decoder, schemas
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Ranking
@@ -201,9 +201,9 @@ class RankLane:
             exchange.notes["degraded"] = ranking.degraded
         if call.keep_alive and not self._runtime.is_draining:
             return self._prepared.answer(exchange, call.decision, ranking)
-        exchange.headers = codec.rank_headers(ranking)
-        body = codec.rank_body(exchange.request_id, ranking, call.decision.parameters)
-        headers = [*codec.body_headers(len(body)), *self._endings.headers(exchange)]
+        exchange.headers = rank_answer.rank_headers(ranking)
+        body = rank_answer.rank_body(exchange.request_id, ranking, call.decision.parameters)
+        headers = [*rank_answer.body_headers(len(body)), *self._endings.headers(exchange)]
         return _bytes(200, headers, body, call.keep_alive)
 
 

@@ -11,7 +11,7 @@ from service.errors import (
     InvalidRequest,
 )
 from service.experiments.overrides import OVERRIDE_HEADER
-from service.http import codec, schemas
+from service.http import rank_answer, schemas
 from service.http.body import JSON, json_body
 from service.http.openapi import documented
 from service.http.rank_decoder import read_rank, records_of
@@ -63,10 +63,10 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         backend = runtime.needed()
         call = await call_of(request, exchange, backend, runtime.now_ms())
         ranking = await backend.ranker.rank(call)
-        exchange.headers += codec.rank_headers(ranking)
+        exchange.headers += rank_answer.rank_headers(ranking)
         exchange.notes |= {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}
         if ranking.degraded:
             exchange.notes["degraded"] = ranking.degraded
-        return Response(codec.rank_body(exchange.request_id, ranking, call.decision.parameters), media_type=JSON)
+        return Response(rank_answer.rank_body(exchange.request_id, ranking, call.decision.parameters), media_type=JSON)
 
     return router

@@ -1,7 +1,7 @@
 """The wire format: requests and answers as pydantic models. Strict: no coercion, and an unknown field is an error.
 
-Requests are validated with these. Answers of the hot route are written as bytes (service/http/codec.py); these models
-describe them for the OpenAPI document, and a test checks real answers against them.
+Requests are validated with these. Answers of the hot route are written as bytes (service/http/rank_answer.py); these
+models describe them for the OpenAPI document, and a test checks real answers against them.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ async def test_a_fault_of_ours_is_answered_as_one_and_leaves_nothing_behind(edge
 
     with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs():
         if what == "write":
-            patch.setattr("service.http.codec.rank_rest", faulty)
+            patch.setattr("service.http.rank_answer.rank_rest", faulty)
         else:
             patch.setattr(edge.experiments if what == "decide" else edge.ranker, what, faulty)
         async with serving(edge) as port:

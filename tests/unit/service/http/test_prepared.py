@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from contract.experiments.assignment import UNDECIDED, Decision, snapshot_of
 from service.connection.exchange import Exchange
 from service.errors import Overloaded
-from service.http import codec
+from service.http import rank_answer
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Explanation, Ranking
@@ -69,9 +69,9 @@ def test_a_prepared_answer_has_the_bytes_of_any_other(show_bucket: bool, origins
         exchange.request_id, exchange.is_ranking, exchange.decision = request_id, True, decision
         exchange.traceparent = traceparent.encode() if traceparent else None
         answered = prepared.answer(exchange, decision, ranking)
-        exchange.headers = codec.rank_headers(ranking)
-        body = codec.rank_body(request_id, ranking, decision.parameters)
-        headers = [*codec.body_headers(len(body)), *endings.headers(exchange)]
+        exchange.headers = rank_answer.rank_headers(ranking)
+        body = rank_answer.rank_body(request_id, ranking, decision.parameters)
+        headers = [*rank_answer.body_headers(len(body)), *endings.headers(exchange)]
         lines = [b"%b: %b\r\n" % header for header in headers]
         assert answered == b"HTTP/1.1 200 OK\r\n" + b"".join(lines) + b"\r\n" + body
 
