@@ -58,18 +58,19 @@ class Vocabulary:
             return int(self._packed.indices([identifier])[0])
         return self._index.get(identifier, 0)
 
-    def known_indices(self, identifiers: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the indices of ids, shape (N,), or None if one is not known: one call for all of them."""
+    def distinct_indices(self, identifiers: Sequence[str]) -> NDArray[np.int64] | None:
+        """Return the indices of ids, shape (N,), or None if one is not known or repeated: one call for all of them."""
         if self._packed is not None:
             indices = self._packed.indices(identifiers)
-            return indices if indices.all() else None
+            return indices if indices.all() and _are_distinct(indices) else None
         try:
             if len(identifiers) < 2:
                 return np.array([self._index[identifier] for identifier in identifiers], dtype=np.int64)
             found: tuple[int, ...] = itemgetter(*identifiers)(self._index)
         except KeyError:
             return None
-        return np.frombuffer(struct.pack(f"={len(found)}q", *found), dtype=np.int64)  # a third of np.array's time
+        indices = np.frombuffer(struct.pack(f"={len(found)}q", *found), dtype=np.int64)  # a third of np.array's time
+        return indices if _are_distinct(indices) else None
 
     def indices(self, identifiers: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of ids, 0 if one is not known; shape (N,)."""
@@ -104,3 +105,9 @@ class Vocabulary:
         if not isinstance(ids, list) or not set(map(type, ids)) <= {str}:
             raise ValueError("vocabulary: expected {'ids': [strings]}")
         return cls(ids)
+
+
+def _are_distinct(indices: NDArray[np.int64]) -> bool:
+    """Return whether no index is repeated; sorting numbers takes half the time of a set of ids."""
+    ordered = np.sort(indices)
+    return not np.count_nonzero(ordered[1:] == ordered[:-1])

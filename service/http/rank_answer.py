@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Final
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from contract.bundle.vocabulary import Vocabulary
 from contract.experiments.definition import Parameters
 from service.connection.exchange import Headers
+from service.metrics.values import Made
 from service.ranking.answer import Ranking
+from service.ranking.listed import MOST_LISTED, Listed
 
 _UNKNOWN: Final = b'%bnull,"known":false'
-_MAX_FRAGMENTS: Final = 50_000  # about 8 MB with usual ids, 20 MB with the longest
-_FRAGMENTS: Final[dict[str, bytes]] = {}
 _TIMINGS: Final[dict[tuple[str, ...], bytes]] = {}  # formats of Server-Timing, by their stages
+
+
+def _fragment(item_id: str) -> bytes:
+    return b'{"item_id":%b,"score":' % orjson.dumps(item_id)
+
+
+_FRAGMENTS: Final[Made[str, bytes]] = Made(_fragment)  # 50,000 take about 8 MB with usual ids, 20 MB with the longest
+_BY_INDEX: Final[WeakKeyDictionary[Vocabulary, NDArray[np.object_]]] = WeakKeyDictionary()
 
 
 def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> bytes:
@@ -55,28 +66,42 @@ def rank_rest(ranking: Ranking) -> bytes:
 
 def _items(ranking: Ranking) -> bytes:
     """Return the answered list as JSON, from a piece for each item and the text of its score."""
-    if not ranking.item_ids:
+    if not len(ranking.item_ids):
         return b""
     count = len(ranking.known) if ranking.known[-1] else ranking.known.count(True)  # unknown items come last
     scores = orjson.dumps(ranking.scores[:count])[1:-1]
     # One format with a place before each score costs less than to split the scores and to join them with the pieces.
     places = [b"%b" + scores.replace(b",", b"},%b")] if count else []
     places += [_UNKNOWN] * (len(ranking.known) - count)
-    return (b"},".join(places) + b"}") % _fragments(ranking.item_ids)
-
-
-def _fragments(item_ids: Sequence[str]) -> tuple[bytes, ...]:
-    """Return what is before the score of each item; kept, because the same items are ranked again and again."""
+    text = b"},".join(places) + b"}"
+    if not isinstance(ranking.item_ids, Listed):
+        return text % tuple(_fragments(ranking.item_ids))
     try:
-        found: tuple[bytes, ...] = itemgetter(*item_ids)(_FRAGMENTS)
-    except KeyError:
-        if len(_FRAGMENTS) + len(item_ids) > _MAX_FRAGMENTS:
-            _FRAGMENTS.clear()
-        for item_id in item_ids:
-            if item_id not in _FRAGMENTS:
-                _FRAGMENTS[item_id] = b'{"item_id":%b,"score":' % orjson.dumps(item_id)
-        found = itemgetter(*item_ids)(_FRAGMENTS)
-    return found if len(item_ids) > 1 else (_FRAGMENTS[item_ids[0]],)
+        return text % _fragments_of(ranking.item_ids)
+    except TypeError:  # an item that is answered for the first time
+        _prepare(ranking.item_ids)
+        return text % _fragments_of(ranking.item_ids)
+
+
+def _fragments(item_ids: Sequence[str]) -> list[bytes]:
+    """Return what is before the score of each item; kept, because the same items are ranked again and again."""
+    if len(_FRAGMENTS) > MOST_LISTED:
+        _FRAGMENTS.clear()
+    return [_FRAGMENTS[item_id] for item_id in item_ids]
+
+
+def _fragments_of(listed: Listed) -> tuple[bytes | None, ...]:
+    """Return the same by index, where no id need be hashed; None where there is none yet."""
+    prepared = _BY_INDEX.get(listed.vocabulary)
+    if prepared is None:
+        prepared = _BY_INDEX[listed.vocabulary] = np.full(len(listed.vocabulary) + 1, None, dtype=object)
+    return tuple(prepared.take(listed.indices).tolist())
+
+
+def _prepare(listed: Listed) -> None:
+    prepared = _BY_INDEX[listed.vocabulary]
+    for index, item_id in zip(listed.indices.tolist(), listed, strict=True):
+        prepared[index] = _fragment(item_id)
 
 
 def server_timing(timings: Mapping[str, float]) -> bytes:

@@ -14,6 +14,7 @@ from service.bundles.bundle import Bundle
 from service.inference.scorer import ScoredRow
 from service.names import Degraded
 from service.ranking.candidates import Candidates, best
+from service.ranking.listed import Listed
 from service.store.behaviours import StoredBehaviours
 
 
@@ -44,7 +45,7 @@ class Merged(NamedTuple):
 class Ranking(NamedTuple):
     """An answered list, best first. In order of popularity there are no scores: a count is not a model's score."""
 
-    item_ids: list[str]
+    item_ids: Sequence[str]
     scores: list[float | None]
     known: list[bool]
     model: str
@@ -73,23 +74,23 @@ def ranking_of(
     known = [True] * len(order)
     if candidates.unknown:
         rest = list(candidates.unknown[: count - len(order)])
-        places = [*candidates.known[order].tolist(), *rest]
+        item_ids: Sequence[str] = _at(candidates.item_ids, [*candidates.known[order].tolist(), *rest])
         scores, known = [*scores, *[None] * len(rest)], [*known, *[False] * len(rest)]
+    elif isinstance(candidates.item_ids, Listed):
+        item_ids = Listed(bundle.items, candidates.indices[order])
     else:  # then the place of a score is the place of its candidate
-        places = order.tolist()
+        item_ids = _at(candidates.item_ids, order.tolist())
     if explanation is not None and scored is not None:
-        explanation = _with_the_model_s(explanation, bundle, scored, order, len(places) - len(order))
+        explanation = _with_the_model_s(explanation, bundle, scored, order, len(item_ids) - len(order))
     manifest = bundle.manifest
     return Ranking(
-        _at(candidates.item_ids, places), scores, known, manifest.model, manifest.version, tuple(degraded), timings,
+        item_ids, scores, known, manifest.model, manifest.version, tuple(degraded), timings,
         explanation,
     )  # fmt: skip
 
 
 def _at(item_ids: Sequence[str], places: Sequence[int]) -> list[str]:
-    if len(places) < 2:
-        return [item_ids[place] for place in places]
-    return list(itemgetter(*places)(item_ids))
+    return [item_ids[place] for place in places] if len(places) < 2 else list(itemgetter(*places)(item_ids))
 
 
 def explanation_of(stored: StoredBehaviours, recent: int, unknown: int, scored: ScoredRow | None) -> Explanation:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle.vocabulary import Vocabulary
+from service.ranking.listed import MOST_LISTED, Listed
 
 _ALL_PLACES: Final = np.arange(2_000)
 _ALL_PLACES.flags.writeable = False
@@ -41,10 +42,11 @@ def without_scores(candidates: Candidates, finite: NDArray[np.bool_]) -> Candida
 
 def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates:
     """Look the candidates up; a repeated one counts once, at its first place."""
-    distinct = item_ids if len(set(item_ids)) == len(item_ids) else list(dict.fromkeys(item_ids))
-    indices = vocabulary.known_indices(distinct)
+    indices = vocabulary.distinct_indices(item_ids)
     if indices is not None:
-        return Candidates(distinct, _places(len(distinct)), (), indices)
+        named = Listed(vocabulary, indices) if len(vocabulary) <= MOST_LISTED else item_ids
+        return Candidates(named, _places(len(indices)), (), indices)
+    distinct = list(dict.fromkeys(item_ids))
     indices = vocabulary.indices(distinct)
     known = np.flatnonzero(indices)
     return Candidates(distinct, known, np.flatnonzero(indices == 0).tolist(), indices[known])

@@ -25,8 +25,8 @@ _JOIN: Final = "+"  # no model's name and no version has one
 class _Own(NamedTuple):
     """The list that one model gives by itself."""
 
-    ranked: list[str]  # best first
-    rest: list[str]  # what the model does not know or could not score, in the order of the request
+    ranked: Sequence[str]  # best first
+    rest: Sequence[str]  # what the model does not know or could not score, in the order of the request
 
 
 def fill(call: RankCall) -> None:

@@ -33,6 +33,7 @@ from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
+from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
 from service.settings import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
@@ -160,6 +161,10 @@ class Ranker:
         call.cutoff = _cutoff(now, call.deadline)
         call.serving = self._choose(call) if call.decision.pair is None else self._choose_both(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
+        if isinstance(call.candidates.item_ids, Listed) and not call.halves:
+            call.item_ids = (
+                call.candidates.item_ids
+            )  # the request's own are let go while the processor's cache has them
         self._observer.candidates(call.candidates.total, len(call.candidates.unknown))
         call.until = min(now + self._store_seconds, call.cutoff)
         return True

@@ -6,7 +6,7 @@ A unit is in the sample by a hash of its own, alike in all arms. A dropped event
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, SupportsBytes
 
 import orjson
@@ -78,7 +78,8 @@ class _Ranked:
         self.attributes: Mapping[str, object] | None = None
         self.merged: tuple[list[str | None], list[list[int | None]]] | None = None
         if answer is None:
-            self.items, self.scores, self.answered = list[str](), list[float | None](), 0
+            self.items: Sequence[str] = ()
+            self.scores, self.answered = list[float | None](), 0
             self.served: tuple[str, str] | tuple[None, None] = (None, None)
             self.reasons: tuple[str, ...] = (call.error.code,) if isinstance(call.error, RankerError) else ()
         else:

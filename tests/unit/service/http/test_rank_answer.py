@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from contract.bundle.vocabulary import Vocabulary
 from service.http import rank_answer, schemas
 from service.ranking.answer import Explanation, Ranking
+from service.ranking.listed import Listed
 
 
 def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
@@ -29,6 +32,18 @@ def test_an_item_s_id_is_never_read_as_a_format() -> None:
     assert [item["item_id"] for item in items] == ids
     assert [item["score"] for item in items] == ranking.scores
     assert [item.get("known", True) for item in items] == ranking.known
+
+
+@pytest.mark.parametrize("indices", [[1], [2, 4], [3, 1, 4, 2]])
+def test_an_answer_is_the_same_from_ids_and_from_indices(indices: list[int]) -> None:
+    vocabulary = Vocabulary(['a"', "ü", "%b", "d"])
+    listed = Listed(vocabulary, np.array(indices))
+    scores: list[float | None] = [0.5 - index for index in indices]
+    for item_ids in (listed, list(listed)):
+        ranking = Ranking(item_ids, scores, [True] * len(indices), "mgnm", "7", (), {})
+        items = json.loads(rank_answer.rank_body("r", ranking, {}))["items"]
+        assert [item["item_id"] for item in items] == [vocabulary.ids[index - 1] for index in indices]
+        assert [item["score"] for item in items] == scores
 
 
 @pytest.mark.parametrize("known", [[], [True], [False], [True, False], [False, False]])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from contract.bundle.vocabulary import Vocabulary
 from service.ranking.candidates import best, candidates_of
+from service.ranking.listed import Listed
 
 VOCABULARY = Vocabulary(["a", "b", "c"])
 
@@ -26,6 +27,15 @@ def test_candidates_are_looked_up_once_each_at_their_first_place() -> None:
 def test_all_or_none_may_be_known(item_ids: list[str], known: list[int], unknown: list[int]) -> None:
     found = candidates_of(item_ids, VOCABULARY)
     assert (found.known.tolist(), list(found.unknown)) == (known, unknown)
+
+
+@given(st.lists(st.sampled_from("abcx"), max_size=8))
+def test_ids_by_their_indices_are_the_ids_of_the_request(item_ids: list[str]) -> None:
+    found = candidates_of(item_ids, VOCABULARY).item_ids
+    distinct = list(dict.fromkeys(item_ids))
+    assert isinstance(found, Listed) == (found == distinct == item_ids and "x" not in item_ids)
+    assert (list(found), len(found), found[1:], found == distinct) == (distinct, len(distinct), distinct[1:], True)
+    assert [found[place] for place in range(len(found))] == distinct
 
 
 @given(st.lists(st.sampled_from([-1.5, -0.0, 0.0, 0.25, 1e30]), max_size=60), st.integers(0, 60))
