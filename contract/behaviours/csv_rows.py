@@ -2,6 +2,7 @@
 
 - UTF-8 with or without a byte order mark; unpacked if the name ends in `.gz`.
 - Blanks (spaces and tabs) around a cell are removed, inside its quotes or outside. Empty lines are ignored.
+- Cells are separated by commas, or by tabs if the caller says so; a tab is then no blank.
 - A cell in quotes may contain commas, doubled quotes and line breaks. A record that cannot be read is reported by its
   first line; the lines after it are then read again as separate records, so that an unclosed quote hides no row.
 """
@@ -19,8 +20,12 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 BLANKS: Final = " \t"
+_BLANKS_OF: Final = {",": BLANKS, "\t": " "}
 _BOM: Final = b"\xef\xbb\xbf"
-_OUTER_BLANK: Final = re.compile(rb"^[ \t]|[,\"][ \t]|[ \t][,\"]|[ \t][\r\n]*$")  # in quotes or not
+_OUTER_BLANK: Final = {
+    ",": re.compile(rb"^[ \t]|[,\"][ \t]|[ \t][,\"]|[ \t][\r\n]*$"),  # in quotes or not
+    "\t": re.compile(rb"^ |[\t\"] | [\t\"]| [\r\n]*$"),
+}
 _TAB_BEFORE_QUOTE: Final = re.compile(rb'(^|,)[ \t]*\t[ \t]*"')
 _TOLD: Final = {
     "unexpected end of data": "a quote opens here and is never closed",
@@ -42,17 +47,19 @@ class Problem(NamedTuple):
         column: as the file's header spells it; "" for the line as a whole.
         kind: one of a closed list, for counts.
         message: for people.
+        place: file and line for people; "" if the caller knows the file.
     """
 
     line: int
     column: str
     kind: str
     message: str
+    place: str = ""
 
     def told(self, path: Path) -> str:
         """Return the problem in one line."""
         column = f", column {self.column}" if self.column else ""
-        return f"{path}, line {self.line}{column}: {self.message}"
+        return f"{self.place or f'{path}, line {self.line}'}{column}: {self.message}"
 
 
 class Row(NamedTuple):
@@ -68,6 +75,7 @@ class CsvRows:
     Args:
         path: for messages.
         content: the file's lines as bytes.
+        separator: of cells, a comma or a tab.
 
     Attributes:
         header: the names of the columns, as the file spells them.
@@ -78,10 +86,10 @@ class CsvRows:
         FileError: the header cannot be read.
     """
 
-    def __init__(self, path: Path, content: Iterable[bytes]) -> None:
-        self._path = path
-        self._source = _Lines(content)
-        self._reader = csv.reader(self._source, strict=True, skipinitialspace=True)
+    def __init__(self, path: Path, content: Iterable[bytes], separator: str = ",") -> None:
+        self._path, self._blanks, self._separator = path, _BLANKS_OF[separator], separator
+        self._source = _Lines(content, _OUTER_BLANK[separator])
+        self._reader = csv.reader(self._source, strict=True, skipinitialspace=True, delimiter=separator)
         self.blank = self.spanned = self.padded = 0
         self.watched: tuple[int, ...] = ()
         self.header = self._header()
@@ -131,12 +139,14 @@ class CsvRows:
         """Remove the blanks around the cells."""
         if not self._source.has_blanks:
             return None
-        if any(cell[:1] == "\t" and cell.lstrip(BLANKS)[:1] == '"' for cell in cells) and any(
-            _TAB_BEFORE_QUOTE.search(raw) for raw in self._source.record
+        if (
+            self._separator == ","
+            and any(cell[:1] == "\t" and cell.lstrip(BLANKS)[:1] == '"' for cell in cells)
+            and any(_TAB_BEFORE_QUOTE.search(raw) for raw in self._source.record)
         ):
             return Problem(line, "", "quotes", "a tab before a quote; put the quote next to the comma")
-        self.padded += any(cell != cell.strip(BLANKS) for cell in self._raw_watched())
-        cells[:] = [cell.strip(BLANKS) for cell in cells]
+        self.padded += any(cell != cell.strip(self._blanks) for cell in self._raw_watched())
+        cells[:] = [cell.strip(self._blanks) for cell in cells]
         return None
 
     def _unreadable(self, line: int, error: Exception) -> Problem:
@@ -158,15 +168,15 @@ class CsvRows:
 
     def _raw_watched(self) -> Iterator[str]:
         """Yield the watched cells of the record with the blanks around them."""
-        cells = next(csv.reader(raw.decode() for raw in self._source.record))
+        cells = next(csv.reader((raw.decode() for raw in self._source.record), delimiter=self._separator))
         return (cells[place] for place in self.watched if place < len(cells))
 
 
 class _Lines:
     """The lines of a file as text, one at a time; those of the current record can be read again."""
 
-    def __init__(self, content: Iterable[bytes]) -> None:
-        self._content = iter(content)
+    def __init__(self, content: Iterable[bytes], outer_blank: re.Pattern[bytes]) -> None:
+        self._content, self._outer_blank = iter(content), outer_blank
         self._again: deque[bytes] = deque()
         self.number = 0
         self.record: list[bytes] = []
@@ -192,7 +202,7 @@ class _Lines:
             raw = raw.removeprefix(_BOM)
         self.record.append(raw)
         if b" " in raw or b"\t" in raw:
-            self.has_blanks |= _OUTER_BLANK.search(raw) is not None
+            self.has_blanks |= self._outer_blank.search(raw) is not None
         return raw.decode()
 
 

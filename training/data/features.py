@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.data.datasets.interactions import ItemFacts
+from training.data.item_field import Features
+from training.data.text_words import words_of
 
 _MAX_WORDS: Final = 8  # of one title
 _RARE: Final = 2  # a word or value of fewer items is not informative about others
-_MANY: Final = 2_000  # a field with more values drops the rare ones
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_FUNCTION_WORDS: Final = frozenset(
-    ("the", "of", "and", "in", "to", "de", "la", "le", "an", "for", "with", "on", "part")
-)
-
-
-class Features(NamedTuple):
-    """One field: codes (I+1, width) and the names of codes 1, 2, ..."""
-
-    codes: NDArray[np.int64]
-    names: tuple[str, ...]
+MANY: Final = 2_000  # a field with more values drops the rare ones
 
 
 def item_features(
@@ -43,14 +32,16 @@ def item_features(
     values = {
         "genres": [list(one.genres) for one in facts],
         "year": [[str(one.year)] if one.year is not None else [] for one in facts],
-        "title": _words([one.title for one in facts]),
+        "title": _words([one.title for one in facts], known.get("title", ())),
     }
     for name in sorted(({name for one in facts for name in one.features} | known.keys()) - values.keys()):
-        values[name] = _shared([list(dict.fromkeys(one.features.get(name, ()))) for one in facts])
-    return {name: _coded(lists, known.get(name, ())) for name, lists in values.items() if any(lists) or name in known}
+        lists = [list(dict.fromkeys(one.features.get(name, ()))) for one in facts]
+        values[name] = shared(lists, known.get(name, ()))
+    return {name: coded(lists, known.get(name, ())) for name, lists in values.items() if any(lists) or name in known}
 
 
-def _coded(lists: list[list[str]], known: Sequence[str]) -> Features:
+def coded(lists: Sequence[Sequence[str]], known: Sequence[str]) -> Features:
+    """Return the codes of each item's values: the known names come first, then the others by name."""
     names = (*known, *sorted({value for values in lists for value in values}.difference(known)))
     code = {name: place for place, name in enumerate(names, start=1)}
     codes = np.zeros((len(lists) + 1, max([1, *map(len, lists)])), dtype=np.int64)
@@ -59,19 +50,15 @@ def _coded(lists: list[list[str]], known: Sequence[str]) -> Features:
     return Features(codes, names)
 
 
-def _shared(lists: list[list[str]]) -> list[list[str]]:
-    """Return the values of a field; without the rare ones if there are thousands."""
+def shared(lists: Sequence[Sequence[str]], known: Sequence[str], most: int = MANY) -> list[list[str]]:
+    """Return the values of each item; without those of a single item if there are more than `most`. Known ones stay."""
     items_of = Counter(value for values in lists for value in values)
-    if len(items_of) <= _MANY:
-        return lists
-    return [[value for value in values if items_of[value] >= _RARE] for values in lists]
+    if len(items_of) <= most:
+        return [list(values) for values in lists]
+    stay = {value for value, count in items_of.items() if count >= _RARE}.union(known)
+    return [[value for value in values if value in stay] for values in lists]
 
 
-def _words(titles: list[str]) -> list[list[str]]:
+def _words(titles: list[str], known: Sequence[str]) -> list[list[str]]:
     """Return the words of each title that other titles also have."""
-    found = [list(dict.fromkeys(_WORD.findall(title.lower()))) for title in titles]
-    titles_of = Counter(word for words in found for word in words)
-    return [
-        [word for word in words if titles_of[word] >= _RARE and word not in _FUNCTION_WORDS][:_MAX_WORDS]
-        for words in found
-    ]
+    return [words[:_MAX_WORDS] for words in shared([words_of(title) for title in titles], known, most=0)]

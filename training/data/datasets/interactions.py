@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
 from contract.command_line import CommandError
+from training.data.item_field import FieldSource
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
 
@@ -65,7 +66,10 @@ class Interactions:
         plays_ms: played milliseconds or 0.
         catalogue: facts by item id; items without facts are allowed.
         context: (R,) True for behaviour from before the log begins: part of histories, never a target.
-        impressions: the items shown; None if the source has none.
+        impressions: the items shown with labels of the source; None if it has none.
+        window_ms: rows of the action `impression` are impressions too: positive if the user acts on the item within
+            this time; None = they are dropped.
+        fields: features of the items by name; None = those of the catalogue.
         has_times: False if times are made up and only their order is real.
         read: the reader's counts by name, for the provenance.
     """
@@ -82,6 +86,8 @@ class Interactions:
     catalogue: dict[str, ItemFacts] = field(default_factory=dict)
     context: NDArray[np.bool_] | None = None
     impressions: Impressions | None = None
+    window_ms: int | None = None
+    fields: Mapping[str, FieldSource] | None = None
     has_times: bool = True
     read: Mapping[str, int] = field(default_factory=dict)
 

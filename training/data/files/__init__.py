@@ -1,0 +1,1 @@
+"""Your own files: any of the formats, with a mapping from their columns to ours."""

@@ -1,0 +1,89 @@
+"""Ids as small integers: each distinct id is stored once.
+
+Symbols: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import grammar
+
+Codes = NDArray[np.int32]
+
+
+class CodedIds(Sequence[str]):
+    """One id per row, as a place in `names`.
+
+    Attributes:
+        names: distinct ids by first appearance; some may not be used.
+        codes: (N,).
+    """
+
+    def __init__(self, names: list[str], codes: Codes) -> None:
+        self.names, self.codes = names, codes
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """Return the id of one row, or of several."""
+        if isinstance(place, slice):
+            return [self.names[code] for code in self.codes[place].tolist()]
+        return self.names[int(self.codes[place])]
+
+
+class IdCodes:
+    """Gives each id a code at its first appearance."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Return the number of distinct ids."""
+        return len(self._codes)
+
+    @property
+    def names(self) -> list[str]:
+        """The distinct ids in the order of their codes."""
+        return list(self._codes)
+
+    def find(self, cells: Sequence[Any]) -> Codes:
+        """Return the code of each cell, -1 if it has none; (N,)."""
+        get = self._codes.get
+        return np.fromiter((get(text, -1) for text in id_texts(cells)), dtype=np.int32, count=len(cells))
+
+    def code(self, cells: Sequence[Any]) -> tuple[Codes, dict[int, str]]:
+        """Return the code of each cell (N,), and the problems of the cells that are not ids, whose code is -1."""
+        texts = id_texts(cells)
+        codes = self._codes
+        new = [text for text in dict.fromkeys(texts) if text not in codes]
+        valid = new if grammar.are_ids(new) else list(filter(grammar.is_id, new))
+        for text in valid:
+            codes[text] = len(codes)
+        found = np.fromiter((codes.get(text, -1) for text in texts), dtype=np.int32, count=len(texts))
+        return found, {place: grammar.id_problem(texts[place]) for place in np.flatnonzero(found < 0).tolist()}
+
+
+def id_texts(cells: Sequence[Any]) -> Sequence[str]:
+    """Return cells as ids would be written: without outer blanks, a whole number without a decimal point."""
+    return [cell if type(cell) is str and cell.isalnum() else _id_text(cell) for cell in cells]
+
+
+def _id_text(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell.strip(" \t")
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():  # a table writes whole numbers so if one of them is missing
+        return str(int(cell))
+    return str(cell)

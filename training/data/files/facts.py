@@ -1,0 +1,116 @@
+"""Facts about items, collected row by row: the first row of an item with a value counts.
+
+Symbols: N rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contract.csv_rows import FileError
+from training.data.files.coded_ids import Codes, IdCodes
+from training.data.files.kinds.base import Kind, text_of
+from training.data.files.mapping import Mapping as FileMapping
+from training.data.files.mapping import default_features
+from training.data.files.part import Part
+from training.data.item_field import NOTHING, ItemField, Names
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """One feature of the items of a log.
+
+    Attributes:
+        kind: of the feature.
+        values: by the code of the item.
+        items: the codes.
+    """
+
+    kind: Kind
+    values: Mapping[int, Any]
+    items: IdCodes
+
+    def code(self, item_ids: Sequence[str], known: Names = NOTHING) -> ItemField:
+        """Return the feature of these items; the names and edges of an earlier preparation stay."""
+        return self.kind.code([self.values.get(code) for code in self.items.find(item_ids).tolist()], known)
+
+
+class Facts:
+    """The facts of all items by their code.
+
+    Attributes:
+        kinds: of the features, by name.
+        values: by feature, then by item.
+        titles: for people, by item.
+    """
+
+    def __init__(self, mapping: FileMapping) -> None:
+        self._mapping = mapping
+        self.kinds: Mapping[str, Kind] = mapping.features
+        self.values: dict[str, dict[int, Any]] = {}
+        self.titles: dict[int, str] = {}
+
+    def columns(self, part: Part) -> dict[str, tuple[str, ...]]:
+        """Return the columns of each feature in a file.
+
+        Raises:
+            FileError: the file lacks one.
+        """
+        if not self._mapping.features:
+            self.kinds = default_features(part.columns)
+        found = {name: kind.columns(name, part.columns) for name, kind in self.kinds.items()}
+        for name, columns in found.items():
+            missing = next((column for column in columns if column not in part.columns), None)
+            if missing and part.whole:
+                raise FileError(
+                    f"{part.path}: column {missing} of feature {name} is missing; the file has: "
+                    f"{', '.join(part.columns)}"
+                )
+        return found
+
+    def title(self, part: Part) -> str | None:
+        """Return the column of titles.
+
+        Raises:
+            FileError: the mapping names one that the file lacks.
+        """
+        named = self._mapping.items.title
+        if named and part.whole and named not in part.columns:
+            raise FileError(f"{part.path}: column {named} of items.title is missing")
+        return named or ("title" if "title" in part.columns else None)
+
+    def add(
+        self, columns: Mapping[str, Sequence[Any]], of: Mapping[str, tuple[str, ...]], items: Codes
+    ) -> dict[int, tuple[str, str]]:
+        """Add the facts of a batch; returns the column and the problem of each row with a malformed one.
+
+        Args:
+            columns: cells by column, N each.
+            of: the columns of each feature.
+            items: (N,) codes; rows of -1 are left out.
+        """
+        bad: dict[int, tuple[str, str]] = {}
+        codes = items.tolist()
+        for name, used in of.items():
+            known = self.values.setdefault(name, {})
+            read = self.kinds[name].read
+            rows = zip(*(columns[one] for one in used), strict=True)
+            for place, (code, cells) in enumerate(zip(codes, rows, strict=True)):
+                if code < 0 or code in known:
+                    continue
+                try:
+                    value = read(cells)
+                except ValueError as error:
+                    bad.setdefault(place, (used[0], str(error)))
+                    continue
+                if value is not None:
+                    known[code] = value
+        return bad
+
+    def add_titles(self, cells: Sequence[Any], items: Codes) -> None:
+        """Add titles of items that have none yet."""
+        for code, cell in zip(items.tolist(), cells, strict=True):
+            if code >= 0 and code not in self.titles and cell:
+                self.titles[code] = text_of(cell if not isinstance(cell, list) else " ".join(map(str, cell)))

@@ -1,0 +1,56 @@
+"""The base of all kinds of item features.
+
+Symbols: I items, d width of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from training.data.item_field import NOTHING, ItemField, Names
+
+
+class Kind(BaseModel):
+    """A feature in a mapping.
+
+    Attributes:
+        column: their name of the column; default the feature's own name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    column: str | None = None
+
+    def columns(self, name: str, available: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns to read, some of which may be missing from `available`."""
+        return (self.column or name,)
+
+    def read(self, cells: tuple[Any, ...]) -> Any:
+        """Return the value of one item; None if it is unknown.
+
+        Raises:
+            ValueError: the cells are malformed; the message completes "column NAME: ".
+        """
+        raise NotImplementedError
+
+    def code(self, values: Sequence[Any], known: Names = NOTHING) -> ItemField:
+        """Return the field of all items; the names and edges of `known` stay."""
+        raise NotImplementedError
+
+
+def text_of(cell: Any) -> str:
+    """Return a cell as text without outer blanks.
+
+    Raises:
+        ValueError: it is a list or an object.
+    """
+    if isinstance(cell, str):
+        return cell.strip()
+    if cell is None:
+        return ""
+    if isinstance(cell, list | dict):
+        raise ValueError("is a list or an object, not one value")
+    return str(cell)

@@ -1,0 +1,44 @@
+"""Opens a file that may be packed, to be read line by line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final, cast
+
+from contract.csv_rows import FileError
+
+PACKED: Final = (".gz", ".zst")
+
+
+@contextmanager
+def open_packed(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked if its name ends in .gz or .zst.
+
+    Raises:
+        FileError: it is missing or unreadable, or not packed as its name says; also raised while it is read.
+    """
+    try:
+        with _opened(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise FileError(f"{path}: is a folder, not a file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    ending = path.suffix.lower()
+    if ending == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    if ending == ".zst":
+        import pyarrow as pa  # only here: most files need no such library
+
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), 1 << 20)
+    return path.open("rb")
