@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from tests.support.news_log import DAY_MS, DEVICES, EVENTS, START_MS, NewsLog, news_log
 from tests.support.news_world import CATEGORIES, WORDS_PER_CATEGORY
 
-ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".parquet")
+ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _SYLLABLES: Final = ("ba", "ro", "li", "ten", "mo", "sar", "ku", "vel", "da", "nim")
 
 
@@ -77,7 +77,7 @@ def write_columns(columns: dict[str, list[Any]], path: Path) -> Path:
     ending, packed = _ending(path)
     if ending == ".parquet":
         pq.write_table(pa.table(columns), path)
-    elif ending == ".jsonl":
+    elif ending in (".jsonl", ".ndjson"):
         rows = zip(*columns.values(), strict=True)
         _write_text(path, packed, (json.dumps(dict(zip(columns, row, strict=True))) for row in rows))
     else:

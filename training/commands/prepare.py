@@ -12,12 +12,16 @@ from rich.console import Console
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    command.add_argument("dataset", help="ml-100k, another known name, generated, or the path of a .csv file")
+    command.add_argument("dataset", help="ml-100k, another known name, generated, or the path of your file or folder")
     command.add_argument("--data", type=Path, help="folder that contains the raw data set (default: $RANKER_DATA, ...)")
     command.add_argument("--out", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     command.add_argument("--core", type=int, help="minimum interactions per user and item (default: the data set's)")
     command.add_argument(
-        "--skip-bad-lines", action="store_true", help="of a .csv file: skip, count and list them (default: an error)"
+        "--skip-bad-lines", action="store_true", help="of own files: skip, count and list them (default: an error)"
+    )
+    command.add_argument("--mapping", type=Path, help="TOML file: their columns (default: NAME.toml beside the file)")
+    command.add_argument(
+        "--map", action="append", default=[], metavar="KEY=VALUE", help="one key of the mapping, as columns.user=uid"
     )
     command.add_argument(
         "--after", type=Path, metavar="FOLDER",
@@ -32,11 +36,13 @@ def run(options: argparse.Namespace) -> int:
     from training.data.known import NOTHING_KNOWN, read_known
     from training.data.plausibility import told
     from training.data.prepare import prepare
-    from training.data.sources import counts_table, read_source
+    from training.data.sources import MappingOptions, counts_table, read_source
 
     known = NOTHING_KNOWN if options.after is None else read_known(options.after)
     skipped = SkippedLines(Path(options.dataset))
-    source = read_source(options.dataset, options.data, options.out, skipped if options.skip_bad_lines else None)
+    mapping = MappingOptions(options.mapping, tuple(options.map))
+    on_skip = skipped if options.skip_bad_lines else None
+    source = read_source(options.dataset, options.data, options.out, on_skip, mapping)
     for line in skipped.told():
         print(line, file=sys.stderr)
     if source.notice:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_object
 from training.data.datasets.interactions import DataError
-
-Column = NDArray[np.int64]
+from training.data.item_field import Names
 
 
 @dataclass(frozen=True)
@@ -26,12 +22,18 @@ class Known:
         users, items: public ids.
         features: names of the values, by field.
         digest: of all of them; empty if nothing is known.
+        edges: of the buckets of numbers, by field.
     """
 
     users: Sequence[str] = ()
     items: Sequence[str] = ()
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
     digest: str = ""
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def names(self, name: str) -> Names:
+        """Return what is known about one feature."""
+        return Names(self.features.get(name, ()), self.edges.get(name, ()))
 
 
 NOTHING_KNOWN: Final = Known()
@@ -50,15 +52,7 @@ def read_known(folder: Path) -> Known:
         items, users = (list(Vocabulary.parse(content).ids) for content in contents[:2])
         described = read_object(folder / "features.json")
         features = {name: tuple(facts["names"][1:]) for name, facts in described.items()}
+        edges = {name: tuple(facts.get("edges", ())) for name, facts in described.items()}
     except (BadFileError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"--after: {folder} is neither prepared data nor a run with vocabularies: {error}") from None
-    return Known(users, items, features, sha256(b"\0".join(contents)).hexdigest())
-
-
-def appended(known: Iterable[str], names: Sequence[str]) -> tuple[list[str], Column]:
-    """Return the known names and then the others, and the place of each of `names` among them, from 0."""
-    places = {name: place for place, name in enumerate(known)}
-    found = np.fromiter(
-        (places.setdefault(name, len(places)) for name in names), dtype=np.int64, count=len(names)
-    )  # fmt: skip
-    return list(places), found
+    return Known(users, items, features, sha256(b"\0".join(contents)).hexdigest(), edges)

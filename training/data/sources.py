@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 from rich.table import Column, Table
 
 from contract.behaviours.file import Problem
-from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
+from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k, own
 from training.data.datasets.interactions import NAME_PATTERN, DataError, Interactions
 from training.data.datasets.locate import ARCHIVES, data_folder, locate
+from training.data.files.parts import ENDINGS, is_own, mapping_of, stem
 
 DEFAULT_CORE: Final = 5
 _MORE: Final = ("context", "impressions", "impressions_positive")
@@ -34,6 +35,16 @@ class DataSet(NamedTuple):
     files: tuple[str, ...]
     core: int = DEFAULT_CORE
     published: tuple[Published, ...] = ()
+
+
+class MappingOptions(NamedTuple):
+    """The mapping that the command line names: a file, and single keys as KEY=VALUE."""
+
+    file: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+
+NO_MAPPING: Final = MappingOptions()
 
 
 class Source(NamedTuple):
@@ -91,9 +102,13 @@ DATA_SETS: Final = {
 
 
 def read_source(
-    dataset: str, given: Path | None, out: Path, on_skip: Callable[[Problem], None] | None = None
+    dataset: str,
+    given: Path | None,
+    out: Path,
+    on_skip: Callable[[Problem], None] | None = None,
+    mapping: MappingOptions = NO_MAPPING,
 ) -> Source:
-    """Read a data set by name (a key of DATA_SETS, or `generated`) or a CSV file by path.
+    """Read a data set by name (a key of DATA_SETS, or `generated`) or own files by path.
 
     If ml-100k is not found, a generated catalogue is returned under its own name, with a notice. A named folder without
     the data is an error, and so is a missing data set without an official archive.
@@ -102,22 +117,16 @@ def read_source(
         dataset: name or path.
         given: the folder that contains the data set, if one was named.
         out: folder of prepared data sets; downloads go below it.
-        on_skip: called with each bad line of a CSV file, which is then skipped; None stops at the first one.
+        on_skip: called with each bad line of own files, which is then skipped; None stops at the first one.
+        mapping: of the columns of own files.
 
     Raises:
         DataError: the data are malformed, or not in the named folder.
     """
     if dataset == generated.NAME:
         return Source(dataset, generated.load(), "this is a generated catalogue: no real users or items")
-    if csv_file.is_csv(dataset):
-        interactions = csv_file.load(Path(dataset), on_skip)
-        if not re.fullmatch(NAME_PATTERN, interactions.name):
-            raise DataError(f"{dataset}: its name becomes the data set's: letters, digits, '.', '_', '-'; rename it")
-        return Source(interactions.name, interactions, "")
     if dataset not in DATA_SETS:
-        raise DataError(
-            f"no data set {dataset!r}; there are {', '.join(DATA_SETS)}, {generated.NAME}, or the path of a .csv file"
-        )
+        return _own(dataset, mapping, on_skip)
     known = DATA_SETS[dataset]
     try:
         folder = locate(dataset, known.files, given, out / "downloads")
@@ -130,6 +139,22 @@ def read_source(
             f"{error}. CONTINUING WITH A GENERATED CATALOGUE, {generated.NAME!r}: no real users or items",
         )
     return Source(dataset, known.load(folder), "", known.core, known.published)
+
+
+def _own(dataset: str, options: MappingOptions, on_skip: Callable[[Problem], None] | None) -> Source:
+    """Read own files: a CSV file with our own column names by its own reader, others by their mapping."""
+    path = Path(dataset)
+    if not is_own(dataset):
+        raise DataError(
+            f"no data set {dataset!r}; there are {', '.join(DATA_SETS)}, {generated.NAME}, or the path of a file "
+            f"({', '.join(f'.{ending}' for ending in ENDINGS)}, also with .gz or .zst) or of a folder of such files"
+        )
+    if not re.fullmatch(NAME_PATTERN, stem(path)):
+        raise DataError(f"{dataset}: its name becomes the data set's: letters, digits, '.', '_', '-'; rename it")
+    if csv_file.is_csv(dataset) and not path.is_dir() and options == NO_MAPPING and mapping_of(path) is None:
+        return Source(stem(path), csv_file.load(path, on_skip), "")
+    log, mapping = own.open_log(path, options.file, options.overrides, on_skip)
+    return Source(stem(path), own.load(log, mapping, path), "")
 
 
 def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -> Table:

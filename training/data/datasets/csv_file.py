@@ -19,7 +19,7 @@ import numpy as np
 
 from contract.behaviours.file import BadLineError, BehaviourFile, Chunk, FileError, Problem, ReadCounts
 from contract.behaviours.grammar import MAX_FUTURE_MS
-from training.data.datasets.interactions import DataError, Interactions, ItemFacts
+from training.data.datasets.interactions import DEFAULT_WINDOW_MS, DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests
 
 _NO_FACTS: Final = ItemFacts()
@@ -92,6 +92,7 @@ class _Columns:
             values=np.concatenate([chunk.values for chunk in self._numbers]).astype(np.int64),
             plays_ms=np.concatenate([chunk.plays_ms for chunk in self._numbers]).astype(np.int64),
             catalogue=self._catalogue,
+            window_ms=DEFAULT_WINDOW_MS,
             read=_read(counts),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
 from contract.command_line import CommandError
 from training.data.item_field import FieldSource
 
+DEFAULT_WINDOW_MS: Final = 1_800_000  # between an impression and the action that answers it
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of data sets, which are folders
 
 
@@ -49,6 +50,20 @@ class Impressions:
     items: Sequence[str]
     times_ms: NDArray[np.int64]
     labels: NDArray[np.int64]
+
+
+class Described(Protocol):
+    """A source without its rows, which may be in memory or on disk."""
+
+    @property
+    def catalogue(self) -> Mapping[str, ItemFacts]:
+        """Facts by item id, for people."""
+        ...
+
+    @property
+    def fields(self) -> Mapping[str, FieldSource] | None:
+        """Features of items by name; None = those of the catalogue."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,12 @@ class Interactions:
     fields: Mapping[str, FieldSource] | None = None
     has_times: bool = True
     read: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_impressions(self) -> bool:
+        """Whether the source has impressions, labelled or as rows of that action."""
+        is_action = self.window_ms is not None and bool((self.actions == ACTION_CODES["impression"]).any())
+        return is_action or self.impressions is not None
 
 
 def default_actions(count: int, action: str = DEFAULT_ACTION) -> NDArray[np.int64]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.csv_rows import FileError, Problem
-from contract.grammar import MAX_FUTURE_MS
+from contract.behaviours.csv_rows import FileError, Problem
+from contract.behaviours.grammar import MAX_FUTURE_MS
 from training.data.datasets.interactions import DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests
 from training.data.files.coded_ids import CodedIds
@@ -48,7 +48,7 @@ def load(log: Log, mapping: Mapping, path: Path) -> Interactions:
             good.
     """
     batches = list(log.events())
-    columns = Events(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))  # type: ignore[arg-type]
+    columns = Events(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
     return interactions(log, mapping, path, columns)
 
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import grammar
+from contract.behaviours import grammar
 
 Codes = NDArray[np.int32]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.csv_rows import CsvRows, Problem, Row
+from contract.behaviours.csv_rows import CsvRows, Problem, Row
 from training.data.files.opening import open_packed
 from training.data.files.part import BATCH, Batch, Part
 

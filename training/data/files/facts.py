@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contract.csv_rows import FileError
+from contract.behaviours.csv_rows import FileError
 from training.data.files.coded_ids import Codes, IdCodes
 from training.data.files.kinds.base import Kind, text_of
 from training.data.files.mapping import Mapping as FileMapping
@@ -95,13 +95,15 @@ class Facts:
         codes = items.tolist()
         for name, used in of.items():
             known = self.values.setdefault(name, {})
-            read = self.kinds[name].read
+            kind = self.kinds[name]
             rows = zip(*(columns[one] for one in used), strict=True)
             for place, (code, cells) in enumerate(zip(codes, rows, strict=True)):
                 if code < 0 or code in known:
                     continue
                 try:
-                    value = read(cells)
+                    value = kind.read(cells)
+                    if value is not None and known:
+                        kind.check(value, next(iter(known.values())))
                 except ValueError as error:
                     bad.setdefault(place, (used[0], str(error)))
                     continue

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from contract.csv_rows import FileError, Problem
+from contract.behaviours.csv_rows import FileError, Problem
 from training.data.files.opening import open_packed
 from training.data.files.part import BATCH, Batch, Part
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.csv_rows import FileError, Problem
+from contract.behaviours.csv_rows import FileError, Problem
 from training.data.datasets.interactions import DataError
 from training.data.files.coded_ids import IdCodes
 from training.data.files.events import EventReader, Events, LogColumns, log_columns

@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from contract.behaviours import DEFAULT_ACTION
+from contract.behaviours.records import DEFAULT_ACTION
+from contract.bundle.tensors import Action
 from contract.command_line import explained
-from contract.tensors import Action
-from training.data.datasets.interactions import NAME_PATTERN, DataError
+from training.data.datasets.interactions import DEFAULT_WINDOW_MS, NAME_PATTERN, DataError
 from training.data.files.kinds.base import Kind
 from training.data.files.kinds.category import Category
 from training.data.files.kinds.embedding import Embedding
@@ -73,7 +73,7 @@ class Time(_Section):
         if name is not None:
             try:
                 ZoneInfo(name)
-            except (OSError, ValueError):
+            except (OSError, ValueError, KeyError):
                 raise ValueError(f"no time zone {name!r}; give a name such as UTC or Europe/Berlin") from None
         return name
 
@@ -85,7 +85,7 @@ class Impressions(_Section):
         window_s: seconds; an impression is positive if the user acts on the item within them.
     """
 
-    window_s: Annotated[float, Field(gt=0, strict=False)] = 1800.0
+    window_s: Annotated[float, Field(gt=0, strict=False)] = DEFAULT_WINDOW_MS / 1000
 
 
 class Items(_Section):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import grammar
+from contract.behaviours import grammar
 
 Bad = dict[int, tuple[str, str]]
 """By row: the kind of problem, and the problem for people, which completes "column NAME: "."""

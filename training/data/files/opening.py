@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from contract.csv_rows import FileError
+from contract.behaviours.csv_rows import FileError
 
 PACKED: Final = (".gz", ".zst")
 

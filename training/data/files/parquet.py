@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.csv_rows import FileError, Problem
+from contract.behaviours.csv_rows import FileError, Problem
 from training.data.files.part import BATCH, Batch, Part
 
 

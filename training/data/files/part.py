@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.csv_rows import Problem
+from contract.behaviours.csv_rows import Problem
 
 BATCH: Final = 16_384  # rows in memory as Python objects at once
 

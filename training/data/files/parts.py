@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from contract.csv_rows import FileError
+from contract.behaviours.csv_rows import FileError
 from training.data.datasets.text import digest_of_digests
 from training.data.files.delimited import DelimitedPart
 from training.data.files.json_lines import JsonPart
 from training.data.files.opening import PACKED
 from training.data.files.part import Part
 
-_ENDINGS: Final = ("csv", "tsv", "jsonl", "ndjson", "parquet")
+ENDINGS: Final = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 _PACKED: Final = "|".join(re.escape(ending) for ending in PACKED)
-_NAME: Final = re.compile(rf"^(?P<stem>.+?)\.(?P<format>{'|'.join(_ENDINGS)})({_PACKED})?$", re.IGNORECASE)
+_NAME: Final = re.compile(rf"^(?P<stem>.+?)\.(?P<format>{'|'.join(ENDINGS)})({_PACKED})?$", re.IGNORECASE)
 
 
 def is_own(name: str) -> bool:
@@ -49,7 +49,7 @@ def paths_of(path: Path) -> list[Path]:
         one for one in path.rglob("*") if one.is_file() and _NAME.match(one.name) and one.name[0] not in "._"
     )
     if not found:
-        raise FileError(f"{path}: no file in it ends in {', '.join(f'.{ending}' for ending in _ENDINGS)}")
+        raise FileError(f"{path}: no file in it ends in {', '.join(f'.{ending}' for ending in ENDINGS)}")
     return found
 
 
@@ -61,7 +61,7 @@ def open_part(path: Path) -> Part:
     """
     found = _NAME.match(path.name)
     if found is None:
-        raise FileError(f"{path}: not a file of a known format: {', '.join(f'.{ending}' for ending in _ENDINGS)}")
+        raise FileError(f"{path}: not a file of a known format: {', '.join(f'.{ending}' for ending in ENDINGS)}")
     return _OPENERS[found["format"].lower()](path)
 
 

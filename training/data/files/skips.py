@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from contract.csv_rows import Problem
+from contract.behaviours.csv_rows import Problem
 from training.data.datasets.interactions import DataError
 
 

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours import MAX_TIME_MS
-from contract.grammar import MAX_FUTURE_MS, MIN_TIME_MS, shown, time_problem
+from contract.behaviours.grammar import MAX_FUTURE_MS, MIN_TIME_MS, shown, time_problem
+from contract.behaviours.records import MAX_TIME_MS
 from training.data.datasets.interactions import DataError
 from training.data.files.mapping import Time
 from training.data.files.numbers import Bad, number_column

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
+from training.data.plausibility import DROPPED
 
 TS = 1_700_000_000_000
 DAY = 86_400_000
@@ -54,16 +55,17 @@ def test_every_row_is_kept_or_dropped_for_one_reason(tmp_path: Path, capsys: pyt
         f"u0,i0,{TS},rate,4.51",  # the same in tenths
         f"u1,i1,{TS + 9},impression,",
         f"u1,i1,{TS + 9},impression,",  # a repeat counts as a repeat, with any action
+        f"u1,i1,{TS + 9},dislike,",
         f"lonely,rare,{TS},click,",  # below the core
     ]
     lines, report, kept = _prepare(tmp_path, capsys, [*_quiet(), *odd], core=2)
-    dropped = {name: report[name] for name in ("bad_lines", "outside_time_range", "repeats", "actions", "core")}
-    assert dropped == {"bad_lines": 2, "outside_time_range": 2, "repeats": 3, "actions": 1, "core": 1}
-    assert (report["rows"], kept) == (60, 51)
+    dropped = {name: report[name] for name in DROPPED}
+    assert list(dropped.values()) == [2, 2, 3, 1, 1, 1]
+    assert (report["rows"], kept) == (61, 51)
     assert report["rows"] == kept + sum(dropped.values())
     assert (
-        "rows: 60 read; dropped: 2 bad lines, 2 outside the time range, 3 exact repeats, 1 by their action, "
-        "1 by the core filter; 51 remain"
+        "rows: 61 read; dropped: 2 bad lines, 2 outside the time range, 3 exact repeats, 1 impressions, "
+        "1 by their action, 1 by the core filter; 51 remain"
     ) in lines
     assert [line.split(":")[1].split("(")[0].strip() for line in _warnings(lines)] == ["2", "2", "3"]
 
@@ -74,7 +76,7 @@ def test_every_row_is_kept_or_dropped_for_one_reason(tmp_path: Path, capsys: pyt
         ([f"u0,i0,{TS},click,"] * 2, "2 (3.8%) of all rows were dropped as exact repeats"),
         ([f"v,i0,{TS + step},click," for step in range(20)], "19 (27.1%) of the interactions repeat the item before"),
         ([f" v,i0 ,{TS},click,"], "1 (2.0%) of all rows have blanks around an id"),
-        ([f"v,i{item},{TS},impression," for item in range(60)], "60 (54.5%) of all rows were dropped by their action"),
+        ([f"v,i{item},{TS},dislike," for item in range(60)], "60 (54.5%) of all rows were dropped by their action"),
         ([f"v,new{item},{TS},click," for item in range(11)], "11 (52.4%) of the items live less than a day"),
         (["v,i0,1700000000,click,"], "1 (2.0%) of all rows were dropped outside the time range"),
         (["v,i0,x,click,"], "1 (2.0%) of all rows were dropped as bad lines"),

@@ -12,7 +12,8 @@ from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
 from training.data.datasets import ml100k
 from training.data.datasets.interactions import DataError, Impressions, Interactions, ItemFacts, default_actions
 from training.data.features import item_features
-from training.data.prepare import FORMAT, core_filter, load_prepared, prepare
+from training.data.keep import core_filter
+from training.data.prepare import FORMAT, load_prepared, prepare
 
 START_MS = 1_700_000_000_000
 

@@ -36,6 +36,13 @@ class Kind(BaseModel):
         """
         raise NotImplementedError
 
+    def check(self, value: Any, other: Any) -> None:
+        """Compare a value with one of another item.
+
+        Raises:
+            ValueError: both cannot be of one feature; the message completes "column NAME: ".
+        """
+
     def code(self, values: Sequence[Any], known: Names = NOTHING) -> ItemField:
         """Return the field of all items; the names and edges of `known` stay."""
         raise NotImplementedError

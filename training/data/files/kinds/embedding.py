@@ -49,6 +49,11 @@ class Embedding(Kind):
             raise ValueError(f"has {len(numbers):,} numbers; at most {_MOST:,} are read")
         return numbers
 
+    def check(self, value: NDArray[np.float32], other: NDArray[np.float32]) -> None:
+        """Compare the lengths of two embeddings."""
+        if len(value) != len(other):
+            raise ValueError(f"has {len(value)} numbers, and the items before it have {len(other)}")
+
     def code(self, values: Sequence[NDArray[np.float32] | None], known: Names = NOTHING) -> ItemField:
         """Return the embedding of each item, zeros if it has none."""
         width = next((len(value) for value in values if value is not None), 0)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from contract.grammar import is_number, shown
+from contract.behaviours.grammar import is_number, shown
 from training.data.files.kinds.base import Kind, text_of
 from training.data.item_field import NOTHING, Features, ItemField, Names
 

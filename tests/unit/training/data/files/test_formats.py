@@ -1,0 +1,214 @@
+"""Every format gives the same interactions, and every error names file, line and column."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.behaviours.csv_rows import Problem
+from contract.behaviours.records import ACTION_CODES
+from tests.support.news_log import SMALL, news_log
+from tests.support.news_log_files import write_events
+from tests.support.own_files import FORMATS, write_news, write_rows
+from training.data.datasets import own
+from training.data.datasets.interactions import DataError, Interactions
+from training.data.prepare import Prepared, load_prepared, prepare
+from training.data.sources import NO_MAPPING, MappingOptions, read_source
+
+TS = 1_700_000_000_000
+
+
+def read(path: Path, *overrides: str, problems: list[Problem] | None = None) -> Interactions:
+    on_skip = None if problems is None else problems.append
+    return read_source(str(path), None, path.parent, on_skip, MappingOptions(None, overrides)).interactions
+
+
+def row(**cells: Any) -> dict[str, Any]:
+    return {"user": "u", "item": "a", "ts": TS, "action": "click", "play_ms": None} | cells
+
+
+@pytest.fixture(scope="module")
+def by_csv(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("csv")
+    return _prepared(write_news(folder), folder)
+
+
+def _prepared(path: Path, folder: Path) -> Prepared:
+    source = read_source(str(path), None, folder, None, NO_MAPPING)
+    prepare(source.interactions, folder / "data" / source.name, core=1)
+    return load_prepared(folder / "data" / source.name)
+
+
+@pytest.mark.parametrize("ending", FORMATS[1:])
+def test_every_format_gives_the_same_prepared_data(ending: str, by_csv: Prepared, tmp_path: Path) -> None:
+    found = _prepared(write_news(tmp_path, ending), tmp_path)
+    assert found.items.ids == by_csv.items.ids
+    assert found.user_starts.tolist() == by_csv.user_starts.tolist()
+    assert by_csv.impressions is not None
+    assert found.impressions is not None
+    for ours, theirs in (
+        (found.columns, by_csv.columns), (found.impressions, by_csv.impressions),
+        (found.features, by_csv.features), (found.numbers, by_csv.numbers),
+    ):  # fmt: skip
+        assert ours.keys() == theirs.keys()
+        for name, column in ours.items():
+            np.testing.assert_array_equal(column, theirs[name], err_msg=name)
+
+
+def test_the_log_is_read_as_it_was_generated(by_csv: Prepared) -> None:
+    log = news_log(**SMALL)
+    clicks = log.events == 1
+    assert by_csv.impressions is not None
+    assert len(by_csv.impressions["labels"]) == int((log.events == 0).sum())
+    assert by_csv.impressions["labels"].sum() == int(clicks.sum())  # each shown article was clicked at most once
+    assert by_csv.columns["plays"].sum() == int(log.dwell_s.sum()) * 1000
+    assert np.sort(by_csv.columns["times_ms"]).tolist() == np.sort(log.times_ms[log.events > 0]).tolist()
+
+
+def test_a_folder_of_parts_in_several_formats_is_one_log(tmp_path: Path, by_csv: Prepared) -> None:
+    log = news_log(**SMALL)
+    write_news(tmp_path, ".csv", log).unlink()
+    parts = tmp_path / "news"
+    (parts / "day=2").mkdir(parents=True)
+    write_events(log.between(0, 1), parts / "0.csv")
+    write_events(log.between(1, 2), parts / "1.jsonl.gz")
+    write_events(log.between(2, 9), parts / "day=2" / "part.parquet")
+    (parts / "_SUCCESS").write_text("")
+    found = _prepared(parts, tmp_path)
+    for name, column in by_csv.columns.items():
+        np.testing.assert_array_equal(found.columns[name], column, err_msg=name)
+
+
+BAD = [
+    ("user", "", "is empty", "id"),
+    ("item", "x" * 129, "is not an id", "id"),
+    ("ts", "soon", "'soon' is not a number", "number"),
+    ("ts", 1_700_000_000, "is before 1971 in milliseconds", "before_1971"),
+    ("ts", 4_000_000_000_000, "is more than 5 minutes in the future", "future"),
+    ("action", "poke", "'poke' is not one of impression, click", "action"),
+    ("play_ms", -1, "'-1' is not a number from 0 to 4294967295", "number"),
+]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("column", "cell", "message", "kind"), BAD, ids=[f"{one[0]}-{one[3]}" for one in BAD])
+def test_an_error_names_file_line_and_column_and_can_be_skipped(
+    tmp_path: Path, ending: str, column: str, cell: Any, message: str, kind: str
+) -> None:
+    rows = [row(item=f"i{place}") for place in range(3)]
+    rows[1][column] = cell
+    if ending == ".parquet" and isinstance(cell, str):
+        for one in rows:
+            one[column] = None if one[column] is None else str(one[column])
+    path = write_rows(tmp_path / f"log{ending}", rows)
+    options = ("columns.user=user",)  # CSV too goes by this reader
+    place = {".csv": "line 3", ".tsv": "line 3", ".jsonl": "line 2", ".parquet": "row 2"}[ending]
+    with pytest.raises(DataError, match=re.escape(f"{path}, {place}, column {column}: ")) as error:
+        read(path, *options)
+    assert message in str(error.value)
+    problems: list[Problem] = []
+    found = read(path, *options, problems=problems)
+    assert list(found.items) == ["i0", "i2"]
+    assert [one.kind for one in problems] == [kind]
+    assert found.read[f"skipped_{kind}"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{not json", "line 2: not JSON: "),
+        (b"[1, 2]", "line 2: not a JSON object"),
+        (b'{"user": "\xff"}', "line 2: not UTF-8 text"),
+        (b"[" * 100_000, "line 2: not JSON: nested too deeply"),
+    ],
+)
+def test_a_bad_line_of_json_is_named(tmp_path: Path, line: bytes, message: str) -> None:
+    path = tmp_path / "log.jsonl"
+    good = b'{"user": "u", "item": "a", "ts": %d}' % TS
+    path.write_bytes(b"\n".join((good, line, good)) + b"\n")
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(path)
+    problems: list[Problem] = []
+    assert len(read(path, problems=problems).users) == 2
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.jsonl.zst", "log.parquet"])
+def test_a_file_of_another_format_than_its_name_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"user,item,ts\n")
+    with pytest.raises(DataError, match=re.escape(f"{path}: cannot be read: ")) as error:
+        read(path, "columns.user=user")
+    assert "\n" not in str(error.value)
+
+
+def test_a_cut_gzip_file_is_an_error_of_the_file(tmp_path: Path) -> None:
+    text = gzip.compress(b"user,item,ts\n" + b"u,a,1700000000000\n" * 100_000)
+    (tmp_path / "log.tsv.gz").write_bytes(text[: len(text) // 2])
+    with pytest.raises(DataError, match=r"log\.tsv\.gz"):
+        read(tmp_path / "log.tsv.gz")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, ending: str) -> None:
+    path = write_rows(tmp_path / f"log{ending}", [{"uid": "u", "item": "a", "ts": TS}])
+    with pytest.raises(DataError, match=r"column user_id or user is missing; the file has: uid, item, ts"):
+        read(path, "play_unit=ms")
+    with pytest.raises(DataError, match=r"column watched is missing"):
+        read(path, "columns.user=uid", "columns.play=watched")
+
+
+def test_a_folder_without_a_readable_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "notes.txt").write_text("")
+    with pytest.raises(DataError, match=r"no file in it ends in \.csv, "):
+        read(tmp_path / "log")
+
+
+def test_numbers_are_ids_as_they_would_be_written(tmp_path: Path) -> None:
+    table = pa.table({"user": [1, 2], "item": pa.array([7.0, 8.0]), "ts": [TS, TS]})
+    pq.write_table(table, tmp_path / "log.parquet")
+    found = read(tmp_path / "log.parquet")
+    assert (list(found.users), list(found.items)) == (["1", "2"], ["7", "8"])
+
+
+def test_a_dictionary_column_and_a_time_column_of_parquet_are_read(tmp_path: Path) -> None:
+    moment = datetime(2023, 11, 14, 22, 13, 20, 5000, tzinfo=UTC)
+    table = pa.table(
+        {"user": pa.array(["u", "v"]).dictionary_encode(), "item": ["a", "b"], "ts": [moment, moment], "other": [1, 2]}
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    assert read(tmp_path / "log.parquet").times_ms.tolist() == [TS + 5, TS + 5]
+
+
+def test_blanks_around_ids_are_removed_and_counted(tmp_path: Path) -> None:
+    for ending in (".tsv", ".jsonl", ".parquet"):
+        path = write_rows(tmp_path / f"log{ending}", [row(user=" u"), row(item="b")])
+        found = read(path)
+        assert list(found.users) == ["u", "u"]
+        assert found.read["ids_with_outer_blanks"] == 1, ending
+
+
+def test_the_reader_of_other_formats_reads_a_plain_csv_as_the_csv_reader_does(tmp_path: Path) -> None:
+    text = f"user,item,ts,action,play_ms,value,title,genres,year\nu,a,{TS},like,7,4.5,Rain,War|Drama,1999\n"
+    (tmp_path / "log.csv").write_text(text)
+    plain, mapped = read(tmp_path / "log.csv"), own.load(*_opened(tmp_path / "log.csv"))
+    assert list(mapped.users) == list(plain.users)
+    for name in ("times_ms", "actions", "plays_ms", "values"):
+        assert getattr(mapped, name).tolist() == getattr(plain, name).tolist()
+    assert mapped.catalogue["a"].title == plain.catalogue["a"].title
+    assert mapped.fields is not None
+    assert list(mapped.fields) == ["title", "year", "genres"]
+    assert plain.actions.tolist() == [ACTION_CODES["like"]]
+
+
+def _opened(path: Path) -> Any:
+    return (*own.open_log(path), path)
