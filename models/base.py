@@ -57,7 +57,7 @@ class TrainingBatch(NamedTuple):
 
     Next-item rows: the item came next, and `negatives` are drawn if the recipe asks for them, (B, n) or (n,) for all
     rows. Ranking rows: the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items
-    that do not compete with the target. `weights` (B,) float32 say how much each row counts; None = equally.
+    that do not compete with the target. `weights` (B,) float32 are the weights of the rows; None = all equal.
     `log_counts`, (B, n or 1) or (n,), is the log of how often each negative is expected among the row's draws.
     `calibration` is that of the objective `gbce`.
     """

@@ -2,7 +2,7 @@
 
 - UTF-8 with or without a byte order mark; unpacked if the name ends in `.gz`.
 - Blanks (spaces and tabs) around a cell are removed, inside its quotes or outside. Empty lines are ignored.
-- Cells are separated by commas, or by tabs if the caller says so; a tab is then no blank.
+- Cells are separated by commas, or by tabs; a tab is then not a blank.
 - A cell in quotes may contain commas, doubled quotes and line breaks. A record that cannot be read is reported by its
   first line; the lines after it are then read again as separate records, so that an unclosed quote hides no row.
 """

@@ -22,7 +22,7 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Names:
-    """What an earlier preparation knew about a field.
+    """The names and edges of a field in an earlier preparation.
 
     Attributes:
         names: of codes 1, 2, ...

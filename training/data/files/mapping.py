@@ -1,4 +1,4 @@
-"""A mapping: which column of a file is which of ours, what its actions and times mean, and the features of items.
+"""A mapping: the columns of a file by our names, the meaning of its actions and times, and the features of items.
 
 It is a TOML file beside the data (`clicks.toml` for `clicks.csv.gz`, `clicks.parquet` or the folder `clicks`), or
 `--mapping FILE`; `--map KEY=VALUE` changes single keys. docs/own-data.md has examples.

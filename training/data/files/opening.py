@@ -20,7 +20,7 @@ def open_packed(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked if its name ends in .gz or .zst.
 
     Raises:
-        FileError: it is missing or unreadable, or not packed as its name says; also raised while it is read.
+        FileError: it is missing or unreadable, or not packed as its name tells; also raised while it is read.
     """
     try:
         with _opened(path) as file:

@@ -35,7 +35,7 @@ class Part(ABC):
         unit: that numbers count, for people.
         columns: the names that the file has; those of the first row in a format without a header.
         whole: whether `columns` are all columns; a later row of JSON lines may have others.
-        zoned: columns of times that the file itself says are in UTC: their cells are milliseconds since the epoch.
+        zoned: columns of times with a zone in the file itself: their cells are milliseconds since the epoch.
         dated: columns of times without a zone: their cells are datetimes.
         lines, blank: seen so far; empty lines.
         padded: rows with blanks around an id.

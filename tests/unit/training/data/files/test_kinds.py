@@ -98,7 +98,7 @@ def test_an_embedding_of_columns_goes_up_to_the_last_number() -> None:
     assert kind.columns(
         "content", ["e10", "e1", "id", *(f"e{place}" for place in (0, *range(2, 10))), "extra"]
     ) == tuple(f"e{place}" for place in range(11))
-    assert kind.columns("content", ["id", "e0", "e2"]) == ("e0", "e1")  # e1 is missing, and the reader says so
+    assert kind.columns("content", ["id", "e0", "e2"]) == ("e0", "e1")  # e1 is missing: the reader names it
 
 
 def _items(tmp_path: Path, rows: list[dict[str, Any]], *features: str) -> Interactions:
