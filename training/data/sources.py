@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 from rich.table import Column, Table
 
 from contract.behaviours.file import Problem
-from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k, own
+from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
 from training.data.datasets.interactions import NAME_PATTERN, DataError, Interactions
 from training.data.datasets.locate import ARCHIVES, data_folder, locate
+from training.data.files import own
 from training.data.files.parts import ENDINGS, is_own, mapping_of, stem
 
 DEFAULT_CORE: Final = 5

@@ -18,8 +18,8 @@ from contract.behaviours.records import ACTION_CODES
 from tests.support.news_log import SMALL, news_log
 from tests.support.news_log_files import write_events
 from tests.support.own_files import FORMATS, write_news, write_rows
-from training.data.datasets import own
 from training.data.datasets.interactions import DataError, Interactions
+from training.data.files import own
 from training.data.prepare import Prepared, load_prepared, prepare
 from training.data.sources import NO_MAPPING, MappingOptions, read_source
 
