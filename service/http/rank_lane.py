@@ -23,7 +23,7 @@ from service.http import rank_answer, rank_decoder, schemas
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Ranking
-from service.ranking.call import NO_RECORDS, RankCall
+from service.ranking.call import NO_RECORDS, NOTHING_STORED, RankCall
 from service.runtime import Backend, Runtime
 
 _LARGE_BODY_BYTES: Final = 65_536  # the long way charges it for its turn
@@ -61,8 +61,13 @@ class LaneCall(RankCall):
         self.keep_alive, self.response_started, self.response_complete, self.disconnected = True, False, False, False
 
     def finished(self) -> None:
-        """Write the answer."""
+        """Write the answer, and let go of what it was made of while the processor's cache has it.
+
+        The connection keeps its last call until the next one.
+        """
         self.lane.answer(self)
+        self.answer, self.stored = None, NOTHING_STORED
+        self.candidates = self.row = None  # type: ignore[assignment]  # no one asks after the end
 
 
 class RankLane:
