@@ -32,16 +32,25 @@ class SideInformation(nn.Module):
         rating: whether the behaviour's value is read.
         gap: whether the logarithm of the time since the behaviour before is read.
         candidates: whether candidates have a vector too (only of the item features: a candidate has no behaviour).
+        start: standard deviation of the tables at the start; 0 = 1/sqrt(d).
     """
 
     def __init__(
-        self, facts: DatasetFacts, width: int, side: Sequence[str], *, rating: bool, gap: bool, candidates: bool
+        self,
+        facts: DatasetFacts,
+        width: int,
+        side: Sequence[str],
+        *,
+        rating: bool,
+        gap: bool,
+        candidates: bool,
+        start: float = 0.0,
     ) -> None:
         super().__init__()
         fields = len(side) + rating + gap
         if not fields:
             raise ValueError("side information: name at least one of side, rating, gap")
-        own, std = width // fields, width**-0.5
+        own, std = width // fields, start or width**-0.5
         self.side = nn.ModuleList(ItemFeature(facts, name, own, std) for name in side)
         self.rating = field_table(RATING_BINS + 1, own, std) if rating else None
         self.gap = field_table(GAP_BINS + 1, own, std) if gap else None
@@ -72,6 +81,7 @@ class SideFields:
         side: item features, added to the vector of each behaviour.
         rating, gap: the behaviour's value, and the log of the time since the one before, added too.
         out_side: the candidate's vector is its id row plus a linear map of its features.
+        side_start: standard deviation of the tables of side information at the start; 0 = 1/sqrt(d).
         id_dropout: share of items whose ids are taken away at each training step (models/new_items.py).
     """
 
@@ -79,9 +89,12 @@ class SideFields:
     rating: bool = False
     gap: bool = False
     out_side: bool = False
+    side_start: float = 0.0
     id_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.side_start <= 1:
+            raise ValueError(f"side_start: {self.side_start} is not between 0 and 1")
         check_share(self.id_dropout, self.side, candidates=self.out_side)
 
     @property
@@ -105,7 +118,13 @@ class ItemVectors(nn.Embedding):
         self.ids: IdPart | None = None
         if fields is not None and (fields.side or fields.rating or fields.gap):
             self.side = SideInformation(
-                facts, width, fields.side, rating=fields.rating, gap=fields.gap, candidates=fields.out_side
+                facts,
+                width,
+                fields.side,
+                rating=fields.rating,
+                gap=fields.gap,
+                candidates=fields.out_side,
+                start=fields.side_start,
             )
             if fields.id_dropout:
                 self.ids = IdPart(facts, width, fields.id_dropout)

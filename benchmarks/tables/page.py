@@ -1,8 +1,8 @@
 """Updates the tables of a page from the results: this code writes our columns, people write the rest.
 
 A table of the page under `<!-- ours: TABLE PROTOCOL METRIC ... -->` has a system's name in its first column
-and our metrics in the next ones; further columns (such as published figures) are not changed. A system that the page
-lacks is added at the end, with a dash in the further columns.
+and our metrics in the next ones (`cpu_seconds` is the cost of one run); further columns (such as published figures) are
+not changed. A system that the page lacks is added at the end, with a dash in the further columns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _table(found: re.Match[str], results: Path) -> str:
     if path.exists():
         document = json.loads(path.read_text(encoding="utf-8"))
         seeds = len(document["seeds"])
-        rows = {row["name"]: row["cells"].get(protocol, {}) for row in document["rows"]}
+        rows = {row["name"]: _cells_of(row, protocol) for row in document["rows"]}
     head, rule, *lines = found[4].splitlines()
     others = head.count("|") - 2 - len(metrics)
     there = {_cells(line)[0] for line in lines}
@@ -45,10 +45,19 @@ def _table(found: re.Match[str], results: Path) -> str:
     return f"<!-- ours: {name} {protocol} {' '.join(metrics)} -->\n" + "\n".join([head, rule, *fresh]) + "\n"
 
 
+def _cells_of(row: dict[str, Any], protocol: str) -> dict[str, Any]:
+    """Return a row's cells by metric, with the CPU seconds of one run as one more."""
+    seconds = {"cpu_seconds": row["seconds"][protocol]} if protocol in row["seconds"] else {}
+    return {**row["cells"].get(protocol, {}), **seconds}
+
+
 def _line(line: str, rows: dict[str, Any] | None, metrics: list[str], seeds: int) -> str:
     system, *cells = _cells(line)
     found = {} if rows is None else rows[system]
-    ours = [_shown(found.get(metric), seeds) for metric in metrics]
+    ours = [
+        f"{found[metric]:.0f}" if metric == "cpu_seconds" and metric in found else _shown(found.get(metric), seeds)
+        for metric in metrics
+    ]
     return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
 
 

@@ -1,4 +1,4 @@
-"""A table's pictures: one bar per system, its seeds as dots; and the learning curve of each system."""
+"""A table's pictures: a bar per system, its seeds as dots; quality against CPU seconds; learning curves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ mpl.use("Agg")  # draws to files, needs no screen
 from matplotlib import pyplot as plt
 
 _COLUMNS = 4
+_SHOWN_SHARE = 0.6  # of the best mean: systems below are listed only
 
 
 class Measured(Protocol):
@@ -45,6 +46,41 @@ def draw(path: Path, title: str, metric: str, means: Mapping[str, Measured | Non
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_cost(path: Path, title: str, metric: str, costs: Mapping[str, tuple[float, Measured]]) -> None:
+    """Write a PNG of one metric against the CPU seconds of one run; a line joins the best that each cost buys.
+
+    Systems far below the best are listed and not drawn: they would squeeze the others together.
+    """
+    ordered = sorted(costs.items(), key=lambda one: one[1][0])
+    least = _SHOWN_SHARE * max(cell.mean for _, cell in costs.values())
+    figure, (axes, beside) = plt.subplots(1, 2, figsize=(11, 5), width_ratios=(5, 3), layout="constrained")
+    best, steps, lines = 0.0, [], []
+    for number, (name, (seconds, cell)) in enumerate(ordered, start=1):
+        shown = cell.mean >= least
+        lines.append(f"{number:2}  {cell.mean:.4f}  {seconds:6,.0f} s  {name}{'' if shown else ' (not drawn)'}")
+        if not shown:
+            continue
+        axes.plot([seconds] * 2, [min(cell.by_seed), max(cell.by_seed)], color="0.75", linewidth=1.5, zorder=1)
+        axes.plot(seconds, cell.mean, "o", color="#4c72b0", markersize=6, zorder=3)
+        axes.annotate(str(number), (seconds, cell.mean), xytext=(5, 4), textcoords="offset points", fontsize=9)
+        if cell.mean > best:
+            best = cell.mean
+            steps.append((seconds, best))
+    axes.plot(*zip(*steps, strict=True), drawstyle="steps-post", color="#c44e52", linewidth=1.2, zorder=2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}" if f"{value:.0e}"[0] in "25" else "")
+    axes.margins(x=0.12, y=0.1)
+    axes.set_xlabel("CPU seconds of one run, mean over seeds (log scale)")
+    axes.set_ylabel(f"{metric.upper()}: mean, grey bar from lowest to highest seed")
+    axes.set_title(f"{title}; red: the best for its cost", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    beside.axis("off")
+    beside.text(0, 1, "\n".join(lines), family="monospace", fontsize=8.5, va="top", linespacing=1.5)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

@@ -1,8 +1,8 @@
 """A table as JSON, CSV, Markdown and pictures. A missing cell is shown as missing, never left out.
 
 Each protocol has the mean over seeds and their standard deviation. It also has the difference to the reference system,
-or to the row that the plan names instead: paired by user and averaged over seeds, with a 95% percentile bootstrap
-interval over users. The interval covers neither seeds nor tuning; an interval that contains zero is a tie.
+or to the row that the plan names instead, paired by user, with two 95% percentile bootstrap intervals: over users, and
+over seeds and users. If the second one contains zero, it is a tie. Neither covers tuning.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.tables.picture import draw, draw_learning
+from benchmarks.tables.picture import draw, draw_cost, draw_learning
 from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
 from benchmarks.tables.runner import chosen_trial
-from training.judging.intervals import interval
-from training.judging.metrics import Floats
+from training.judging.intervals import Interval, interval, interval_with_seeds
 
 MISSING: Final = "missing"
 
@@ -33,11 +32,14 @@ class Cell:
 
     Attributes:
         by_seed: mean over queries, one per finished seed.
-        difference: to the row it is compared with, with its interval: mean, low, high; None if it cannot be paired.
+        difference: to the row it is compared with, with its interval over users: mean, low, high; None if it cannot be
+            paired.
+        with_seeds: the same with its interval over seeds and users.
     """
 
     by_seed: tuple[float, ...]
-    difference: tuple[float, float, float] | None = None
+    difference: Interval | None = None
+    with_seeds: Interval | None = None
 
     @property
     def mean(self) -> float:
@@ -98,6 +100,12 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
         if metrics:
             means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
             draw(folder / f"{protocol}.png", f"{plan.title}: {protocol}", metrics[0], means)
+            costs = {
+                row.name: (row.seconds[protocol], cell)
+                for row in rows
+                if protocol in row.seconds and (cell := means[row.name])
+            }
+            draw_cost(folder / f"{protocol}-cost.png", f"{plan.title}: {protocol}", metrics[0], costs)
         console.print(_shown(plan, rows, protocol))
     learning = {row.name: row.learning for row in rows}
     draw_learning(folder / "learning.png", f"{plan.title}: validation by epoch ({plan.tune})", learning, plan.reference)
@@ -163,16 +171,17 @@ def _cells(members: list[Record], reference: list[Record]) -> Cells:
         return {}
     paired = set(members[0].by_user) & set(reference[0].by_user) if reference else set()
     return {
-        metric: Cell(
-            tuple(record.means("test")[metric] for record in members),
-            interval(_by_user(members, metric), _by_user(reference, metric)) if metric in paired else None,
-        )
-        for metric in members[0].means("test")
+        metric: _cell(members, reference if metric in paired else [], metric) for metric in members[0].means("test")
     }
 
 
-def _by_user(members: list[Record], metric: str) -> Floats:
-    return np.asarray(np.mean([record.by_user[metric] for record in members], axis=0), dtype=np.float64)
+def _cell(members: list[Record], reference: list[Record], metric: str) -> Cell:
+    by_seed = tuple(record.means("test")[metric] for record in members)
+    if not reference:
+        return Cell(by_seed)
+    ours, theirs = (np.array([record.by_user[metric] for record in some]) for some in (members, reference))
+    over_users = interval(ours.mean(axis=0), theirs.mean(axis=0))
+    return Cell(by_seed, over_users, interval_with_seeds(ours, theirs))
 
 
 def _complete(plan: Plan, row: Row) -> bool:
@@ -192,16 +201,18 @@ def _main(row: Row, protocol: str, metric: str) -> Cell | None:
 def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("system", "protocol", "metric", "mean", "sd", "seeds", "against", "difference", "low", "high"))
+        head = ("system", "protocol", "metric", "mean", "sd", "seeds", "against", "difference", "low", "high")
+        writer.writerow((*head, "low_with_seeds", "high_with_seeds"))
         for row in rows:
             for protocol in plan.protocols:
                 for metric in _metrics(rows, protocol):
                     cell = row.cells[protocol].get(metric)
                     if cell is None:
-                        writer.writerow((row.name, protocol, metric, MISSING, "", 0, row.against, "", "", ""))
+                        writer.writerow((row.name, protocol, metric, MISSING, "", 0, row.against, *[""] * 5))
                         continue
                     spread = f"{np.std(cell.by_seed, ddof=1):.6f}" if len(cell.by_seed) > 1 else ""
-                    paired = [f"{value:.6f}" for value in cell.difference] if cell.difference else ["", "", ""]
+                    intervals = (*(cell.difference or ()), *(cell.with_seeds or ())[1:])
+                    paired = [f"{value:.6f}" for value in intervals] or [""] * 5
                     seeds = len(cell.by_seed)
                     writer.writerow(
                         (row.name, protocol, metric, f"{cell.mean:.6f}", spread, seeds, row.against, *paired)
@@ -239,7 +250,10 @@ def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str])
     if not paired:
         return []
     head = ["System", *(metric.upper() for metric in paired)]
-    lines = [f"Minus {plan.reference}, paired by user, 95% interval; (tie) if it contains zero.", ""]
+    lines = [
+        f"Minus {plan.reference}, paired by user: 95% interval over users; over seeds and users (tie if it has zero).",
+        "",
+    ]
     lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for row in rows:
         if row.name != plan.reference:
@@ -250,10 +264,12 @@ def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str])
 
 
 def _difference(cell: Cell | None) -> str:
-    if cell is None or cell.difference is None:
+    if cell is None or cell.difference is None or cell.with_seeds is None:
         return MISSING
     mean, low, high = cell.difference
-    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" + (" (tie)" if low <= 0 <= high else "")
+    _, lowest, highest = cell.with_seeds
+    over_users, over_both = f"[{low:+.4f}, {high:+.4f}]", f"[{lowest:+.4f}, {highest:+.4f}]"
+    return f"{mean:+.4f} {over_users}; {over_both}" + (" tie" if lowest <= 0 <= highest else "")
 
 
 def _best(rows: list[Row], protocol: str, metric: str) -> float:

@@ -158,6 +158,10 @@ def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places
     assert difference[0] == pytest.approx(pop.cells["a"]["ndcg@10"].mean - sasrec.cells["a"]["ndcg@10"].mean, abs=1e-6)
     assert difference[1] <= difference[0] <= difference[2]
     assert sasrec.cells["a"]["ndcg@10"].difference is None
+    with_seeds = pop.cells["a"]["ndcg@10"].with_seeds
+    assert with_seeds is not None
+    assert with_seeds[0] == pytest.approx(difference[0])
+    assert with_seeds[1:] != difference[1:]
     assert [len(values) for values in sasrec.learning] == [1, 1]  # by seed, one epoch
     best = [values[0] for values in sasrec.learning]
     jobs = final_jobs(plan, plan.systems[1], sasrec.chosen or 0)
@@ -179,7 +183,9 @@ against = "Pop"
     assert again.against == "Pop"
     assert again.cells["a"]["ndcg@10"].difference == (0, 0, 0)
     folder = write_table(plan, places.records, tmp_path / "table", QUIET)
-    assert "| Pop again minus Pop | +0.0000 [+0.0000, +0.0000] (tie)" in (folder / "table.md").read_text()
+    equal = "+0.0000 [+0.0000, +0.0000]; [+0.0000, +0.0000] tie"
+    assert f"| Pop again minus Pop | {equal}" in (folder / "table.md").read_text()
+    assert (folder / "a-cost.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_records_are_read_back_as_they_were_written(plan: Plan, places: Places) -> None:
@@ -216,6 +222,18 @@ def test_learning_is_drawn_of_what_learnt_for_several_epochs(tmp_path: Path) -> 
     five = {str(place): [(0.1, 0.2), (0.15, 0.1)] for place in range(5)}
     draw_learning(tmp_path / "some.png", "Some", five | {"Pop": [(0.1,)]}, "0")
     assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plan_names_the_ranking_that_selects(tmp_path: Path, plan: Plan) -> None:
+    unseen = _plan(tmp_path, PLAN.replace('tune = "loo2"', 'tune = "loo2"\nranking = "unseen"'))
+    before, after = (trial_jobs(one, one.systems[1])[0] for one in (plan, unseen))
+    assert (before.recipe.split.ranking, after.recipe.split.ranking) == ("all", "unseen")
+    assert before.name != after.name  # a run that another ranking selected is not this plan's
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "tables").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_plan_can_be_read(path: Path) -> None:
+    assert load_plan(path).systems
 
 
 def test_a_runs_place_hangs_on_what_the_plan_says_of_it(tmp_path: Path, plan: Plan) -> None:

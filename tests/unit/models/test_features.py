@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,17 @@ def test_without_side_information_the_table_is_the_plain_one() -> None:
     assert torch.equal(plain.behaviours({"items": ids}), plain.weight[ids])
     assert plain.all() is plain.weight
     assert torch.equal(plain.candidates(ids), plain.weight[ids])
+
+
+def test_tables_of_side_information_start_as_the_config_tells() -> None:
+    small, usual = vectors(replace(ALL, side_start=0.01)), vectors(ALL)
+    for name in ("side.side.1.table.weight", "side.rating.weight", "side.gap.weight"):
+        weights = {
+            key: model.state_dict()[name][1:].std().item() for key, model in (("small", small), ("usual", usual))
+        }
+        assert weights == pytest.approx({"small": 0.01, "usual": WIDTH**-0.5}, rel=0.4)
+    with pytest.raises(ValueError, match="side_start"):
+        SideFields(side_start=-1)
 
 
 def test_behaviours_equal_the_slow_equations() -> None:
