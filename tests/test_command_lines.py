@@ -18,7 +18,7 @@ import pytest
 
 from analysis import __main__ as analysis
 from benchmarks import analysis as report_bench
-from benchmarks import catalogue, footprint, gpu, hop
+from benchmarks import catalogue, footprint, gpu, hop, training_scale
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
 from benchmarks.load import compare, greedy, offer
@@ -49,7 +49,7 @@ WALKED = {
     "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
-    "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py",
+    "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py", "benchmarks/training_scale.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
@@ -317,6 +317,7 @@ def test_a_service_that_is_not_there_is_one_line(
         (exporter.main, []),
         (tables.main, ["plan.toml", "--workers", "two"]),
         (catalogue.main, ["--items", "many"]),
+        (training_scale.main, ["--items", "many"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--memory", "lots"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
