@@ -26,7 +26,8 @@ from benchmarks.figures import median, medians
 from contract.bundle.vocabulary import Vocabulary
 from contract.command_line import CommandError, run
 from models.base import SequentialRecommender
-from training.data.prepare import COLUMNS, Prepared
+from training.data.kept import COLUMNS
+from training.data.prepare import Prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.optimiser import Optimiser
 from training.recipe import Recipe, parse_recipe
