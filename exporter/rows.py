@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES
+from contract.behaviours.actions import ACTION_CODES
 from contract.bundle.tensors import Arrays, SequenceSpec, windows
 
 _START_MS: Final = 1_600_000_000_000

@@ -24,9 +24,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 from zlib import crc32
 
+from contract.behaviours.actions import ACTIONS
 from contract.behaviours.file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
 from contract.behaviours.grammar import MAX_FUTURE_MS
-from contract.behaviours.records import ACTIONS
 from contract.command_line import CommandError, run
 
 BATCH: Final = 1_000  # the most that POST /behaviours accepts at once

@@ -12,7 +12,8 @@ import numpy as np
 import orjson
 import redis
 
-from contract.behaviours.records import ACTION_CODES, RECORD_BYTES, Records, item_keys, pack, records_from_columns
+from contract.behaviours.actions import ACTION_CODES
+from contract.behaviours.records import RECORD_BYTES, Records, item_keys, pack, records_from_columns
 from contract.command_line import CommandError
 
 BODIES: Final = 2_000

@@ -6,7 +6,7 @@
 | item_id | item | id |
 | ts | - | milliseconds since the epoch |
 | timestamp | - | seconds since the epoch, fractions allowed; read if there is no ts |
-| action | - | a name of contract.behaviours.records; empty = click |
+| action | - | a name of contract.behaviours.actions; empty = click |
 | play_ms | - | milliseconds played; empty = 0 |
 | value | rating | 0 to 25.5; empty = 0 |
 | title, year, genres | - | of the item; genres separated by `|` |
@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours import grammar
+from contract.behaviours.actions import ACTIONS
 from contract.behaviours.csv_rows import CsvRows, FileError, Problem, Row, open_lines
-from contract.behaviours.records import ACTIONS, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE, tenths
+from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE, tenths
 
 CHUNK: Final = 16_384  # rows in memory as text at once
 MAX_LISTED: Final = 100  # bad lines that are listed for people

@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
+from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION
 
 MAX_ID_BYTES: Final = 128
 ID_RULE: Final = f"1 to {MAX_ID_BYTES} bytes of UTF-8, without control characters and without blanks at either end"

@@ -22,21 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-ACTIONS: Final = (
-    "impression",
-    "click",
-    "play",
-    "finish",
-    "like",
-    "dislike",
-    "comment",
-    "share",
-    "follow",
-    "purchase",
-    "rate",
-)
-ACTION_CODES: Final = {action: code for code, action in enumerate(ACTIONS, start=1)}
-DEFAULT_ACTION: Final = "click"
+from contract.behaviours.actions import ACTIONS
 
 RECORD: Final = np.dtype(
     [("item", "<u8"), ("time_ms", "<u8"), ("play_ms", "<u4"), ("action", "u1"), ("value", "u1"), ("check", "<u2")]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from contract.behaviours.records import ACTION_CODES
+from contract.behaviours.actions import ACTION_CODES, Action
 
 SequenceColumn = Literal["items", "times", "actions", "values", "plays"]
 """A behaviour column that a model may read, int64 (B, T): item index, ms since epoch, action code, rating x 10, ms
@@ -21,10 +21,6 @@ played."""
 
 RowInput = Literal["user", "request_time"]
 """A per-row input that a model may read, int64 (B,): user index (0 = unknown), ms since epoch."""
-
-Action = Literal[
-    "impression", "click", "play", "finish", "like", "dislike", "comment", "share", "follow", "purchase", "rate"
-]
 
 POSITIVE_ACTIONS: Final[tuple[Action, ...]] = (
     "click", "play", "finish", "like", "comment", "share", "follow", "purchase", "rate"

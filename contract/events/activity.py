@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NotRequired, TypedDict, final
 
-from contract.bundle.tensors import Action
+from contract.behaviours.actions import Action
 
 ActivityType = Literal[
     "foreground", "background", "heartbeat", "play_start", "play_end", "like", "unlike", "dislike", "comment", "share",

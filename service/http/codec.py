@@ -16,8 +16,9 @@ import orjson
 from pydantic import ValidationError
 
 from contract.behaviours import grammar
+from contract.behaviours.actions import ACTION_CODES, ACTIONS, DEFAULT_ACTION
 from contract.behaviours.grammar import is_id, is_text
-from contract.behaviours.records import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Records, item_keys, records_from_columns
+from contract.behaviours.records import Records, item_keys, records_from_columns
 from contract.bundle.vocabulary import Vocabulary
 from contract.events.activity import missing_field
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia

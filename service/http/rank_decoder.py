@@ -14,10 +14,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION, Action
 from contract.behaviours.grammar import MAX_ID_BYTES, MIN_TIME_MS, are_ids, is_text
 from contract.behaviours.records import (
-    ACTION_CODES,
-    DEFAULT_ACTION,
     MAX_PLAY_MS,
     MAX_TIME_MS,
     MAX_VALUE,
@@ -26,7 +25,6 @@ from contract.behaviours.records import (
     item_keys,
     records_from_columns,
 )
-from contract.bundle.tensors import Action
 from service.http import codec, schemas
 from service.settings import LimitsSettings
 

@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal, NotRequired, final
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Strict, Tag, with_config
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
+from contract.behaviours.actions import DEFAULT_ACTION, Action
 from contract.behaviours.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
-from contract.behaviours.records import DEFAULT_ACTION, MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
-from contract.bundle.tensors import Action
+from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
 from contract.events.activity import ActivityType
 from service.names import RefusalReason
 

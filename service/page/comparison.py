@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract.behaviours.records import ACTIONS, Records
+from contract.behaviours.actions import ACTIONS
+from contract.behaviours.records import Records
 from contract.experiments.assignment import Decision, ExperimentsSnapshot, LayerDecision
 from contract.experiments.definition import Scalar
 from service.bundles.bundle import Bundle

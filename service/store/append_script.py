@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from contract.behaviours.records import ACTIONS, MAX_TIME_MS
+from contract.behaviours.actions import ACTIONS
+from contract.behaviours.records import MAX_TIME_MS
 
 SLACK: Final = 1_000  # records of one request, so that none is lost before the service can choose
 MAX_LATE: Final = 16  # records older than the newest that one append may leave unsorted

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES, Records
-from contract.bundle.tensors import Action
+from contract.behaviours.actions import ACTION_CODES, Action
+from contract.behaviours.records import Records
 from service.bundles.bundle import Bundle
 
 USABLE: Final = 2

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.behaviours.records import ACTION_CODES, item_key, item_keys, pack, records_from_columns, unpack
+from contract.behaviours.actions import ACTION_CODES
+from contract.behaviours.records import item_key, item_keys, pack, records_from_columns, unpack
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "behaviours.json").read_text(encoding="utf-8"))
 RECORDS = VECTORS["records"]

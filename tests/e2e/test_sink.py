@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from analysis.tables.reading import rows
-from contract.bundle.tensors import Action
+from contract.behaviours.actions import Action
 from contract.events.activity import ActivityType
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.behaviours.actions import ACTIONS
 from contract.behaviours.records import (
-    ACTIONS,
     MAX_TIME_MS,
     RECORD_BYTES,
     Records,

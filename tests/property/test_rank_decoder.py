@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from contract.behaviours.actions import ACTIONS
 from contract.behaviours.grammar import MIN_TIME_MS
-from contract.behaviours.records import ACTIONS, MAX_PLAY_MS, MAX_TIME_MS
+from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS
 from service.errors import RankerError
 from service.http.codec import parse_rank, records_of
 from service.http.rank_decoder import RankBody, decode_rank, read_rank

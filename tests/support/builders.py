@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from contract.behaviours.records import ACTION_CODES, Records, item_keys, records_from_columns
+from contract.behaviours.actions import ACTION_CODES
+from contract.behaviours.records import Records, item_keys, records_from_columns
 from contract.bundle import manifest as names
 from contract.bundle.manifest import GraphSpec, Manifest, Provenance, TableSpec, TensorSpec, digest_of, write_manifest
 from contract.bundle.tensors import RowInput, SequenceSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from tests.e2e.corpus.case import JSON, Case, body, post, raw
 from tests.e2e.corpus.rig import START_MS
 

@@ -15,7 +15,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES, ACTIONS, Records, item_keys, pack, records_from_columns
+from contract.behaviours.actions import ACTION_CODES, ACTIONS
+from contract.behaviours.records import Records, item_keys, pack, records_from_columns
 from deploy.experiments import current
 from tests.support.builders import WIDTH, TinyModel
 from tests.support.redis_server import RedisServer

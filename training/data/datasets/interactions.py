@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
+from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION
 from contract.command_line import CommandError
 from training.data.item_field import FieldSource
 
@@ -76,7 +76,7 @@ class Interactions:
         digest: of the source's bytes; the same digest means the same interactions.
         users, items: public ids.
         times_ms: milliseconds since the epoch.
-        actions: codes of contract.behaviours.records.
+        actions: codes of contract.behaviours.actions.
         values: a rating or 0, in tenths.
         plays_ms: played milliseconds or 0.
         catalogue: facts by item id; items without facts are allowed.

@@ -25,8 +25,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.grammar import MIN_TIME_MS, shown
-from contract.behaviours.records import ACTION_CODES, MAX_PLAY_MS, MAX_TIME_MS
+from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS
 from training.data.datasets.interactions import Impressions, Interactions, ItemFacts
 from training.data.datasets.table import Table, read_table
 from training.data.datasets.text import digest_of, read_bytes

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from contract.behaviours import file as behaviour_file
+from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.file import BadLineError, BehaviourFile, Chunk, FileError, Problem
-from contract.behaviours.records import ACTION_CODES
 
 NOW_MS = 1_750_000_000_000
 TS = 1_700_000_000_000

@@ -3,10 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from contract.behaviours.actions import ACTION_CODES, ACTIONS, DEFAULT_ACTION
 from contract.behaviours.records import (
-    ACTION_CODES,
-    ACTIONS,
-    DEFAULT_ACTION,
     MAX_TIME_MS,
     RECORD,
     RECORD_BYTES,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from contract.behaviours.records import ACTION_CODES, ACTIONS
+from contract.behaviours.actions import ACTION_CODES, ACTIONS
 from contract.bundle.tensors import POSITIVE_ACTIONS, SequenceSpec, windows
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.grammar import is_id
-from contract.behaviours.records import ACTION_CODES, item_key, unpack
+from contract.behaviours.records import item_key, unpack
 from contract.bundle.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
 from service.http import codec, schemas

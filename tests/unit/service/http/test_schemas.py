@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from service.http import schemas
 from service.names import Degraded
 from service.ranking.answer import Explanation

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.behaviours.records import ACTION_CODES, DEFAULT_ACTION
+from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION
 from training.data.datasets import ml100k
 from training.data.datasets.interactions import DataError, Impressions, Interactions, ItemFacts, default_actions
 from training.data.features import item_features

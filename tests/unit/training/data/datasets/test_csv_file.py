@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.file import Problem
-from contract.behaviours.records import ACTION_CODES
 from training.data.datasets.csv_file import is_csv, load
 from training.data.datasets.interactions import DataError
 from training.data.prepare import Prepared

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from training.data.datasets.interactions import DataError
 from training.data.datasets.kuairand import HISTORY, LOG, VIDEOS, load
 from training.data.prepare import Prepared, load_prepared, prepare
