@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from contract.redis_url import RedisAddress, RedisUrlError
+from contract.redis_url.address import RedisAddress, RedisUrlError
 from service import __version__
 from service.bundles.bundle import Bundle
 from service.bundles.registry import BundleRegistry

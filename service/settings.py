@@ -17,7 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.behaviours.grammar import MAX_FUTURE_MS
-from contract.redis_url import RedisAddress, RedisUrlError, parse_redis_url
+from contract.redis_url.address import RedisAddress, RedisUrlError
+from contract.redis_url.parse import parse_redis_url
 
 PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"

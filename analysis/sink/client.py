@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 
-from contract.redis_url import RedisAddress
+from contract.redis_url.address import RedisAddress
 
 Client = Any  # Redis or RedisCluster: both have `execute_command`, and redis-py's replies have no types
 Options = dict[str, Any]  # Any: redis-py's arguments, of many types

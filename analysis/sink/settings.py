@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.command_line import CommandError
-from contract.redis_url import RedisAddress, parse_redis_url
+from contract.redis_url.address import RedisAddress
+from contract.redis_url.parse import parse_redis_url
 
 PREFIX: Final = "RANKER_SINK__"
 

@@ -20,7 +20,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from contract.redis_url import RedisAddress, RedisUrlError, parse_redis_url
+from contract.redis_url.address import RedisAddress, RedisUrlError
+from contract.redis_url.parse import parse_redis_url
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, TaskObserver
 from service.names import StoreState

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from contract.experiments.history import State, state_from_json, state_to_json
-from contract.redis_url import parse_redis_url
+from contract.redis_url.parse import parse_redis_url
 from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import (
     STATE_KEY,

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Connection, SSLConnection
 
 from contract.behaviours.records import Records, item_keys, pack, records_from_columns
-from contract.redis_url import RedisUrlError
+from contract.redis_url.address import RedisUrlError
 from service.redis.client import Client, Command, make_client
 from service.store.behaviours import AppendResult, RedisBehaviourStore
 from tests.support.redis_server import RedisServer, executable, free_port

@@ -24,7 +24,7 @@ from analysis.sink.source import RedisSource
 from analysis.sink.worker import Worker
 from analysis.tables.reading import rows
 from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
-from contract.redis_url import parse_redis_url
+from contract.redis_url.parse import parse_redis_url
 from tests.support.certificates import Authority
 from tests.support.programs import needed
 from tests.support.redis_server import RedisServer, free_port

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.redis_url import OPTIONS, SCHEMES, RedisUrlError, parse_redis_url
+from contract.redis_url.address import RedisUrlError
+from contract.redis_url.options import OPTIONS
+from contract.redis_url.parse import SCHEMES, parse_redis_url
 
 SECRET = "hunter2"
 WHERE = {"unix": "/run/redis.sock", "sentinel": "h:1,[::1]:2/main/3", "cluster": "h:1,h2:7000", "redis": "h:1/3"}
