@@ -25,7 +25,9 @@ from urllib.parse import SplitResult, urlsplit
 from zlib import crc32
 
 from contract.behaviours.actions import ACTIONS
-from contract.behaviours.file import MAX_LISTED, BadLineError, BehaviourFile, Chunk, FileError, Problem, SkippedLines
+from contract.behaviours.columns import Chunk
+from contract.behaviours.csv_rows import FileError, Problem
+from contract.behaviours.file import MAX_LISTED, BadLineError, BehaviourFile, SkippedLines
 from contract.behaviours.grammar import MAX_FUTURE_MS
 from contract.command_line import CommandError, run
 

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.behaviours.file import BehaviourFile, Problem
+from contract.behaviours.csv_rows import Problem
+from contract.behaviours.file import BehaviourFile
 from contract.behaviours.records import Records, item_keys, records_from_columns
 from service.errors import InvalidRequest
 from service.http import codec

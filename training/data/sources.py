@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from rich.table import Column, Table
 
-from contract.behaviours.file import Problem
+from contract.behaviours.csv_rows import Problem
 from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, ml100k
 from training.data.datasets.interactions import NAME_PATTERN, DataError, Interactions
 from training.data.datasets.locate import ARCHIVES, data_folder, locate

@@ -17,7 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from contract.behaviours.file import BadLineError, BehaviourFile, Chunk, FileError, Problem, ReadCounts
+from contract.behaviours.columns import Chunk
+from contract.behaviours.csv_rows import FileError, Problem
+from contract.behaviours.file import BadLineError, BehaviourFile, ReadCounts
 from contract.behaviours.grammar import MAX_FUTURE_MS
 from training.data.datasets.interactions import DEFAULT_WINDOW_MS, DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests

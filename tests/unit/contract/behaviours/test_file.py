@@ -7,7 +7,9 @@ import pytest
 
 from contract.behaviours import file as behaviour_file
 from contract.behaviours.actions import ACTION_CODES
-from contract.behaviours.file import BadLineError, BehaviourFile, Chunk, FileError, Problem
+from contract.behaviours.columns import Chunk
+from contract.behaviours.csv_rows import FileError, Problem
+from contract.behaviours.file import BadLineError, BehaviourFile
 
 NOW_MS = 1_750_000_000_000
 TS = 1_700_000_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.behaviours.actions import ACTION_CODES
-from contract.behaviours.file import Problem
+from contract.behaviours.csv_rows import Problem
 from training.data.datasets.csv_file import is_csv, load
 from training.data.datasets.interactions import DataError
 from training.data.prepare import Prepared
