@@ -20,7 +20,9 @@ from typing import Any
 import yaml
 
 from contract.command_line import run
-from contract.experiments.definition import TIME_FORMAT, ExperimentsError, parse_experiments
+from contract.experiments.fields import TIME_FORMAT
+from contract.experiments.parse import parse_experiments
+from contract.experiments.problems import ExperimentsError
 
 SOURCE = Path(__file__).with_name("experiments.yaml")
 _NUMBER = re.compile(r"-\d+$")

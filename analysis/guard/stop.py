@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from contract.command_line import CommandError, one_line
-from contract.experiments.definition import ExperimentsConfig, ExperimentsError, parse_experiments
+from contract.experiments.definition import ExperimentsConfig
+from contract.experiments.parse import parse_experiments
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import changes
 from contract.files import write_whole
 

@@ -18,7 +18,7 @@ from analysis.rules import DAY, UNDO, VALID_PLAY, Study
 from analysis.tables.database import Database, quoted
 from analysis.tables.reading import damage_named, rows
 from contract.command_line import CommandError
-from contract.experiments.definition import CONTROL
+from contract.experiments.fields import CONTROL
 from contract.experiments.interleaving import INTERLEAVED
 
 STAGES: Final = ("rankings", "teams", "events", "credit")

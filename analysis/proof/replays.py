@@ -16,7 +16,7 @@ from tea_tasting.aggr import Aggregates
 
 from analysis.proof.population import Column, Population
 from contract.experiments.assignment import buckets
-from contract.experiments.definition import BUCKETS
+from contract.experiments.fields import BUCKETS
 
 Arms = NDArray[np.bool_]
 """(salts, units): whether a unit is in the treatment."""

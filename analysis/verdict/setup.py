@@ -11,7 +11,10 @@ import yaml
 
 from contract.command_line import CommandError, one_line
 from contract.experiments.assignment import HELD_OUT, HOLDOUT, MEASURED
-from contract.experiments.definition import CONTROL, Experiment, ExperimentsError, Holdout, parse_experiments
+from contract.experiments.definition import Experiment, Holdout
+from contract.experiments.fields import CONTROL
+from contract.experiments.parse import parse_experiments
+from contract.experiments.problems import ExperimentsError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from contract.bundle.manifest import ModelName, Version
 from contract.command_line import CommandError, explained
-from contract.experiments.definition import TIME_FORMAT
+from contract.experiments.fields import TIME_FORMAT
 from contract.files import write_json
 
 FOLDER: Final = "tracks"

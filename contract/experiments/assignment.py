@@ -18,19 +18,10 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from contract.experiments.definition import (
-    BUCKETS,
-    CONTROL,
-    NO_ARM,
-    Condition,
-    Experiment,
-    ExperimentsConfig,
-    Layer,
-    Parameters,
-    Scalar,
-    parse_experiments,
-)
+from contract.experiments.definition import Condition, Experiment, ExperimentsConfig, Layer
+from contract.experiments.fields import BUCKETS, CONTROL, NO_ARM, Parameters, Scalar
 from contract.experiments.interleaving import ARMS, INTERLEAVED
+from contract.experiments.parse import parse_experiments
 
 Stage = Literal["holdout", "slot", "arm"]
 Reason = Literal[

@@ -14,15 +14,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from contract.experiments.definition import (
-    ExperimentsConfig,
-    ExperimentsError,
-    Key,
-    Salt,
-    Strict,
-    canonical_json,
-    parse_experiments,
-)
+from contract.experiments.definition import ExperimentsConfig
+from contract.experiments.fields import Key, Salt, Strict
+from contract.experiments.parse import canonical_json, parse_experiments
+from contract.experiments.problems import ExperimentsError
 
 MAX_USED: Final = 10_000
 """Maximum number of experiments in a state; a file with more is refused."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from contract.experiments.definition import Experiment, ExperimentsConfig, Layer, Place, Problem
+from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.history import MAX_DIGESTS, MAX_USED, ExperimentFile, State, Used
+from contract.experiments.problems import Place, Problem
 
 SLACK_MS: Final = 300_000
 """How far the clocks of replicas may differ: an experiment counts as running this long before its start and after its

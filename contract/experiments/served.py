@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from contract.experiments.definition import Experiment, ExperimentsConfig, Layer, Parameters, Place, Problem
+from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
+from contract.experiments.fields import Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
+from contract.experiments.problems import Place, Problem
 
 MODEL_PARAMETERS: Final = frozenset({"model", "version"})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""

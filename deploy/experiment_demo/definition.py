@@ -10,7 +10,8 @@ from typing import Any, Final
 import yaml
 
 from contract.experiments.assignment import bucket
-from contract.experiments.definition import BUCKETS, TIME_FORMAT, parse_experiments
+from contract.experiments.fields import BUCKETS, TIME_FORMAT
+from contract.experiments.parse import parse_experiments
 
 AB, AA, INTERLEAVED = "simulated-ab", "simulated-aa", "simulated-interleaved"
 ARMS: Final = ("control", "treatment")

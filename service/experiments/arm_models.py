@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from contract.experiments.assignment import ExperimentsSnapshot
-from contract.experiments.definition import Parameters
+from contract.experiments.fields import Parameters
 
 LATEST: Final = "latest"
 Models = frozenset[tuple[str, str]]  # (model, version)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError
 from contract.experiments.history import ExperimentFile, experiment_file
+from contract.experiments.parse import MAX_FILE_BYTES
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import changes, propose
 from service.experiments.file import parse_file, read_experiments, with_lines
 

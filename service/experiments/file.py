@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import yaml
 
-from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError, Place, Problem
 from contract.experiments.history import ExperimentFile, experiment_file
+from contract.experiments.parse import MAX_FILE_BYTES
+from contract.experiments.problems import ExperimentsError, Place, Problem
 from contract.experiments.served import unserved
 
 MAX_NESTING: Final = 16

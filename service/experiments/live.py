@@ -18,8 +18,8 @@ from typing import Final, Literal, TypeVar
 import structlog
 
 from contract.experiments.assignment import UNDECIDED, Decision, ExperimentsSnapshot
-from contract.experiments.definition import ExperimentsError
 from contract.experiments.history import ExperimentFile, State
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import is_any_live, propose
 from service.experiments.arm_models import Latest, Models, default_models_of, models_of
 from service.experiments.audit import Audit

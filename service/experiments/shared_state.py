@@ -14,8 +14,8 @@ from typing import Final
 
 import structlog
 
-from contract.experiments.definition import ExperimentsError
 from contract.experiments.history import State, state_from_json, state_to_json
+from contract.experiments.problems import ExperimentsError
 from service.experiments.state_stores import StateStore, StateUnavailable, read_state_file, write_state_file
 from service.flow.threads import Detached
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from contract.experiments.definition import MAX_FILE_BYTES, ExperimentsError, Problem
 from contract.experiments.history import ExperimentFile, State
+from contract.experiments.parse import MAX_FILE_BYTES
+from contract.experiments.problems import ExperimentsError, Problem
 from service.experiments.arm_models import built_in
 from service.experiments.file import read_experiments, with_lines
 from service.flow.threads import Detached

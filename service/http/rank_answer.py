@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from contract.bundle.vocabulary import Vocabulary
-from contract.experiments.definition import Parameters
+from contract.experiments.fields import Parameters
 from service.connection.exchange import Headers
 from service.metrics.values import Made
 from service.ranking.answer import Ranking

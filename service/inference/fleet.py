@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import structlog
 
-from contract.experiments.definition import ExperimentsError
+from contract.experiments.problems import ExperimentsError
 from service.bundles.bundle import Bundle
 from service.bundles.refusals import Model
 from service.bundles.registry import BundleRegistry

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from contract.experiments.assignment import Decision, ExperimentsSnapshot
-from contract.experiments.definition import BUCKETS
+from contract.experiments.fields import BUCKETS
 from service.metrics.families import Families
 from service.metrics.values import Counter, Labels, Made
 from service.names import RejectReason

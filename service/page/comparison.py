@@ -19,7 +19,7 @@ import numpy as np
 from contract.behaviours.actions import ACTIONS
 from contract.behaviours.records import Records
 from contract.experiments.assignment import Decision, ExperimentsSnapshot, LayerDecision
-from contract.experiments.definition import Scalar
+from contract.experiments.fields import Scalar
 from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError
 from service.ranking.answer import Explanation, Ranking

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from contract.experiments.assignment import ExperimentsSnapshot, bucket, decide, snapshot_of
-from contract.experiments.definition import parse_experiments
+from contract.experiments.parse import parse_experiments
 
 FOLDER = Path(__file__).parent / "vectors"
 VECTORS = json.loads((FOLDER / "assignment.json").read_text(encoding="utf-8"))

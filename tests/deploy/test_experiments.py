@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract.experiments.definition import ExperimentsError, parse_experiments
 from contract.experiments.history import experiment_file
+from contract.experiments.parse import parse_experiments
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import propose
 from deploy import experiments
 from tests.support.experiment_files import accepted

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.experiments.assignment import Decision, snapshot_of
-from contract.experiments.definition import BUCKETS, ExperimentsError, parse_experiments
+from contract.experiments.fields import BUCKETS
+from contract.experiments.parse import parse_experiments
+from contract.experiments.problems import ExperimentsError
 from tests.support.experiment_files import NOW_MS, example, refusals
 
 SNAPSHOT = snapshot_of(example())

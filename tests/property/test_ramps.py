@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.experiments.assignment import ExperimentsSnapshot
-from contract.experiments.definition import ExperimentsError
 from contract.experiments.history import State, experiment_file, state_from_json, state_to_json
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import SLACK_MS, is_live, propose
 
 DAY_MS = 86_400_000

@@ -9,7 +9,7 @@ import pytest
 
 from contract.command_line import CommandError
 from contract.events.activity import missing_field
-from contract.experiments.definition import parse_experiments
+from contract.experiments.parse import parse_experiments
 from deploy.experiment_demo import caller as calls
 from deploy.experiment_demo.activity import Item, Visit, reports
 from deploy.experiment_demo.clock import DAY_SECONDS, Clock

@@ -5,8 +5,8 @@ import yaml
 
 from analysis.guard.stop import stop
 from contract.command_line import CommandError
-from contract.experiments.definition import parse_experiments
 from contract.experiments.history import ExperimentFile
+from contract.experiments.parse import parse_experiments
 from contract.experiments.ramps import propose
 from deploy.experiments import current
 

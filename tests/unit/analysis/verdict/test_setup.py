@@ -9,7 +9,7 @@ import yaml
 
 from analysis.verdict.setup import from_file, from_shares, unplanned
 from contract.command_line import CommandError
-from contract.experiments.definition import CONTROL
+from contract.experiments.fields import CONTROL
 from tests.support.experiment_data import EXPERIMENT, write_plan
 from tests.support.experiment_files import example
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.experiments.definition import ExperimentsError, canonical_json, parse_experiments
+from contract.experiments.parse import canonical_json, parse_experiments
+from contract.experiments.problems import ExperimentsError
 from tests.support.experiment_files import drop, example, put
 
 BROKEN = yaml.safe_load((Path(__file__).parent / "broken_experiments.yaml").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from contract.experiments.definition import ExperimentsError
 from contract.experiments.history import MAX_DIGESTS, MAX_USED, Used, experiment_file, state_from_json, state_to_json
+from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import SLACK_MS, propose
 from tests.support.experiment_files import NOW_MS, accepted, drop, example, refusals
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from contract.experiments.definition import parse_experiments
+from contract.experiments.parse import parse_experiments
 from contract.experiments.ramps import changes, is_live
 from tests.support.experiment_files import NOW_MS, drop, example, refusals
 

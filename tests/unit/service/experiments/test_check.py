@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.experiments.definition import ExperimentsError
+from contract.experiments.problems import ExperimentsError
 from service.command_line import main
 from service.experiments.check import check_experiments
 from service.experiments.file import read_experiments

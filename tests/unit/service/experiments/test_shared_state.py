@@ -12,7 +12,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from contract.experiments.definition import ExperimentsError
+from contract.experiments.problems import ExperimentsError
 from service.experiments.arm_models import Models
 from service.experiments.live import Experiments
 from service.experiments.shared_state import SharedState

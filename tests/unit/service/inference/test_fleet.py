@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from contract.experiments.definition import ExperimentsError
+from contract.experiments.problems import ExperimentsError
 from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contract.experiments.assignment import ExperimentsSnapshot
-from contract.experiments.definition import parse_experiments
+from contract.experiments.parse import parse_experiments
 from deploy.experiments import current
 from service.metrics import Metrics
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.experiments.assignment import ExperimentsSnapshot
-from contract.experiments.definition import parse_experiments
+from contract.experiments.parse import parse_experiments
 from service.metrics import Metrics
 from service.names import StoreState
 from tests.support.fakes import EXPERIMENTS, NOW_MS, FakeExperiments

@@ -1,0 +1,77 @@
+"""From a parsed document to a valid experiment file and its digest.
+
+The digest of a file is that of its canonical JSON (keys sorted, no spaces, UTF-8, times as YYYY-MM-DDTHH:MM:SSZ), so
+the same experiments in YAML and in JSON have one digest, and every exposure can be traced to the file in force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Final
+
+from pydantic import ValidationError
+
+from contract.experiments.definition import ExperimentsConfig
+from contract.experiments.fields import TIME_FORMAT
+from contract.experiments.problems import ExperimentsError, Problem
+
+MAX_FILE_BYTES: Final = 1_048_576
+
+
+def canonical_json(document: object) -> bytes:
+    """Return the canonical JSON of a parsed experiment file.
+
+    Raises:
+        ExperimentsError: it contains something that JSON cannot express (NaN, a key that is not text, a foreign type).
+    """
+    try:
+        text = json.dumps(_plain(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ExperimentsError([f"not plain data ({error})"]) from error
+
+
+def digest_of_canonical(content: bytes) -> str:
+    """Return the config digest: the first 12 hex digits of the SHA-256 of canonical JSON."""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def parse_experiments(document: object) -> tuple[ExperimentsConfig, str]:
+    """Validate a parsed experiment file; return its config and its digest.
+
+    Raises:
+        ExperimentsError: a rule is broken; the problems name field and rule.
+    """
+    content = canonical_json(document)
+    if len(content) > MAX_FILE_BYTES:
+        raise ExperimentsError([f"larger than {MAX_FILE_BYTES} bytes"])
+    try:
+        config = ExperimentsConfig.model_validate_json(content)
+    except ValidationError as error:
+        raise ExperimentsError(_problems(error)) from error
+    return config, digest_of_canonical(content)
+
+
+def _plain(node: object) -> object:
+    """Return the node with text keys only and times as text, as JSON has them."""
+    if isinstance(node, dict):
+        if any(isinstance(key, bool) or not isinstance(key, str | int) for key in node):
+            raise TypeError("a key is not text")
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    if isinstance(node, datetime):
+        # A time of another zone, or of none, keeps its own form, which the field then refuses.
+        return node.strftime(TIME_FORMAT) if node.tzinfo is not None and not node.utcoffset() else node.isoformat()
+    return node
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    found = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        found.append(Problem(f"{place}: {message}" if place else message, detail["loc"]))
+    return found
