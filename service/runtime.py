@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.experiments.assignment import UNDECIDED, Decision
+from contract.experiments.decision import UNDECIDED, Decision
 from service.errors import NotReady
 from service.experiments.feedback import FeedbackLog
 from service.experiments.live import Experiments

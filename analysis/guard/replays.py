@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from analysis.guard.rails import CONTROL, MIN_UNITS, RAILS, Arm, Finding, find
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 
 Floats = NDArray[np.float64]
 Harms = Mapping[str, float]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tea_tasting.aggr import Aggregates
 
 from analysis.proof.population import Column, Population
-from contract.experiments.assignment import buckets
+from contract.experiments.buckets import buckets
 from contract.experiments.fields import BUCKETS
 
 Arms = NDArray[np.bool_]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.rules import DAY, HOUR, MINUTE, SECOND
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

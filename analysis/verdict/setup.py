@@ -10,11 +10,11 @@ from pathlib import Path
 import yaml
 
 from contract.command_line import CommandError, one_line
-from contract.experiments.assignment import HELD_OUT, HOLDOUT, MEASURED
 from contract.experiments.definition import Experiment, Holdout
 from contract.experiments.fields import CONTROL
 from contract.experiments.parse import parse_experiments
 from contract.experiments.problems import ExperimentsError
+from contract.experiments.tables import HELD_OUT, HOLDOUT, MEASURED
 
 
 @dataclass(frozen=True)

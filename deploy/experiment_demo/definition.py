@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 from contract.experiments.fields import BUCKETS, TIME_FORMAT
 from contract.experiments.parse import parse_experiments
 

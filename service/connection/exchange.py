@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, TypedDict
 
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.errors import InvalidRequest
 from service.flow.gate import Place
 

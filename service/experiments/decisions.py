@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from contract.experiments.assignment import Decision, ExperimentsSnapshot
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.decision import Decision
 
 MAX_REMEMBERED: Final = 20_000  # about 10 MB
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from contract.events.exposures import Exposure, pseudonym, ulid
 from contract.events.ranking_log import RankingOutcome
-from contract.experiments.assignment import Decision, LayerDecision
+from contract.experiments.decision import Decision, LayerDecision
 from service.store.streams import EventSink
 
 DEDUPLICATION_MS: Final = 3_600_000

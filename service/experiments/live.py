@@ -17,7 +17,8 @@ from typing import Final, Literal, TypeVar
 
 import structlog
 
-from contract.experiments.assignment import UNDECIDED, Decision, ExperimentsSnapshot
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.decision import UNDECIDED, Decision
 from contract.experiments.history import ExperimentFile, State
 from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import is_any_live, propose

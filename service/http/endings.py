@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final, Literal, Protocol
 
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.connection.exchange import Exchange, Headers
 from service.errors import RankerError, TooLarge
 from service.flow.admission import Admission

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.connection.exchange import Exchange
 from service.errors import RankerError
 from service.http import rank_answer

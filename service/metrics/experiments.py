@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import get_args
 
-from contract.experiments.assignment import Decision, ExperimentsSnapshot
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.decision import Decision
 from contract.experiments.fields import BUCKETS
 from service.metrics.families import Families
 from service.metrics.values import Counter, Labels, Made

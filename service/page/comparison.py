@@ -18,7 +18,8 @@ import numpy as np
 
 from contract.behaviours.actions import ACTIONS
 from contract.behaviours.records import Records
-from contract.experiments.assignment import Decision, ExperimentsSnapshot, LayerDecision
+from contract.experiments.assignment import ExperimentsSnapshot
+from contract.experiments.decision import Decision, LayerDecision
 from contract.experiments.fields import Scalar
 from service.bundles.bundle import Bundle
 from service.errors import NotReady, RankerError

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from contract.behaviours.records import RECORD, Records
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, NotReady
 from service.inference.deployment import Deployment

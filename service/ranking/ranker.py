@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from contract.events.ranking_log import RankingOutcome
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.live import Experiments

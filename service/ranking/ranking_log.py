@@ -13,7 +13,7 @@ import orjson
 
 from contract.events.exposures import pseudonym, ulid
 from contract.events.ranking_log import RANKING_SCHEMA, RankingOutcome, is_sampled
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.errors import RankerError
 from service.ranking.call import RankCall
 from service.settings import RankingLogSettings

@@ -10,7 +10,8 @@ import http_sf
 import pytest
 import yaml
 
-from contract.experiments.assignment import ExperimentsSnapshot, bucket, decide, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, decide, snapshot_of
+from contract.experiments.buckets import bucket
 from contract.experiments.parse import parse_experiments
 
 FOLDER = Path(__file__).parent / "vectors"

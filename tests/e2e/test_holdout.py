@@ -12,7 +12,7 @@ import redis as driver
 import yaml
 
 from contract.events.exposures import EXPOSURE_STREAM, RANKING_STREAM
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 

@@ -7,7 +7,8 @@ import http_sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.experiments.assignment import Decision, snapshot_of
+from contract.experiments.assignment import snapshot_of
+from contract.experiments.decision import Decision
 from contract.experiments.fields import BUCKETS
 from contract.experiments.parse import parse_experiments
 from contract.experiments.problems import ExperimentsError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 from tests.support.statistics_checks import chi_square_p, independent_p, kolmogorov_smirnov_p, uniform_p
 
 UNITS = 40_000

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.behaviours.records import RECORD
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.exposures import Outcome

@@ -14,7 +14,8 @@ import numpy as np
 
 from contract.behaviours.records import RECORD, Records
 from contract.events.activity import Report, clamped
-from contract.experiments.assignment import UNDECIDED, Decision, ExperimentsSnapshot, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
+from contract.experiments.decision import UNDECIDED, Decision
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, RankerError
 from service.experiments.feedback import Taken

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from contract.behaviours.records import RECORD, Records
-from contract.experiments.assignment import Decision, LayerArm, LayerDecision
+from contract.experiments.decision import Decision, LayerArm, LayerDecision
 from contract.experiments.interleaving import INTERLEAVED
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed

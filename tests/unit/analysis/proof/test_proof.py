@@ -13,7 +13,7 @@ from analysis.proof.replays import assign, salt_of
 from analysis.proof.run import replay
 from analysis.proof.statistics import p_values
 from analysis.statistics.estimates import Sample, estimate
-from contract.experiments.assignment import bucket, buckets
+from contract.experiments.buckets import bucket, buckets
 
 USERS, REPLAYS = 1_500, 100
 

@@ -14,7 +14,7 @@ from analysis.tables.database import Resources
 from analysis.tables.reading import check, table_files
 from analysis.tables.schemas import SCHEMAS
 from analysis.units.table import compute
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 from tests.support.event_tables import DAY
 
 

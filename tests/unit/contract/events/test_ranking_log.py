@@ -8,7 +8,7 @@ import pytest
 
 from analysis.tables.schemas import RANKINGS
 from contract.events.ranking_log import is_sampled, ranking_row
-from contract.experiments.assignment import bucket
+from contract.experiments.buckets import bucket
 
 EVENT: dict[str, Any] = {
     "v": 1, "id": "id", "ts": 7, "req": "r", "unit": "u", "arms": [], "model": "m", "ver": "1", "outcome": "ok",

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from contract.experiments.assignment import NO_SNAPSHOT_HEADER, UNDECIDED, ExperimentsSnapshot, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
+from contract.experiments.decision import NO_SNAPSHOT_HEADER, UNDECIDED
 from tests.support.experiment_files import NOW_MS, example
 
 E0 = "layers__0__experiments__0"

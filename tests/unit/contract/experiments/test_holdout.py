@@ -6,8 +6,11 @@ from collections import Counter
 
 import pytest
 
-from contract.experiments.assignment import HELD_OUT, HOLDOUT, MEASURED, Decision, bucket, snapshot_of
+from contract.experiments.assignment import snapshot_of
+from contract.experiments.buckets import bucket
+from contract.experiments.decision import Decision
 from contract.experiments.definition import Holdout
+from contract.experiments.tables import HELD_OUT, HOLDOUT, MEASURED
 from tests.support.experiment_files import NOW_MS, example
 
 IOS = {"platform": "ios"}

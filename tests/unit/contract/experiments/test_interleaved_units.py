@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http_sf
 
-from contract.experiments.assignment import Decision, ExperimentsSnapshot, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
+from contract.experiments.decision import Decision
 from tests.support.experiment_files import NOW_MS, servable
 
 E0 = "layers__0__experiments__0"

@@ -5,7 +5,9 @@ from collections import Counter
 from hashlib import sha256
 
 from contract.events.exposures import Exposure, ulid
-from contract.experiments.assignment import Decision, bucket, snapshot_of
+from contract.experiments.assignment import snapshot_of
+from contract.experiments.buckets import bucket
+from contract.experiments.decision import Decision
 from service.experiments.exposures import DEDUPLICATION_MS, Exposures, Outcome
 from tests.support.experiment_files import NOW_MS, example
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from contract.experiments.parse import parse_experiments
 from contract.experiments.problems import ExperimentsError
 from service.experiments.file import parse_file

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.experiments.assignment import UNDECIDED, Decision, snapshot_of
+from contract.experiments.assignment import snapshot_of
+from contract.experiments.decision import UNDECIDED, Decision
 from service.connection.exchange import Exchange
 from service.errors import Overloaded
 from service.http import rank_answer

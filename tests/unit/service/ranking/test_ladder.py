@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.experiments.assignment import UNDECIDED
+from contract.experiments.decision import UNDECIDED
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.store.behaviours import StoredBehaviours
