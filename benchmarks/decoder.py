@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from service.http.codec import parse_rank
 from service.http.rank_decoder import decode_rank
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 
 _ROUNDS: Final = 11
 _LIMITS: Final = LimitsSettings()

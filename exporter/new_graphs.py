@@ -1,4 +1,4 @@
-"""The three graphs of a model that scores new items: `item`, `encode_new`, `score_new` (contract/manifest.py).
+"""The three graphs of a model that scores new items: `item`, `encode_new`, `score_new` (contract/bundle/manifest.py).
 
 Symbols: B rows, M flat candidates, C new items, E and S widths of the two rows that describe a new item.
 """

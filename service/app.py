@@ -40,8 +40,8 @@ from service.ranking.ranking_log import RankingLog
 from service.redis.client import Client, Confirmation, make_client
 from service.redis.watch import Instance, RedisWatch, ranking_log_bytes
 from service.runtime import Backend, Runtime
-from service.settings import Settings
-from service.settings import warnings as settings_warnings
+from service.settings.root import Settings
+from service.settings.shown import warnings as settings_warnings
 from service.store.behaviours import RedisBehaviourStore
 from service.store.sinks import Sinks, no_sinks, open_sinks
 

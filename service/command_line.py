@@ -14,16 +14,9 @@ from pathlib import Path
 from service.errors import StartError
 from service.log import logging_to
 from service.process.inherited import Inherited
-from service.settings import (
-    Settings,
-    SettingsError,
-    effective,
-    env_example,
-    load_settings,
-    passed_sockets,
-    warnings,
-    with_workers,
-)
+from service.settings.environment import SettingsError, load_settings, passed_sockets, with_workers
+from service.settings.root import Settings
+from service.settings.shown import effective, env_example, warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

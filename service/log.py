@@ -26,7 +26,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from service.output.access_log import AccessLog
 from service.output.line_writer import LineWriter
 from service.output.standard_streams import captured_streams
-from service.settings import LoggingSettings
+from service.settings.logging import LoggingSettings
 
 MAX_VALUE_LENGTH: Final = 2_000
 MAX_TRACEBACK_LENGTH: Final = 16_000

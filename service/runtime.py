@@ -18,7 +18,7 @@ from service.log import access_log
 from service.metrics import Metrics
 from service.output.access_log import AccessLog
 from service.ranking.ranker import Ranker
-from service.settings import Settings
+from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore
 from service.workers import Workers
 

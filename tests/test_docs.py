@@ -20,7 +20,9 @@ from service import __version__, errors
 from service.errors import RankerError
 from service.http.api import openapi_json
 from service.metrics import Metrics
-from service.settings import Settings, effective, env_example, variables
+from service.settings.environment import variables
+from service.settings.root import Settings
+from service.settings.shown import effective, env_example
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -22,7 +22,8 @@ from service.connection.readers import SlowReaders
 from service.connection.transport import GuardedTransport
 from service.errors import CALLER_GONE
 from service.metrics import Metrics
-from service.settings import HttpSettings, LimitsSettings
+from service.settings.http import HttpSettings
+from service.settings.limits import LimitsSettings
 
 FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
 _HELD_UP_SECONDS: Final = 0.009  # a shorter wait counts as none (transport.py); uvloop's clock has milliseconds

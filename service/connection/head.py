@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import httptools
 
 from service.errors import HeadersTooLarge, Malformed, NotImplementedHere, RankerError
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 
 NOT_HTTP: Final = "The bytes are not an HTTP/1.1 request that this service takes."
 _TARGET: Final = "The request's target must be a path, or an http or https URL without a user."

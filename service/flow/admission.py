@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.flow.gate import Gate
 from service.flow.turns import Turns
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 
 
 class Admission:

@@ -24,7 +24,8 @@ from service.http.operations_routes import operations_routes
 from service.http.rank_route import rank_routes
 from service.metrics import Metrics
 from service.runtime import Runtime
-from service.settings import HttpSettings, Settings
+from service.settings.http import HttpSettings
+from service.settings.root import Settings
 
 
 def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own, as its lifespan

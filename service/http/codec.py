@@ -25,7 +25,7 @@ from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLa
 from service.experiments.feedback import Taken
 from service.http import schemas
 from service.http.media import is_json
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
 
 Document = dict[str, Any]  # Any: JSON

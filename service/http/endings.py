@@ -12,7 +12,7 @@ from service.flow.admission import Admission
 from service.http.cors import Cors
 from service.metrics import Metrics
 from service.output.access_log import AccessLog
-from service.settings import Settings
+from service.settings.root import Settings
 
 _QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 _PERSONAL: Final = (b"cache-control", b"private, no-store")

@@ -18,7 +18,7 @@ from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotR
 from service.flow.gate import Gate, Place
 from service.http.endings import Endings, Front
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.root import Settings
 
 _PROBES: Final = frozenset({"/health/live", "/health/ready"})
 _LARGE_BODY_BYTES: Final = 65_536  # more than a ranking of 2,000 candidates usually has

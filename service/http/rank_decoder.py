@@ -26,7 +26,7 @@ from contract.behaviours.records import (
     records_from_columns,
 )
 from service.http import codec, schemas
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
 _TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS - 1)]

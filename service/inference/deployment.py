@@ -28,7 +28,7 @@ from service.inference.scorer import Inference, ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.root import Settings
 
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0

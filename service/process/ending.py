@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from service.process import early
-from service.settings import Settings
+from service.settings.root import Settings
 
 LINGER_SECONDS: Final = 1.0  # for requests that are on their way over connections we have
 ABANDON_SECONDS: Final = 1.0  # for refusals to what would not end

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.errors import StartError
 from service.process.handover import READY, StillServing, take_over
-from service.settings import HttpSettings
+from service.settings.http import HttpSettings
 
 _FIRST_PASSED: Final = 3  # the first descriptor that a service manager passes (sd_listen_fds(3))
 

@@ -30,7 +30,7 @@ from service.process.garbage import rare_collections
 from service.process.port import Port, address_of, cannot_listen, open_port
 from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
 from service.runtime import Runtime
-from service.settings import Settings
+from service.settings.root import Settings
 
 _START_SECONDS: Final = 2.0  # for closing what had been made when a signal ended the start
 _TICK_SECONDS: Final = 0.01

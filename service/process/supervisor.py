@@ -22,7 +22,7 @@ from service.process.ending import longest_end_seconds
 from service.process.port import Port, address_of, open_port
 from service.process.sharing import Counts
 from service.process.stopping import Stopping, handling
-from service.settings import Settings
+from service.settings.root import Settings
 
 _PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker is started again
 _LONG_LIFE_SECONDS: Final = 60.0  # a worker that lived so long is started again without a pause

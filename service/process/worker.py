@@ -23,7 +23,7 @@ from service.process.inherited import Inherited
 from service.process.port import Port
 from service.process.server import Server
 from service.process.sharing import Acceptor, CountedConnections, Counts
-from service.settings import Settings
+from service.settings.root import Settings
 
 _ASK_SECONDS: Final = 2.0  # for the reports of all workers
 

@@ -35,7 +35,7 @@ from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
-from service.settings import Settings
+from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below

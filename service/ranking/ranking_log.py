@@ -16,7 +16,7 @@ from contract.events.ranking_log import RANKING_SCHEMA, RankingOutcome, is_sampl
 from contract.experiments.decision import Decision
 from service.errors import RankerError
 from service.ranking.call import RankCall
-from service.settings import RankingLogSettings
+from service.settings.ranking_log import RankingLogSettings
 
 _NO_ARM: Final = ("none", "none")
 

@@ -16,7 +16,7 @@ from redis import exceptions as redis_errors
 from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.metrics import Metrics
 from service.redis.client import Client, Command
-from service.settings import RankingLogSettings
+from service.settings.ranking_log import RankingLogSettings
 
 INTERVAL_SECONDS: Final = 10.0
 # Measured: bytes in Redis of one event whose ids have all 128 bytes (docs/operations.md has shorter ones).

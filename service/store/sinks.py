@@ -14,7 +14,7 @@ from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_
 from service.flow.supervision import Supervised, supervise_job
 from service.metrics import Metrics
 from service.redis.client import Client
-from service.settings import Settings
+from service.settings.root import Settings
 from service.store.replay import Replay
 from service.store.spool import Spool
 from service.store.streams import EventSink, EventStream, Receipt

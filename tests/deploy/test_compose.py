@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from service.redis.watch import EVENT_BYTES, ranking_log_bytes
-from service.settings import RankingLogSettings, StreamsSettings
+from service.settings.ranking_log import RankingLogSettings
+from service.settings.streams import StreamsSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[

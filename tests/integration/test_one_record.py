@@ -26,7 +26,7 @@ from service.http import codec
 from service.metrics import Metrics
 from service.redis.client import make_client
 from service.seed import BATCH, Line, read_lines
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 from service.store.behaviours import RedisBehaviourStore
 from tests.support.fakes import NOW_MS, Edge
 from tests.support.redis_server import RedisServer

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from service.redis.client import make_client
 from service.redis.watch import EVENT_BYTES, Instance, RedisWatch, problems, ranking_log_bytes
-from service.settings import RankingLogSettings, StreamsSettings
+from service.settings.ranking_log import RankingLogSettings
+from service.settings.streams import StreamsSettings
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.redis_topology import ask, cluster, until_true
 

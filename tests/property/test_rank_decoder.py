@@ -18,7 +18,7 @@ from service.errors import RankerError
 from service.http.codec import parse_rank, records_of
 from service.http.rank_decoder import RankBody, decode_rank, read_rank
 from service.http.rank_decoder import records_of as records_of_structs
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 from tests.e2e.corpus.replay import body_of, recorded
 
 Read = TypeVar("Read")

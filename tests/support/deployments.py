@@ -23,7 +23,7 @@ from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings.root import Settings
 from tests.support.builders import TinyModel, behaviours
 
 

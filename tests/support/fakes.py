@@ -25,7 +25,8 @@ from service.metrics import Metrics
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import RankCall
 from service.runtime import Backend, Runtime
-from service.settings import LimitsSettings, Settings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
 from service.store.streams import Receipt
 

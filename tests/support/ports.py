@@ -16,7 +16,8 @@ from service.connection.protocol import Guard, GuardedProtocol
 from service.http.endings import bucket_headers
 from service.http.rank_lane import RankLane
 from service.http.schemas import ErrorResponse
-from service.settings import HttpSettings, Settings
+from service.settings.http import HttpSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 from tests.support.raw_http import RawAnswer, RawConnection
 

@@ -24,7 +24,11 @@ from service.metrics import Metrics
 from service.ranking.answer import Ranking
 from service.ranking.call import AwaitedCall
 from service.ranking.ranker import Ranker
-from service.settings import BatchingSettings, InferenceSettings, LimitsSettings, RedisSettings, Settings
+from service.settings.batching import BatchingSettings
+from service.settings.inference import InferenceSettings
+from service.settings.limits import LimitsSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES, records_from_columns, repeats
+from contract.behaviours.actions import ACTION_CODES
+from contract.behaviours.records import records_from_columns, repeats
 from contract.bundle.tensors import POSITIVE_ACTIONS
 from training.data.answers import answered
 from training.data.datasets.interactions import DataError, Impressions, Interactions

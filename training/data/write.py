@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from contract.bundle.vocabulary import Vocabulary
 from training.data.column_files import ColumnFiles
 from training.data.datasets.interactions import Described

@@ -15,15 +15,13 @@ from pydantic import SecretStr
 from contract.bundle.manifest import MANIFEST, SCORE
 from service.app import create_app
 from service.errors import StartError
-from service.settings import (
-    BundlesSettings,
-    ExperimentsSettings,
-    InferenceSettings,
-    LimitsSettings,
-    RedisSettings,
-    Settings,
-    StreamsSettings,
-)
+from service.settings.bundles import BundlesSettings
+from service.settings.experiments import ExperimentsSettings
+from service.settings.inference import InferenceSettings
+from service.settings.limits import LimitsSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
+from service.settings.streams import StreamsSettings
 from tests.support.builders import TinyModel
 from tests.support.fakes import EXPERIMENTS
 

@@ -17,7 +17,7 @@ import structlog
 
 from service.log import MAX_TRACEBACK_LENGTH, MAX_VALUE_LENGTH, logging_to
 from service.output.line_writer import LineWriter
-from service.settings import LoggingSettings
+from service.settings.logging import LoggingSettings
 
 
 @pytest.fixture(autouse=True)

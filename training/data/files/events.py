@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.behaviours.actions import ACTION_CODES, ACTIONS
 from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.grammar import shown
-from contract.behaviours.records import ACTION_CODES, ACTIONS, MAX_PLAY_MS, MAX_VALUE, tenths
+from contract.behaviours.records import MAX_PLAY_MS, MAX_VALUE, tenths
 from training.data.files.coded_ids import Codes, IdCodes
 from training.data.files.mapping import IGNORE, Mapping
 from training.data.files.numbers import Bad, number_column

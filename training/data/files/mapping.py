@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from contract.behaviours.records import DEFAULT_ACTION
-from contract.bundle.tensors import Action
+from contract.behaviours.actions import DEFAULT_ACTION, Action
 from contract.command_line import explained
 from training.data.datasets.interactions import DEFAULT_WINDOW_MS, NAME_PATTERN, DataError
 from training.data.files.kinds.base import Kind

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.settings import HttpSettings, PageSettings, Settings
+from service.settings.http import HttpSettings
+from service.settings.page import PageSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 from tests.support.ports import HOST, LIVE, check_refusal, serving
 from tests.support.raw_http import RawAnswer

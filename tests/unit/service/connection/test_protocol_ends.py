@@ -13,7 +13,8 @@ import structlog
 from service.errors import CALLER_GONE
 from service.ranking.answer import Ranking
 from service.ranking.call import AwaitedCall
-from service.settings import LimitsSettings, Settings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 from tests.support.ports import BODY, HOST, LIVE, Port, check_refusal, chunked, post, probe, serving
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.connection.protocol import GuardedProtocol
-from service.settings import LimitsSettings, Settings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from tests.support import ports
 from tests.support.fakes import Edge
 from tests.support.ports import LIVE, post, serving

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.settings import LimitsSettings, Settings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 from tests.support.ports import BODY, HOST, LIVE, check_refusal, post, probe, serving
 

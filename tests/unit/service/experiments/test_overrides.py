@@ -15,7 +15,10 @@ from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
 from service.app import create_app
 from service.experiments.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature
-from service.settings import BundlesSettings, ExperimentsSettings, RedisSettings, Settings
+from service.settings.bundles import BundlesSettings
+from service.settings.experiments import ExperimentsSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 

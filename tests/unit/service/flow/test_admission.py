@@ -12,7 +12,8 @@ import structlog
 
 from contract.behaviours.records import Records
 from service.flow.turns import Turns
-from service.settings import LimitsSettings, Settings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from service.store.behaviours import AppendResult
 from tests.support.fakes import NOW_MS, Edge
 

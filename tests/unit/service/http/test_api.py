@@ -10,7 +10,9 @@ import pytest
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.overrides import sign
 from service.http import schemas
-from service.settings import HttpSettings, LimitsSettings, Settings
+from service.settings.http import HttpSettings
+from service.settings.limits import LimitsSettings
+from service.settings.root import Settings
 from tests.support.builders import behaviours
 from tests.support.fakes import NOW_MS, Edge
 

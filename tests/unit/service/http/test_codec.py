@@ -16,7 +16,7 @@ from contract.behaviours.records import item_key, unpack
 from contract.bundle.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
 from service.http import codec, schemas
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
 

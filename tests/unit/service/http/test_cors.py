@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.settings import HttpSettings, Settings
+from service.settings.http import HttpSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,10 @@ from starlette.types import Message, Receive
 
 from service.ranking.answer import Ranking
 from service.ranking.call import AwaitedCall
-from service.settings import ExperimentsSettings, LimitsSettings, LoggingSettings, Settings
+from service.settings.experiments import ExperimentsSettings
+from service.settings.limits import LimitsSettings
+from service.settings.logging import LoggingSettings
+from service.settings.root import Settings
 from tests.support.fakes import Edge
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,9 @@ from service.http import rank_answer
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Explanation, Ranking
-from service.settings import ExperimentsSettings, HttpSettings, Settings
+from service.settings.experiments import ExperimentsSettings
+from service.settings.http import HttpSettings
+from service.settings.root import Settings
 from tests.support.experiment_files import NOW_MS, example
 from tests.support.fakes import Edge
 

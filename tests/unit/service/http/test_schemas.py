@@ -11,7 +11,7 @@ from contract.behaviours.actions import ACTIONS
 from service.http import schemas
 from service.names import Degraded
 from service.ranking.answer import Explanation
-from service.settings import LimitsSettings
+from service.settings.limits import LimitsSettings
 
 
 def literal_of(model: type[schemas.Answer], field: str) -> tuple[str, ...]:

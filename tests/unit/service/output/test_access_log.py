@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.log import access_log, logging_to
 from service.output.access_log import AccessLog
-from service.settings import LoggingSettings
+from service.settings.logging import LoggingSettings
 
 TIME = re.compile(
     rb'"timestamp": ?"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z'

@@ -28,7 +28,11 @@ from service.page.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageS
 from service.page.routes import page_router
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import AwaitedCall
-from service.settings import BundlesSettings, ExperimentsSettings, PageSettings, RedisSettings, Settings
+from service.settings.bundles import BundlesSettings
+from service.settings.experiments import ExperimentsSettings
+from service.settings.page import PageSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
 from service.store.behaviours import StoredBehaviours, StoreUnavailable
 from tests.support.builders import TinyModel, behaviours
 from tests.support.redis_server import RedisServer

@@ -16,7 +16,7 @@ from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotRe
 from service.ranking.answer import Merged, Ranking
 from service.ranking.call import AwaitedCall
 from service.ranking.ranking_log import RankingLog
-from service.settings import RankingLogSettings
+from service.settings.ranking_log import RankingLogSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel, behaviours
 from tests.support.rankings import World, both_models, call_of, ordered, until, world_of

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.csv_rows import Problem
-from contract.behaviours.records import ACTION_CODES
 from tests.support.news_log import SMALL, news_log
 from tests.support.news_log_files import write_events
 from tests.support.own_files import FORMATS, write_news, write_rows

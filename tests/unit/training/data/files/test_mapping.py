@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from tests.support.own_files import write_rows
 from training.data.datasets.interactions import DataError, Interactions
 from training.data.sources import MappingOptions, read_source

@@ -7,18 +7,13 @@ import os
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.settings import (
-    ExperimentsSettings,
-    RankingLogSettings,
-    RedisSettings,
-    Settings,
-    SettingsError,
-    StreamsSettings,
-    effective,
-    load_settings,
-    variables,
-    warnings,
-)
+from service.settings.environment import SettingsError, load_settings, variables
+from service.settings.experiments import ExperimentsSettings
+from service.settings.ranking_log import RankingLogSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
+from service.settings.shown import effective, warnings
+from service.settings.streams import StreamsSettings
 
 
 @pytest.fixture(autouse=True)
