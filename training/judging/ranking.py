@@ -54,5 +54,8 @@ def in_view(view: str, metric: str) -> str:
 
 
 def below(metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
-    """Return the baselines that a model must reach and does not, by one metric."""
+    """Return the baselines that a model must reach and does not, by one metric; popularity itself is below none."""
+    popularity = baselines["popularity"]
+    if all(abs(metrics[name] - popularity[name]) <= _ROUNDING for name in popularity):
+        return []
     return [name for name in REFUSED_BELOW if metrics[metric] < baselines[name][metric] - _ROUNDING]

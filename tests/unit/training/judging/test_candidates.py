@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.behaviours.records import ACTION_CODES
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
@@ -119,6 +120,14 @@ def test_repeats_are_what_a_loop_over_the_log_counts(log: Log) -> None:
     share = np.mean([not expected[place] for place in targets])
     assert 0.05 < share < 0.5
     assert repeat_share(log.prepared) == pytest.approx(share)
+
+
+def test_a_like_after_a_click_on_the_same_item_is_not_a_repeat(log: Log) -> None:
+    first = first_meetings(log.prepared)
+    others = {**log.prepared.columns, "actions": np.where(first, ACTION_CODES["click"], ACTION_CODES["like"])}
+    again = replace(log.prepared, columns=others)
+    assert repeat_share(again) < repeat_share(log.prepared) / 2
+    assert (Seen(again).unseen(instances(again)) == Seen(log.prepared).unseen(instances(log.prepared))).all()
 
 
 def test_candidates_are_what_a_loop_over_the_log_finds(log: Log) -> None:

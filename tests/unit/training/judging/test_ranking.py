@@ -33,6 +33,13 @@ def test_the_first_metric_selects_the_epoch_unless_the_recipe_gives_a_number_of_
     assert selecting_metric(_recipe(), "") == "ndcg@10"
 
 
+def test_popularity_itself_is_below_nothing_also_where_chance_is_better() -> None:
+    """In a feed of news what was popular in training is dead in the test."""
+    baselines = {"popularity": {"m": 0.0, "other": 0.3}, "chance": {"m": 0.1, "other": 0.1}}
+    assert below({"m": 0.0, "other": 0.3}, baselines, "m") == []
+    assert below({"m": 0.0, "other": 0.4}, baselines, "m") == ["chance"]
+
+
 def test_a_model_is_below_what_it_does_not_reach_and_equal_is_not_below() -> None:
     baselines = {"popularity": {"m": 0.2}, "popularity_of_day": {"m": 0.9}, "chance": {"m": 0.1}}
     assert below({"m": 0.2}, baselines, "m") == []
