@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTIONS
+from contract.behaviours.actions import ACTIONS
 from training.data.prepare import Prepared
 from training.rows.split import Rows, flat_places
 

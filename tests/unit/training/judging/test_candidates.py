@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.behaviours.records import ACTION_CODES
+from contract.behaviours.actions import ACTION_CODES
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
