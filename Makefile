@@ -8,7 +8,7 @@ TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, o
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench: setup     ## how fast the service is (QUICK=1: does it run?)
 
 bench-peers: setup ## the service beside FastAPI, mosec, MLServer, LitServe, BentoML, Ray Serve (QUICK=1)
 	@$(PY) -m benchmarks.peers $(if $(QUICK),--quick)
+
+daily: setup     ## today's bundle from yesterday's log: prepare, train, judge, export, promote (CONFIG=daily.toml, docs/daily.md)
+	@$(PY) -m deploy.daily $(or $(CONFIG),daily.toml)
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards

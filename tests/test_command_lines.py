@@ -27,6 +27,7 @@ from benchmarks.recbole import atomic, table
 from benchmarks.tables import __main__ as tables
 from deploy import experiments
 from deploy.compose import bootstrap
+from deploy.daily import __main__ as daily
 from deploy.dashboards import __main__ as dashboards
 from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
@@ -43,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/seed.py", "service/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
-    "deploy/experiments.py", "deploy/experiment_demo/__main__.py",
+    "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/load/__main__.py", "benchmarks/load/profile.py",
     "benchmarks/peers/__main__.py",
@@ -57,6 +58,7 @@ ELSEWHERE = {
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/guard.py": "takes only --quick",
+    "benchmarks/daily/__main__.py": "takes only folders",
     "benchmarks/report/__main__.py": "writes from results that are there",
     **{
         f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
@@ -309,6 +311,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (experiment_demo.main, ["--users", "10"]),
         (experiment_demo.main, ["--seed", "-1"]),
         (experiment_demo.main, ["--port", "eight"]),
+        (daily.main, ["--day", "yesterday"]),
+        (daily.main, ["--core", "few"]),
         (dashboards.main, ["--no-such-option"]),
         (experiments.main, []),
         (bootstrap.main, ["elsewhere"]),

@@ -9,7 +9,7 @@ from typing import Final
 from tests.support.news_log import DAY_MS, START_MS, NewsLog
 from tests.support.news_log_files import article_columns, event_columns
 
-_ACTIONS: Final = {"view": "impression", "click": "click", "like": "like", "share": "share"}
+_ACTIONS: Final = {"view": "impression", "click": "click"}  # a like or a share would make its click a repeat
 
 
 def write_days(log: NewsLog, path: Path, days: float) -> Path:
@@ -19,9 +19,11 @@ def write_days(log: NewsLog, path: Path, days: float) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("user_id", "item_id", "ts", "action", "play_ms", "genres"))
-        for row in range(len(first)):
+        for row, event in enumerate(events["event"]):
+            if event not in _ACTIONS:
+                continue
             dwell_ms, article = int(first.dwell_s[row]) * 1000, int(first.articles[row])
-            action, time_ms = _ACTIONS[events["event"][row]], int(first.times_ms[row])
+            action, time_ms = _ACTIONS[event], int(first.times_ms[row])
             writer.writerow(
                 (events["uid"][row], events["article"][row], time_ms, action, dwell_ms or "", categories[article])
             )
