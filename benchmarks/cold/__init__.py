@@ -1,0 +1,1 @@
+"""Items born after training: scored from features, placed by the prior, or at random."""
