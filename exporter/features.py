@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from contract.bundle.item_features import FeatureSpec
+from contract.bundle.item_features import FeatureKind, FeatureSpec
 from contract.bundle.manifest import FEATURES
 from contract.files import BadFileError, read_object
 from exporter.errors import ExportError
 from models.base import SequentialRecommender
 from models.item_feature import ItemFeature
+
+_TITLE: Final = "title"  # the one text that every source splits into words
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,15 @@ def read_features(directory: Path, model: SequentialRecommender) -> RunFeatures 
 def _spec(name: str, described: Mapping[str, Any], model: SequentialRecommender) -> FeatureSpec:  # Any: JSON
     feature = next(one for one in model.modules() if isinstance(one, ItemFeature) and one.name == name)
     values = feature.codes.shape[1]
-    kind = described.get("kind") or ("category" if values == 1 else "list")
-    document = {"name": name, "kind": kind, "values": values, "cardinality": feature.table.num_embeddings}
-    return FeatureSpec.model_validate(document | {"edges": described.get("edges", ())})
+    document = {"name": name, "kind": _kind(name, described, values), "values": values}
+    document |= {"cardinality": feature.table.num_embeddings, "edges": tuple(described.get("edges", ()))}
+    return FeatureSpec.model_validate(document)
+
+
+def _kind(name: str, described: Mapping[str, Any], values: int) -> FeatureKind:  # Any: JSON
+    """Return how a raw value is read: only numbers have edges; prepared data do not name the other kinds."""
+    if "edges" in described:
+        return "number"
+    if name == _TITLE:
+        return "words"
+    return "category" if values == 1 else "list"

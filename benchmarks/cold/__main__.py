@@ -72,7 +72,7 @@ def _judged(one: Trained, prepared: Prepared, popularity: np.ndarray) -> Judged:
 
 def _title(name: str, found: Judged) -> str:
     return (
-        f"### {name}\n\n{found.candidates:,.0f} candidates a query, {found.new_candidates:.1%} of them new; "
+        f"### {name}\n\n{found.candidates:,.0f} items alive and unseen, {found.new_candidates:.1%} of them new; "
         f"{found.new_share:.1%} of the test clicks are on new items."
     )
 
@@ -85,8 +85,6 @@ def _line(system: str, way: str, found: Judged, one: Trained) -> str:
 
 def _mean(found: Judged, way: str, view: str) -> str:
     values = found.values[way, view]
-    if np.isnan(values).any():
-        return ""
     mean, low, high = _interval(values, np.zeros_like(values), found.users[view])
     return f"{mean:.4f} [{low:.4f}, {high:.4f}]".replace("0.", ".")
 

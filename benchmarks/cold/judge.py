@@ -20,6 +20,8 @@ from training.rows.split import Rows
 
 WAYS: Final = ("last", "random", "prior", "features")
 VIEWS: Final = ("new", "known", "all", "among new")
+LISTED: Final = 200
+"""Candidates of a query: as many as a first stage would send, drawn from the items alive that the user has not seen."""
 _QUERIES: Final = 2_000
 _PIECE: Final = 200
 _SEED: Final = 5
@@ -44,7 +46,7 @@ def judge(
     popularity: NDArray[np.float32],
     quantile: float,
 ) -> Judged:
-    """Rank a fixed sample of test queries, with as many whose target is new, among the unseen items alive.
+    """Rank a fixed sample of test queries, and a further sample of those whose target is new.
 
     Args:
         scorer: of the model.
@@ -66,31 +68,35 @@ def judge(
     for sample, is_even in ((even, True), (extra, False)):
         for start in range(0, len(sample), _PIECE):
             piece = rows.take(sample[start : start + _PIECE])
-            candidates = lifetimes.alive(piece) & seen.unseen(piece)
-            candidates[:, 0] = False
-            if is_even:
-                counts.append(candidates.sum(axis=1))
-                shares.append((candidates & is_new).sum(axis=1) / counts[-1])
+            alive = lifetimes.alive(piece) & seen.unseen(piece)
+            alive[:, 0] = False
+            counts.append(alive.sum(axis=1))
+            shares.append((alive & is_new).sum(axis=1) / counts[-1])
+            listed, new_listed = _drawn(alive, piece, rng), _drawn(alive & is_new, piece, rng)
             scores, mine = scorer.all(piece), is_new[piece.items]
             for view, chosen in _views(mine, is_even):
                 users[view].append(piece.users[chosen])
             for way in WAYS:
-                placed = _placed(way, scores, candidates, is_new, quantile, rng)
-                among = _ndcg(placed, piece, candidates)
-                only = (
-                    _ndcg(placed, piece, candidates & is_new)
-                    if way in {"random", "features"}
-                    else np.full(len(mine), np.nan)
-                )
-                if way == "random":
-                    only = _ndcg(np.zeros_like(placed), piece, candidates & is_new)
+                found = _ndcg(_placed(way, scores, listed, is_new, quantile, rng), piece, listed)
+                among = _ndcg(scores if way == "features" else np.zeros_like(scores), piece, new_listed)
                 for view, chosen in _views(mine, is_even):
-                    values[way, view].append((only if view == "among new" else among)[chosen])
+                    values[way, view].append((among if view == "among new" else found)[chosen])
     joined = {key: np.concatenate(found) for key, found in values.items()}
     return Judged(
         joined, {view: np.concatenate(found) for view, found in users.items()}, float(on_new.mean()),
         float(np.concatenate(shares).mean()), float(np.concatenate(counts).mean()),
     )  # fmt: skip
+
+
+def _drawn(candidates: Mask, piece: Rows, rng: np.random.Generator) -> Mask:
+    """Return the target and at most LISTED - 1 other candidates of each query, drawn evenly."""
+    places = np.arange(len(candidates))
+    keys = np.where(candidates, rng.random(candidates.shape), 2.0)
+    keys[places, piece.items] = -1.0
+    last = np.partition(keys, min(LISTED, keys.shape[1]) - 1, axis=1)[:, min(LISTED, keys.shape[1]) - 1]
+    drawn = candidates & (keys <= last[:, None])
+    drawn[places, piece.items] = True
+    return np.asarray(drawn, dtype=np.bool_)
 
 
 def _views(mine: NDArray[np.bool_], is_even: bool) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -100,16 +106,14 @@ def _views(mine: NDArray[np.bool_], is_even: bool) -> list[tuple[str, NDArray[np
 
 
 def _ndcg(scores: Scores, piece: Rows, candidates: Mask) -> Floats:
-    allowed = candidates.copy()
-    allowed[np.arange(len(piece.items)), piece.items] = True
-    g, e = better_and_equal(scores[:, 1:], piece.items - 1, allowed[:, 1:])
+    g, e = better_and_equal(scores[:, 1:], piece.items - 1, candidates[:, 1:])
     return ndcg(g, e, _K)
 
 
 def _placed(
     way: str, scores: Scores, candidates: Mask, is_new: NDArray[np.bool_], quantile: float, rng: np.random.Generator
 ) -> Scores:
-    """Return the scores (B, I+1) with those of new items replaced as the way says."""
+    """Return the scores (B, I+1) with those of new items replaced in the given way."""
     if way == "features":
         return scores
     placed, new = scores.copy(), np.flatnonzero(is_new)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FeatureKind = Literal["category", "list", "text", "number"]
-"""One value; several values; the words of a text; a number by its bucket."""
+FeatureKind = Literal["category", "list", "words", "number"]
+"""One value; several values; the words of a text; a number by its bucket: the kinds of a mapping (docs/own-data.md)."""
 
 MAX_FEATURES: Final = 64
 MAX_VALUES: Final = 64
@@ -115,7 +115,7 @@ def _number(spec: FeatureSpec, value: object) -> float:
 
 
 def _names(spec: FeatureSpec, value: object) -> list[str]:
-    if spec.kind == "text":
+    if spec.kind == "words":
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             raise FeatureError(f"{spec.name}: expected a text of at most {MAX_TEXT} characters")
         return words_of(value)

@@ -7,14 +7,19 @@ experiment that it cannot run, or a parameter that nothing reads, the experiment
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal, get_args
 
 from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
 from contract.experiments.problems import Place, Problem
 
-MODEL_PARAMETERS: Final = frozenset({"model", "version"})
+ColdWay = Literal["last", "prior", "interleave"]
+COLD: Final = "cold"
+COLD_WAYS: Final[tuple[ColdWay, ...]] = get_args(ColdWay)
+"""The parameter that places candidates without a score, and its values (docs/cold-items.md)."""
+
+MODEL_PARAMETERS: Final = frozenset({"model", "version", COLD})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
 MAX_PARAMETERS: Final = 32
@@ -42,14 +47,14 @@ def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
 
 def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
     names_model = "model" in layer.defaults
-    yield from _of_parameters(layer.key, layer.defaults, where)
+    yield from _of_parameters(layer.key, layer.defaults, where, names_model=names_model)
     if len(layer.defaults) > MAX_PARAMETERS:
         yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer contains them", where)
     for name, value in layer.defaults.items():
         place = (*where, name)
         if names_model and name not in MODEL_PARAMETERS:
             yield Problem(
-                f"{layer.key}: nothing reads param {name}: a layer with a model has only model and version; "
+                f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version and cold; "
                 "put it into a layer without a model, for the caller to read",
                 place,
             )
@@ -59,7 +64,9 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
             yield Problem(f"{layer.key}: param {name} must be text: write it in quotes", place)
 
 
-def _of_parameters(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:
+def _of_parameters(name: str, parameters: Parameters, where: Place, *, names_model: bool) -> Iterator[Problem]:
+    if names_model and parameters.get(COLD, COLD_WAYS[0]) not in COLD_WAYS:
+        yield Problem(f"{name}: param {COLD} must be {', '.join(COLD_WAYS[:-1])} or {COLD_WAYS[-1]}", (*where, COLD))
     for parameter, value in parameters.items():
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
@@ -70,7 +77,8 @@ def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterat
         yield from _of_interleaving(layer, experiment, where)
     for index, arm in enumerate(experiment.arms):
         name = f"{layer.key}.{experiment.key}:{arm.key}"
-        yield from _of_parameters(name, arm.params, (*where, "arms", index, "params"))
+        place = (*where, "arms", index, "params")
+        yield from _of_parameters(name, arm.params, place, names_model="model" in layer.defaults)
 
 
 def _of_interleaving(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:

@@ -68,6 +68,8 @@ def _items(ranking: Ranking) -> bytes:
     """Return the answered list as JSON, from a piece for each item and the text of its score."""
     if not len(ranking.item_ids):
         return b""
+    if ranking.is_mixed:
+        return _mixed(ranking)
     count = len(ranking.known) if ranking.known[-1] else ranking.known.count(True)  # unknown items come last
     scores = orjson.dumps(ranking.scores[:count])[1:-1]
     # One format with a place before each score costs less than to split the scores and to join them with the pieces.
@@ -81,6 +83,15 @@ def _items(ranking: Ranking) -> bytes:
     except TypeError:  # an item that is answered for the first time
         _prepare(ranking.item_ids)
         return text % _fragments_of(ranking.item_ids)
+
+
+def _mixed(ranking: Ranking) -> bytes:
+    """Return the same for a list with unknown items among the others."""
+    ends = [
+        b"%b" % orjson.dumps(score) if known else _UNKNOWN[2:]
+        for score, known in zip(ranking.scores, ranking.known, strict=True)
+    ]
+    return b",".join([b"%b%b}" % pair for pair in zip(_fragments(ranking.item_ids), ends, strict=True)])
 
 
 def _fragments(item_ids: Sequence[str]) -> list[bytes]:

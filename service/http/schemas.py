@@ -196,7 +196,7 @@ class Explanation(Answer):
 
 
 class RankResponse(Answer):
-    """The candidates, best first; those that the model does not know follow, in the order of the request."""
+    """The candidates, best first; those that the model does not know are where the arm's `cold` puts them."""
 
     request_id: str
     model: str

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.experiments.served import ColdWay
 from service.bundles.bundle import Bundle
 from service.inference.scorer import ScoredRow
 from service.names import Degraded
 from service.ranking.candidates import Candidates, best
+from service.ranking.cold import merged_order, places_of
 from service.ranking.listed import Listed
 from service.store.behaviours import StoredBehaviours
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Ranking(NamedTuple):
     timings: Mapping[str, float]  # seconds by stage, as in service.metrics.STAGES
     explanation: Explanation | None = None
     merged: Merged | None = None  # of an interleaved list
+    is_mixed: bool = False  # whether items without a score may be among the others
 
 
 def ranking_of(
@@ -65,8 +70,12 @@ def ranking_of(
     degraded: Sequence[Degraded],
     timings: Mapping[str, float],
     explanation: Explanation | None = None,
+    cold: ColdWay = "last",
 ) -> Ranking:
-    """Order candidates by the model's scores, or by the bundle's popularity if it gave none; unknown ones follow."""
+    """Order candidates by the model's scores, or by the bundle's popularity if it gave none.
+
+    Those without a score follow, or are placed among the others by `cold` (cold.py).
+    """
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
     count = min(limit or candidates.total, candidates.total)
     order = best(numbers, min(count, len(numbers)))
@@ -83,10 +92,35 @@ def ranking_of(
     if explanation is not None and scored is not None:
         explanation = _with_the_model_s(explanation, bundle, scored, order, len(item_ids) - len(order))
     manifest = bundle.manifest
-    return Ranking(
+    ranking = Ranking(
         item_ids, scores, known, manifest.model, manifest.version, tuple(degraded), timings,
         explanation,
     )  # fmt: skip
+    if cold == "last" or scored is None or not candidates.unknown:
+        return ranking
+    places = places_of(cold, manifest.new_item_prior, len(numbers), len(candidates.unknown))
+    return _with_the_cold_placed(ranking, candidates, count, places)
+
+
+def _with_the_cold_placed(ranking: Ranking, candidates: Candidates, count: int, places: NDArray[np.int64]) -> Ranking:
+    """Move the candidates without a score, which follow the others, to their places in the whole list."""
+    scored = len(candidates.known)
+    entries = merged_order(places, scored, count).tolist()
+
+    def moved(values: Sequence[T], of_cold: Callable[[int], T]) -> list[T]:
+        return [values[entry] if entry < scored else of_cold(entry - scored) for entry in entries]
+
+    explanation = ranking.explanation
+    if explanation is not None:
+        items = {name: moved(values, lambda _: None) for name, values in explanation.items.items()}
+        explanation = replace(explanation, items=items)
+    return ranking._replace(
+        item_ids=moved(ranking.item_ids, lambda number: candidates.item_ids[candidates.unknown[number]]),
+        scores=moved(ranking.scores, lambda _: None),
+        known=[entry < scored for entry in entries],
+        explanation=explanation,
+        is_mixed=True,
+    )
 
 
 def _at(item_ids: Sequence[str], places: Sequence[int]) -> list[str]:

@@ -32,6 +32,7 @@ from service.ranking import interleaved
 from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.cold import cold_of
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
@@ -254,7 +255,7 @@ class Ranker:
         started = time.perf_counter()
         call.answer = ranking_of(
             call.serving.bundle, candidates, scored, limit=call.limit, degraded=call.degraded, timings=call.timings,
-            explanation=explanation,
+            explanation=explanation, cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
         )  # fmt: skip
         done = time.perf_counter()
         call.timings["order"] = done - started

@@ -15,8 +15,8 @@ from contract.bundle.item_features import FeatureCoder, FeatureError, FeatureSpe
 SPECS = (
     FeatureSpec(name="author", kind="category", values=1, cardinality=3),
     FeatureSpec(name="tags", kind="list", values=2, cardinality=4),
-    FeatureSpec(name="title", kind="text", values=3, cardinality=4),
-    FeatureSpec(name="words", kind="number", values=1, cardinality=4, edges=(100, 500)),
+    FeatureSpec(name="title", kind="words", values=3, cardinality=4),
+    FeatureSpec(name="length", kind="number", values=1, cardinality=4, edges=(100, 500)),
 )
 CODER = FeatureCoder(
     SPECS, {"author": ["ann", "7"], "tags": ["sport", "law", "food"], "title": ["cup", "wins", "last"]}
@@ -35,9 +35,9 @@ CODER = FeatureCoder(
         ("tags", ["law", "law"], [2, 0]),
         ("tags", [], [0, 0]),
         ("title", "Last CUP: a cup wins!", [3, 1, 2]),
-        ("words", 99.5, [1]),
-        ("words", 100, [2]),
-        ("words", 1e9, [3]),
+        ("length", 99.5, [1]),
+        ("length", 100, [2]),
+        ("length", 1e9, [3]),
     ],
 )
 def test_a_raw_value_becomes_codes(name: str, value: object, codes: list[int]) -> None:
@@ -59,9 +59,9 @@ def test_a_raw_value_becomes_codes(name: str, value: object, codes: list[int]) -
         ({"tags": [["sport"]]}, "tags"),
         ({"title": 3}, "title"),
         ({"title": "x" * 2_001}, "title"),
-        ({"words": "many"}, "words"),
-        ({"words": float("nan")}, "words"),
-        ({"words": 10**5000}, "words"),
+        ({"length": "many"}, "length"),
+        ({"length": float("nan")}, "length"),
+        ({"length": 10**5000}, "length"),
         ({"author": 10**5000}, "author"),
     ],
 )
@@ -91,4 +91,4 @@ def test_any_json_gives_codes_in_range_or_a_feature_error(features: dict[str, An
 @pytest.mark.parametrize("edges", [(), (1.0,), (2.0, 1.0), (1.0, float("nan"))])
 def test_edges_that_do_not_fit_are_refused(edges: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError):
-        FeatureSpec(name="words", kind="number", values=1, cardinality=4, edges=edges)
+        FeatureSpec(name="length", kind="number", values=1, cardinality=4, edges=edges)

@@ -94,12 +94,19 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "parameter that nothing reads": (
         {"layers__0__defaults__top_k": 2},
         "top_k: 2",
-        "rank: nothing reads param top_k: a layer with a model has only model and version",
+        "rank: nothing reads param top_k: a layer with a model has only model, version and cold",
     ),
     "misspelt parameter": (
         {"layers__0__defaults": {"model": "mgnm", "verison": "7"}, f"{E0}__arms__1__params": {"model": "x"}},
         "verison: ",
         "rank: nothing reads param verison",
+    ),
+    "unknown way to place new items": (
+        {"layers__0__defaults__cold": "first"}, "cold: first", "rank: param cold must be last, prior or interleave"
+    ),
+    "unknown way to place new items in an arm": (
+        {"layers__0__defaults__cold": "last", f"{E0}__arms__1__params": {"model": "x", "cold": "first"}},
+        "cold: first", "rank.pyramid-vs-mgnm:treatment: param cold must be last, prior or interleave",
     ),
     "version that YAML reads as a number": (
         {"layers__0__defaults__version": 1.1, f"{E0}__arms__1__params__version": 1.2},
