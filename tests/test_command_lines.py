@@ -32,7 +32,7 @@ from deploy.dashboards import __main__ as dashboards
 from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
 from exporter import __main__ as exporter
-from service import seed
+from service.seed import __main__ as seed
 from tests.support.command_lines import KINDS, spoilt
 from tests.support.redis_server import free_port
 from tests.support.warm_service import run_service
@@ -42,7 +42,8 @@ from training.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
-    "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/seed.py", "service/__main__.py",
+    "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/__main__.py",
+    "service/seed/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
@@ -289,7 +290,7 @@ def test_a_mistyped_address_is_one_line(world: World, url: str, refused: Callabl
 def test_a_service_that_is_not_there_is_one_line(
     world: World, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seed.time, "sleep", lambda _: None)
+    monkeypatch.setattr("service.seed.sender.time.sleep", lambda _: None)
     refused(seed.main, world.behaviours, "--url", f"http://127.0.0.1:{free_port()}")
 
 

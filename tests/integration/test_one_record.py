@@ -25,7 +25,8 @@ from service.errors import InvalidRequest
 from service.http import codec
 from service.metrics import Metrics
 from service.redis.client import make_client
-from service.seed import BATCH, Line, read_lines
+from service.seed.lines import Line, read_lines
+from service.seed.load import BATCH
 from service.settings.limits import LimitsSettings
 from service.store.behaviours import RedisBehaviourStore
 from tests.support.fakes import NOW_MS, Edge

@@ -11,7 +11,9 @@ from typing import Any, cast
 import pytest
 
 from contract.behaviours.file import SkippedLines
-from service.seed import SeedError, load, main, read_lines
+from service.seed.__main__ import main
+from service.seed.lines import SeedError, read_lines
+from service.seed.load import load
 
 TS = 1_700_000_000_000
 HEADER = "user_id,item_id,ts,action,play_ms,value\n"
@@ -214,7 +216,7 @@ def test_refusal_that_waiting_cannot_mend_stops_the_load_and_names_the_line(serv
 def test_address_where_nobody_listens_is_an_error(
     service: Service, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.seed.time.sleep", lambda _: None)
+    monkeypatch.setattr("service.seed.sender.time.sleep", lambda _: None)
     with pytest.raises(SeedError, match="ConnectionRefusedError"):
         load(write(file, f"u,i,{TS},click,,"), "http://127.0.0.1:1")
 

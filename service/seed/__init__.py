@@ -1,0 +1,1 @@
+"""Loads a behaviours file into a running service, through its HTTP API."""
