@@ -14,7 +14,7 @@ from service.errors import (
     StoreDown,
 )
 from service.flow.turns import Turns
-from service.http import codec, schemas
+from service.http import answers, codec, requests
 from service.http.body import JSON, json_answer, json_body, pieces
 from service.http.openapi import documented
 from service.runtime import Runtime
@@ -27,7 +27,8 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
     limits, turns = runtime.settings.limits, runtime.admission.turns
 
     @router.post(
-        "/behaviours", **documented(schemas.BehavioursRequest, schemas.BehavioursResponse, 400, 413, 415, 422, 429, 503)
+        "/behaviours",
+        **documented(requests.BehavioursRequest, answers.BehavioursResponse, 400, 413, 415, 422, 429, 503),
     )
     async def append(request: Request) -> Response:
         """Store behaviours. Sending them again is safe, and the next ranking sees them."""
@@ -45,7 +46,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
 
     if runtime.settings.http.behaviours_enabled:
 
-        @router.get("/behaviours/{user_id:path}", **documented(None, schemas.StoredBehavioursResponse, 422))
+        @router.get("/behaviours/{user_id:path}", **documented(None, answers.StoredBehavioursResponse, 422))
         async def stored(user_id: str) -> Response:
             """Show what is stored of a user, newest first: for people."""
             if not is_id(user_id):
@@ -61,8 +62,8 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
 
 
 async def _append(
-    store: RedisBehaviourStore, behaviours: Sequence[schemas.UserBehaviour], future: set[int], turns: Turns
-) -> schemas.BehavioursResponse:
+    store: RedisBehaviourStore, behaviours: Sequence[requests.UserBehaviour], future: set[int], turns: Turns
+) -> answers.BehavioursResponse:
     """Append all that are not too far ahead, and say what became of each."""
     kept = [place for place in range(len(behaviours)) if place not in future]
     await turns.take()
@@ -73,12 +74,12 @@ async def _append(
     for user_id, (places, _) in users.items():
         if results[user_id].error is not None:
             refused |= {kept[place]: "wrong_type" for place in places}
-    return schemas.BehavioursResponse(
+    return answers.BehavioursResponse(
         stored=sum(result.stored for result in results.values()),
         repeated=sum(result.repeated for result in results.values()),
         refused=len(refused),
         refusals=[
-            schemas.Refusal.model_validate({"index": place, "reason": refused[place]}) for place in sorted(refused)
+            answers.Refusal.model_validate({"index": place, "reason": refused[place]}) for place in sorted(refused)
         ],
     )
 

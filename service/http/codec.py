@@ -23,13 +23,13 @@ from contract.bundle.vocabulary import Vocabulary
 from contract.events.activity import missing_field
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
 from service.experiments.feedback import Taken
-from service.http import schemas
+from service.http import answers, requests
 from service.http.media import is_json
 from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
 
 Document = dict[str, Any]  # Any: JSON
-Model = TypeVar("Model", bound=schemas.Request)
+Model = TypeVar("Model", bound=requests.Request)
 
 _DEFAULT_CODE: Final = ACTION_CODES[DEFAULT_ACTION]
 ID_RULE: Final = f"must be {grammar.ID_RULE}"
@@ -51,9 +51,11 @@ _MESSAGES: Final = {
     "string_too_long": ID_RULE,
     "too_short": "must not be empty",
 }
-_RECENT_FIELDS: Final = frozenset(schemas.Behaviour.__annotations__)
-_BEHAVIOUR_FIELDS: Final = frozenset(schemas.UserBehaviour.__annotations__)
-_FEEDBACK_FIELDS: Final = frozenset(schemas.Feedback.__annotations__) | frozenset(schemas.ActivityEvent.__annotations__)
+_RECENT_FIELDS: Final = frozenset(requests.Behaviour.__annotations__)
+_BEHAVIOUR_FIELDS: Final = frozenset(requests.UserBehaviour.__annotations__)
+_FEEDBACK_FIELDS: Final = frozenset(requests.Feedback.__annotations__) | frozenset(
+    requests.ActivityEvent.__annotations__
+)
 _FEEDBACK_IDS: Final = ("user_id", "item_id", "event_id", "author_id", "device_id", "view_id")
 
 
@@ -69,7 +71,7 @@ def check_media(content_type: str | None, content_encoding: str | None) -> None:
         raise UnsupportedMedia(field="Content-Encoding")
 
 
-def parse_rank(body: bytes, limits: LimitsSettings) -> schemas.RankRequest:
+def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     """Return a valid ranking request.
 
     Raises:
@@ -82,9 +84,9 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> schemas.RankRequest:
     _bound_list(document, "recent", limits.max_recent)
     _bound_fields(document, "recent", _RECENT_FIELDS)
     attributes = document.get("attributes")
-    if isinstance(attributes, dict) and len(attributes) > schemas.MAX_ATTRIBUTES:
-        raise InvalidRequest(f"must have at most {schemas.MAX_ATTRIBUTES} entries", field="attributes")
-    request = _validated(schemas.RankRequest, document)
+    if isinstance(attributes, dict) and len(attributes) > requests.MAX_ATTRIBUTES:
+        raise InvalidRequest(f"must have at most {requests.MAX_ATTRIBUTES} entries", field="attributes")
+    request = _validated(requests.RankRequest, document)
     check_ids((request.user_id,), "user_id")
     check_ids(request.candidates, "candidates.{}")
     check_ids([behaviour["item_id"] for behaviour in request.recent], "recent.{}.item_id")
@@ -93,7 +95,7 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> schemas.RankRequest:
     return request
 
 
-def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[schemas.UserBehaviour]:
+def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[requests.UserBehaviour]:
     """Return valid behaviours to be stored.
 
     Raises:
@@ -102,13 +104,13 @@ def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[schemas.UserBe
     document = _document(body)
     _bound_list(document, "behaviours", limits.max_behaviours)
     _bound_fields(document, "behaviours", _BEHAVIOUR_FIELDS)
-    behaviours = _validated(schemas.BehavioursRequest, document).behaviours
+    behaviours = _validated(requests.BehavioursRequest, document).behaviours
     check_ids([behaviour["user_id"] for behaviour in behaviours], "behaviours.{}.user_id")
     check_ids([behaviour["item_id"] for behaviour in behaviours], "behaviours.{}.item_id")
     return behaviours
 
 
-def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.AnyFeedback]:
+def parse_feedback(body: bytes, limits: LimitsSettings) -> list[requests.AnyFeedback]:
     """Return valid activity.
 
     Raises:
@@ -117,7 +119,7 @@ def parse_feedback(body: bytes, limits: LimitsSettings) -> list[schemas.AnyFeedb
     document = _document(body)
     _bound_list(document, "feedback", limits.max_behaviours)
     _bound_fields(document, "feedback", _FEEDBACK_FIELDS)
-    feedback = _validated(schemas.FeedbackRequest, document).feedback
+    feedback = _validated(requests.FeedbackRequest, document).feedback
     for field in _FEEDBACK_IDS:
         _check_feedback_ids(feedback, field)
     _check_texts([event["request_id"] for event in feedback if "request_id" in event], "feedback")
@@ -139,17 +141,17 @@ def wants_receipt(parameters: Iterable[tuple[str, str]]) -> bool:
     return given == ["stored"]
 
 
-def feedback_answer(results: Sequence[Taken], *, has_types: bool) -> schemas.FeedbackResponse:
+def feedback_answer(results: Sequence[Taken], *, has_types: bool) -> answers.FeedbackResponse:
     """Return the answer to events from the result of each; without types it is that of version 1."""
     refusals = []
     place = 0
     for result, group in groupby(results):
         count = len(list(group))
         if result == "future" or result == "full":
-            refusals.append(schemas.FeedbackRefusal(index=place, count=count, reason=result))
+            refusals.append(answers.FeedbackRefusal(index=place, count=count, reason=result))
         place += count
     counts = Counter(results)
-    return schemas.FeedbackResponse(
+    return answers.FeedbackResponse(
         accepted=counts[""] + counts["clamped"],
         dropped=counts["full"],
         refused=counts["future"],
@@ -190,7 +192,7 @@ def _check_texts(texts: Iterable[str], field: str) -> None:
 
 
 def records_of(behaviours: Sequence[Mapping[str, Any]]) -> Records:
-    """Return the records of behaviours, in their order; Any: validated as schemas.Behaviour."""
+    """Return the records of behaviours, in their order; Any: validated as requests.Behaviour."""
     if not behaviours:
         return _NOTHING
     return records_from_columns(
@@ -202,7 +204,7 @@ def records_of(behaviours: Sequence[Mapping[str, Any]]) -> Records:
     )
 
 
-def records_by_user(behaviours: Sequence[schemas.UserBehaviour]) -> dict[str, tuple[list[int], Records]]:
+def records_by_user(behaviours: Sequence[requests.UserBehaviour]) -> dict[str, tuple[list[int], Records]]:
     """Group behaviours by user: their positions in the request and their records, in request order."""
     records = records_of(behaviours)
     places: dict[str, list[int]] = {}
@@ -212,7 +214,7 @@ def records_by_user(behaviours: Sequence[schemas.UserBehaviour]) -> dict[str, tu
 
 
 def stored_body(user_id: str, stored: StoredBehaviours, vocabularies: Sequence[Vocabulary]) -> bytes:
-    """Return a user's stored behaviours, as schemas.StoredBehavioursResponse describes them."""
+    """Return a user's stored behaviours, as answers.StoredBehavioursResponse describes them."""
     records = stored.records[::-1]
     names: list[str | None] = [None] * len(records)
     for vocabulary in vocabularies:

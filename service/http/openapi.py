@@ -11,12 +11,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.http import schemas
+from service.http import answers, requests
 from service.http.shared import Prepared
 
 JSON: Final = "application/json"
 _REFERENCES: Final = "#/components/schemas/{model}"
-_REQUESTS: Final = (schemas.RankRequest, schemas.BehavioursRequest, schemas.FeedbackRequest)
+_REQUESTS: Final = (requests.RankRequest, requests.BehavioursRequest, requests.FeedbackRequest)
 
 _REQUEST_HEADERS: Final = {
     "X-Request-Id": "Repeated in the answer and in the log; made where it is absent or unfit.",
@@ -68,7 +68,7 @@ def documented(
         "response_class": Response,
         "responses": {
             success: {"model": response, "description": _PHRASES[success]},
-            **{status: {"model": schemas.ErrorResponse, "description": _PHRASES[status]} for status in statuses},
+            **{status: {"model": answers.ErrorResponse, "description": _PHRASES[status]} for status in statuses},
         },
         "openapi_extra": extra,
     }

@@ -9,7 +9,7 @@ from contract.bundle.manifest import CONTRACT_VERSION
 from service.errors import (
     NotReady,
 )
-from service.http import schemas
+from service.http import answers
 from service.http.body import JSON, json_answer
 from service.http.openapi import documented
 from service.http.shared import Shared
@@ -22,7 +22,7 @@ def operations_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["operations"])
     rendered = Shared(runtime.workers.render, runtime.workers.gather)
 
-    @router.get("/info", **documented(None, schemas.InfoResponse))
+    @router.get("/info", **documented(None, answers.InfoResponse))
     async def info() -> Response:
         """Say what this service is: bundles, limits, experiments."""
         backend = runtime.backend
@@ -39,18 +39,18 @@ def operations_routes(runtime: Runtime) -> APIRouter:
         }
         return Response(orjson.dumps(answer), media_type=JSON)
 
-    @router.get("/health/live", **documented(None, schemas.HealthResponse))
+    @router.get("/health/live", **documented(None, answers.HealthResponse))
     async def live() -> Response:
         """Answer as long as the event loop does."""
-        return json_answer(schemas.HealthResponse(status="alive"))
+        return json_answer(answers.HealthResponse(status="alive"))
 
-    @router.get("/health/ready", **documented(None, schemas.HealthResponse, 503))
+    @router.get("/health/ready", **documented(None, answers.HealthResponse, 503))
     async def ready() -> Response:
         """Say whether to send rankings here. Redis is not asked: without it, answers are degraded."""
         runtime.metrics.ready(runtime.status == "ready")
         if runtime.status != "ready":
             raise NotReady(f"The service is {runtime.status}.")
-        return json_answer(schemas.HealthResponse(status="ready"))
+        return json_answer(answers.HealthResponse(status="ready"))
 
     @router.get("/metrics", include_in_schema=True, response_class=Response)
     async def metrics() -> Response:

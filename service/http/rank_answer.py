@@ -30,7 +30,7 @@ _BY_INDEX: Final[WeakKeyDictionary[Vocabulary, NDArray[np.object_]]] = WeakKeyDi
 
 
 def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> bytes:
-    """Return the answer of a ranking, as schemas.RankResponse describes it.
+    """Return the answer of a ranking, as answers.RankResponse describes it.
 
     Args:
         request_id: of the request.

@@ -25,7 +25,7 @@ from contract.behaviours.records import (
     item_keys,
     records_from_columns,
 )
-from service.http import codec, schemas
+from service.http import codec, requests
 from service.settings.limits import LimitsSettings
 
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
@@ -35,7 +35,7 @@ _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # orjson makes floats 
 
 
 class Behaviour(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One past action of the user, as schemas.Behaviour describes it."""
+    """One past action of the user, as requests.Behaviour describes it."""
 
     item_id: _Id
     ts: _TimeMs
@@ -45,14 +45,14 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class RankBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A valid body of a ranking, as schemas.RankRequest describes it."""
+    """A valid body of a ranking, as requests.RankRequest describes it."""
 
     user_id: _Id
     candidates: Annotated[list[_Id], Meta(min_length=1)]
-    limit: Annotated[int, Meta(ge=1, le=schemas.MAX_LIMIT)] = schemas.MAX_LIMIT
+    limit: Annotated[int, Meta(ge=1, le=requests.MAX_LIMIT)] = requests.MAX_LIMIT
     recent: list[Behaviour] = []
-    attributes: Annotated[dict[_Id, _Text | bool | _Int64 | float], Meta(max_length=schemas.MAX_ATTRIBUTES)] = {}
-    request_time: _TimeMs = schemas.NOW
+    attributes: Annotated[dict[_Id, _Text | bool | _Int64 | float], Meta(max_length=requests.MAX_ATTRIBUTES)] = {}
+    request_time: _TimeMs = requests.NOW
     explain: bool = False
 
 
@@ -109,7 +109,7 @@ def _has_good_texts(wanted: RankBody, body: bytes) -> bool:
     return are_ids(ids) and all(map(is_text, attributes))
 
 
-def _slowly(request: schemas.RankRequest) -> RankBody:
+def _slowly(request: requests.RankRequest) -> RankBody:
     return RankBody(
         user_id=request.user_id,
         candidates=request.candidates,

@@ -19,7 +19,7 @@ from service.connection.exchange import CLIENT_GONE, Exchange, Headers, budget_o
 from service.connection.lane import Caller
 from service.errors import InternalError, NotReady, Overloaded, RankerError
 from service.flow.gate import Place
-from service.http import rank_answer, rank_decoder, schemas
+from service.http import rank_answer, rank_decoder, requests
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
 from service.ranking.answer import Ranking
@@ -163,7 +163,7 @@ class RankLane:
             decision,
             limit=wanted.limit,
             recent=rank_decoder.records_of(wanted.recent) if wanted.recent else NO_RECORDS,
-            request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
+            request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
             explain=wanted.explain,
             attributes=wanted.attributes,
             deadline=deadline,

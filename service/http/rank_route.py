@@ -11,7 +11,7 @@ from service.errors import (
     InvalidRequest,
 )
 from service.experiments.overrides import OVERRIDE_HEADER
-from service.http import rank_answer, schemas
+from service.http import answers, rank_answer, requests
 from service.http.body import JSON, json_body
 from service.http.openapi import documented
 from service.http.rank_decoder import read_rank, records_of
@@ -48,14 +48,14 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             decision,
             limit=wanted.limit,
             recent=records_of(wanted.recent),
-            request_time_ms=now_ms if wanted.request_time == schemas.NOW else wanted.request_time,
+            request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
             explain=wanted.explain,
             attributes=wanted.attributes,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
 
     @router.post(
-        "/rank", **documented(schemas.RankRequest, schemas.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
+        "/rank", **documented(requests.RankRequest, answers.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
     )
     async def rank(request: Request) -> Response:
         """Put candidates in order for a user, best first."""

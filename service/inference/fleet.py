@@ -197,7 +197,7 @@ class ServedBundles:
         self._deployments = deployments
 
     def describe(self) -> list[dict[str, object]]:
-        """Return what is loaded, as schemas.BundleInfo describes it."""
+        """Return what is loaded, as answers.BundleInfo describes it."""
         return [
             {
                 "name": one.bundle.name,

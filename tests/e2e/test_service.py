@@ -15,7 +15,7 @@ import yaml
 
 from contract.events.exposures import Exposure
 from contract.experiments.assignment import snapshot_of
-from service.http import schemas
+from service.http import answers
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
@@ -54,7 +54,7 @@ def rank(client: httpx.Client, user_id: str, **fields: object) -> httpx.Response
 def test_a_caller_gets_a_ranking(client: httpx.Client) -> None:
     answer = rank(client, "u1", explain=True)
     assert answer.status_code == 200
-    ranking = schemas.RankResponse.model_validate_json(answer.content)
+    ranking = answers.RankResponse.model_validate_json(answer.content)
     assert sorted(item.item_id for item in ranking.items) == sorted(ITEMS)
     assert ranking.degraded == []
     scores = [item.score for item in ranking.items]
@@ -181,7 +181,7 @@ def test_what_the_caller_counts_is_what_the_service_counts(client: httpx.Client,
 
 
 def test_info_names_what_is_served(client: httpx.Client) -> None:
-    info = schemas.InfoResponse.model_validate(client.get("/info").json())
+    info = answers.InfoResponse.model_validate(client.get("/info").json())
     assert [(bundle.name, bundle.provider) for bundle in info.bundles] == [
         ("mgnm@1", "cpu"),
         ("pyramid_mixer@1", "cpu"),

@@ -13,9 +13,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.connection.protocol import Guard, GuardedProtocol
+from service.http.answers import ErrorResponse
 from service.http.endings import bucket_headers
 from service.http.rank_lane import RankLane
-from service.http.schemas import ErrorResponse
 from service.settings.http import HttpSettings
 from service.settings.root import Settings
 from tests.support.fakes import Edge

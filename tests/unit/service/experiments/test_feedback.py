@@ -7,7 +7,7 @@ from typing import Any
 
 from service.experiments.exposures import Exposures, Outcome
 from service.experiments.feedback import FeedbackLog
-from service.http.schemas import Feedback
+from service.http.requests import Feedback
 from service.store.streams import Receipt
 from tests.support.fakes import NOW_MS, FakeExperiments
 

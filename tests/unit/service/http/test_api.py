@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
 from service.experiments.overrides import sign
-from service.http import schemas
+from service.http import answers
 from service.settings.http import HttpSettings
 from service.settings.limits import LimitsSettings
 from service.settings.root import Settings
@@ -30,7 +30,7 @@ async def rank(edge: Edge, headers: dict[str, str] | None = None, **fields: Any)
 async def test_a_ranking_is_as_its_schema_says(edge: Edge) -> None:
     answer = await rank(edge)
     assert answer.status_code == 200
-    parsed = schemas.RankResponse.model_validate_json(answer.content, strict=True)
+    parsed = answers.RankResponse.model_validate_json(answer.content, strict=True)
     assert [item.item_id for item in parsed.items] == ["i3", "i2", "i1", "new1"]
     assert answer.json()["items"][-1] == {"item_id": "new1", "score": None, "known": False}
     assert "known" not in answer.json()["items"][0]
@@ -59,7 +59,7 @@ async def test_the_same_request_gets_the_same_order(edge: Edge) -> None:
 
 async def test_limit_and_explain_are_passed_on(edge: Edge) -> None:
     answer = await rank(edge, limit=2, explain=True)
-    parsed = schemas.RankResponse.model_validate_json(answer.content)
+    parsed = answers.RankResponse.model_validate_json(answer.content)
     assert len(parsed.items) == 2
     assert parsed.explanation is not None
     assert parsed.explanation.user == {"period_weights": [0.2, 0.3, 0.5]}
@@ -175,7 +175,7 @@ async def test_behaviours_are_stored_and_repeats_counted(edge: Edge) -> None:
         body = {"behaviours": [BEHAVIOUR, BEHAVIOUR, {**BEHAVIOUR, "user_id": "u2"}]}
         first = await client.post("/behaviours", json=body)
         again = await client.post("/behaviours", json=body)
-    assert schemas.BehavioursResponse.model_validate_json(first.content).stored == 2
+    assert answers.BehavioursResponse.model_validate_json(first.content).stored == 2
     assert first.json() == {"stored": 2, "repeated": 1, "refused": 0, "refusals": []}
     assert again.json() == {"stored": 0, "repeated": 3, "refused": 0, "refusals": []}
     assert edge.samples("ranker_behaviours_written_total")['{result="stored"}'] >= 2
@@ -225,7 +225,7 @@ async def test_stored_behaviours_are_shown_where_that_is_allowed() -> None:
     async with edge.client() as client:
         answer = await client.get("/behaviours/a%2Fb%20%C3%BC")
         unfit = await client.get("/behaviours/%0a")
-    shown = schemas.StoredBehavioursResponse.model_validate_json(answer.content)
+    shown = answers.StoredBehavioursResponse.model_validate_json(answer.content)
     assert shown.user_id == "a/b ü"
     assert [behaviour.ts for behaviour in shown.behaviours] == [8, 7]
     assert (unfit.status_code, unfit.json()["error"]["field"]) == (422, "user_id")
@@ -315,7 +315,7 @@ async def test_another_acknowledgement_is_refused_and_nothing_is_taken(edge: Edg
 async def test_info_is_as_its_schema_says(edge: Edge) -> None:
     async with edge.client() as client:
         answer = await client.get("/info")
-    info = schemas.InfoResponse.model_validate_json(answer.content)
+    info = answers.InfoResponse.model_validate_json(answer.content)
     assert info.bundles[0].name == "mgnm@1"
     assert info.experiments is not None
     assert info.experiments.revision == "test.1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.http.schemas import ErrorResponse
+from service.http.answers import ErrorResponse
 from tests.support.fakes import NOW_MS, Edge
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from contract.behaviours.grammar import is_id
 from contract.behaviours.records import item_key, unpack
 from contract.bundle.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
-from service.http import codec, schemas
+from service.http import codec, requests
 from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
@@ -88,7 +88,7 @@ def test_records_are_those_of_the_stored_format() -> None:
 
 
 def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
-    sent = [schemas.UserBehaviour(user_id=user, item_id=item, ts=1) for user, item in ("ax", "by", "az")]
+    sent = [requests.UserBehaviour(user_id=user, item_id=item, ts=1) for user, item in ("ax", "by", "az")]
     grouped = codec.records_by_user(sent)
     assert {user: places for user, (places, _) in grouped.items()} == {"a": [0, 2], "b": [1]}
     assert grouped["a"][1]["item"].tolist() == [item_key("x"), item_key("z")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contract.bundle.vocabulary import Vocabulary
-from service.http import rank_answer, schemas
+from service.http import answers, rank_answer
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.listed import Listed
 
@@ -18,7 +18,7 @@ def test_a_ranking_s_bytes_are_as_the_schema_says() -> None:
     parameters = {"model": "mgnm", "version": "7", "diversity": 0.5, "fresh": True, "many": 2**53}
     body = rank_answer.rank_body("r", ranking, parameters)
     assert json.loads(body)["parameters"] == parameters
-    assert schemas.RankResponse.model_validate_json(body, strict=True).version == "7"
+    assert answers.RankResponse.model_validate_json(body, strict=True).version == "7"
     assert json.loads(body)["items"] == [
         {"item_id": "b", "score": 1.5},
         {"item_id": "new", "score": None, "known": False},
@@ -67,7 +67,7 @@ def test_numbers_of_an_explanation_that_are_not_finite_become_null() -> None:
     body = rank_answer.rank_body("r", ranking, {})
     said = json.loads(body, parse_constant=pytest.fail)["explanation"]
     assert (said["user"], said["items"]) == ({"period_weights": [None, 0.5]}, {"level": [None, None]})
-    assert schemas.RankResponse.model_validate_json(body, strict=True).explanation is not None
+    assert answers.RankResponse.model_validate_json(body, strict=True).explanation is not None
 
 
 def test_server_timing_is_in_milliseconds() -> None:

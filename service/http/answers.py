@@ -1,156 +1,16 @@
-"""The wire format: requests and answers as pydantic models. Strict: no coercion, and an unknown field is an error.
+"""The bodies of answers as pydantic models.
 
-Requests are validated with these. Answers of the hot route are written as bytes (service/http/rank_answer.py); these
-models describe them for the OpenAPI document, and a test checks real answers against them.
+The usual POST /rank is answered with bytes (rank_answer.py); the models describe it for the OpenAPI document, and a
+test checks real answers against them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, NotRequired, final
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Strict, Tag, with_config
-from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+from pydantic import BaseModel, ConfigDict, Field
 
-from contract.behaviours.actions import DEFAULT_ACTION, Action
-from contract.behaviours.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
-from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
-from contract.events.activity import ActivityType
 from service.names import RefusalReason
-
-MAX_ATTRIBUTES: Final = 32
-MAX_LIMIT: Final = 2**31 - 1
-NOW: Final = -1  # a request time that was not given; no caller can send it
-
-STRICT: Final = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-
-Id = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=MAX_ID_BYTES,
-        description=f"{ID_RULE}; compared byte for byte.",
-        examples=["42"],
-    ),
-]
-TimeMs = Annotated[
-    int,
-    Field(
-        ge=MIN_TIME_MS, lt=MAX_TIME_MS, description="Milliseconds since the epoch; seconds are refused (before 1971)."
-    ),
-]
-PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
-Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; stored in tenths.")]
-ActionName = Annotated[Action, Field(description=f"The action; default {DEFAULT_ACTION}.")]
-Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
-
-
-@with_config(STRICT)
-class Behaviour(TypedDict):
-    """One past action of the user of the request."""
-
-    item_id: Id
-    ts: TimeMs
-    action: NotRequired[ActionName]
-    play_ms: NotRequired[PlayMs]
-    value: NotRequired[Value]
-
-
-@with_config(STRICT)
-class UserBehaviour(Behaviour):
-    """One past action of a user."""
-
-    user_id: Id
-
-
-DurationMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="The item's length in milliseconds.")]
-TimeZoneOffset = Annotated[
-    int, Field(ge=-720, le=840, description="The client's local time minus UTC, in minutes.", examples=[480])
-]
-TypeName = Annotated[ActivityType, Field(description="docs/http-api.md: the fields that each type requires.")]
-
-
-@final
-@with_config(STRICT)
-class Feedback(TypedDict):
-    """An action of a user on a shown item; new callers send `type` instead of `action`."""
-
-    user_id: Id
-    item_id: Id
-    action: ActionName
-    ts: NotRequired[TimeMs]
-    request_id: NotRequired[Id]
-    play_ms: NotRequired[PlayMs]
-    value: NotRequired[Value]
-
-
-@final
-@with_config(STRICT)
-class ActivityEvent(TypedDict):
-    """An event of a user, for the analysis of experiments."""
-
-    user_id: Id
-    type: TypeName
-    event_id: NotRequired[Id]
-    ts: NotRequired[TimeMs]
-    item_id: NotRequired[Id]
-    author_id: NotRequired[Id]
-    device_id: NotRequired[Id]
-    view_id: NotRequired[Id]
-    request_id: NotRequired[Id]
-    play_ms: NotRequired[PlayMs]
-    duration_ms: NotRequired[DurationMs]
-    tz_offset: NotRequired[TimeZoneOffset]
-    value: NotRequired[Value]
-
-
-class Request(BaseModel):
-    """A request's body."""
-
-    model_config = STRICT
-
-
-class RankRequest(Request):
-    """Candidates to be ordered for a user."""
-
-    user_id: Id
-    """The user; may be unknown to the service."""
-    candidates: Annotated[list[Id], FailFast(), Field(min_length=1)]
-    """Items to be ranked, 1 to 2,000 (a setting); a repeated id is ranked once, at its first place."""
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(default_factory=lambda: MAX_LIMIT)
-    """Return only the best `limit` items; default all."""
-    recent: Annotated[list[Behaviour], FailFast()] = Field(default_factory=list)
-    """Behaviours newer than those stored, at most 500 (a setting); used for this request, not stored."""
-    attributes: Annotated[dict[Id, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(default_factory=dict)
-    """Attributes for experiment targets: strings, numbers, booleans; never stored."""
-    request_time: TimeMs = Field(
-        default_factory=lambda: NOW,
-        description="The time of the request (ms since the epoch), for replays; default now.",
-    )
-    explain: bool = False
-    """Whether to explain which behaviours were read, with the model's own explanation."""
-
-
-class BehavioursRequest(Request):
-    """Behaviours to be stored."""
-
-    behaviours: Annotated[list[UserBehaviour], FailFast(), Field(min_length=1)]
-    """In any order, at most 1,000 (a setting). Sending one again changes nothing."""
-
-
-def _spelling(event: object) -> str:
-    return "type" if isinstance(event, dict) and "type" in event else "action"
-
-
-AnyFeedback = Annotated[
-    Annotated[Feedback, Tag("action")] | Annotated[ActivityEvent, Tag("type")], Discriminator(_spelling)
-]
-
-
-class FeedbackRequest(Request):
-    """Activity for the analysis of experiments; it does not change rankings."""
-
-    feedback: Annotated[list[AnyFeedback], FailFast(), Field(min_length=1)]
-    """At most 1,000 (a setting); each with either `type` or `action`."""
 
 
 class Answer(BaseModel):
