@@ -22,7 +22,9 @@ from tests.unit.models.cases import (
     facts,
     histories,
     inputs_of,
+    ready,
     scores_of,
+    seed,
 )
 
 EVERY = pytest.mark.parametrize("case", VARIANTS)
@@ -42,7 +44,7 @@ def test_every_model_of_the_catalogue_is_tested() -> None:
 
 @EVERY
 def test_state_scores_and_explanations_have_the_promised_shapes(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     with torch.no_grad():
         encoded = model.encode(inputs_of(model, histories(LENGTHS), USER_INDICES))
         scored = model.score(encoded.state, torch.tensor([1, 2, 30, 4]), torch.tensor([0, 6, 6, 3]))
@@ -57,13 +59,13 @@ def test_state_scores_and_explanations_have_the_promised_shapes(case: str) -> No
 
 @EVERY
 def test_scores_of_any_history_are_finite(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     assert torch.isfinite(scores_of(model, inputs_of(model, histories(LENGTHS), USER_INDICES))).all()
 
 
 @EVERY
 def test_score_all_equals_score(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     inputs = inputs_of(model, histories(LENGTHS), USER_INDICES)
     with torch.no_grad():
         everything = model.score_all(model.encode(inputs).state)
@@ -72,7 +74,7 @@ def test_score_all_equals_score(case: str) -> None:
 
 @EVERY
 def test_other_rows_of_a_batch_do_not_change_a_rows_scores(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     rows = histories(LENGTHS)
     together = scores_of(model, inputs_of(model, rows, USER_INDICES))
     for place, (row, user) in enumerate(zip(rows, USER_INDICES, strict=True)):
@@ -83,7 +85,7 @@ def test_other_rows_of_a_batch_do_not_change_a_rows_scores(case: str) -> None:
 
 @EVERY
 def test_candidate_order_only_permutes_scores(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     candidates, rows = torch.arange(1, 15), torch.arange(14) % ROWS
     order = torch.randperm(14, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -95,7 +97,7 @@ def test_candidate_order_only_permutes_scores(case: str) -> None:
 
 @EVERY
 def test_a_longer_history_than_the_model_reads_scores_as_its_newest_part(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     long = histories([LENGTH + 10])[0]
     newest = {name: column[-LENGTH:] for name, column in long.items()}
     both = scores_of(model, inputs_of(model, [long, newest], [1, 1]))
@@ -121,7 +123,7 @@ GROWING = [case for case, (name, _) in VARIANTS.items() if name not in SLOT_BOUN
 
 def grown(case: str, more: int) -> SequentialRecommender:
     """The same model with `more` slots of padding; weights that are indexed by recency get more of them on the left."""
-    weights = build(case).state_dict()
+    weights = dict(ready(case).state_dict())
     model = build(case, length=LENGTH + more)
     for name, fresh in model.state_dict().items():
         if fresh.shape != weights[name].shape:
@@ -134,7 +136,7 @@ def grown(case: str, more: int) -> SequentialRecommender:
 def test_padding_does_not_change_scores(case: str) -> None:
     """Some are left out: a mixing matrix along the sequence is indexed by place and by length, a pair by parity."""
     rows = histories([0, 1, 3, LENGTH - 1])  # BERT4Rec reads no more: its mask takes a slot
-    shorter, longer = build(case), grown(case, 5)
+    shorter, longer = ready(case), grown(case, 5)
     users = [0, 1, 2, 3]
     close(scores_of(longer, inputs_of(longer, rows, users)), scores_of(shorter, inputs_of(shorter, rows, users)))
 
@@ -149,7 +151,7 @@ BIASED = [
 @pytest.mark.parametrize("case", BIASED)
 def test_an_empty_history_ranks_by_popularity_before_training(case: str) -> None:
     name, config = VARIANTS[case]
-    torch.manual_seed(0)
+    seed(0)
     known = facts()
     model = MODELS[name].build(config, known).eval()
     scores = scores_of(model, inputs_of(model, histories([0]), [0]))[0].numpy()
@@ -186,15 +188,16 @@ SHOWN = torch.tensor([1.0, 0.0, 1.0, 0.0])
 def test_a_row_of_weight_zero_teaches_nothing_and_one_weight_for_all_changes_nothing(
     case: str, labels: torch.Tensor | None
 ) -> None:
+    model = build(case).train()
+    for module in model.modules():
+        if "Norm" in type(module).__name__ and hasattr(module, "running_mean"):
+            module.eval()  # statistics of a batch mix its rows
+    inputs = inputs_of(model, histories([LENGTH, LENGTH, 5, 3]), [1, 2, 3, 4])
+
     def loss(weights: list[float] | None, last: int) -> torch.Tensor:
-        model = build(case).train()
-        for module in model.modules():
-            if "Norm" in type(module).__name__ and hasattr(module, "running_mean"):
-                module.eval()  # statistics of a batch mix its rows
-        inputs = inputs_of(model, histories([LENGTH, LENGTH, 5, 3]), [1, 2, 3, 4])
         targets, negatives = torch.tensor([1, 2, 3, last]), torch.arange(5, 25).view(4, 5)
         given = None if weights is None else torch.tensor(weights)
-        torch.manual_seed(0)  # dropout and masks
+        seed(0)  # dropout and masks
         return model.loss(TrainingBatch(inputs, targets, negatives, labels, weights=given)).detach()
 
     close(loss([1.0, 2.0, 3.0, 0.0], last=4), loss([1.0, 2.0, 3.0, 0.0], last=29))
@@ -204,7 +207,7 @@ def test_a_row_of_weight_zero_teaches_nothing_and_one_weight_for_all_changes_not
 
 @EVERY
 def test_lists_of_candidates_score_as_each_candidate_does(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     lists = torch.tensor([[1, 2, 30], [4, 4, 5]])
     with torch.no_grad():
         state = model.encode(inputs_of(model, histories([2, LENGTH]), [1, 2])).state
@@ -218,8 +221,8 @@ def test_lists_of_candidates_score_as_each_candidate_does(case: str) -> None:
 def test_rows_in_groups_of_like_length_score_the_same(
     case: str, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build(case)
-    lists = torch.randint(1, ITEMS + 1, (5, 7))
+    model = ready(case)
+    lists = torch.randint(1, ITEMS + 1, (5, 7), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         state = model.encode(inputs_of(model, histories([4, LENGTH, 0, 1, 3]), [1, 2, 0, 3, 1])).state
         whole = model.score_lists(state, lists)
@@ -227,9 +230,15 @@ def test_rows_in_groups_of_like_length_score_the_same(
         close(model.score_lists(state, lists), whole)
 
 
-@pytest.mark.parametrize("case", OVERFITTING)
+SECOND_VARIANTS = {"mgnm-no-projection-bpr", "mgnm-relu-bce", "mimn-side", "pm-ranking", "tgsrec-softmax-bias"}
+"""Dear ones, of models that have a cheaper variant in the list."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SECOND_VARIANTS)) for case in OVERFITTING]
+)
 def test_ten_users_can_be_learnt_by_heart(case: str) -> None:
-    torch.manual_seed(0)
+    seed(0)
     name, config = VARIANTS[case]
     model = MODELS[name].build(config | {"dropout": 0.0}, facts()).train()
     inputs = inputs_of(model, histories([6] * 10, seed=4), list(range(1, 11)))
@@ -259,6 +268,6 @@ def known_by_heart(model: SequentialRecommender, inputs: Tensors, targets: torch
 
 @EVERY
 def test_evaluation_is_repeatable_to_the_bit(case: str) -> None:
-    model = build(case)
+    model = ready(case)
     inputs = inputs_of(model, histories(LENGTHS), USER_INDICES)
     assert torch.equal(scores_of(model, inputs), scores_of(model, inputs))
