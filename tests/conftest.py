@@ -40,10 +40,15 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def operators_read_once() -> Iterator[None]:
-    """torch's exporter reads the source of a thousand operators in every export; for tests once is enough."""
+    """torch's exporter reads the source of a thousand operators in every export, and lists all operators fifty times.
+
+    For tests once is enough: they register none.
+    """
+    from torch._export import utils
     from torch.onnx._internal.exporter import _registration  # a second, for tests that export
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_materialize_cpp_cia_ops", cache(utils._materialize_cpp_cia_ops))
         registry = _registration.ONNXRegistry
         patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
         yield
