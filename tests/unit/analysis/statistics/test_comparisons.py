@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from analysis.metrics import METRICS
 from analysis.statistics.comparisons import DEFAULT_ROLES, Roles, Row, Units, compare, roles_of
 from tests.support.unit_tables import unit_table
 
 TABLE = unit_table(20_000, {"playtime": 0.03, "dislike": 0.3})
-ROWS = compare(Units(TABLE), DEFAULT_ROLES, ["treatment"], "control")
 
 
-def row(name: str, rows: list[Row] = ROWS) -> Row:
-    (found,) = [one for one in rows if one.metric.name == name]
+@cache
+def measured() -> list[Row]:
+    """Return the rows of the table."""
+    return compare(Units(TABLE), DEFAULT_ROLES, ["treatment"], "control")
+
+
+def row(name: str, rows: list[Row] | None = None) -> Row:
+    (found,) = [one for one in rows or measured() if one.metric.name == name]
     return found
 
 
 def test_every_metric_has_a_row_in_the_order_of_the_table() -> None:
-    assert [one.metric for one in ROWS] == list(METRICS)
-    assert all(one.estimate is not None and one.adjusted_p is not None for one in ROWS)
+    assert [one.metric for one in measured()] == list(METRICS)
+    assert all(one.estimate is not None and one.adjusted_p is not None for one in measured())
 
 
 def test_a_planted_lift_is_found_and_its_interval_contains_it() -> None:
@@ -57,13 +63,19 @@ def test_a_guardrail_is_tested_on_its_worse_side_only() -> None:
 
 
 def test_primaries_are_adjusted_by_holm_and_secondaries_by_benjamini_and_hochberg() -> None:
+    from statsmodels.stats.multitest import (
+        multipletests,
+    )  # takes half a second, so not for every test that is collected
+
     for role, method in (("primary", "holm"), ("secondary", "fdr_bh")):
-        family = [one for one in ROWS if one.role == role]
+        family = [one for one in measured() if one.role == role]
         known = multipletests([one.estimate.p for one in family if one.estimate], method=method)[1]
         assert [one.adjusted_p for one in family] == pytest.approx(list(known), abs=1e-8)
 
 
 def test_arms_and_metrics_form_one_family() -> None:
+    from statsmodels.stats.multitest import multipletests
+
     table = unit_table(6_000, arms=("control", "k30", "k50"))
     rows = compare(Units(table), DEFAULT_ROLES, ["k30", "k50"], "control")
     family = [one for one in rows if one.role == "primary"]
@@ -74,7 +86,7 @@ def test_arms_and_metrics_form_one_family() -> None:
 
 def test_an_early_reading_has_wider_intervals_and_larger_p_values() -> None:
     early = compare(Units(TABLE), DEFAULT_ROLES, ["treatment"], "control", {"treatment": 60_000})
-    for then, now in zip(early, ROWS, strict=True):
+    for then, now in zip(early, measured(), strict=True):
         assert then.sequential is not None
         assert then.estimate is not None
         assert then.sequential.lift_low < then.estimate.lift_low < then.estimate.lift_high < then.sequential.lift_high
@@ -88,7 +100,7 @@ def test_an_early_reading_has_wider_intervals_and_larger_p_values() -> None:
 
 def test_rows_do_not_depend_on_the_order_of_the_units() -> None:
     shuffled = TABLE.take(np.random.default_rng(9).permutation(TABLE.num_rows))
-    assert compare(Units(shuffled), DEFAULT_ROLES, ["treatment"], "control") == ROWS
+    assert compare(Units(shuffled), DEFAULT_ROLES, ["treatment"], "control") == measured()
 
 
 def test_outliers_are_cut_at_one_limit_for_all_arms_and_the_raw_lift_is_kept() -> None:

@@ -7,9 +7,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics.estimates import Estimate, Sample, Sums, benjamini_hochberg, estimate, from_sums, holm
 
@@ -100,6 +98,8 @@ def test_history_adjusts_a_mean_as_cuped_with_one_coefficient_for_both_arms() ->
 
 
 def test_cuped_is_near_the_regression_of_lin_with_robust_errors() -> None:
+    import statsmodels.api as sm  # takes half a second, so not for every test that is collected
+
     found = compared(mean_sample(CONTROL), mean_sample(TREATMENT))
     value, before = (np.concatenate([CONTROL[name], TREATMENT[name]]) for name in ("value", "before"))
     arm = np.repeat([0.0, 1.0], [4_000, 3_000])
@@ -129,6 +129,8 @@ def test_history_adjusts_a_ratio_too() -> None:
 
 def test_units_without_history_keep_an_indicator_of_their_own() -> None:
     """The same as least squares on the covariate, 0 without history, and on the indicator."""
+    import statsmodels.api as sm
+
     known = [np.random.default_rng(seed).random(n) < 0.6 for seed, n in ((3, 4_000), (4, 3_000))]
     found = compared(mean_sample(CONTROL, known[0]), mean_sample(TREATMENT, known[1]))
     value = np.concatenate([CONTROL["value"], TREATMENT["value"]])
@@ -219,6 +221,8 @@ def test_a_ratio_without_denominators_is_none() -> None:
 
 @pytest.mark.parametrize(("ours", "method"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
 def test_p_values_are_adjusted_as_by_statsmodels(ours: object, method: str) -> None:
+    from statsmodels.stats.multitest import multipletests
+
     p_values = {f"m{place}": p for place, p in enumerate(np.random.default_rng(5).beta(0.4, 2, 40))}
     assert callable(ours)
     known = multipletests(list(p_values.values()), method=method)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from statsmodels.stats.power import NormalIndPower
 
 from analysis.statistics import power, sequence
 
@@ -62,6 +61,8 @@ def test_units_and_lifts_of_the_specifications_table(
 
 @pytest.mark.parametrize(("lift", "cv", "rho", "alpha"), [(*row[:3], alpha) for row in TABLE for alpha in (0.05, 0.01)])
 def test_units_agree_with_statsmodels(lift: float, cv: float, rho: float, alpha: float) -> None:
+    from statsmodels.stats.power import NormalIndPower  # takes half a second, so not for every test that is collected
+
     ours = power.units_per_arm(lift, cv, rho, alpha=alpha)
     effect = abs(lift) / (cv * (1 - rho * rho) ** 0.5)
     known = NormalIndPower().solve_power(effect_size=effect, alpha=alpha, power=0.8, alternative="two-sided")
