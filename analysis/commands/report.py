@@ -42,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report; returns 0 even if the verdict is bad: it is an answer."""
+    report = report_of(options)
+    _write(options.out, report)
+    sys.stdout.write(f"{report.verdict.sentence}\n{options.out / 'report.html'}\n")
+    return 0
+
+
+def report_of(options: argparse.Namespace) -> Report:
+    """Return the report, before it is written."""
     from analysis.report.build import Reading
     from analysis.rules import DAY, Study
     from analysis.tables.database import Resources
@@ -49,10 +57,7 @@ def run(options: argparse.Namespace) -> int:
     study = Study(options.experiment, options.window, options.until, options.day, options.salt)
     simulated = options.simulated or options.day != DAY or (options.data / SIMULATED_FILE).exists()
     reading = Reading(options.planned, simulated, options.window)
-    report = _report(options.data, study, _setup(options), Resources(options.memory, options.threads), reading)
-    _write(options.out, report)
-    sys.stdout.write(f"{report.verdict.sentence}\n{options.out / 'report.html'}\n")
-    return 0
+    return _report(options.data, study, _setup(options), Resources(options.memory, options.threads), reading)
 
 
 def duration(text: str) -> int:
