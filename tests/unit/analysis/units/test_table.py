@@ -288,6 +288,11 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 STUDY = Study("e", 7, Population(users=1).start_ms + 8 * DAY)
 
 
+@pytest.fixture(scope="module")
+def computed(simulated: Path) -> Tables:
+    return compute(simulated, STUDY, SMALL)
+
+
 def in_bytes(found: Tables) -> list[bytes]:
     result = []
     for table in (found.units, found.daily, found.counts):
@@ -300,13 +305,13 @@ def in_bytes(found: Tables) -> list[bytes]:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_results_are_the_same_bytes_with_any_number_of_threads(simulated: Path, threads: int) -> None:
-    assert in_bytes(compute(simulated, STUDY, Resources("500MB", threads))) == in_bytes(
-        compute(simulated, STUDY, SMALL)
-    )
+def test_results_are_the_same_bytes_with_any_number_of_threads(simulated: Path, computed: Tables, threads: int) -> None:
+    assert in_bytes(compute(simulated, STUDY, Resources("500MB", threads))) == in_bytes(computed)
 
 
-def test_order_and_files_of_rows_do_not_matter_nor_do_more_repeats(simulated: Path, tmp_path: Path) -> None:
+def test_order_and_files_of_rows_do_not_matter_nor_do_more_repeats(
+    simulated: Path, computed: Tables, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(1)
     for table in ("exposures", "activity"):
         files = sorted((simulated / table).glob("*/*.parquet"))
@@ -316,7 +321,7 @@ def test_order_and_files_of_rows_do_not_matter_nor_do_more_repeats(simulated: Pa
             path = tmp_path / table / f"date=2026-01-0{number + 1}" / f"{number}.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(rows.take(pa.array(part)), path, row_group_size=1_000)
-    assert in_bytes(compute(tmp_path, STUDY, SMALL)) == in_bytes(compute(simulated, STUDY, SMALL))
+    assert in_bytes(compute(tmp_path, STUDY, SMALL)) == in_bytes(computed)
 
 
 def test_the_days_of_complete_units_add_up_to_their_window(simulated: Path) -> None:
@@ -330,10 +335,10 @@ def test_the_days_of_complete_units_add_up_to_their_window(simulated: Path) -> N
         }
 
 
-def test_daily_sums_are_those_of_a_window_of_one_day(simulated: Path) -> None:
+def test_daily_sums_are_those_of_a_window_of_one_day(simulated: Path, computed: Tables) -> None:
     units = compute(simulated, Study("e", 1, STUDY.end_ms), SMALL).units
     arm = units.filter(pa.compute.equal(units["arm"], "treatment")).to_pydict()
-    daily = compute(simulated, STUDY, SMALL).daily.to_pylist()
+    daily = computed.daily.to_pylist()
     rows = {row["metric"]: row for row in daily if row["arm"] == "treatment" and row["day"] == 0}
     assert len(rows) == len(METRICS)
     cut = {"playtime", "valid_play", "finish", "finish_rate"}  # a view that goes on after the window of one day
