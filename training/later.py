@@ -15,6 +15,7 @@ from training.judging.evaluate import Judge
 from training.judging.served import ServedScores
 from training.recipe import SplitRecipe
 from training.rows.loader import dataset_facts, sequence_spec
+from training.rows.positives import aimed
 from training.rows.split import split
 from training.runs import RunDirectory, RunError
 from training.train import Machine
@@ -38,7 +39,7 @@ def judge_later(run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe
     """
     recipe = run.recipe()
     recipe = recipe if by is None else recipe.model_copy(update={"split": by})
-    prepared = load_prepared(data / recipe.dataset)
+    prepared = aimed(load_prepared(data / recipe.dataset), recipe.positive)
     check_indices(run.path, prepared)
     _check_later(run, prepared, recipe.split)
     _, model = load_checkpoint(run.checkpoint)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from contract.bundle.tensors import POSITIVE_ACTIONS, Action
 from contract.command_line import CommandError, explained
 from models.catalog import MODELS
 from training.data.datasets.interactions import NAME_PATTERN
@@ -122,6 +123,36 @@ class TrainingRecipe(_Section):
         return self
 
 
+class PositiveRecipe(_Section):
+    """The interactions that a model learns to predict; the others are only history (training/rows/positives.py).
+
+    Attributes:
+        actions: those that count.
+        least_play_s: clicks, plays and finishes with a shorter play time do not count.
+        least_share: those that played a smaller share of the item's duration do not count.
+        duration: the number feature with the duration of an item in seconds, for `least_share`.
+        weights: of rows by action in the loss; 1 if not named. Impressions without an action weigh 1.
+    """
+
+    actions: Annotated[tuple[Action, ...], Field(min_length=1, strict=False)] = POSITIVE_ACTIONS
+    least_play_s: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    least_share: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    duration: str | None = None
+    weights: dict[Action, Annotated[float, Field(gt=0, le=1_000, strict=False)]] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        unused = sorted(set(self.actions) - set(POSITIVE_ACTIONS))
+        if unused:
+            raise ValueError(f"{unused[0]} is not a behaviour; there are {', '.join(POSITIVE_ACTIONS)}")
+        uncounted = sorted(set(self.weights) - set(self.actions))
+        if uncounted:
+            raise ValueError(f"weights.{uncounted[0]}: the action is not one of `actions`")
+        if bool(self.least_share) != bool(self.duration):
+            raise ValueError("least_share and duration: set both or none")
+        return self
+
+
 class WarmRecipe(_Section):
     """A training that starts from an earlier run (`train --from`): what differs from `training`.
 
@@ -158,6 +189,7 @@ class Recipe(_Section):
         model: a name of models.catalog.
         seed: of all randomness.
         config: the model's config; its keys are the fields of its config class.
+        positive: the interactions that count, and their weights.
     """
 
     dataset: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -165,6 +197,7 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     config: dict[str, Any] = {}
     split: SplitRecipe = SplitRecipe()
+    positive: PositiveRecipe = PositiveRecipe()
     training: TrainingRecipe = TrainingRecipe()
     warm: WarmRecipe = WarmRecipe()
 

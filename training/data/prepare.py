@@ -63,6 +63,9 @@ class Prepared:
         cardinalities: by name, one more than the largest value.
         impressions: the items shown, by name, int64 (N,), in time order; None if the source has none.
         numbers: of items, by name, float32: numbers (I+1,), NaN = unknown; embeddings (I+1, d), zeros = unknown.
+        targets: (R,) the interactions that a recipe counts as positive; None = all (training/rows/positives.py).
+        weights: float32 (R,) of them; None = equal.
+        shown_weights: float32 (N,) of the impressions; None = equal.
     """
 
     directory: Path
@@ -75,6 +78,9 @@ class Prepared:
     provenance: dict[str, Any]  # the JSON form
     impressions: dict[str, Column] | None = None
     numbers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    targets: NDArray[np.bool_] | None = None
+    weights: NDArray[np.float32] | None = None
+    shown_weights: NDArray[np.float32] | None = None
 
     @property
     def digest(self) -> str:

@@ -98,6 +98,7 @@ class Loader:
             seen=inputs["items"] if recipe.seen == "drop" else None,
             log_counts=log_counts,
             calibration=recipe.calibration,
+            weights=None if self._rows.weights is None else torch.from_numpy(self._rows.weights[chosen]),
         )
 
     def _chances(self, recipe: TrainingRecipe) -> NDArray[np.float64]:

@@ -47,12 +47,13 @@ class Rows(NamedTuple):
     items: Places  # the next item, or the item shown
     times_ms: Places  # of the request
     labels: NDArray[np.float32] | None = None  # of the item shown: 1 or 0
+    weights: NDArray[np.float32] | None = None  # in the loss; None = equal
 
     def take(self, chosen: Places) -> Rows:
         """Return some of the rows."""
-        labels = None if self.labels is None else self.labels[chosen]
+        labels, weights = (None if column is None else column[chosen] for column in (self.labels, self.weights))
         users, starts, stops, items, times_ms = (column[chosen] for column in self[:5])
-        return Rows(users, starts, stops, items, times_ms, labels)
+        return Rows(users, starts, stops, items, times_ms, labels, weights)
 
 
 class Split(NamedTuple):
@@ -103,35 +104,51 @@ def every_row(prepared: Prepared, protocol: Protocol) -> Rows:
         SplitError: as `split`.
     """
     parts = _split(prepared, protocol, 1, None)
-    labels = (
-        None if parts[0].labels is None else np.concatenate([rows.labels for rows in parts if rows.labels is not None])
-    )
+    labels, weights = _joined([rows.labels for rows in parts]), _joined([rows.weights for rows in parts])
     users, starts, stops, items, times_ms = (
         np.concatenate(columns) for columns in zip(*(rows[:5] for rows in parts), strict=True)
     )
     if not len(users):
         raise SplitError(f"{prepared.directory.name}: there are no rows to learn")
-    return Rows(users, starts, stops, items, times_ms, labels)
+    return Rows(users, starts, stops, items, times_ms, labels, weights)
+
+
+def _joined(columns: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    given = [column for column in columns if column is not None]
+    return np.concatenate(given) if given else None
 
 
 def leave_last_out(prepared: Prepared, held: int = 1) -> Split:
-    """Split each user's interactions: the last `held` are test, the `held` before them validation, the rest training.
+    """Split each user's targets: the last `held` are test, the `held` before them validation, the rest training.
 
-    One row per prefix: every interaction except a user's first is the target of one row. held=1 is leave-one-out;
-    held=5 has five times the queries and half the standard error, which suits ablations.
+    One row per prefix: every interaction except a user's first is the target of one row, if it counts.
+    held=1 is leave-one-out; held=5 has five times the queries and half the standard error, which suits ablations.
     """
-    first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
-    begin = np.minimum(first + 1, last)  # a target needs a history
-    test, valid = np.maximum(last - held, begin), np.maximum(last - 2 * held, begin)
-    ranges = ((begin, valid), (valid, test), (test, last))
-    return Split(*(_targets(prepared, flat_places(begin, end)) for begin, end in ranges))
+    targets, later = _targets_and_later(prepared)
+    parts = (later >= 2 * held, (later >= held) & (later < 2 * held), later < held)
+    return Split(*(_targets(prepared, targets[part]) for part in parts))
+
+
+def _targets_and_later(prepared: Prepared) -> tuple[Places, Places]:
+    """Return the places of all targets, context included, and for each how many later ones its user has."""
+    first = np.repeat(prepared.user_starts[:-1], np.diff(prepared.user_starts))
+    places = np.arange(prepared.user_starts[-1])
+    targets = places[(places > first) & _counts(prepared)]  # a target needs a history
+    ends = np.searchsorted(targets, prepared.user_starts[1:])
+    users = np.searchsorted(prepared.user_starts, targets, side="right") - 1
+    return targets, ends[users] - np.arange(len(targets)) - 1
+
+
+def _counts(prepared: Prepared) -> NDArray[np.bool_]:
+    """Return which interactions (R,) a recipe counts as positive."""
+    return np.ones(prepared.user_starts[-1], dtype=np.bool_) if prepared.targets is None else prepared.targets
 
 
 def instances(prepared: Prepared) -> Rows:
     """Return every interaction that has a history as a query, in time order (stable)."""
     first = np.repeat(prepared.user_starts[:-1], np.diff(prepared.user_starts))
     places = np.arange(prepared.user_starts[-1])
-    targets = places[(places > first) & (prepared.columns["context"] == 0)]
+    targets = places[(places > first) & (prepared.columns["context"] == 0) & _counts(prepared)]
     return _targets(prepared, targets[np.argsort(prepared.columns["times_ms"][targets], kind="stable")])
 
 
@@ -149,7 +166,8 @@ def impressions(prepared: Prepared) -> Rows:
     lanes = int(max(prepared.columns["times_ms"].max(initial=0), times.max(initial=0))) + 1  # keeps users apart
     stops = np.searchsorted(behaviours * lanes + prepared.columns["times_ms"], users * lanes + times, side="left")
     labels = shown["labels"].astype(np.float32)
-    return Rows(users, prepared.user_starts[users], stops.astype(np.int64), shown["items"], times, labels)
+    starts, weights = prepared.user_starts[users], prepared.shown_weights
+    return Rows(users, starts, stops.astype(np.int64), shown["items"], times, labels, weights)
 
 
 def training_mask(
@@ -161,10 +179,12 @@ def training_mask(
     validation or test of its user (leave_last_out).
     """
     if protocol == "leave_last_out":
-        first, last = prepared.user_starts[:-1], prepared.user_starts[1:]
-        ends = np.maximum(last - 2 * held, np.minimum(first + 1, last))
+        targets, later = _targets_and_later(prepared)
+        users = np.searchsorted(prepared.user_starts, targets, side="right") - 1
+        ends = prepared.user_starts[1:].copy()
+        np.minimum.at(ends, users[later < 2 * held], targets[later < 2 * held])
         places = np.arange(prepared.user_starts[-1])
-        return np.asarray(places < np.repeat(ends, last - first), dtype=np.bool_)
+        return np.asarray(places < np.repeat(ends, np.diff(prepared.user_starts)), dtype=np.bool_)
     return np.asarray(prepared.columns["times_ms"] < training_end(prepared, protocol, hours), dtype=np.bool_)
 
 
@@ -177,10 +197,13 @@ def training_end(prepared: Prepared, protocol: Literal["time", "impressions"], h
 
 
 def training_log(prepared: Prepared, mask: NDArray[np.bool_], *, context: bool = True) -> InteractionLog:
-    """Return the interactions of a mask (R,) in time order (stable), with or without those known as context."""
+    """Return the interactions of a mask (R,) in time order (stable).
+
+    Without `context`, those known as context and those that do not count as positive are left out.
+    """
     mask = mask.copy()
     if not context:
-        mask &= prepared.columns["context"] == 0
+        mask &= (prepared.columns["context"] == 0) & _counts(prepared)
     users = np.repeat(np.arange(1, len(prepared.users) + 1), np.diff(prepared.user_starts))
     places = np.flatnonzero(mask)
     places = places[np.argsort(prepared.columns["times_ms"][places], kind="stable")]
@@ -210,5 +233,5 @@ def _targets(prepared: Prepared, targets: Places) -> Rows:
     columns = prepared.columns
     return Rows(
         users.astype(np.int64), prepared.user_starts[users], targets, columns["items"][targets],
-        columns["times_ms"][targets],
+        columns["times_ms"][targets], weights=None if prepared.weights is None else prepared.weights[targets],
     )  # fmt: skip
