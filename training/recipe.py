@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from contract.bundle.tensors import POSITIVE_ACTIONS, Action
+from contract.behaviours.actions import Action
+from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.command_line import CommandError, explained
 from models.catalog import MODELS
 from training.data.datasets.interactions import NAME_PATTERN

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.records import ACTION_CODES
+from contract.behaviours.actions import ACTION_CODES
 from training.data.answers import answered
 from training.data.prepare import Prepared
 from training.recipe import PositiveRecipe

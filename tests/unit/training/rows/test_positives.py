@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.behaviours.records import ACTION_CODES, ACTIONS
+from contract.behaviours.actions import ACTION_CODES, ACTIONS
 from contract.bundle.tensors import SequenceSpec
 from tests.support.own_files import write_news, write_rows
 from training.data.prepare import Prepared, load_prepared, prepare
