@@ -96,7 +96,7 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _serve(settings: Settings, *, replaces: bool) -> None:
-    from service.app import create_app
+    from service.app.serving import create_app
     from service.process.server import serve
 
     with logging_to(settings.logging) as log:
@@ -111,7 +111,7 @@ def _supervise(settings: Settings, *, replaces: bool) -> None:
 
 
 def _serve_as_worker(settings: Settings, inherited: Inherited) -> None:
-    from service.app import create_app
+    from service.app.serving import create_app
     from service.process.worker import serve_as_worker
 
     with logging_to(settings.logging, worker=inherited.worker) as log:

@@ -124,7 +124,7 @@ def _serve(commands: socket.socket) -> None:
 
 def _import_all() -> None:
     """Import what a service imports when it starts, FastAPI's own late imports included, and keep it uncollected."""
-    import service.app
+    import service.app.serving
     import service.command_line
     import service.process.server  # noqa: F401
     from service.http.api import openapi_json

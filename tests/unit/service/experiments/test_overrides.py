@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
-from service.app import create_app
+from service.app.serving import create_app
 from service.experiments.overrides import MAX_AGE_SECONDS, MAX_SKEW_SECONDS, Overrides, sign, signature
 from service.settings.bundles import BundlesSettings
 from service.settings.experiments import ExperimentsSettings

@@ -20,7 +20,7 @@ from contract.behaviours.records import RECORD
 from contract.bundle import manifest as names
 from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
-from service.app import create_app
+from service.app.serving import create_app
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed, RankerError
 from service.experiments.exposures import Exposures, Outcome

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from contract.bundle.manifest import MANIFEST, SCORE
-from service.app import create_app
+from service.app.serving import create_app
 from service.errors import StartError
 from service.settings.bundles import BundlesSettings
 from service.settings.experiments import ExperimentsSettings

@@ -1,0 +1,164 @@
+"""The application and its lifespan: the order in which parts are created, and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from service import __version__
+from service.app.experiments import accepted_experiments
+from service.app.redis import behaviour_store, event_sinks, watch_redis
+from service.bundles.registry import BundleRegistry
+from service.errors import StartError
+from service.experiments.exposures import Exposures
+from service.experiments.feedback import FeedbackLog
+from service.experiments.live import Experiments
+from service.experiments.overrides import Overrides
+from service.flow.supervision import supervise
+from service.http.api import make_api
+from service.inference.fleet import DeploymentLimits, Deployments, ServedBundles
+from service.inference.prover import prove_in_process
+from service.inference.state_cache import StateCache
+from service.log import access_log
+from service.metrics import Metrics
+from service.output.line_writer import LineWriter
+from service.page.comparison import PageSources
+from service.page.routes import page_router
+from service.ranking.ranker import Ranker
+from service.ranking.ranking_log import RankingLog
+from service.runtime import Backend, Runtime
+from service.settings.root import Settings
+from service.settings.shown import warnings as settings_warnings
+from service.store.sinks import Sinks
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, log: LineWriter | None = None, worker: int | None = None) -> FastAPI:
+    """Return the application; its parts are created when its lifespan begins.
+
+    Entering the lifespan raises StartError if there is nothing to serve.
+
+    Args:
+        settings: all of them.
+        log: the output of `logging_to`; without it, structlog writes the access lines.
+        worker: number of this worker, if there are several.
+    """
+    runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log, worker))
+    if log is not None:
+        runtime.metrics.watch_log(lambda: log.dropped)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with serving(runtime):
+            yield
+
+    app = make_api(runtime, lifespan=lifespan)
+    app.state.runtime = runtime
+    if settings.page.enabled:
+        app.include_router(page_router(lambda _request: _page_sources(runtime), settings.page.report))
+    return app
+
+
+@asynccontextmanager
+async def serving(runtime: Runtime) -> AsyncIterator[None]:
+    """Create the backend, and close its parts in reverse order.
+
+    Raises:
+        StartError: there is nothing to serve.
+    """
+    settings, metrics = runtime.settings, runtime.metrics
+    for warning in settings_warnings(settings):
+        _log.warning("unsafe_setting", warning=warning)
+    async with AsyncExitStack() as stack:
+        deployments = _deployments(settings, metrics)
+        stack.push_async_callback(deployments.close)
+        bundles = ServedBundles(deployments)
+        store = behaviour_store(settings, metrics, bundles.served)
+        stack.push_async_callback(store.close)
+        sinks = await event_sinks(settings, metrics, stack)
+        watch_redis(settings, metrics, stack)
+        experiments = await accepted_experiments(settings, metrics, deployments, runtime, stack)
+        metrics.watch_arms(lambda: experiments.snapshot)
+        key = _secret(settings.experiments.pseudonym_key)
+        exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
+        rankings = _ranking_log(settings, sinks, metrics, key)
+        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings, rankings=rankings)
+        if not ranker.is_ready:
+            raise StartError("the default model of a layer cannot be served; the lines above say why")
+        stack.push_async_callback(ranker.close)
+        _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
+        _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
+
+        def reload() -> None:
+            deployments.try_again()
+            experiments.poke()
+
+        runtime.reload = reload
+        override_secret = settings.experiments.override_secret
+        runtime.backend = Backend(
+            ranker=ranker,
+            experiments=experiments,
+            overrides=Overrides(
+                override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
+            ),
+            store=store,
+            feedback=FeedbackLog(
+                sinks.feedback,
+                on_feedback=metrics.feedback,
+                on_refused=metrics.feedback_refused,
+                on_clamped=metrics.feedback_clamped,
+                pseudonym_key=key,
+            ),
+            bundles=bundles,
+        )
+        # The store's gauge is right, and its connections are open, before the first request.
+        await asyncio.gather(store.ping(), store.read([""]))
+        metrics.ready(True)
+        sinks.start_replay()
+        try:
+            yield
+        finally:
+            runtime.drain()
+
+
+def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes | None) -> RankingLog | None:
+    if sinks.rankings is None:
+        return None
+    return RankingLog(sinks.rankings, settings.ranking_log, on_logged=metrics.ranking_logged, pseudonym_key=key)
+
+
+def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
+    registry = BundleRegistry(settings.bundles.root)
+    states = StateCache(settings.inference.state_cache_entries, settings.inference.state_cache_bytes)
+    return Deployments(registry, states, DeploymentLimits.of(settings), metrics, prover=prove_in_process)
+
+
+def _watch(experiments: Experiments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:
+    watcher = supervise("experiments", lambda: experiments.watch(interval_seconds), metrics)
+    stack.push_async_callback(watcher.cancel)
+
+
+def _watch_bundles(deployments: Deployments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:
+    watcher = supervise("bundles", lambda: deployments.watch(interval_seconds), metrics)
+    stack.push_async_callback(watcher.cancel)
+
+
+def _page_sources(runtime: Runtime) -> PageSources:
+    backend = runtime.needed()
+    return PageSources(
+        bundles=backend.bundles.served,
+        snapshot=lambda: backend.experiments.snapshot,
+        store=backend.store,
+        ranker=backend.ranker,
+        show_bucket=runtime.settings.experiments.show_bucket,
+    )
+
+
+def _secret(secret: SecretStr | None) -> bytes | None:
+    return secret.get_secret_value().encode() if secret is not None else None
