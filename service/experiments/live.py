@@ -13,27 +13,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import structlog
 
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import UNDECIDED, Decision
 from contract.experiments.history import ExperimentFile, State
-from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import is_any_live, propose
-from service.experiments.arm_models import Latest, Models, default_models_of, models_of
+from service.experiments.arm_loading import ArmModels
+from service.experiments.arm_models import Latest, Models, models_of
 from service.experiments.audit import Audit
 from service.experiments.decisions import Decisions
 from service.experiments.shared_state import SharedState
 from service.experiments.source import ExperimentSource, Rejected, ReloadResult
 from service.experiments.state_stores import StateUnavailable
-from service.flow.threads import Detached
 from service.metrics import Metrics
 
 __all__ = ["Experiments", "Metrics", "Models", "ReloadResult"]
-
-T = TypeVar("T")
 
 _TRIES: Final = 4  # of a file in one check, if other replicas accept files too
 
@@ -74,17 +71,14 @@ class Experiments:
         read_seconds: float = 10.0,
     ) -> None:
         self._source = ExperimentSource(path, default_model, read_seconds)
-        self._versions, self._prepare = versions, prepare
-        self._folder, self._read_seconds = Detached("bundle-folder"), read_seconds
+        self._models = ArmModels(versions, prepare, read_seconds)
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
         self._in_force: _InForce | None = None
         self._decisions = Decisions()
-        self._ready: Models = frozenset()
         self._audit = Audit()
         self._problems: tuple[str, ...] = ()
         self._poked = asyncio.Event()
-        self._is_loading = False  # models of a file that is not accepted yet
 
     @property
     def snapshot(self) -> ExperimentsSnapshot | None:
@@ -157,7 +151,7 @@ class Experiments:
         looking = asyncio.ensure_future(self.reload())
         try:
             while not (await asyncio.wait({looking}, timeout=interval_seconds))[0]:
-                if self._is_loading and await self._source.has_changed():
+                if self._models.is_loading and await self._source.has_changed():
                     _log.warning("experiments_loading_given_up")
                     self._poked.set()
                     return
@@ -188,8 +182,8 @@ class Experiments:
             self._in_force = replace(mine, state=state)
             await self._serve(mine.snapshot)  # missing bundles may be here by now
             return
-        resolve = Latest(self._versions, state.latest).resolve
-        snapshot = await self._on_disk(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
+        resolve = Latest(self._models.versions, state.latest).resolve
+        snapshot = await self._models.look(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
         await self._serve(snapshot)
         self._put_in_force("experiments_adopted", state, snapshot)
 
@@ -217,14 +211,14 @@ class Experiments:
         """Return whether a start would resolve `latest` otherwise, while no experiment runs that it would affect."""
         if is_any_live(file.config, self._shared.now_ms):
             return False
-        latest = Latest(self._versions, {})
-        await self._on_disk(lambda: ExperimentsSnapshot(file.config, file.digest, latest.resolve))
+        latest = Latest(self._models.versions, {})
+        await self._models.look(lambda: ExperimentsSnapshot(file.config, file.digest, latest.resolve))
         return latest.chosen != dict(state.latest)
 
     async def _propose(self, file: ExperimentFile) -> ReloadResult:
         for _ in range(_TRIES):
-            state, snapshot = await self._on_disk(lambda: self._judge(file))
-            await self._make_ready(snapshot)
+            state, snapshot = await self._models.look(lambda: self._judge(file))
+            await self._models.make_ready(snapshot)
             try:
                 is_first = await self._shared.commit(state)
             except StateUnavailable as error:
@@ -246,61 +240,14 @@ class Experiments:
         problems, state = propose(self._shared.state, file, self._shared.now_ms)
         if state is None:
             raise self._source.refusal(problems)
-        latest = Latest(self._versions, state.latest)
+        latest = Latest(self._models.versions, state.latest)
         snapshot = ExperimentsSnapshot(file.config, file.digest, latest.resolve)
         return replace(state, latest=latest.chosen), snapshot
 
-    async def _make_ready(self, snapshot: ExperimentsSnapshot) -> None:
-        """Load a new file's models in addition to the served ones: the file may still be refused."""
-        wanted = models_of(snapshot)
-        missing = await self._on_disk(lambda: [one for one in sorted(wanted) if one[1] not in self._versions(one[0])])
-        if missing:
-            raise Rejected("not_servable", [f"no such model: {model}@{version}" for model, version in missing])
-        if self._prepare is not None and not wanted <= self._ready:
-            self._is_loading = True
-            try:
-                await self._prepare(wanted | self._ready)
-                self._ready |= wanted
-            except ExperimentsError as error:
-                raise Rejected("not_servable", error.problems) from error
-            finally:
-                self._is_loading = False
-
-    async def _on_disk(self, look: Callable[[], T]) -> T:
-        """Return the content of the folder of bundles; the event loop must not wait for a mount that hangs.
-
-        Raises:
-            Rejected: the folder does not answer in time.
-        """
-        try:
-            return await self._folder.run(look, self._read_seconds)
-        except TimeoutError as error:
-            raise Rejected("not_servable", ["the folder of bundles does not answer"]) from error
-
     async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
-        """Serve the models of accepted experiments; an arm whose model is missing gets its layer's default.
-
-        The arm of a user must not depend on the replica, so only a missing default keeps a state out of force.
-        """
-        wanted = models_of(snapshot)
-        if self._prepare is None or wanted == self._ready:
-            return
-        try:
-            await self._prepare(wanted)
-            self._ready = wanted
-        except ExperimentsError as error:
-            self._ready = await self._serve_most(wanted, self._prepare)
-            if not default_models_of(snapshot) <= self._ready:
-                raise Rejected("not_servable", error.problems) from error
-            self._audit.trouble("experiments_models_missing", self._source.identity, problems=error.problems)
-
-    async def _serve_most(self, wanted: Models, prepare: Callable[[Models], Awaitable[None]]) -> Models:
-        served = self._ready
-        for model in sorted(wanted - served):
-            with suppress(ExperimentsError):
-                await prepare(served | {model})
-                served |= {model}
-        return served
+        missing = await self._models.serve(snapshot)
+        if missing:
+            self._audit.trouble("experiments_models_missing", self._source.identity, problems=missing)
 
     def _observe(self, *, is_file_in_force: bool) -> None:
         if self._in_force is None:

@@ -282,10 +282,10 @@ async def test_a_folder_of_bundles_that_hangs_stops_neither_the_loop_nor_the_nex
         return VERSIONS.get(model, [])
 
     rig = Rig(tmp_path, read_seconds=10)
-    rig.experiments._versions = versions
+    rig.experiments._models.versions = versions
     assert await rig.write(servable()) == "accepted"
     goes_on.clear()
-    rig.experiments._read_seconds = 0.2
+    rig.experiments._models._look_seconds = 0.2
     looking = asyncio.ensure_future(rig.write(servable(revision="next")))
     for _ in range(20):  # the loop turns, and answers rankings, all the while
         await asyncio.sleep(0)
@@ -294,7 +294,7 @@ async def test_a_folder_of_bundles_that_hangs_stops_neither_the_loop_nor_the_nex
     assert rig.experiments.problems == ("the folder of bundles does not answer",)
     assert rig.digest == DIGEST
     goes_on.set()
-    rig.experiments._read_seconds = 10
+    rig.experiments._models._look_seconds = 10
     assert await rig.experiments.reload() == "accepted"
 
 
