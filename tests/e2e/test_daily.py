@@ -1,0 +1,191 @@
+"""Three days of a news feed: the daily loop, killed again and again, and the running service with its bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from contract.bundle.tracks import read_track
+from tests.support.news_days import day_ms, write_days
+from tests.support.news_log import EVENTS, NewsLog, news_log
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ROOT, ServiceProcess
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.timeout(600)]
+
+_COLUMNS = ("articles", "events", "times_ms")
+RECIPE = """dataset = "news"
+model = "sasrec"
+[config]
+length = 16
+width = 16
+blocks = 1
+inner = 32
+side = ["genres"]
+out_side = true
+popularity_bias = true
+[split]
+protocol = "time"
+valid_hours = 4
+test_hours = 4
+[training]
+epochs = 8
+batch = 128
+learning_rate = 0.005
+patience = 2
+seen = "drop"
+[warm]
+epochs = 4
+"""
+
+
+class Loop:
+    """The loop of a feed, each call a process."""
+
+    def __init__(self, folder: Path, log: NewsLog) -> None:
+        self.folder, self.log, self.state = folder, log, folder / "state" / "daily"
+        (folder / "recipe.toml").write_text(RECIPE)
+        places = [f"--{name}={folder / name}" for name in ("data", "runs", "bundles", "state")]
+        self._command = [sys.executable, "-m", "deploy.daily", *places, f"--log={folder / 'news.csv'}"]
+        self._command.append(f"--recipe={folder / 'recipe.toml'}")
+
+    def arrives(self, days: int) -> None:
+        """Write the log up to the end of a day."""
+        write_days(self.log, self.folder / "news.csv", days)
+
+    def begin(self, day: str) -> subprocess.Popen[str]:
+        """Start a call, the leader of a process group."""
+        return subprocess.Popen(
+            [*self._command, "--day", day], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def call(self, day: str) -> tuple[dict[str, Any], int]:
+        """Return the line and the status of a whole call."""
+        process = self.begin(day)
+        said, _ = process.communicate()
+        return (json.loads(said) if said else {}), process.returncode
+
+    def kill_when(self, day: str, is_so: Callable[[], bool]) -> None:
+        """Start a call and kill it and its commands, as a power cut does, when a condition is met."""
+        process = self.begin(day)
+        while not is_so():
+            assert process.poll() is None, "the call ended before the moment of the kill"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+    def has_done(self, day: str, step: str) -> bool:
+        """Return whether a day's record has a step."""
+        with suppress(FileNotFoundError):
+            return step in json.loads((self.state / f"{day}.json").read_text())["steps"]
+        return False
+
+    def born(self, day: int) -> list[str]:
+        """Return articles that are shown and clicked first on a day of the log, counted from 1."""
+        first: dict[int, int] = {}
+        clicked = set()
+        for article, event, at in zip(*(getattr(self.log, name).tolist() for name in _COLUMNS), strict=True):
+            first.setdefault(article, at)
+            if EVENTS[event] == "click" and at < day_ms(day):
+                clicked.add(article)
+        return [f"a{article}" for article in clicked if day_ms(day - 1) <= first[article] < day_ms(day)][:20]
+
+
+class Feed(ServiceProcess):
+    """The service, which serves the version that the track names."""
+
+    def follow(self, bundles: Path) -> str:
+        """Name the track's version in the experiment file, as a person or a deployment does; returns it."""
+        track = read_track(bundles, "sasrec", "daily")
+        assert track is not None
+        defaults = {"model": "sasrec", "version": track.version}
+        layer = {"key": "rank", "salt": "rank", "defaults": defaults}
+        document = {"schema": 1, "revision": track.version, "layers": [layer]}
+        pending = self.experiments.with_suffix(".new")
+        pending.write_text(yaml.safe_dump(document))
+        pending.replace(self.experiments)
+        return track.version
+
+    def rank(self, articles: list[str]) -> tuple[str, dict[str, bool]]:
+        """Return the served version, and for each article whether the model knows it."""
+        answer = (
+            httpx.post(f"{self.url}/rank", json={"user_id": "u1", "candidates": articles}).raise_for_status().json()
+        )
+        return answer["version"], {item["item_id"]: item.get("known", True) for item in answer["items"]}
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer().start()
+    yield server
+    server.close()
+
+
+def test_three_days_reach_the_running_service_though_the_second_is_killed_four_times(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    loop = Loop(tmp_path, news_log(events=30_000, users=600, articles=900, days=5))
+    loop.arrives(3)
+    line, status = loop.call("2025-03-06")
+    assert (line["status"], status) == ("promoted", 0)
+    feed = Feed(tmp_path, redis.url, EXPERIMENTS__RELOAD_MS="100", PAGE__ENABLED="false")
+    try:
+        feed.follow(loop.folder / "bundles")
+        feed.start()
+        second_day, third_day = loop.born(4), loop.born(5)
+        version, known = feed.rank(second_day)
+        assert version == "2025-03-06-daily"
+        assert not any(known.values())
+
+        loop.arrives(4)
+        killed_and_called_again(loop, "2025-03-07")
+        version = feed.follow(loop.folder / "bundles")
+        feed.until(lambda: feed.rank(second_day)[0] == version, "served: the second day")
+        assert all(feed.rank(second_day)[1].values())
+        assert not any(feed.rank(third_day)[1].values())
+
+        loop.arrives(5)
+        line, status = loop.call("2025-03-08")
+        assert (line["status"], status) == ("promoted", 0)
+        assert line["figures"]["candidate"] > line["figures"]["in_force"]
+        version = feed.follow(loop.folder / "bundles")
+        feed.until(lambda: feed.rank(third_day)[0] == version, "served: the third day")
+        assert all(feed.rank(third_day)[1].values())
+    finally:
+        feed.close()
+
+
+def killed_and_called_again(loop: Loop, day: str) -> None:
+    """Kill a day in its training, its fit, its export and its check, and then let it end; try a second call beside."""
+    runs = loop.folder / "runs" / "daily" / day
+    loop.kill_when(day, lambda: any((runs / "train").glob("*/*/*/log.jsonl")))
+    loop.kill_when(day, lambda: any((runs / "fit").glob("*/*/*/recipe.json")))
+    loop.kill_when(day, lambda: loop.has_done(day, "fit"))
+    loop.kill_when(day, lambda: loop.has_done(day, "export"))
+    last = loop.begin(day)
+    first_line = loop.call(day)
+    said, _ = last.communicate()
+    statuses = {last.returncode, first_line[1]}
+    assert 0 in statuses  # the other call was refused by the lock, or came when the day was done
+    assert statuses <= {0, 4}
+    line = json.loads(said or json.dumps(first_line[0]))
+    assert line["status"] == "promoted"
+    for step in ("train", "fit"):
+        assert len(list((runs / step).glob("*/*/*"))) == 1
+    versions = sorted(path.parent.name for path in (loop.folder / "bundles" / "sasrec").glob("*/manifest.json"))
+    assert versions == ["2025-03-06-daily", f"{day}-daily"]
+    again, status = loop.call(day)
+    assert (again["repeated"], status) == (True, 0)
