@@ -83,6 +83,19 @@ class FeatureCoder:
             raise FeatureError(f"{str(unknown)[:64]}: the model reads no such feature")
         return {name: self._coded(spec, features.get(name)) for name, spec in self._specs.items()}
 
+    def usable_codes(self, features: Mapping[str, object]) -> tuple[dict[str, Codes], int]:
+        """Return the codes as `codes` does, without the features that it refuses, and their number.
+
+        Two bundles of one experiment may read other features, so a caller's features fit one of them better.
+        """
+        refused, found = 0, {}
+        for name, spec in self._specs.items():
+            try:
+                found[name] = self._coded(spec, features.get(name))
+            except FeatureError:
+                found[name], refused = np.zeros(spec.values, dtype=np.int64), refused + 1
+        return found, refused + sum(name not in self._specs for name in features)
+
     def _coded(self, spec: FeatureSpec, value: object) -> Codes:
         codes = np.zeros(spec.values, dtype=np.int64)
         if value is None:

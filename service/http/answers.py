@@ -25,8 +25,9 @@ class RankedItem(Answer):
     item_id: str
     score: float | None
     """Comparable only within this answer; null if the model does not know the item, or two models are interleaved."""
-    known: Literal[False] | None = None
-    """false if the model does not know the item, or gave no finite score for it; absent otherwise."""
+    known: Literal[False, "features"] | None = None
+    """false if the model does not know the item, or gave no finite score for it; `features` if it does not know the
+    item, and the score comes from the request's features of it; absent otherwise."""
 
 
 class Explanation(Answer):

@@ -24,6 +24,7 @@ from contract.events.activity import missing_field
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
 from service.experiments.feedback import Taken
 from service.http import answers, requests
+from service.http.item_features import check_item_features
 from service.http.media import is_json
 from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
@@ -51,6 +52,7 @@ _MESSAGES: Final = {
     "string_too_long": ID_RULE,
     "too_short": "must not be empty",
 }
+_SHOWN: Final = 64  # characters of an id in an error
 _RECENT_FIELDS: Final = frozenset(requests.Behaviour.__annotations__)
 _BEHAVIOUR_FIELDS: Final = frozenset(requests.UserBehaviour.__annotations__)
 _FEEDBACK_FIELDS: Final = frozenset(requests.Feedback.__annotations__) | frozenset(
@@ -86,6 +88,11 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     attributes = document.get("attributes")
     if isinstance(attributes, dict) and len(attributes) > requests.MAX_ATTRIBUTES:
         raise InvalidRequest(f"must have at most {requests.MAX_ATTRIBUTES} entries", field="attributes")
+    features = document.get("features")
+    if isinstance(features, dict) and len(features) > limits.max_candidates:
+        raise TooLarge(f"must have at most {limits.max_candidates} entries", field="features")
+    for item, found in features.items() if isinstance(features, dict) else ():
+        check_item_features(found, f"features.{item[:_SHOWN]}")
     request = _validated(requests.RankRequest, document)
     check_ids((request.user_id,), "user_id")
     check_ids(request.candidates, "candidates.{}")

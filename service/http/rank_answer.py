@@ -18,6 +18,7 @@ from service.ranking.answer import Ranking
 from service.ranking.listed import MOST_LISTED, Listed
 
 _UNKNOWN: Final = b'%bnull,"known":false'
+_KNOWN: Final[dict[object, bytes]] = {True: b"", False: b',"known":false', "features": b',"known":"features"'}
 _TIMINGS: Final[dict[tuple[str, ...], bytes]] = {}  # formats of Server-Timing, by their stages
 
 
@@ -87,10 +88,7 @@ def _items(ranking: Ranking) -> bytes:
 
 def _mixed(ranking: Ranking) -> bytes:
     """Return the same for a list with unknown items among the others."""
-    ends = [
-        b"%b" % orjson.dumps(score) if known else _UNKNOWN[2:]
-        for score, known in zip(ranking.scores, ranking.known, strict=True)
-    ]
+    ends = [orjson.dumps(score) + _KNOWN[known] for score, known in zip(ranking.scores, ranking.known, strict=True)]
     return b",".join([b"%b%b}" % pair for pair in zip(_fragments(ranking.item_ids), ends, strict=True)])
 
 

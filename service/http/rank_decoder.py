@@ -26,6 +26,7 @@ from contract.behaviours.records import (
     records_from_columns,
 )
 from service.http import codec, requests
+from service.ranking.described import Features
 from service.settings.limits import LimitsSettings
 
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
@@ -54,6 +55,12 @@ class RankBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     attributes: Annotated[dict[_Id, _Text | bool | _Int64 | float], Meta(max_length=requests.MAX_ATTRIBUTES)] = {}
     request_time: _TimeMs = requests.NOW
     explain: bool = False
+
+
+class FeaturedBody(RankBody):
+    """The same with features of candidates; only the validator reads them."""
+
+    features: Features = {}
 
 
 _NOTHING: Final[Records] = np.zeros(0, dtype=RECORD)
@@ -110,7 +117,7 @@ def _has_good_texts(wanted: RankBody, body: bytes) -> bool:
 
 
 def _slowly(request: requests.RankRequest) -> RankBody:
-    return RankBody(
+    return FeaturedBody(
         user_id=request.user_id,
         candidates=request.candidates,
         limit=request.limit,
@@ -118,4 +125,5 @@ def _slowly(request: requests.RankRequest) -> RankBody:
         attributes=request.attributes,
         request_time=request.request_time,
         explain=request.explain,
+        features=request.features,
     )

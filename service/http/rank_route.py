@@ -14,7 +14,7 @@ from service.experiments.overrides import OVERRIDE_HEADER
 from service.http import answers, rank_answer, requests
 from service.http.body import JSON, json_body
 from service.http.openapi import documented
-from service.http.rank_decoder import read_rank, records_of
+from service.http.rank_decoder import FeaturedBody, read_rank, records_of
 from service.ranking.call import AwaitedCall
 from service.runtime import Backend, Runtime
 
@@ -51,6 +51,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
             explain=wanted.explain,
             attributes=wanted.attributes,
+            features=wanted.features if isinstance(wanted, FeaturedBody) else None,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )
 

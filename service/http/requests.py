@@ -10,6 +10,7 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from contract.behaviours.actions import DEFAULT_ACTION, Action
 from contract.behaviours.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
+from contract.bundle.item_features import MAX_FEATURES, MAX_TEXT, MAX_VALUES
 from contract.events.activity import ActivityType
 
 MAX_ATTRIBUTES: Final = 32
@@ -37,6 +38,13 @@ PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds pl
 Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; stored in tenths.")]
 ActionName = Annotated[Action, Field(description=f"The action; default {DEFAULT_ACTION}.")]
 Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
+
+
+FeatureText = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
+FeatureValue = FeatureText | int | float | Annotated[list[FeatureText | int], Field(max_length=MAX_VALUES)]
+ItemFeatures = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], FeatureValue], Field(max_length=MAX_FEATURES)
+]
 
 
 @with_config(STRICT)
@@ -117,6 +125,9 @@ class RankRequest(Request):
     """Behaviours newer than those stored, at most 500 (a setting); used for this request, not stored."""
     attributes: Annotated[dict[Id, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(default_factory=dict)
     """Attributes for experiment targets: strings, numbers, booleans; never stored."""
+    features: dict[Id, ItemFeatures] = Field(default_factory=dict)
+    """Features of candidates, by item id: an item that the model does not know gets a score from them, if the bundle
+    scores new items. Features of other items are not read, and those that the model does not read are left out."""
     request_time: TimeMs = Field(
         default_factory=lambda: NOW,
         description="The time of the request (ms since the epoch), for replays; default now.",

@@ -48,6 +48,8 @@ _TRIES, _TRIED_CANDIDATES = 21, 200
 class Engine(Protocol):
     """Runs a bundle's two graphs."""
 
+    new_items: NewItemGraphs | None  # for items that training never met, if the bundle has such graphs
+
     @property
     def provider(self) -> str:
         """Return where the graphs truly run: `cpu` or `cuda`."""
@@ -107,7 +109,7 @@ class OnnxEngine:
         self._bound = self._bind() if (on_cuda if binds is None else binds) else {}
         self._shaped: ShapedRuns | None = None
         new = bundle.new_items
-        self.new_items = None if new is None else NewItemGraphs(bundle, new, self.threads)
+        self.new_items: NewItemGraphs | None = None if new is None else NewItemGraphs(bundle, new, self.threads)
 
     @property
     def provider(self) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contract.behaviours.records import RECORD, Records
 from contract.bundle.tensors import Arrays, windows
 from service.bundles.bundle import Bundle
+from service.inference.new_items import NewItem
 from service.inference.state_cache import StateKey
 
 _FIELDS: Final = {"times": "time_ms", "actions": "action", "values": "value", "plays": "play_ms"}
@@ -35,6 +36,7 @@ class RankRow(NamedTuple):
     request_time_ms: int
     explain: bool = False
     notes: Notes | None = None  # to find what was derived from exactly these records before
+    new: Sequence[NewItem] = ()  # further candidates, which training never met
 
 
 class Facts(NamedTuple):

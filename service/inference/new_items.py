@@ -5,8 +5,9 @@ Symbols: C new items, M flat candidates, E and S widths of the two rows that des
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,29 @@ from service.bundles.new_items import NewItems
 from service.inference.faults import EngineError, engine_error
 from service.inference.sessions import check_graph, make_session, session_options
 
+MAX_KEPT: Final = 20_000
+"""Rows of new items in memory; a row of 64 numbers takes about 500 bytes. No batch has as many candidates."""
+_KEY_BYTES: Final = 16
+
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32, by the manifest
+
+
+class NewItem(NamedTuple):
+    """A candidate that training never met.
+
+    Attributes:
+        key: of its codes; items of one key have one row.
+        codes: (values,) of each feature, in the bundle's order.
+    """
+
+    key: bytes
+    codes: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, codes: Iterable[NDArray[np.int64]]) -> NewItem:
+        """Return the item of these codes."""
+        listed = tuple(codes)
+        return cls(blake2b(b"".join(one.tobytes() for one in listed), digest_size=_KEY_BYTES).digest(), listed)
 
 
 class Described(NamedTuple):
@@ -41,6 +64,7 @@ class NewItemGraphs:
 
     def __init__(self, bundle: Bundle, new: NewItems, threads: int) -> None:
         self._bundle = bundle
+        self._rows: dict[bytes, NDArray[np.float32]] = {}  # by the key of a new item; of the inference thread
         options, manifest = session_options(threads), bundle.manifest
         specs: dict[GraphName, GraphSpec] = {
             "item": new.spec.item, "encode_new": new.spec.encode, "score_new": new.spec.score,
@@ -50,6 +74,23 @@ class NewItemGraphs:
             self._sessions[name] = make_session(name, new.models[name], options, wants_cuda=False)
             check_graph(name, self._sessions[name], spec, manifest.tables_of(name))
             self._tables[name] = {one.name: bundle.tables.arrays[one.name] for one in manifest.tables_of(name)}
+
+    def vectors(self, items: Sequence[NewItem]) -> NDArray[np.float32]:
+        """Return the candidates' rows (M, S) of new items; each is computed once, and the newest are kept.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        missing = list({item.key: item for item in items if item.key not in self._rows}.values())
+        if len(self._rows) + len(missing) > MAX_KEPT:
+            self._rows.clear()
+            missing = list({item.key: item for item in items}.values())
+        if missing:
+            columns = zip(*(item.codes for item in missing), strict=True)
+            described = self.describe({f"feature_{place}": np.stack(codes) for place, codes in enumerate(columns)})
+            for item, row in zip(missing, described.candidates, strict=True):
+                self._rows[item.key] = row.copy()  # or one row would keep all of the run in memory
+        return np.stack([self._rows[item.key] for item in items])
 
     def describe(self, codes: Arrays) -> Described:
         """Return the rows of new items from the codes (C, values) of their features.

@@ -42,6 +42,7 @@ class ScoredRow(NamedTuple):
     truncated: int  # behaviours skipped because they are too old for the sequence length
     encode_seconds: float  # of the whole batch
     score_seconds: float
+    new_scores: NDArray[np.float32] | None = None  # (K,) of the row's new candidates; None where it has none
 
 
 class NothingScored(InferenceFailed):
@@ -150,10 +151,32 @@ class Inference:
                     work.facts[place].key not in states.new, *work.facts[place][1:], encoded - started, done - encoded,
                 )
             )  # fmt: skip
+        if any(work.rows[place].new for place in places):
+            results = self._with_new(states, work, places, results)
         if states.new:
             pairs = zip(places, results, strict=True)
             self._keep(states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)})
         return results
+
+    def _with_new(
+        self, states: _States, work: Inputs, places: list[int], results: list[ScoredRow | Exception]
+    ) -> list[ScoredRow | Exception]:
+        """Score the new candidates of these rows in one run, and add their scores to the results."""
+        graphs = self._engine.new_items
+        if graphs is None:
+            return results
+        started = time.perf_counter()
+        news = [work.rows[place].new for place in places]
+        counts = list(map(len, news))
+        slots = np.array([states.slots[work.facts[place].key] for place in places], dtype=np.int64)
+        vectors = graphs.vectors([item for new in news for item in new])
+        scores = graphs.score(states.outputs, vectors, slots.repeat(counts))["scores"]
+        seconds, stops = time.perf_counter() - started, np.cumsum(counts)
+        return [
+            result if isinstance(result, Exception) or not count
+            else result._replace(new_scores=scores[stop - count : stop], score_seconds=result.score_seconds + seconds)
+            for result, count, stop in zip(results, counts, stops, strict=True)
+        ]  # fmt: skip
 
     def _note_not_finite(self, candidates: int) -> None:
         """Count candidates without a finite score; log the first time only, or a bad item would fill the log."""

@@ -38,6 +38,12 @@ class RankingMetrics:
             "ranker_unknown_items_total", "Items the model has never seen.", kind=("behaviour", "candidate")
         )
         self._unknown_behaviours, self._unknown_candidates = unknown.of("behaviour"), unknown.of("candidate")
+        self._new_items = families.counter(
+            "ranker_new_items_total", "Candidates that got a score from their features."
+        ).of()
+        self._refused_features = families.counter(
+            "ranker_item_features_refused_total", "Features of candidates that the model does not read."
+        ).of()
         cache = families.counter("ranker_state_cache_total", "Look-ups of user states.", result=("hit", "miss"))
         self._hits, self._misses = cache.of("hit"), cache.of("miss")
         self._degraded = families.counter(
@@ -63,6 +69,11 @@ class RankingMetrics:
         """Observe how many candidates a request has, and how many of them the model has never seen."""
         self._candidates.observe(count)
         self._unknown_candidates.value += unknown
+
+    def new_items(self, scored: int, refused: int) -> None:
+        """Count candidates that got a score from features, and features that the model does not read."""
+        self._new_items.value += scored
+        self._refused_features.value += refused
 
     def sequence(self, used: int, unknown: int) -> None:
         """Observe how many behaviours a model read, and how many it passed over as unknown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +46,16 @@ class Merged(NamedTuple):
     ranks: list[list[int | None]]  # from 1, the control's first; None: the arm's model does not rank the item
 
 
+Known = bool | Literal["features"]
+"""Whether the model knows an item, or has scored it from its features."""
+
+
 class Ranking(NamedTuple):
     """An answered list, best first. In order of popularity there are no scores: a count is not a model's score."""
 
     item_ids: Sequence[str]
     scores: list[float | None]
-    known: list[bool]
+    known: Sequence[Known]
     model: str
     version: str
     degraded: tuple[Degraded, ...]

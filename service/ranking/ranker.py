@@ -33,6 +33,7 @@ from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.cold import cold_of
+from service.ranking.described import described, marked, with_described
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
@@ -235,6 +236,8 @@ class Ranker:
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         if call.halves:
             interleaved.fill(call)
+        elif call.features:
+            _describe(call)
         return True
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
@@ -249,6 +252,9 @@ class Ranker:
         if scored is not None and scored.finite is not None:
             call.degraded.append("unscored_items")
             candidates = without_scores(candidates, scored.finite)
+        new = call.described if scored is not None and scored.new_scores is not None else None
+        if new is not None and scored is not None:
+            candidates, scored = with_described(call.serving.bundle, candidates, new, scored)
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
         explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
@@ -257,6 +263,9 @@ class Ranker:
             call.serving.bundle, candidates, scored, limit=call.limit, degraded=call.degraded, timings=call.timings,
             explanation=explanation, cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
         )  # fmt: skip
+        if new is not None:
+            call.answer = marked(call.answer, candidates, new)
+            self._observer.new_items(len(new.items), new.refused)
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
@@ -386,6 +395,14 @@ class Ranker:
             answered=len(call.answer.item_ids) if call.answer is not None else 0,
             candidates=len(call.item_ids),
         )
+
+
+def _describe(call: RankCall) -> None:
+    """Add the unknown candidates that have features to the model's inputs."""
+    call.described = new = described(call.serving.bundle, call.candidates, call.features)
+    if new is not None:
+        call.row = call.row._replace(new=new.items)
+        call.cost += len(new.items)
 
 
 def _note_failure(call: RankCall) -> None:

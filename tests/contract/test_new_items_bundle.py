@@ -15,35 +15,17 @@ import pytest
 from contract.bundle import manifest as names
 from contract.bundle.item_features import FeatureError
 from contract.bundle.manifest import digest_of, parse_manifest, read_manifest
-from exporter.export import export_run
 from service.bundles.bundle import Bundle, BundleError, load_bundle
 from service.inference.engine import EngineError, OnnxEngine
-from tests.unit.exporter.fake_runs import ITEMS, config_of, write_run
+from tests.contract.conftest import PRIOR
+from tests.unit.exporter.fake_runs import ITEMS
 
 pytestmark = [pytest.mark.onnx, pytest.mark.usefixtures("operators_read_once")]
 
-CONFIG = config_of("fmlp") | {"blocks": 1, "side": ["genres", "year"], "out_side": True, "id_dropout": 0.2}
-PRIOR = {"quantile": 0.75, "clicks": 12, "shown": 480}
-GENRES, YEARS = [f"genre {code}" for code in range(1, 6)], [str(1990 + code) for code in range(1, 11)]
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
-    home = tmp_path_factory.mktemp("new-items")
-    run = write_run(home / "run", "fmlp", CONFIG)
-    described = {
-        "genres": {"cardinality": 6, "width": 3, "names": ["", *GENRES]},
-        "year": {"cardinality": 11, "width": 1, "names": ["", *YEARS]},
-    }
-    (run / "features.json").write_text(json.dumps(described))
-    facts = json.loads((run / "run.json").read_text()) | {"new_item_prior": PRIOR}
-    (run / "run.json").write_text(json.dumps(facts))
-    return export_run(run, home / "bundles", min_table_bytes=1_000).bundle
-
 
 @pytest.fixture
-def directory(written: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(written, tmp_path / "fmlp" / "1"))
+def directory(new_items_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(new_items_bundle, tmp_path / "fmlp" / "1"))
 
 
 def load(directory: Path) -> Bundle:
@@ -59,8 +41,8 @@ def seal(directory: Path, change: Callable[[dict[str, Any]], object] = lambda _:
     path.write_text(json.dumps(document))
 
 
-def test_manifest_describes_graphs_features_and_prior(written: Path) -> None:
-    manifest = read_manifest(written)
+def test_manifest_describes_graphs_features_and_prior(new_items_bundle: Path) -> None:
+    manifest = read_manifest(new_items_bundle)
     assert manifest.contract_version == names.CONTRACT_VERSION == 3
     assert {*names.NEW_ITEM_FILES} <= set(manifest.files)
     assert manifest.new_item_prior is not None
@@ -69,13 +51,12 @@ def test_manifest_describes_graphs_features_and_prior(written: Path) -> None:
     assert [(one.name, one.kind, one.values) for one in manifest.new_items.features] == [
         ("genres", "list", 3), ("year", "category", 1)
     ]  # fmt: skip
-    assert parse_manifest((written / names.MANIFEST).read_bytes()) == manifest
+    assert parse_manifest((new_items_bundle / names.MANIFEST).read_bytes()) == manifest
 
 
-def test_one_item_table_serves_histories_with_and_without_new_items(written: Path) -> None:
-    readers = {
-        graph for table in read_manifest(written).tables for graph in table.graphs if table.shape[0] == ITEMS + 1
-    }
+def test_one_item_table_serves_histories_with_and_without_new_items(new_items_bundle: Path) -> None:
+    tables = read_manifest(new_items_bundle).tables
+    readers = {graph for table in tables for graph in table.graphs if table.shape[0] == ITEMS + 1}
     assert {"encode", "encode_new"} <= readers
 
 

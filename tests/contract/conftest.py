@@ -1,0 +1,29 @@
+"""One exported bundle that scores new items, for every test of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exporter.export import export_run
+from tests.unit.exporter.fake_runs import config_of, write_run
+
+CONFIG = config_of("fmlp") | {"blocks": 1, "side": ["genres", "year"], "out_side": True, "id_dropout": 0.2}
+PRIOR = {"quantile": 0.75, "clicks": 12, "shown": 480}
+GENRES, YEARS = [f"genre {code}" for code in range(1, 6)], [str(1990 + code) for code in range(1, 11)]
+
+
+@pytest.fixture(scope="session")
+def new_items_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
+    home = tmp_path_factory.mktemp("new-items")
+    run = write_run(home / "run", "fmlp", CONFIG)
+    described = {
+        "genres": {"cardinality": 6, "width": 3, "names": ["", *GENRES]},
+        "year": {"cardinality": 11, "width": 1, "names": ["", *YEARS]},
+    }
+    (run / "features.json").write_text(json.dumps(described))
+    facts = json.loads((run / "run.json").read_text()) | {"new_item_prior": PRIOR}
+    (run / "run.json").write_text(json.dumps(facts))
+    return export_run(run, home / "bundles", min_table_bytes=1_000).bundle
