@@ -56,10 +56,10 @@ class TrainingBatch(NamedTuple):
     """One step's rows: inputs by name, the item of each row (B,), and its negatives or label.
 
     Next-item rows: the item came next, and `negatives` are drawn if the recipe asks for them, (B, n) or (n,) for all
-    rows. Ranking rows: the item was shown, and `labels` (B,) float32 are 1 or 0. `seen` (B, T), 0 for none, are items
-    that do not compete with the target. `weights` (B,) float32 are the weights of the rows; None = all equal.
-    `log_counts`, (B, n or 1) or (n,), is the log of how often each negative is expected among the row's draws.
-    `calibration` is that of the objective `gbce`.
+    rows. Ranking rows: the item was shown, and `labels` float32 are 1 or 0 (B,), or shares (B, H) for a model with
+    targets. `seen` (B, T), 0 for none, are items that do not compete with the target. `weights` (B,) float32 are the
+    weights of the rows; None = all equal. `log_counts`, (B, n or 1) or (n,), is the log of how often each negative is
+    expected among the row's draws. `calibration` is that of the objective `gbce`.
     """
 
     inputs: Tensors
@@ -116,12 +116,14 @@ class SequentialRecommender(nn.Module):
         row_inputs: per-row inputs that `encode` reads.
         reads_log: whether the training log is needed to build the model, after training too.
         length: T.
+        targets: outcomes of an impression that the model learns, by name; none if it learns one label.
     """
 
     serving_class: ClassVar[ServingClass]
     columns: tuple[SequenceColumn, ...] = ("items",)
     row_inputs: tuple[RowInput, ...] = ()
     reads_log: ClassVar[bool] = False
+    targets: tuple[str, ...] = ()
     length: int
     item_count: int
 

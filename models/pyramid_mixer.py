@@ -28,7 +28,7 @@ Symbols: B rows, L length, F fields, d width, C = F*d channels, S scales, M flat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -39,6 +39,7 @@ from models.base import (
     MASKED,
     DatasetFacts,
     Encoded,
+    NegativesError,
     NewRows,
     Scored,
     SequentialRecommender,
@@ -50,7 +51,8 @@ from models.features import GAP_BINS, RATING_BINS, gap_bins, rating_bins, side_c
 from models.item_feature import ItemFeature, field_table
 from models.layers import Dropout, item_bias, item_table
 from models.new_items import IdPart, ItemParts, check_share
-from models.objectives import Objective, objective_loss
+from models.objectives import Objective, objective_loss, row_mean
+from models.targets import WEIGHTS, Target, targets_loss
 
 _START = 0.02  # of the tables, as SASRec's: items seen seldom keep their start, and a large one is noise
 
@@ -84,6 +86,8 @@ class PyramidMixerConfig:
         activation: gelu, or silu, whose backward is far cheaper on a CPU.
         head: next_item, or ranking (binary, for click or long view).
         objective: of the next-item head; full softmax, or a sampled loss.
+        targets: outcomes of an impression that the ranking head learns, each with its weights in the loss and in the
+            score (models/targets.py); none = one label.
         popularity_bias: item bias that starts at log popularity.
         dropout: after the input, inside the feature mixer, and on each residual.
     """
@@ -114,12 +118,15 @@ class PyramidMixerConfig:
     activation: Literal["gelu", "silu"] = "gelu"
     head: Literal["next_item", "ranking"] = "next_item"
     objective: Objective = "full"
+    targets: dict[str, Target] = field(default_factory=dict)
     popularity_bias: bool = False
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if self.length % 2 ** (self.scales - 1):
             raise ValueError(f"pyramid_mixer: length {self.length} is not a multiple of 2^(scales-1)")
+        if self.targets and (self.head != "ranking" or not any(one.loss for one in self.targets.values())):
+            raise ValueError('pyramid_mixer: targets: need head = "ranking", and a loss above 0')
         check_share(self.id_dropout, self.side, candidates=self.out_side or self.head == "ranking")
 
     @property
@@ -287,21 +294,21 @@ class CrossPeriod(nn.Module):
 
 
 class RankingHead(nn.Module):
-    """z = [H; e; u (x) e] -> 128 -> 64 -> 1; the part of H is computed once per user.
+    """z = [H; e; u (x) e] -> 128 -> 64 -> 1, or one for each target; the part of H is computed once per user.
 
     The part of u (x) e could be folded into one matrix per user (128, d) as well; with candidates of many users in one
     flat list, gathering that matrix per candidate costs more memory traffic than the product it saves.
     """
 
-    def __init__(self, d: int, fixed: int) -> None:
+    def __init__(self, d: int, fixed: int, outputs: int) -> None:
         super().__init__()
         self.fixed = nn.Linear(fixed, 128)
         self.candidate = nn.Linear(2 * d, 128, bias=False)
-        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, outputs))
 
     def forward(self, base: Tensor, u: Tensor, e: Tensor) -> Tensor:
-        """Return logits from the users' base (M, 128) and vector u (M, d), and the candidates' e (M, d)."""
-        return torch.as_tensor(self.rest(base + self.candidate(torch.cat((e, u * e), dim=-1))).squeeze(-1))
+        """Return logits (M, outputs) from users' base (M, 128) and vector u (M, d), and candidates' e (M, d)."""
+        return torch.as_tensor(self.rest(base + self.candidate(torch.cat((e, u * e), dim=-1))))
 
 
 def _activation(config: PyramidMixerConfig) -> nn.Module:
@@ -349,7 +356,10 @@ class Fields(nn.Module):
 
 
 class PyramidMixer(SequentialRecommender):
-    """State: `user` (B, d), and `base` (B, 128) for the ranking head. Explains `period_weights` (B, S)."""
+    """State: `user` (B, d), `base` (B, 128) for the ranking head, and `target_weights` (B, H) for several targets.
+
+    Explains `period_weights` (B, S), and of each candidate the chance of every target (M,), by its name.
+    """
 
     serving_class: ClassVar[ServingClass] = "A"
 
@@ -372,10 +382,15 @@ class PyramidMixer(SequentialRecommender):
         self.periods = CrossPeriod(config, channels) if config.cross_period else None
         plain = nn.Sequential(nn.Linear(channels, d, bias=False), nn.LayerNorm(d))
         self.last = plain if not config.cross_period else None
-        self.head = RankingHead(d, S * d) if config.head == "ranking" else None
+        self.targets = tuple(config.targets)
+        self.head = RankingHead(d, S * d, max(len(self.targets), 1)) if config.head == "ranking" else None
+        shares = [(one.loss, one.score) for one in config.targets.values()]
+        self.register_buffer("target_shares", torch.tensor(shares).view(-1, 2), persistent=False)
         if self.head is not None:
             self.serving_class = "C"  # type: ignore[misc]
         self.bias = item_bias(facts, config.popularity_bias)
+
+    target_shares: Tensor  # (H, 2): weights in the loss and in the score
 
     def encode(self, inputs: Tensors) -> Encoded:
         """Compute the user's vector from items (B, L) and the behaviour fields that `columns` names."""
@@ -393,6 +408,8 @@ class PyramidMixer(SequentialRecommender):
         state = {"user": u}
         if self.head is not None:
             state["base"] = self.head.fixed(h.flatten(1))
+        if self.targets:
+            state[WEIGHTS] = u[:, :1] * 0.0 + self.target_shares[:, 1]
         return Encoded(state, explanation)
 
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
@@ -406,8 +423,14 @@ class PyramidMixer(SequentialRecommender):
 
     def _scored(self, state: Tensors, vectors: Tensor, bias: Tensor, rows: Tensor) -> Scored:
         users = state["user"][rows]
-        scores = (users * vectors).sum(-1) if self.head is None else self.head(state["base"][rows], users, vectors)
-        return Scored(scores + bias, {})
+        if self.head is None:
+            return Scored((users * vectors).sum(-1) + bias, {})
+        logits = self.head(state["base"][rows], users, vectors) + bias[:, None]  # (M, H)
+        if not self.targets:
+            return Scored(logits.squeeze(-1), {})
+        chances = torch.sigmoid(logits)
+        explanation = dict(zip(self.targets, chances.unbind(dim=-1), strict=True))
+        return Scored((chances * state[WEIGHTS][rows]).sum(dim=-1), explanation)
 
     def score_all(self, state: Tensors) -> Tensor:
         """Return `score` of every item, (B, I+1)."""
@@ -441,10 +464,21 @@ class PyramidMixer(SequentialRecommender):
 
         A ranking head that is trained on next items learns each target against its negatives.
         """
+        if self.targets:
+            return self._targets_loss(batch)
         if self.head is None or batch.labels is not None:
             return objective_loss(self, batch, self.config.objective)
         negatives = 0 if batch.negatives is None else batch.negatives.shape[-1]
         return objective_loss(self, batch, "bce") / (1 + negatives)
+
+    def _targets_loss(self, batch: TrainingBatch) -> Tensor:
+        if batch.labels is None:
+            raise NegativesError('pyramid_mixer: config.targets need impressions: split.protocol = "impressions"')
+        assert self.head is not None
+        state, items = self.encode(batch.inputs).state, batch.targets
+        logits = self.head(state["base"], state["user"], self.fields.parts.candidates(items))
+        logits = logits + self.fields.biases(self.bias)[items][:, None]
+        return row_mean(targets_loss(logits, batch.labels, self.target_shares[:, 0]), batch.weights)
 
     def _pyramid(self, x: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return (B, L_s, C) and its mask (B, L_s, 1) for every scale, short period first."""

@@ -202,7 +202,7 @@ def learn(
     """
     fit = Fit(
         setup.model,
-        Loader(setup.prepared, setup.spec, setup.start.rows),
+        Loader(setup.prepared, setup.spec, setup.start.rows, setup.model.targets),
         setup.start.training,
         setup.recipe.seed,
         validate=validate,

@@ -17,7 +17,7 @@ from contract.bundle.tensors import POSITIVE_ACTIONS
 from training.data.answers import answered
 from training.data.datasets.interactions import DataError, Impressions, Interactions
 from training.data.files.coded_ids import CodedIds, Codes
-from training.data.kept import Column, Columns, Kept, codes_of, distinct, with_new
+from training.data.kept import OUTCOME, Column, Columns, Kept, codes_of, distinct, with_new
 from training.data.known import Known
 from training.data.plausibility import dropped_rows
 
@@ -64,7 +64,8 @@ def keep(raw: Interactions, core: int, known: Known) -> Kept:
         core=len(taken) - len(rows),
     )
     shown_batches = None if impressions is None else lambda: iter((impressions,))
-    return Kept(user_ids, item_ids, dropped, lambda: iter((ordered,)), shown_batches)
+    outcomes = () if impressions is None else tuple(name for name in impressions if name.startswith(OUTCOME))
+    return Kept(user_ids, item_ids, dropped, lambda: iter((ordered,)), shown_batches, outcomes)
 
 
 def core_filter(users: NDArray[np.integer], items: NDArray[np.integer], core: int) -> NDArray[np.bool_]:
@@ -113,7 +114,9 @@ def shown_columns(raw: Impressions, user_ids: list[str], item_ids: list[str]) ->
     users, items = _places(raw.users, user_ids), _places(raw.items, item_ids) + 1
     kept = np.flatnonzero((users >= 0) & (items > 0))
     kept = kept[np.argsort(raw.times_ms[kept], kind="stable")]
-    return {"users": users[kept], "items": items[kept], "times_ms": raw.times_ms[kept], "labels": raw.labels[kept]}
+    columns = {"users": users, "items": items, "times_ms": raw.times_ms, "labels": raw.labels}
+    columns |= {f"{OUTCOME}{name}": values for name, values in raw.outcomes.items()}
+    return {name: values[kept] for name, values in columns.items()}
 
 
 def _places(ids: Sequence[str], among: list[str]) -> Column:

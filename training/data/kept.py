@@ -19,6 +19,8 @@ Columns = dict[str, Column]
 
 COLUMNS = ("items", "times_ms", "actions", "values", "plays", "context")
 IMPRESSIONS = ("users", "items", "times_ms", "labels")
+OUTCOME = "outcome."
+"""Before the name of an outcome, in columns of impressions."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Kept:
         dropped: how many rows were dropped, by reason.
         batches: yields the rows of whole users, in the order of user and time: `users` (R,), places in `user_ids`, and
             COLUMNS (R,).
-        shown: yields IMPRESSIONS (N,) in the order of time; None if the source has none.
+        shown: yields IMPRESSIONS and outcomes (N,) in the order of time; None if the source has none.
+        outcomes: names of those columns.
     """
 
     user_ids: list[str]
@@ -38,6 +41,7 @@ class Kept:
     dropped: Report
     batches: Callable[[], Iterator[Columns]]
     shown: Callable[[], Iterator[Columns]] | None
+    outcomes: tuple[str, ...] = ()
 
 
 def distinct(ids: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@
 | --- | --- |
 | interactions.npz | items, times_ms, actions, values (tenths), plays, context: int64 (R,) by (user, time); |
 | | user_starts (U+1,) |
-| impressions.npz | users (place in user_starts), items, times_ms, labels: int64 (N,) by time; if there are any |
+| impressions.npz | users (place in user_starts), items, times_ms, labels, outcome.NAME: int64 (N,), by time |
 | items.json, users.json | vocabularies; the k-th user of user_starts has index k+1 |
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities, names of the codes, edges |
 | item_numbers.npz | float32 by feature: numbers (I+1,), NaN = unknown; embeddings (I+1, d), zeros = unknown; if any |
@@ -31,7 +31,7 @@ from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
 from training.data.datasets.interactions import DataError, Interactions
 from training.data.keep import keep
-from training.data.kept import COLUMNS, IMPRESSIONS, distinct
+from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, distinct
 from training.data.known import NOTHING_KNOWN, Known
 from training.data.write import (
     IMPRESSIONS_FILE,
@@ -88,6 +88,11 @@ class Prepared:
         return str(self.provenance["digest"])
 
     @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Names of what came of impressions; none if the source does not tell."""
+        return tuple(name.removeprefix(OUTCOME) for name in self.impressions or () if name.startswith(OUTCOME))
+
+    @property
     def has_times(self) -> bool:
         """False if times are made up and only their order is real."""
         return bool(self.provenance["counts"]["has_times"])
@@ -112,6 +117,8 @@ def prepare(
         parameters["after"] = known.digest
     if raw.has_impressions:
         parameters["window_ms"] = raw.window_ms
+    if raw.impressions is not None and raw.impressions.outcomes:
+        parameters["outcomes"] = sorted(raw.impressions.outcomes)
     digest = sha256(json.dumps([raw.digest, parameters], sort_keys=True).encode()).hexdigest()
     there = _provenance(directory)
     if there is not None and there.get("digest") == digest and "repeat_share" in there and _whole(raw, directory):
@@ -186,7 +193,8 @@ def _loaded(directory: Path, provenance: dict[str, Any]) -> Prepared:
     interactions, impressions = read_arrays(directory / "interactions.npz"), None
     if (directory / IMPRESSIONS_FILE).exists():
         shown = read_arrays(directory / IMPRESSIONS_FILE)
-        impressions = {name: shown[name] for name in IMPRESSIONS}
+        names = (*IMPRESSIONS, *(name for name in shown if name.startswith(OUTCOME)))
+        impressions = {name: shown[name] for name in names}
     numbers = read_arrays(directory / NUMBERS_FILE) if (directory / NUMBERS_FILE).exists() else {}
     described = read_object(directory / "features.json")
     read_object(directory / "catalogue.json")

@@ -50,7 +50,7 @@ def write_rows(kept: Kept, directory: Path, *, has_times: bool) -> tuple[dict[st
 def _write_impressions(kept: Kept, directory: Path) -> dict[str, int]:
     if kept.shown is None:
         return {}
-    shown, positive = ColumnFiles(directory / "shown", IMPRESSIONS), 0
+    shown, positive = ColumnFiles(directory / "shown", (*IMPRESSIONS, *kept.outcomes)), 0
     for batch in kept.shown():
         shown.add(batch)
         positive += int(batch["labels"].sum())

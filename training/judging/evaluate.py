@@ -195,7 +195,17 @@ class Judge:
         rows, areas = auc_by_user(self.users, scores, labels)
         weights = {"gauc": rows.astype(np.float64)}
         values = {"uauc": areas, "gauc": areas}
-        return {"": View(np.unique(self.users), values, weights, {"auc": auc(scores, labels)})}
+        return {
+            "": View(np.unique(self.users), values, weights, {"auc": auc(scores, labels)} | self._by_outcome(scores))
+        }
+
+    def _by_outcome(self, scores: NDArray[np.float32]) -> dict[str, float]:
+        """Return how well the scores tell apart who did and who did not, for each outcome that is an action."""
+        if self._rows.outcomes is None:
+            return {}
+        columns = dict(zip(self._prepared.outcomes, self._rows.outcomes.T, strict=True))
+        actions = {name: values for name, values in columns.items() if bool(np.isin(values, (0, 1)).all())}
+        return {f"auc.{name}": auc(scores, values > 0) for name, values in actions.items()}
 
     @property
     def _width(self) -> int:

@@ -18,16 +18,27 @@ from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
 from training.rows.draws import Draws
-from training.rows.split import Rows, training_log, training_mask
+from training.rows.split import Rows, SplitError, training_log, training_mask
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
 """Columns of prepared data by the names of contract.bundle.tensors."""
 
 
 class Loader:
-    """Makes inputs for a sequence spec from the rows of one split."""
+    """Makes inputs for a sequence spec from the rows of one split.
 
-    def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows) -> None:
+    Args:
+        prepared: the data.
+        spec: what the model reads.
+        rows: of the split.
+        targets: outcomes that are the labels, by name; none = the rows' own labels.
+
+    Raises:
+        SplitError: the rows have no such outcome.
+    """
+
+    def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows, targets: tuple[str, ...] = ()) -> None:
+        self._labels = _outcomes(prepared, rows, targets) if targets else rows.labels
         self._rows, self._spec = rows, spec
         self._columns: dict[str, NDArray[np.int64]] = {name: prepared.columns[_SOURCES[name]] for name in spec.columns}
         self._item_count = len(prepared.items)
@@ -88,7 +99,7 @@ class Loader:
     ) -> TrainingBatch:
         arrays, targets = self.inputs(chosen), self.targets(chosen)
         negatives, log_counts = draws(rng, arrays["items"], targets)
-        labels = None if self._rows.labels is None else torch.from_numpy(self._rows.labels[chosen])
+        labels = None if self._labels is None else torch.from_numpy(self._labels[chosen])
         inputs = as_tensors(arrays)
         return TrainingBatch(
             inputs,
@@ -106,6 +117,17 @@ class Loader:
         weights = self.row_weights() if recipe.balanced else None
         counts = np.bincount(self._rows.items, weights, minlength=self._item_count + 1)
         return np.asarray(counts / max(counts.sum(), 1e-300), dtype=np.float64)
+
+
+def _outcomes(prepared: Prepared, rows: Rows, targets: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return the outcomes (N, H) of the targets."""
+    absent = [name for name in targets if name not in prepared.outcomes]
+    if absent or rows.outcomes is None:
+        raise SplitError(
+            f"{prepared.directory.name}: config.targets: no outcome {(absent or targets)[0]!r} of impressions; "
+            f"there are {', '.join(prepared.outcomes) or 'none'}; targets need protocol 'impressions'"
+        )
+    return rows.outcomes[:, [prepared.outcomes.index(name) for name in targets]]
 
 
 def as_tensors(arrays: Arrays) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from contract.command_line import CommandError
 from models.base import InteractionLog
+from training.data.kept import OUTCOME
 from training.data.prepare import Prepared
 from training.recipe import Protocol
 
@@ -48,12 +49,13 @@ class Rows(NamedTuple):
     times_ms: Places  # of the request
     labels: NDArray[np.float32] | None = None  # of the item shown: 1 or 0
     weights: NDArray[np.float32] | None = None  # in the loss; None = equal
+    outcomes: NDArray[np.float32] | None = None  # of the item shown: (N, H), 0 to 1, in the order of Prepared.outcomes
 
     def take(self, chosen: Places) -> Rows:
         """Return some of the rows."""
-        labels, weights = (None if column is None else column[chosen] for column in (self.labels, self.weights))
+        labels, weights, outcomes = (None if column is None else column[chosen] for column in self[5:])
         users, starts, stops, items, times_ms = (column[chosen] for column in self[:5])
-        return Rows(users, starts, stops, items, times_ms, labels, weights)
+        return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes)
 
 
 class Split(NamedTuple):
@@ -105,12 +107,13 @@ def every_row(prepared: Prepared, protocol: Protocol) -> Rows:
     """
     parts = _split(prepared, protocol, 1, None)
     labels, weights = _joined([rows.labels for rows in parts]), _joined([rows.weights for rows in parts])
+    outcomes = _joined([rows.outcomes for rows in parts])
     users, starts, stops, items, times_ms = (
         np.concatenate(columns) for columns in zip(*(rows[:5] for rows in parts), strict=True)
     )
     if not len(users):
         raise SplitError(f"{prepared.directory.name}: there are no rows to learn")
-    return Rows(users, starts, stops, items, times_ms, labels, weights)
+    return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes)
 
 
 def _joined(columns: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
@@ -167,7 +170,9 @@ def impressions(prepared: Prepared) -> Rows:
     stops = np.searchsorted(behaviours * lanes + prepared.columns["times_ms"], users * lanes + times, side="left")
     labels = shown["labels"].astype(np.float32)
     starts, weights = prepared.user_starts[users], prepared.shown_weights
-    return Rows(users, starts, stops.astype(np.int64), shown["items"], times, labels, weights)
+    found = [shown[f"{OUTCOME}{name}"] / np.float32(1000) for name in prepared.outcomes]
+    outcomes = np.stack(found, axis=1).astype(np.float32) if found else None
+    return Rows(users, starts, stops.astype(np.int64), shown["items"], times, labels, weights, outcomes)
 
 
 def training_mask(

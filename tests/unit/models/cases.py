@@ -96,6 +96,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "pm-ranking-new-items": ("pyramid_mixer", _PM | {"side": ["genres"], "head": "ranking", "id_dropout": 0.3}),
     "pm-ranking": ("pyramid_mixer", _PM | _SIDE | {"head": "ranking"}),
     "pm-ranking-no-period": ("pyramid_mixer", _PM | {"head": "ranking", "cross_period": False}),
+    "pm-targets": (
+        "pyramid_mixer",
+        _PM | _SIDE | {"head": "ranking", "targets": {"click": {}, "like": {"loss": 2.0, "score": 0.5}}},
+    ),
     "mgnm": ("mgnm", _MGNM),
     "mgnm-deep": ("mgnm", _MGNM | {"levels": 3}),
     "mgnm-raw-level": ("mgnm", _MGNM | {"levels": 0}),
@@ -132,7 +136,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sli-rec": ("sli_rec", _DEEPREC),
     "sli-rec-bias-side": ("sli_rec", _CATEGORIES),
 }  # fmt: skip
-LEARNING = [case for case in VARIANTS if case != "popularity"]
+LEARNING = [case for case in VARIANTS if case not in {"popularity", "pm-targets"}]  # one learns what was shown only
 
 SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer", "mlp4rec"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""

@@ -44,12 +44,14 @@ class Impressions:
         users, items: public ids.
         times_ms: milliseconds since the epoch.
         labels: 1 or 0.
+        outcomes: what came of each, by name, in thousandths: 1000 or 0 for an action, or the share that was played.
     """
 
     users: Sequence[str]
     items: Sequence[str]
     times_ms: NDArray[np.int64]
     labels: NDArray[np.int64]
+    outcomes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 class Described(Protocol):

@@ -38,7 +38,16 @@ HISTORY: Final = "history_0409_0424.csv.gz"
 VIDEOS: Final = "video_features_basic_pure.csv.gz"
 FILES: Final = (LOG, HISTORY, VIDEOS)
 
-_LOG_COLUMNS: Final = ("user_id", "video_id", "time_ms", "is_click", "long_view", "play_time_ms")
+_LOG_COLUMNS: Final = (
+    "user_id",
+    "video_id",
+    "time_ms",
+    "is_click",
+    "is_like",
+    "long_view",
+    "play_time_ms",
+    "duration_ms",
+)
 _HISTORY_COLUMNS: Final = ("user_id", "last_time_ms", "long_view_seq")
 _VIDEO_FIELDS: Final = {
     "author_id": "author",
@@ -84,7 +93,7 @@ def load(folder: Path) -> Interactions:
         plays_ms=np.concatenate((np.zeros(past, dtype=np.int64), plays[shown_at][clicks])),
         catalogue=catalogue,
         context=np.arange(past + new) < past,
-        impressions=Impressions(users, items, times[shown_at], labels[shown_at]),
+        impressions=Impressions(users, items, times[shown_at], labels[shown_at], _outcomes(log, shown_at)),
         read={
             "log_rows": len(log),
             "log_rows_without_repeats": len(shown_at),
@@ -93,6 +102,14 @@ def load(folder: Path) -> Interactions:
             "history_users": len(history),
         },
     )
+
+
+def _outcomes(log: Table, shown_at: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """Return what came of each impression: click, long view, like, and the share of the video that was played."""
+    named = {"click": "is_click", "finish": "long_view", "like": "is_like"}
+    found = {name: 1000 * log.whole(column, 0, 1)[shown_at] for name, column in named.items()}
+    plays, durations = (log.whole(name, 0, MAX_PLAY_MS)[shown_at] for name in ("play_time_ms", "duration_ms"))
+    return found | {"play": np.minimum(1000 * plays // np.maximum(durations, 1), 1000)}
 
 
 def _context(

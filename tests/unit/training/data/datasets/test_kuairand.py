@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 
 from contract.behaviours.actions import ACTIONS
+from contract.bundle.tensors import SequenceSpec
 from training.data.datasets.interactions import DataError
 from training.data.datasets.kuairand import HISTORY, LOG, VIDEOS, load
 from training.data.prepare import Prepared, load_prepared, prepare
+from training.recipe import TrainingRecipe
+from training.rows.loader import Loader
+from training.rows.split import SplitError, every_row, impressions, instances
 
 START_MS = 1_650_000_000_000
 LINES = {
     LOG: [
-        "user_id,video_id,date,hourmin,time_ms,is_click,long_view,play_time_ms,duration_ms,tab",
-        "5,10,20220425,0,1650000002000,1,0,900,5000,1",
-        "5,10,20220425,0,1650000002000,1,0,900,5000,1",  # the same row again
-        "6,11,20220425,0,1650000001500,0,1,700,5000,1",  # earlier than the row before it
-        "5,10,20220425,0,1650000002000,0,1,100,5000,6",  # the same user, video and time, otherwise not
-        "5,12,20220425,100,1650000003000,1,1,8000,0,1",
-        "5,10,20220425,100,1650000004000,1,1,6000,5000,1",  # the second click on a video
-        "7,13,20220425,100,1650000004000,0,0,0,5000,1",  # neither clicks nor has a history
+        "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,play_time_ms,duration_ms,tab",
+        "5,10,20220425,0,1650000002000,1,0,0,900,5000,1",
+        "5,10,20220425,0,1650000002000,1,0,0,900,5000,1",  # the same row again
+        "6,11,20220425,0,1650000001500,0,1,1,700,5000,1",  # earlier than the row before it
+        "5,10,20220425,0,1650000002000,0,0,1,100,5000,6",  # the same user, video and time, otherwise not
+        "5,12,20220425,100,1650000003000,1,1,1,8000,0,1",
+        "5,10,20220425,100,1650000004000,1,0,1,6000,5000,1",  # the second click on a video
+        "7,13,20220425,100,1650000004000,0,0,0,0,5000,1",  # neither clicks nor has a history
     ],
     HISTORY: [
         "user_id,history_len,last_time_ms,exposed_seq,long_view_seq,like_seq",
@@ -136,11 +140,11 @@ def test_durations_fall_into_bins_of_equal_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "number", "line", "words"),
     [
-        (LOG, 4, "6,11,1,0,soon,0,1,700,5000,1", f"{LOG}, line 4, column time_ms: 'soon'"),
-        (LOG, 4, "6,11,1,0,1650000001500,2,1,700,5000,1", f"{LOG}, line 4, column is_click: '2'"),
-        (LOG, 4, "6,11,1,0,1650000001500,0,,700,5000,1", f"{LOG}, line 4, column long_view: ''"),
-        (LOG, 4, "6,11,1,0,1650000001500,0,1,-7,5000,1", f"{LOG}, line 4, column play_time_ms: '-7'"),
-        (LOG, 4, "6,99,1,0,1650000001500,0,1,700,5000,1", f"{LOG}, line 4, column video_id: '99' is not in {VIDEOS}"),
+        (LOG, 4, "6,11,1,0,soon,0,0,1,700,5000,1", f"{LOG}, line 4, column time_ms: 'soon'"),
+        (LOG, 4, "6,11,1,0,1650000001500,2,0,1,700,5000,1", f"{LOG}, line 4, column is_click: '2'"),
+        (LOG, 4, "6,11,1,0,1650000001500,0,0,,700,5000,1", f"{LOG}, line 4, column long_view: ''"),
+        (LOG, 4, "6,11,1,0,1650000001500,0,0,1,-7,5000,1", f"{LOG}, line 4, column play_time_ms: '-7'"),
+        (LOG, 4, "6,99,1,0,1650000001500,0,0,1,700,5000,1", f"{LOG}, line 4, column video_id: '99' is not in {VIDEOS}"),
         (LOG, 4, "6,11,1,0", f"{LOG}, line 4, column time_ms: missing"),
         (
             HISTORY,
@@ -167,3 +171,35 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (_write(tmp_path) / name).unlink()
     with pytest.raises(DataError, match=f"{name}: no such file"):
         load(tmp_path)
+
+
+def test_what_came_of_each_impression_is_kept(prepared: Prepared) -> None:
+    assert prepared.outcomes == ("click", "finish", "like", "play")
+    assert prepared.impressions is not None
+    shown = {name: prepared.impressions[f"outcome.{name}"].tolist() for name in prepared.outcomes}
+    assert shown == {
+        "click": [0, 1000, 1000, 1000, 0],
+        "finish": [1000, 0, 1000, 1000, 0],
+        "like": [1000, 0, 1000, 0, 0],
+        "play": [140, 180, 1000, 1000, 0],  # in thousandths of the video's length, at most all of it
+    }
+
+
+def test_a_models_targets_are_the_labels_of_its_rows(prepared: Prepared) -> None:
+    rows = impressions(prepared)
+    loader = Loader(prepared, SequenceSpec(length=3), rows, ("like", "play"))
+    (batch,) = loader.training_batches(np.random.default_rng(0), np.arange(5), TrainingRecipe(batch=5))
+    assert batch.labels is not None
+    np.testing.assert_allclose(batch.labels.numpy(), [[1, 0.14], [0, 0.18], [1, 1], [0, 1], [0, 0]], rtol=1e-6)
+    assert rows.outcomes is not None
+    assert rows.take(np.array([2])).outcomes is not None
+    np.testing.assert_array_equal(every_row(prepared, "impressions").outcomes, rows.outcomes)
+
+
+def test_an_outcome_that_the_data_lack_is_refused(prepared: Prepared) -> None:
+    with pytest.raises(
+        SplitError, match=r"config\.targets: no outcome 'share' of impressions; there are click, finish"
+    ):
+        Loader(prepared, SequenceSpec(length=3), impressions(prepared), ("like", "share"))
+    with pytest.raises(SplitError, match="targets need protocol 'impressions'"):
+        Loader(prepared, SequenceSpec(length=3), instances(prepared), ("like",))
