@@ -127,6 +127,19 @@ def test_what_was_shown_is_judged_by_its_label(mine: Prepared) -> None:
     assert view.means()["uauc"] == pytest.approx(np.mean(defined))
 
 
+def test_scores_are_judged_by_each_outcome_that_is_an_action(mine: Prepared) -> None:
+    assert mine.impressions is not None
+    labels = mine.impressions["labels"]
+    outcomes = {"outcome.same": 1000 * labels, "outcome.other": 1000 * (1 - labels), "outcome.play": 300 + 100 * labels}
+    data = replace(mine, impressions=mine.impressions | outcomes)
+    recipe = _recipe(protocol="impressions")
+    model, facts = _model(data, recipe), dataset_facts(data, recipe)
+    (view,) = Judge(data, sequence_spec(model), recipe.split, "test", facts.item_popularity)(model).values()
+    assert set(view.totals) == {"auc", "auc.same", "auc.other"}
+    assert view.totals["auc.same"] == pytest.approx(view.totals["auc"])
+    assert view.totals["auc.other"] == pytest.approx(1 - view.totals["auc"])
+
+
 def test_a_sample_chooses_the_epoch_and_fewer_users_are_judged_where_the_recipe_says_so(mine: Prepared) -> None:
     recipe = _recipe(protocol="time", valid_queries=9, valid_negatives=50, test_users=4)
     model, facts = _model(mine, recipe), dataset_facts(mine, recipe)
