@@ -21,7 +21,8 @@ from service.experiments.live import Experiments
 from service.experiments.overrides import Overrides
 from service.flow.supervision import supervise
 from service.http.api import make_api
-from service.inference.fleet import DeploymentLimits, Deployments, ServedBundles
+from service.inference.fleet import Deployments, ServedBundles
+from service.inference.limits import DeploymentLimits
 from service.inference.prover import prove_in_process
 from service.inference.state_cache import StateCache
 from service.log import access_log

@@ -1,1 +1,1 @@
-"""Bytes to values and back: routes, schemas, codec, and the headers that every answer has."""
+"""Bytes to values and back: routes, bodies of requests and answers, codec, and the headers that every answer has."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -21,75 +19,25 @@ from service.bundles.bundle import Bundle
 from service.flow.batcher import Batcher, Entry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads, in_time
-from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
+from service.inference.engine import EngineError, OnnxEngine
 from service.inference.inline import InlineRuns
 from service.inference.inputs import RankRow
-from service.inference.scorer import Inference, ScoredRow
+from service.inference.limits import DeploymentLimits
+from service.inference.proven import EngineMaker, proven_engine
+from service.inference.runs import Batch, EngineRuns
+from service.inference.scorer import ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
-from service.settings.root import Settings
 
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)  # before each try of a slow bundle; the last one repeats
 _STEADY_SECONDS: Final = 300.0  # a bundle that was fast for so long begins with the shortest pause again
-_LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _END_AGAIN_SECONDS: Final = 0.25  # between attempts to end a batch, which may begin another run
 _CLOSE_SECONDS: Final = 2.0  # longer than a run may take, for a batch to end
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentLimits:
-    """How bundles are loaded and run: what the settings say, in seconds. It has no defaults of its own."""
-
-    max_bundle_bytes: int
-    map_tables: bool
-    provider: ProviderChoice
-    threads: int
-    max_queue: int
-    max_rows: int
-    max_batch_candidates: int
-    warm_up_rows: tuple[int, ...]
-    max_candidates: int  # of a request; a bundle that was made for fewer is refused
-    deadline_seconds: float  # a batch that takes longer is slow
-    run_seconds: float  # no request waits longer, so a batch that does is ended
-    budget_seconds: float  # that the largest request may take when the bundle is loaded
-    load_seconds: float  # that loading may take
-    memory_bytes: int  # that the process that tries a bundle may have
-
-    @classmethod
-    def of(cls, settings: Settings) -> DeploymentLimits:
-        """Return the limits that the settings set."""
-        bundles, inference, batching, limits = settings.bundles, settings.inference, settings.batching, settings.limits
-        return cls(
-            max_bundle_bytes=bundles.max_bytes,
-            map_tables=bundles.map_tables,
-            provider=inference.provider,
-            threads=inference.threads,
-            max_queue=batching.max_queue,
-            max_rows=batching.max_rows,
-            max_batch_candidates=batching.max_batch_candidates,
-            warm_up_rows=inference.warm_up_rows,
-            max_candidates=limits.max_candidates,
-            deadline_seconds=limits.deadline_ms / 1000,
-            run_seconds=max(_LEAST_RUN_SECONDS, limits.max_deadline_ms / 1000),
-            budget_seconds=bundles.deadline_share * limits.deadline_ms / 1000,
-            load_seconds=bundles.load_timeout_ms / 1000,
-            memory_bytes=bundles.max_memory_bytes,
-        )
-
-
-class _Batch(NamedTuple):
-    results: list[ScoredRow | Exception]
-    seconds: float  # that it took
-    works: bool  # whether the engine does
-    was_ended: bool  # because it took too long
-
-
-EngineMaker = Callable[[Bundle, ProviderChoice, int], OnnxEngine]
 
 
 class Scoring(Entry, Protocol):
@@ -133,7 +81,6 @@ class Deployment:
         self._make_engine, self._rebuild_seconds, self._probe_seconds = make_engine, rebuild_seconds, probe_seconds
         self._use(engine)
         self._batch_began: float | None = None
-        self._run_began: float | None = None  # of the batch inside the inference thread; by the monotonic clock
         self._guard = SlowGuard(limits.deadline_seconds)
         self._rebuilding: Supervised | None = None
         self._probing: Supervised | None = None
@@ -153,7 +100,7 @@ class Deployment:
     @property
     def provider(self) -> str:
         """Return where the graphs truly run: `cpu` or `cuda`."""
-        return self._engine.provider
+        return self._runs.engine.provider
 
     @property
     def is_healthy(self) -> bool:
@@ -185,21 +132,18 @@ class Deployment:
         """Answer what waits, then let go of the engine; a run that cannot be ended is left to its thread."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._batcher.close(), self._limits.run_seconds + _CLOSE_SECONDS)
-        if self._run_began is not None:
+        if self._runs.began is not None:
             _log.error("run_abandoned", bundle=self.bundle.name)
         for task in (self._rebuilding, self._probing):
             if task is not None:
                 await task.cancel()
         self._observer.bundle_dropped(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
-        self._engine.close()
+        self._runs.engine.close()
         self._builder.shutdown()
 
     def _use(self, engine: OnnxEngine) -> None:
-        self._engine = engine
+        self._runs = EngineRuns(self.bundle, engine, self._states, self._observer)
         self._inline = InlineRuns(engine.provider == "cpu")
-        self._inference = Inference(
-            self.bundle, engine, self._states, self._observer.engine_failed, self._observer.scores_not_finite
-        )
 
     def _is_stalled(self) -> bool:
         began = self._batch_began
@@ -209,8 +153,8 @@ class Deployment:
         """Score a small batch on the event loop: a hop to a thread and back costs more than the run."""
         if not self._inline.fits(len(entries)) or self._rebuilding is not None:
             return None
-        with self._inline.watched(self._engine):
-            batch = self._infer([entry.row for entry in entries])
+        with self._inline.watched(self._runs.engine):
+            batch = self._runs.infer([entry.row for entry in entries])
         if batch.was_ended:  # it is not as quick as it was: the thread tries again, and has more time
             _log.warning("run_moved_to_thread", bundle=self.bundle.name, rows=len(entries))
             self._inline.stop()
@@ -224,7 +168,7 @@ class Deployment:
         self._batch_began = loop.time()
         self._ending = loop.call_later(self._limits.run_seconds, self._end_late_run)
         try:
-            batch = await loop.run_in_executor(self._executor, self._infer, [entry.row for entry in entries])
+            batch = await loop.run_in_executor(self._executor, self._runs.infer, [entry.row for entry in entries])
         finally:
             self._batch_began = None
             self._ending.cancel()
@@ -236,7 +180,7 @@ class Deployment:
         self._conclude(batch)
         return batch.results
 
-    def _conclude(self, batch: _Batch) -> None:
+    def _conclude(self, batch: Batch) -> None:
         """Draw the conclusions of a batch: build another engine, or avoid the bundle for a while."""
         if not batch.works and self._rebuilding is None:
             self._rebuilding = supervise_job(
@@ -245,33 +189,9 @@ class Deployment:
         if self._guard.note(batch.seconds):
             self._avoid(batch.seconds)
 
-    def _infer(self, rows: list[RankRow]) -> _Batch:
-        """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault."""
-        self._run_began = began = time.monotonic()
-        try:
-            results = self._inference.run(rows)
-            seconds = time.monotonic() - began
-            failures = [result for result in results if isinstance(result, Exception)]
-            faults = [failure.__cause__ for failure in failures if isinstance(failure.__cause__, EngineError)]
-            was_ended = any(fault.was_ended for fault in faults)
-            works = not faults or was_ended or self._is_sound()
-            return _Batch(results, seconds, works, was_ended)
-        finally:
-            self._run_began = None
-
-    def _is_sound(self) -> bool:
-        try:
-            self._engine.verify_golden()
-        except EngineError as error:
-            _log.error("engine_broken", bundle=self.bundle.name, provider=self.provider, error=str(error))
-            return False
-        return True
-
     def _end_late_run(self) -> None:
         """End a batch that has taken longer than any request waits; called again until the batch is over."""
-        began = self._run_began  # None while it waits for a thread
-        if began is not None and time.monotonic() - began >= self._limits.run_seconds:
-            self._engine.end_runs()
+        self._runs.end_if_late(self._limits.run_seconds)
         self._ending = asyncio.get_running_loop().call_later(_END_AGAIN_SECONDS, self._end_late_run)
 
     def _avoid(self, seconds: float) -> None:
@@ -293,9 +213,9 @@ class Deployment:
         while True:
             await asyncio.sleep(self._probe_seconds[min(self._probes, len(self._probe_seconds) - 1)])
             self._probes += 1
-            ending = loop.call_later(self._limits.run_seconds, self._engine.end_runs)
+            ending = loop.call_later(self._limits.run_seconds, self._runs.engine.end_runs)
             try:
-                seconds = await loop.run_in_executor(self._executor, self._golden_seconds)
+                seconds = await loop.run_in_executor(self._executor, self._runs.golden_seconds)
             finally:
                 ending.cancel()
             if seconds <= self._guard.limit_seconds:
@@ -304,12 +224,6 @@ class Deployment:
         self._guard.close()
         self._observer.bundle_slow(self.bundle.name, False)
         _log.warning("bundle_asked_again", bundle=self.bundle.name, golden_s=round(seconds, 3))
-
-    def _golden_seconds(self) -> float:
-        began = time.monotonic()
-        with suppress(EngineError):
-            self._engine.verify_golden()
-        return time.monotonic() - began
 
     async def _rebuild(self) -> None:
         """Make another engine from the bytes in memory, until one works; `auto` may end on the CPU."""
@@ -320,8 +234,8 @@ class Deployment:
             attempt += 1
             try:
                 engine = await in_time(
-                    self._builder, self._limits.load_seconds, prove, self.bundle, self._limits, self._make_engine,
-                    provider,
+                    self._builder, self._limits.load_seconds,
+                    proven_engine, self.bundle, self._limits, self._make_engine, provider,
                 )  # fmt: skip
             except (EngineError, TimeoutError) as error:
                 _log.error("engine_rebuild_failed", bundle=self.bundle.name, attempt=attempt, error=str(error))
@@ -329,7 +243,7 @@ class Deployment:
                 continue
             manifest = self.bundle.manifest
             self._observer.bundle_dropped(manifest.model, manifest.version, self.provider)
-            self._engine.close()
+            self._runs.engine.close()
             self._use(engine)
             self._observer.bundle_served(manifest.model, manifest.version, self.provider)
             self._observer.bundle_slow(self.bundle.name, self.is_slow)
@@ -341,23 +255,3 @@ class Deployment:
 def _hand_over(entries: Sequence[Scoring], values: Sequence[ScoredRow | Exception]) -> None:
     for entry, value in zip(entries, values, strict=True):
         entry.scored(value)
-
-
-def prove(
-    bundle: Bundle, limits: DeploymentLimits, make_engine: EngineMaker, provider: ProviderChoice | None = None
-) -> OnnxEngine:
-    """Return an engine that has given the bundle's golden scores on its provider, and has run every batch size.
-
-    Raises:
-        EngineError: it does not, or cannot be made.
-    """
-    engine = make_engine(bundle, provider or limits.provider, limits.threads)
-    try:
-        engine.verify_golden()
-        engine.warm_up(limits.warm_up_rows)
-        if engine.capture_where_it_wins(limits.warm_up_rows):
-            engine.verify_golden()
-    except EngineError:
-        engine.close()
-        raise
-    return engine

@@ -18,13 +18,15 @@ from service.bundles.refusals import Model
 from service.bundles.registry import BundleRegistry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads
-from service.inference.deployment import Deployment, DeploymentLimits, EngineMaker
+from service.inference.deployment import Deployment
 from service.inference.engine import OnnxEngine
+from service.inference.limits import DeploymentLimits
 from service.inference.loading import Loader, NotServable, Prover
+from service.inference.proven import EngineMaker
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
 
-__all__ = ["DeploymentLimits", "Deployments", "Model"]
+__all__ = ["Deployments", "Model"]
 
 _log = structlog.get_logger(__name__)
 

@@ -19,9 +19,10 @@ from service.bundles.files import Identity, identity_of
 from service.bundles.refusals import Model, Refusals
 from service.bundles.registry import BundleRegistry
 from service.flow.threads import DaemonThreads, in_time
-from service.inference.deployment import DeploymentLimits, EngineMaker, prove
 from service.inference.engine import EngineError, OnnxEngine
+from service.inference.limits import DeploymentLimits
 from service.inference.proof import Proof, ProofRequest
+from service.inference.proven import EngineMaker, proven_engine
 
 Prover = Callable[[ProofRequest], Awaitable[Proof]]
 
@@ -151,7 +152,7 @@ class Loader:
         promised = bundle.manifest.max_candidates
         if promised < limits.max_candidates:
             raise BundleError(f"made for {promised} candidates, a request may hold {limits.max_candidates}")
-        return bundle, prove(bundle, limits, self._make_engine)
+        return bundle, proven_engine(bundle, limits, self._make_engine)
 
 
 def _changed(bundles: Mapping[Model, Bundle]) -> list[Model]:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from service.bundles.bundle import Bundle
 from service.bundles.registry import BundleRegistry
-from service.inference.deployment import Deployment, DeploymentLimits
+from service.inference.deployment import Deployment
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
 from service.inference.fleet import Deployments
 from service.inference.inputs import RankRow
+from service.inference.limits import DeploymentLimits
 from service.inference.scorer import ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics

@@ -153,7 +153,7 @@ async def test_closing_does_not_wait_for_a_run_that_never_ends(tmp_path: Path) -
         rig.engines[0]._sessions = OnnxEngine(endless, "cpu", threads=1)._sessions
         waiting = [Asked(user=f"u{number}") for number in range(2)]
         rig.get(OLD).submit(waiting)
-        await until(lambda: rig.deployments.live[OLD]._run_began is not None)
+        await until(lambda: rig.deployments.live[OLD]._runs.began is not None)
         await rig.deployments.close()
         for asked in waiting:
             with pytest.raises(InferenceFailed):
@@ -170,7 +170,7 @@ async def test_closing_leaves_a_run_that_cannot_be_ended_to_its_thread(
         gate = rig.engines[0].gate = Event()
         waiting = [Asked(user=f"u{number}") for number in range(2)]
         rig.get(OLD).submit(waiting)
-        await until(lambda: rig.deployments.live[OLD]._run_began is not None)
+        await until(lambda: rig.deployments.live[OLD]._runs.began is not None)
         await rig.deployments.close()
         assert not gate.is_set()
         gate.set()
