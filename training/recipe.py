@@ -167,7 +167,7 @@ class WarmRecipe(_Section):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 2
     learning_rate: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     schedule: Literal["constant", "linear"] = "constant"
-    replay: Annotated[float, Field(ge=0, le=1000, strict=False)] = 1.0
+    replay: Annotated[float, Field(ge=0, le=1000, strict=False)] = 0.0
 
     def applied(self, training: TrainingRecipe) -> TrainingRecipe:
         """Return the recipe of a warm start; every row is learnt in each epoch."""

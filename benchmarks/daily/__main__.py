@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.daily.days import FIRST, LAST
 from benchmarks.daily.replay import per_query, replay
-from benchmarks.daily.systems import MODELS, VARIANTS
+from benchmarks.daily.systems import CHAINS
 from benchmarks.daily.table import Chain, markdown
 from contract.command_line import run
 from contract.files import write_json
@@ -31,8 +31,8 @@ def _measure(work: Path, out: Path, picture: Path) -> int:
     from benchmarks.daily.picture import draw
 
     chains = []
-    for model in MODELS:
-        for variant in VARIANTS:
+    for model, variants in CHAINS.items():
+        for variant in variants:
             records = []
             for record in replay(model, variant, work):
                 metric = record[record["first"]]["ndcg@10"]

@@ -43,6 +43,19 @@ VARIANTS: Final[dict[str, Variant | None]] = {
 }
 """`frozen` is never trained after the base."""
 
+LABELS: Final = {
+    "frozen": "nothing: the base serves",
+    "scratch": "from scratch, all rows, the epochs that validation chose",
+    "warm": "warm, new rows and as many old ones, 2 epochs",
+    "warm, carried": "the same, and the state of Adam goes on",
+    "warm, no replay": "warm, new rows, 2 epochs",
+    "warm, 4 old": "warm, new rows and 4 old ones for each, 2 epochs",
+    "warm, 1 epoch": "warm, new rows and as many old ones, 1 epoch",
+    "warm, half rate": "warm, new rows and as many old ones, 2 epochs, half the learning rate",
+}
+CHAINS: Final = {"sasrec": tuple(LABELS), "pyramid_mixer": tuple(LABELS)[:5]}
+"""The ways to train each model: the larger one gets those that decide."""
+
 
 def recipe_of(model: str, warm: dict[str, Any] | None = None, seed: int = 0) -> Recipe:
     """Return the recipe of a model."""

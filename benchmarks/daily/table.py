@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.daily.systems import LABELS
 from training.judging.intervals import interval
 
 METRIC: Final = "ndcg@10"
@@ -62,9 +63,9 @@ def markdown(chains: list[Chain]) -> str:
                 "" if variant == "scratch" else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(chain.by_user(), scratch))
             )
             lines.append(
-                f"| {model} | {variant} | {chain.rows():,} | {chain.seconds():.1f} | "
+                f"| {model} | {LABELS[variant]} | {chain.rows():,} | {chain.seconds():.1f} | "
                 f"{np.mean(chain.quality()[1:]):.4f} | {difference} |"
             )
     for name in chains[0].records[0]["baselines"]:
-        lines.append(f"| {name} | | | | {np.mean(chains[0].baseline(name)[1:]):.4f} | |")
+        lines.append(f"| {name.replace('_', ' ')} | | | | {np.mean(chains[0].baseline(name)[1:]):.4f} | |")
     return "\n".join(lines) + "\n"

@@ -36,6 +36,7 @@ batch = 64
 learning_rate = 0.01
 [warm]
 epochs = 1
+replay = 1.0
 """
 
 
