@@ -12,7 +12,7 @@ from contract.bundle.vocabulary import Vocabulary
 from contract.command_line import CommandError
 from contract.files import BadFileError, read_object
 from models.base import SequentialRecommender
-from models.checkpoint import WEIGHTS, read_tensors
+from models.checkpoint import CONFIG, WEIGHTS, read_tensors
 from models.growth import GrowthError, grow
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
@@ -53,7 +53,8 @@ def warm_start(path: Path, model: SequentialRecommender, recipe: Recipe, prepare
     _check_model(run, recipe)
     check_indices(path, prepared)
     try:
-        grow(model, read_tensors(run.checkpoint / WEIGHTS, torch.device("cpu")))
+        items = int(read_object(run.checkpoint / CONFIG)["item_count"])
+        grow(model, read_tensors(run.checkpoint / WEIGHTS, torch.device("cpu")), items)
     except GrowthError as error:
         raise WarmStartError(f"--from {path}: {error}") from None
     since = facts.get("learnt_until_ms")

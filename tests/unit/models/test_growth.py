@@ -11,6 +11,7 @@ import torch
 from models.base import DatasetFacts, InteractionLog, SequentialRecommender
 from models.catalog import MODELS
 from models.growth import GrowthError, data_buffers, grow
+from models.new_items import IdPart
 from tests.unit.models.cases import ITEMS, LENGTH, USERS, VARIANTS, build, facts, histories, inputs_of, scores_of
 
 EVERY = pytest.mark.parametrize("case", VARIANTS)
@@ -48,7 +49,7 @@ def grown(case: str) -> tuple[SequentialRecommender, SequentialRecommender]:
     name, config = VARIANTS[case]
     torch.manual_seed(4)
     new = MODELS[name].build(config, grown_facts())
-    grow(new, old.state_dict())
+    grow(new, old.state_dict(), ITEMS)
     return old, new
 
 
@@ -91,12 +92,26 @@ def test_tables_grow_by_rows_and_keep_those_of_yesterday(case: str) -> None:
 def test_a_model_of_another_config_is_refused_by_the_name_of_a_tensor() -> None:
     wider = MODELS["sasrec"].build({"length": LENGTH, "width": 8, "inner": 32}, facts())
     with pytest.raises(GrowthError, match=r"positions: \(8, 16\) does not fit into \(8, 8\)"):
-        grow(wider, build("sasrec").state_dict())
+        grow(wider, build("sasrec").state_dict(), ITEMS)
     with pytest.raises(GrowthError, match="only one of both models has it"):
-        grow(build("sasrec-side"), build("sasrec").state_dict())
+        grow(build("sasrec-side"), build("sasrec").state_dict(), ITEMS)
 
 
 def test_a_smaller_table_is_refused() -> None:
     old = MODELS["sasrec"].build(VARIANTS["sasrec"][1], grown_facts())
     with pytest.raises(GrowthError, match="does not fit"):
-        grow(build("sasrec"), old.state_dict())
+        grow(build("sasrec"), old.state_dict(), ITEMS)
+
+
+@pytest.mark.parametrize("case", [case for case, (_, config) in VARIANTS.items() if config.get("id_dropout")])
+def test_a_new_item_starts_as_the_learnt_substitute_for_an_id(case: str) -> None:
+    _, new = grown(case)
+    parts = [part for part in new.modules() if isinstance(part, IdPart)]
+    assert len(parts) == 1
+    tables = [weight for weight in new.parameters() if weight.dim() > 1 and len(weight) == ITEMS + NEW_ITEMS + 1]
+    assert len(tables) == 1
+    assert torch.equal(tables[0][ITEMS + 1 :], parts[0].vector.expand(NEW_ITEMS, -1))
+    bias = new.get_parameter("bias")
+    assert torch.equal(bias[ITEMS + 1 :], parts[0].bias.expand(NEW_ITEMS))
+    is_new = torch.from_numpy(grown_facts().item_popularity == 0) | (parts[0].share >= 1.0)
+    assert torch.equal(parts[0].is_new[1:], is_new[1:])
