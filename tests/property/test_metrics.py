@@ -20,6 +20,7 @@ from training.judging.metrics import (
     list_auc,
     mrr,
     ndcg,
+    pool_auc,
     uauc,
 )
 
@@ -118,3 +119,13 @@ def test_a_lists_auc_is_that_of_its_labels(drawn: tuple[list[float], int]) -> No
     g, e = better_and_equal(np.array([scores]), np.array([target]))
     labels = np.arange(len(scores)) == target
     assert list_auc(g, e, len(scores) - 1)[0] == pytest.approx(auc(np.array(scores), labels))
+
+
+values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
+
+
+@given(values, values)
+def test_the_auc_of_a_pool_is_the_auc_of_its_rows(positives: list[float], negatives: list[float]) -> None:
+    labels = np.arange(len(positives) + len(negatives)) < len(positives)
+    found = pool_auc(np.array(positives), np.array(negatives))
+    assert found == pytest.approx(auc(np.array(positives + negatives), labels))

@@ -41,10 +41,11 @@ from training.judging.metrics import (
     list_auc,
     mrr,
     ndcg,
+    pool_auc,
 )
 from training.judging.ranking import first_view, selects_by_list
 from training.judging.scores import ModelScores, Scorer, Scores, baselines
-from training.judging.views import View, Views
+from training.judging.views import View, Views, joined
 from training.recipe import SplitRecipe
 from training.rows.negatives import Kind, Negatives, stored_negatives
 from training.rows.split import Part, Rows, Split, split, training_end
@@ -56,6 +57,8 @@ _FULL: Final[_Metrics] = {"ndcg@10": (ndcg, 10), "hr@10": (hit_rate, 10), "mrr@2
 _TOP: Final[_Metrics] = {"ndcg@5": (ndcg, 5), "hit@5": (hit_rate, 5), "mrr@5": (mrr, 5)}
 _SAMPLED: Final[tuple[Kind, ...]] = ("pop100", "uni100")
 _ROWS: Final = 512  # queries scored at once, at most
+_LISTED: Final = 100_000  # queries with 1,000 stored negatives; of more, those of a fixed sample of users
+_POOLED: Final = 4_096  # queries whose lists are kept at once; one user's are kept together
 _SAMPLE_SEED: Final = 20_220_711
 
 
@@ -89,18 +92,20 @@ class Judge:
         self._protocol, self._choosing = recipe.protocol, choosing
         self.repeat_share = repeat_share(prepared)
         self.first = first_view(recipe, self.repeat_share)
-        self._rows = queries(prepared, recipe, part)
+        rows = queries(prepared, recipe, part)
+        self._rows = _whole_users(rows, _LISTED) if recipe.protocol == "time" else rows
         self._parts = _rankings(recipe, choosing)
         name = f"{recipe.protocol}-{recipe.held}-{part}"
         self._negatives = {kind: stored_negatives(prepared, name, kind, self._rows, popularity) for kind in self._kinds}
-        if choosing and recipe.protocol == "time":
+        if choosing and "lists" in self._parts:
             self._sample(recipe)
         if recipe.protocol != "impressions":
             self._seen = Seen(prepared)
         if "alive" in self._parts:
             self._lifetimes = Lifetimes(prepared, round(recipe.alive_margin_hours * HOUR_MS))
             self._born_later = self._lifetimes.first >= training_end(prepared, "time", recipe.hours)
-            self._ranked_rows = self._rows.take(_sample(len(self._rows.users), recipe.ranked_queries))
+            wanted = [count for count in (recipe.ranked_queries, choosing * recipe.valid_queries) if count]
+            self._ranked_rows = rows.take(_sample(len(rows.users), min(wanted, default=0)))
 
     @property
     def _kinds(self) -> tuple[Kind, ...]:
@@ -118,7 +123,7 @@ class Judge:
 
     @property
     def users(self) -> Counts:
-        """The user of every query."""
+        """The user of every query of the main view."""
         return self._rows.users
 
     def __call__(self, model: SequentialRecommender) -> Views:
@@ -177,15 +182,27 @@ class Judge:
         return views | {name: view for name, view in apart.items() if len(view.users)}
 
     def _listed(self, scorer: Scorer) -> Views:
+        """Score the queries of whole users at once, so that their pools need no more memory than the largest one."""
         negatives = self._negatives["uni1000"]
+        g, e = (np.zeros(len(self.users), dtype=np.int64) for _ in range(2))
+        pools: list[View] = []
+        for chosen in _by_user(self.users, _POOLED):
+            scores = self._list_scores(scorer, chosen)
+            g[chosen], e[chosen] = better_and_equal(scores, np.zeros(len(chosen), dtype=np.int64))
+            if not self._choosing:
+                pools.append(_pooled(self.users[chosen], scores))
+        values = _measured(_TOP, g, e) | {"gauc": list_auc(g, e, negatives.shape[1])}
+        main = View(self.users, values)
+        return {"": main} if self._choosing else {"": main, "pool": joined(pools)}
+
+    def _list_scores(self, scorer: Scorer, chosen: Counts) -> Scores:
+        """Return the scores of chosen queries, their targets first, (B, 1+n)."""
+        rows, negatives = self._rows.take(chosen), self._negatives["uni1000"]
         pieces = [
-            scorer.lists(piece, _lists(piece.items, negatives[chosen]))
-            for chosen, piece in _pieces(self._rows, scorer, negatives.shape[1] + 1)
+            scorer.lists(piece, _lists(piece.items, negatives[chosen[places]]))
+            for places, piece in _pieces(rows, scorer, negatives.shape[1] + 1)
         ]
-        scores = np.concatenate(pieces or [np.zeros((0, 1), dtype=np.float32)])
-        g, e = better_and_equal(scores, np.zeros(len(scores), dtype=np.int64))
-        main = View(self.users, _measured(_TOP, g, e) | {"gauc": list_auc(g, e, scores.shape[1] - 1)})
-        return {"": main} if self._choosing else {"": main, "pool": _pooled(self.users, scores)}
+        return np.concatenate(pieces)
 
     def _shown(self, scorer: Scorer) -> Views:
         pieces = [scorer.lists(piece, piece.items[:, None])[:, 0] for _, piece in _pieces(self._rows, scorer, 1)]
@@ -238,6 +255,16 @@ def _sample(count: int, wanted: int) -> Counts:
     return np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(count)[:wanted])
 
 
+def _whole_users(rows: Rows, most: int) -> Rows:
+    """Return the queries of as many users as have at most this number together, the same ones every time."""
+    if len(rows.users) <= most:
+        return rows
+    users, counts = np.unique(rows.users, return_counts=True)
+    order = np.random.default_rng(_SAMPLE_SEED).permutation(len(users))
+    kept = max(1, int((np.cumsum(counts[order]) <= most).sum()))
+    return rows.take(np.flatnonzero(np.isin(rows.users, users[order[:kept]])))
+
+
 def _pieces(rows: Rows, scorer: Scorer, width: int) -> Iterator[tuple[Counts, Rows]]:
     """Yield places and queries, as many at once as memory allows for `width` scores each."""
     size = max(1, min(_ROWS, scorer.cells // width))
@@ -268,15 +295,24 @@ def _measured(metrics: _Metrics, g: Counts, e: Counts) -> dict[str, Floats]:
     return {name: metric(g, e, k) for name, (metric, k) in metrics.items()}
 
 
+def _by_user(users: Counts, size: int) -> Iterator[Counts]:
+    """Yield the places of whole users' queries, about `size` at once; more only if one user has more."""
+    order = np.argsort(users, kind="stable")
+    stops = np.append(np.flatnonzero(np.diff(users[order])) + 1, len(order))
+    begin = 0
+    for stop, following in zip(stops, np.append(stops[1:], len(order) + size + 1), strict=True):
+        if following - begin > size and stop > begin:
+            yield order[begin:stop]
+            begin = int(stop)
+
+
 def _pooled(users: Counts, scores: NDArray[np.float32]) -> View:
     """Return the metrics of each user's queries in one list; the target is the first column of scores (N, 1+n)."""
     order = np.argsort(users, kind="stable")
     known, starts = np.unique(users[order], return_index=True)
-    pools = [(scores[part, 0], scores[part, 1:].ravel()) for part in np.split(order, starts[1:])] if len(known) else []
+    pools = [(scores[part, 0], scores[part, 1:].ravel()) for part in np.split(order, starts[1:])]
     top = [best_of_many(positives, negatives, 5) for positives, negatives in pools]
-    areas = [
-        auc(np.concatenate(pool), np.arange(sum(map(len, pool))) < len(pool[0])) for pool in pools
-    ]  # positives first
+    areas = [pool_auc(positives, negatives) for positives, negatives in pools]
     columns = dict(zip(("ndcg@5", "hit@5", "mrr@5"), np.array(top, dtype=np.float64).reshape(-1, 3).T, strict=True))
     sizes = np.array([sum(map(len, pool)) for pool in pools], dtype=np.float64)
     return View(known, {**columns, "gauc": np.array(areas, dtype=np.float64)}, {"gauc": sizes})

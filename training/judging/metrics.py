@@ -85,6 +85,13 @@ def auc(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / pairs)
 
 
+def pool_auc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> float:
+    """Return the AUC of a list, as `auc`; much faster for few positives, because it only sorts."""
+    ordered = np.sort(negatives)
+    below, not_above = (np.searchsorted(ordered, positives, side=side) for side in ("left", "right"))
+    return float((below + not_above).mean() / 2 / len(negatives))
+
+
 def auc_by_user(users: Counts, scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> tuple[Counts, Floats]:
     """Return the rows and the AUC of every user, in the order of their indices; NaN if a user has one label only."""
     order = np.argsort(users, kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +41,17 @@ class View:
             return 0.0
         weights = self.weights[name][defined] if name in self.weights else None
         return float(np.average(self.values[name][defined], weights=weights))
+
+
+def joined(views: Sequence[View]) -> View:
+    """Return the queries of several views of the same metrics, by user."""
+    users = np.concatenate([view.users for view in views])
+    order = np.argsort(users, kind="stable")
+    values, weights = (
+        {name: np.concatenate([getattr(view, kind)[name] for view in views])[order] for name in getattr(views[0], kind)}
+        for kind in ("values", "weights")
+    )
+    return View(users[order], values, weights)
 
 
 Views = dict[str, View]

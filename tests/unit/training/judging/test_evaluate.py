@@ -14,6 +14,7 @@ from contract.bundle.tensors import windows
 from models.base import SequentialRecommender
 from models.catalog import MODELS
 from training.data.prepare import Prepared
+from training.judging import evaluate
 from training.judging.evaluate import Judge, queries
 from training.judging.metrics import MetricsError, auc
 from training.judging.views import View, means
@@ -151,6 +152,28 @@ def test_a_sample_chooses_the_epoch_and_fewer_users_are_judged_where_the_recipe_
     some = Judge(mine, spec, recipe.split, "test", popularity)(model)
     assert len(some["pool"].users) == 4
     assert set(some["pool"].users) < set(whole["pool"].users)
+
+
+def test_lists_of_a_large_log_are_of_whole_users_and_the_same_however_they_are_scored(
+    mine: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(protocol="time")
+    model, facts = _model(mine, recipe), dataset_facts(mine, recipe)
+    spec, popularity = sequence_spec(model), facts.item_popularity
+    whole = Judge(mine, spec, recipe.split, "test", popularity)(model)
+    monkeypatch.setattr(evaluate, "_POOLED", 10)
+    pieces = Judge(mine, spec, recipe.split, "test", popularity)(model)
+    for view in ("", "pool"):
+        assert pieces[view].users.tolist() == whole[view].users.tolist()
+        for name, values in whole[view].values.items():
+            assert pieces[view].values[name] == pytest.approx(values)
+    monkeypatch.setattr(evaluate, "_LISTED", 50)
+    some = Judge(mine, spec, recipe.split, "test", popularity)(model)
+    kept = set(some[""].users.tolist())
+    assert 1 < len(kept) < len(set(whole[""].users.tolist()))
+    assert 25 < len(some[""].users) <= 50
+    assert sorted(some[""].users) == sorted(user for user in whole[""].users.tolist() if user in kept)
+    assert len(some["alive"].users) == len(whole["alive"].users)  # ranked among items alive: no stored lists
 
 
 def test_means_name_their_view_and_skip_what_is_not_defined() -> None:
