@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from contract.bundle.manifest import ModelName, Version
 from contract.command_line import CommandError, explained
 from contract.experiments.fields import TIME_FORMAT
+from contract.experiments.tracks import TRACK_PATTERN
 from contract.files import write_json
 
 FOLDER: Final = "tracks"
 KEPT: Final = 30
 """Earlier promotions in the file; older ones are dropped."""
 
-TrackName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+TrackName = Annotated[str, Field(pattern=TRACK_PATTERN)]
 _TIME: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"
 
 

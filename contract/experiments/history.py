@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -52,6 +52,7 @@ class State:
     layers: Mapping[str, str]  # the layer that a salt belongs to
     holdouts: frozenset[str]  # salts
     digests: tuple[str, ...]  # of the last accepted files; the last one is in force
+    tracks: Mapping[str, str] = field(default_factory=dict)  # the version in force, by `model/track`
 
     def accepted_at(self, digest: str, after: int) -> int | None:
         """Return the last revision above `after` that accepted a file with this digest."""
@@ -73,6 +74,13 @@ class _Stored(Strict):
     layers: dict[Salt, Key]
     holdouts: tuple[Salt, ...]
     digests: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_DIGESTS)]
+    tracks: dict[str, str] = Field(default_factory=dict)
+
+
+def moved(state: State, track: str, version: str) -> State:
+    """Return the next state: the same file, and another version in force for a track."""
+    digests = (*state.digests, state.file.digest)[-MAX_DIGESTS:]
+    return replace(state, revision=state.revision + 1, tracks={**state.tracks, track: version}, digests=digests)
 
 
 def experiment_file(document: object) -> ExperimentFile:
@@ -97,6 +105,7 @@ def state_to_json(state: State) -> bytes:
             "layers": dict(state.layers),
             "holdouts": sorted(state.holdouts),
             "digests": list(state.digests),
+            **({"tracks": dict(state.tracks)} if state.tracks else {}),  # a service before tracks can read the others
         }
     )
 
@@ -124,4 +133,5 @@ def state_from_json(content: bytes) -> State:
         layers=stored.layers,
         holdouts=frozenset(stored.holdouts),
         digests=stored.digests,
+        tracks=stored.tracks,
     )

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.history import MAX_DIGESTS, MAX_USED, ExperimentFile, State, Used
 from contract.experiments.problems import Place, Problem
+from contract.experiments.tracks import tracks_of
 
 SLACK_MS: Final = 300_000
 """How far the clocks of replicas may differ: an experiment counts as running this long before its start and after its
@@ -35,7 +36,7 @@ class Verdict(NamedTuple):
     problems: tuple[Problem, ...]
     state: (
         State | None
-    )  # its `latest` has the versions that must not change; the caller adds those that it resolves now
+    )  # `latest` and `tracks` have the versions that must not change; the caller adds those that it resolves now
 
 
 def propose(state: State | None, file: ExperimentFile, now_ms: int) -> Verdict:
@@ -95,7 +96,7 @@ def _used_by(config: ExperimentsConfig, now_ms: int) -> dict[str, Used]:
 
 
 def _next(state: State | None, used: Mapping[str, Used], file: ExperimentFile, now_ms: int) -> State:
-    holdout = file.config.holdout
+    holdout, named = file.config.holdout, tracks_of(file.config)
     return State(
         revision=state.revision + 1 if state is not None else 1,
         file=file,
@@ -104,6 +105,10 @@ def _next(state: State | None, used: Mapping[str, Used], file: ExperimentFile, n
         used={**used, **_used_by(file.config, now_ms)},
         layers={**(state.layers if state is not None else {}), **{one.salt: one.key for one in file.config.layers}},
         holdouts=(state.holdouts if state is not None else frozenset()) | ({holdout.salt} if holdout else set()),
+        # A promotion moves a track, an edit of the file does not.
+        tracks={
+            name: version for name, version in (state.tracks if state is not None else {}).items() if name in named
+        },
         digests=((*state.digests, file.digest) if state is not None else (file.digest,))[-MAX_DIGESTS:],
     )
 

@@ -6,6 +6,7 @@ experiment that it cannot run, or a parameter that nothing reads, the experiment
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final, Literal, get_args
 
@@ -13,13 +14,14 @@ from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
 from contract.experiments.problems import Place, Problem
+from contract.experiments.tracks import TRACK, TRACK_PATTERN
 
 ColdWay = Literal["last", "prior", "interleave"]
 COLD: Final = "cold"
 COLD_WAYS: Final[tuple[ColdWay, ...]] = get_args(ColdWay)
 """The parameter that places candidates without a score, and its values (docs/cold-items.md)."""
 
-MODEL_PARAMETERS: Final = frozenset({"model", "version", COLD})
+MODEL_PARAMETERS: Final = frozenset({"model", "version", TRACK, COLD})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
 MAX_PARAMETERS: Final = 32
@@ -54,12 +56,12 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
         place = (*where, name)
         if names_model and name not in MODEL_PARAMETERS:
             yield Problem(
-                f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version and cold; "
-                "put it into a layer without a model, for the caller to read",
+                f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version, track and "
+                "cold; put it into a layer without a model, for the caller to read",
                 place,
             )
-        elif not names_model and name == "version":
-            yield Problem(f"{layer.key}: nothing reads param version in a layer without a model", place)
+        elif not names_model and name in {"version", TRACK}:
+            yield Problem(f"{layer.key}: nothing reads param {name} in a layer without a model", place)
         elif names_model and not isinstance(value, str):
             yield Problem(f"{layer.key}: param {name} must be text: write it in quotes", place)
 
@@ -67,9 +69,19 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
 def _of_parameters(name: str, parameters: Parameters, where: Place, *, names_model: bool) -> Iterator[Problem]:
     if names_model and parameters.get(COLD, COLD_WAYS[0]) not in COLD_WAYS:
         yield Problem(f"{name}: param {COLD} must be {', '.join(COLD_WAYS[:-1])} or {COLD_WAYS[-1]}", (*where, COLD))
+    if names_model:
+        yield from _of_track(name, parameters, where)
     for parameter, value in parameters.items():
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
+
+
+def _of_track(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:
+    track = parameters.get(TRACK)
+    if isinstance(track, str) and track and not re.fullmatch(TRACK_PATTERN, track):
+        yield Problem(f"{name}: param {TRACK} {track[:64]!r} is not a name of a track", (*where, TRACK))
+    if track and parameters.get("version"):
+        yield Problem(f"{name}: give a version or a track, not both: a track decides the version", (*where, TRACK))
 
 
 def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:
@@ -79,6 +91,9 @@ def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterat
         name = f"{layer.key}.{experiment.key}:{arm.key}"
         place = (*where, "arms", index, "params")
         yield from _of_parameters(name, arm.params, place, names_model="model" in layer.defaults)
+        if arm.params.get("version") and TRACK not in arm.params and layer.defaults.get(TRACK):
+            text = f'{name}: the layer names a track, which decides the version: add track: ""'
+            yield Problem(text, (*place, "version"))
 
 
 def _of_interleaving(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ async def accepted_experiments(
         file,
         versions=registry.versions,
         observer=metrics,
+        bundles=settings.bundles.root,
         default_model=_default_model(settings, registry) if file is None else "",
         prepare=deployments.prepare,
         shared=_shared_state(settings, metrics, runtime, stack),

@@ -1,4 +1,4 @@
-"""The models that an experiment file names, and the version that `latest` means."""
+"""The models that an experiment file names, and the versions that `latest` and a track mean."""
 
 from __future__ import annotations
 
@@ -7,21 +7,35 @@ from typing import Final
 
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.fields import Parameters
+from contract.experiments.tracks import track_of
 
 LATEST: Final = "latest"
 Models = frozenset[tuple[str, str]]  # (model, version)
 
 
-class Latest:
-    """Resolves `version: latest` (or a layer that names a model and no version) once per file, model by model."""
+class VersionChoice:
+    """Gives every model of a file the version that is served.
 
-    def __init__(self, versions: Callable[[str], Sequence[str]], fixed: Mapping[str, str]) -> None:
-        self._versions = versions
+    `version: latest` (or a layer that names a model and no version) is resolved once per file, model by model; a track
+    has its promoted version.
+
+    Args:
+        versions: of a model, oldest first.
+        fixed: what `latest` means already, by model.
+        tracks: the version in force, by `model/track`.
+    """
+
+    def __init__(
+        self, versions: Callable[[str], Sequence[str]], fixed: Mapping[str, str], tracks: Mapping[str, str]
+    ) -> None:
+        self._versions, self._tracks = versions, tracks
         self.chosen = dict(fixed)
 
     def resolve(self, parameters: Parameters) -> Parameters:
         """Return the parameters with an existing version in place of "latest"; unchanged if there is none."""
-        model = parameters.get("model")
+        model, track = parameters.get("model"), track_of(parameters)
+        if track is not None:
+            return {**parameters, "version": self._tracks.get(track, "")}
         if not isinstance(model, str) or parameters.get("version", LATEST) != LATEST:
             return parameters
         if model not in self.chosen:

@@ -34,6 +34,10 @@ class Audit:
             change_count=len(differences),
         )
 
+    def moved(self, track: str, before: str | None, version: str, revision: int) -> None:
+        """Log that another version of a track is in force."""
+        _log.info("track_moved", track=track, old_version=before, version=version, state_revision=revision)
+
     def trouble(self, event: str, identity: bytes, **details: object) -> None:
         """Log a problem, unless it was logged for this file; the counter still counts."""
         told = (identity, details.get("problems"))

@@ -2,6 +2,7 @@
 
 The steps of a check: follow what other replicas accepted; read the file; validate it; check it against earlier files
 (contract/experiments/ramps.py); make its models ready; agree on it with the other replicas (shared_state.py); swap.
+A promotion of a track (tracks.py) takes the same way from "make its models ready" on, with the file in force.
 If a step fails, the last accepted experiments stay. Each attempt with news writes one audit line.
 """
 
@@ -19,15 +20,17 @@ import structlog
 
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import UNDECIDED, Decision
-from contract.experiments.history import ExperimentFile, State
+from contract.experiments.history import ExperimentFile, State, moved
 from contract.experiments.ramps import is_any_live, propose
+from contract.experiments.tracks import tracks_of
 from service.experiments.arm_loading import ArmModels
-from service.experiments.arm_models import Latest, Models, models_of
+from service.experiments.arm_models import Models, VersionChoice, models_of
 from service.experiments.audit import Audit
 from service.experiments.decisions import Decisions
 from service.experiments.shared_state import SharedState
 from service.experiments.source import ExperimentSource, Rejected, ReloadResult
 from service.experiments.state_stores import StateUnavailable
+from service.experiments.tracks import Tracks
 from service.metrics import Metrics
 
 __all__ = ["Experiments", "Metrics", "Models", "ReloadResult"]
@@ -49,6 +52,7 @@ class Experiments:
     Args:
         path: the YAML or JSON file; None for one layer that serves `default_model` to all.
         versions: the versions of a model that can be served, oldest first; none of an unknown model.
+        bundles: the folder of bundles, which has the tracks; None for none.
         observer: counts reloads and assignments.
         default_model: served where there is no file.
         prepare: loads and warms models before a file is accepted; raises ExperimentsError if one cannot be served.
@@ -64,6 +68,7 @@ class Experiments:
         *,
         versions: Callable[[str], Sequence[str]],
         observer: Metrics,
+        bundles: Path | None = None,
         default_model: str = "",
         prepare: Callable[[Models], Awaitable[None]] | None = None,
         shared: SharedState | None = None,
@@ -77,6 +82,7 @@ class Experiments:
         self._in_force: _InForce | None = None
         self._decisions = Decisions()
         self._audit = Audit()
+        self._tracks = Tracks(bundles, self._audit)
         self._problems: tuple[str, ...] = ()
         self._poked = asyncio.Event()
 
@@ -94,6 +100,18 @@ class Experiments:
     def models(self) -> Models:
         """Every model that the experiments in force may serve."""
         return models_of(self._in_force.snapshot) if self._in_force is not None else frozenset()
+
+    def describe(self) -> dict[str, object] | None:
+        """Return what is in force, in JSON form; None if nothing is."""
+        if self._in_force is None:
+            return None
+        file = self._in_force.state.file
+        return {"digest": file.digest, "revision": file.config.revision, "tracks": dict(self.tracks)}
+
+    @property
+    def tracks(self) -> Mapping[str, str]:
+        """The version in force of each track, by `model/track`."""
+        return self._in_force.state.tracks if self._in_force is not None else {}
 
     def decide(
         self,
@@ -168,6 +186,7 @@ class Experiments:
             await self._follow()
         except Rejected as rejected:  # the accepted file cannot be served here; a newer one may still work
             trouble = rejected
+        await self._follow_tracks()
         result = await self._take(await self._source.read(), first)
         if trouble is not None and (self._in_force is None or self._in_force.state is not self._shared.state):
             raise trouble
@@ -182,10 +201,56 @@ class Experiments:
             self._in_force = replace(mine, state=state)
             await self._serve(mine.snapshot)  # missing bundles may be here by now
             return
-        resolve = Latest(self._models.versions, state.latest).resolve
+        resolve = VersionChoice(self._models.versions, state.latest, state.tracks).resolve
         snapshot = await self._models.look(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
         await self._serve(snapshot)
         self._put_in_force("experiments_adopted", state, snapshot)
+
+    async def _follow_tracks(self) -> None:
+        """Serve what was promoted since; a promotion that cannot be served leaves the version in force."""
+        mine = self._in_force
+        wanted = tracks_of(mine.state.file.config) if mine is not None else ()
+        if mine is None or not wanted or self._shared.state is not mine.state:
+            return
+        try:
+            promoted = await self._models.look(lambda: self._tracks.promoted(wanted))
+            for track, version in promoted.items():
+                if self.tracks.get(track) != version and self._tracks.may_move(track, version):
+                    await self._move(track, version)
+        except Rejected as rejected:
+            self._audit.trouble("tracks_not_read", b"", problems=rejected.problems)
+
+    async def _move(self, track: str, version: str) -> None:
+        """Put a promoted version in force, here and, by the shared state, on the other replicas."""
+        assert self._in_force is not None
+        before = self._in_force.state
+        state = moved(before, track, version)
+        resolve = VersionChoice(self._models.versions, state.latest, state.tracks).resolve
+        snapshot = await self._models.look(lambda: ExperimentsSnapshot(state.file.config, state.file.digest, resolve))
+        try:
+            await self._models.make_ready(snapshot)
+            is_first = await self._shared.commit(state)
+        except (Rejected, StateUnavailable) as error:
+            problems = error.problems if isinstance(error, Rejected) else (str(error),)
+            self._refuse(track, version, problems)
+            return
+        if not is_first:  # another replica was first, with this promotion or another
+            await self._shared.look()
+            await self._follow()
+            return
+        self._in_force = _InForce(state, snapshot)
+        self._source.settle(state.revision)
+        self._audit.moved(track, before.tracks.get(track), version, state.revision)
+        self._observer.track_moved("taken")
+        await self._serve(snapshot)
+
+    def _refuse(self, track: str, version: str, problems: Sequence[str]) -> None:
+        self._tracks.refuse(track, version)
+        self._observer.track_moved("refused")
+        self._audit.trouble(
+            "track_refused", f"{track}@{version}".encode(), track=track, version=version,
+            version_in_force=self.tracks.get(track), problems=tuple(problems),
+        )  # fmt: skip
 
     async def _take(self, file: ExperimentFile, first: bool) -> ReloadResult:
         """Compare the file on this machine with the accepted one, and propose it if it is new."""
@@ -211,7 +276,7 @@ class Experiments:
         """Return whether a start would resolve `latest` otherwise, while no experiment runs that it would affect."""
         if is_any_live(file.config, self._shared.now_ms):
             return False
-        latest = Latest(self._models.versions, {})
+        latest = VersionChoice(self._models.versions, {}, state.tracks)
         await self._models.look(lambda: ExperimentsSnapshot(file.config, file.digest, latest.resolve))
         return latest.chosen != dict(state.latest)
 
@@ -240,9 +305,13 @@ class Experiments:
         problems, state = propose(self._shared.state, file, self._shared.now_ms)
         if state is None:
             raise self._source.refusal(problems)
-        latest = Latest(self._models.versions, state.latest)
+        wanted = tracks_of(file.config)
+        tracks = {**self._tracks.promoted(wanted - state.tracks.keys()), **state.tracks}
+        if missing := sorted(wanted - tracks.keys()):
+            raise Rejected("not_servable", [f"track {one}: nothing was promoted to it yet" for one in missing])
+        latest = VersionChoice(self._models.versions, state.latest, tracks)
         snapshot = ExperimentsSnapshot(file.config, file.digest, latest.resolve)
-        return replace(state, latest=latest.chosen), snapshot
+        return replace(state, latest=latest.chosen, tracks=tracks), snapshot
 
     async def _serve(self, snapshot: ExperimentsSnapshot) -> None:
         missing = await self._models.serve(snapshot)
@@ -277,4 +346,5 @@ class Experiments:
 
 
 def _serves_alike(one: State, other: State) -> bool:
-    return one.file.digest == other.file.digest and dict(one.latest) == dict(other.latest)
+    same = dict(one.latest) == dict(other.latest) and dict(one.tracks) == dict(other.tracks)
+    return same and one.file.digest == other.file.digest

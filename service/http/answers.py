@@ -174,6 +174,8 @@ class ExperimentsInfo(Answer):
 
     digest: str
     revision: str
+    tracks: dict[str, str]
+    """The version in force of each track, by `model/track`."""
 
 
 class WorkerInfo(Answer):

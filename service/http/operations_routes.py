@@ -26,8 +26,7 @@ def operations_routes(runtime: Runtime) -> APIRouter:
     async def info() -> Response:
         """Say what this service is: bundles, limits, experiments."""
         backend = runtime.backend
-        snapshot = backend.experiments.snapshot if backend is not None else None
-        experiments = {"digest": snapshot.digest, "revision": snapshot.config.revision} if snapshot else None
+        experiments = backend.experiments.describe() if backend is not None else None
         answer = {
             "service": "ranker",
             "version": runtime.version,

@@ -11,7 +11,7 @@ from contract.experiments.decision import Decision
 from contract.experiments.fields import BUCKETS
 from service.metrics.families import Families
 from service.metrics.values import Counter, Labels, Made
-from service.names import RejectReason
+from service.names import RejectReason, TrackResult
 
 
 class ExperimentMetrics:
@@ -62,6 +62,9 @@ class ExperimentMetrics:
 
     def _declare_experiment_file(self, families: Families) -> None:
         self._reloads = families.counter("ranker_experiments_reload_total", "Looks at the experiment file.", result=())
+        self._tracks = families.counter(
+            "ranker_track_promotions_total", "Promotions of tracks.", result=get_args(TrackResult)
+        )
         self._experiments = families.gauge(
             "ranker_experiments_info", "1 for the experiment file in force.", "max", digest=(), revision=()
         )
@@ -118,6 +121,10 @@ class ExperimentMetrics:
     def experiments_reloaded(self, result: str) -> None:
         """Count an attempt to load the experiment file."""
         self._reloads.of(result).inc()
+
+    def track_moved(self, result: TrackResult) -> None:
+        """Count a promotion of a track: taken, or refused because its bundle cannot be served."""
+        self._tracks.of(result).inc()
 
     def experiments_in_force(self, digest: str, revision: str) -> None:
         """Note which file is in force."""

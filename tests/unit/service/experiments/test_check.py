@@ -94,7 +94,7 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "parameter that nothing reads": (
         {"layers__0__defaults__top_k": 2},
         "top_k: 2",
-        "rank: nothing reads param top_k: a layer with a model has only model, version and cold",
+        "rank: nothing reads param top_k: a layer with a model has only model, version, track and cold",
     ),
     "misspelt parameter": (
         {"layers__0__defaults": {"model": "mgnm", "verison": "7"}, f"{E0}__arms__1__params": {"model": "x"}},

@@ -30,9 +30,13 @@ class Observer:
         self.in_force: tuple[str, str] | None = None
         self.state: dict[str, object] = {}
         self.decisions: list[Decision] = []
+        self.tracks: list[str] = []
 
     def experiments_reloaded(self, result: str) -> None:
         self.results.append(result)
+
+    def track_moved(self, result: str) -> None:
+        self.tracks.append(result)
 
     def experiments_in_force(self, digest: str, revision: str) -> None:
         self.in_force = digest, revision

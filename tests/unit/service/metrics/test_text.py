@@ -89,6 +89,7 @@ def play_experiments(metrics: Metrics) -> None:
     metrics.ranking_dropped(("b", "treatment"))
     metrics.override_rejected("expired")
     metrics.experiments_reloaded("accepted")
+    metrics.track_moved("taken")
     metrics.experiments_in_force("aaa", "1")
     metrics.experiments_in_force('b"\\b', "line\nbreak")
     metrics.experiments_state(revision=3, is_shared=True, is_file_in_force=False)
