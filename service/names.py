@@ -13,7 +13,7 @@ Degraded = Literal[
 RefusalReason = Literal["future", "wrong_type"]
 # Why an override header was ignored.
 RejectReason = Literal["disabled", "malformed", "signature", "expired", "unknown_arm"]
-# What became of a promotion of a track.
+# The end of a promotion of a track.
 TrackResult = Literal["taken", "refused"]
 # The service's Redis clients: of rankings, of appends, of streams.
 StoreKind = Literal["reads", "writes", "events"]

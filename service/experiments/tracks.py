@@ -11,7 +11,7 @@ from contract.bundle.tracks import TrackError, read_track
 from service.experiments.audit import Audit
 
 RETRY_SECONDS: Final = 60.0
-"""How long a promotion that cannot be served is left alone before it is tried again."""
+"""The wait before a promotion that could not be served is tried again."""
 
 
 class Tracks:
@@ -33,7 +33,7 @@ class Tracks:
         return {track: version for track, version in found.items() if version}
 
     def refuse(self, track: str, version: str) -> None:
-        """Leave a promotion that cannot be served alone for a while."""
+        """Do not try a promotion that cannot be served for a while."""
         self._refused[track, version] = self._clock()
 
     def may_move(self, track: str, version: str) -> bool:
