@@ -20,9 +20,9 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Final
 
-from analysis.commands.report import positive
+from analysis.commands.options import positive
 from analysis.synthetic.files import write_synthetic
-from analysis.synthetic.users import Effect, Population
+from analysis.synthetic.population import Effect, Population
 from contract.command_line import CommandError, run
 from contract.files import write_whole
 

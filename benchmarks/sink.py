@@ -21,7 +21,8 @@ from typing import Final
 from redis import Redis
 
 from contract.events.activity import activity_event
-from contract.events.exposures import ACTIVITY_STREAM, EVENT_FIELD, EXPOSURE_STREAM, RANKING_STREAM, Exposure, ulid
+from contract.events.exposures import Exposure
+from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD, EXPOSURE_STREAM, RANKING_STREAM, ulid
 from deploy.local_redis import executable, socket_folder, socket_of
 from deploy.processes import ROOT
 

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from analysis.commands.report import duration, positive
+from analysis.commands.options import duration, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from analysis.commands.report import duration, memory, positive
+from analysis.commands.options import duration, memory, positive
 from analysis.rules import DAY, SIMULATED_FILE
 from contract.command_line import CommandError
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from analysis.commands.options import duration, memory, positive
 from analysis.rules import SIMULATED_FILE
 from contract.command_line import CommandError
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from analysis.rules import Study
     from analysis.tables.database import Resources
     from analysis.verdict.setup import Setup
-
-_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--experiments", type=Path, help="experiments file: shares, primary metrics, guardrails, end")
     plan.add_argument("--shares", help="shares of the arms without a file, as control=5000,treatment=5000")
     parser.add_argument("--window", type=int, default=14, choices=(7, 14, 21, 28), help="days per unit (default 14)")
-    parser.add_argument("--day", type=duration, default=_UNITS["d"], help="length of a day: 1d, or 20s if simulated")
+    parser.add_argument("--day", type=duration, default=duration("1d"), help="length of a day: 1d, or 20s if simulated")
     parser.add_argument("--planned", type=positive, help="units of all arms at the planned end")
     parser.add_argument("--salt", help="which one, if the experiment was run with several")
     parser.add_argument("--until", type=positive, help="ignore what arrived from this time on (ms since epoch)")
@@ -58,28 +56,6 @@ def report_of(options: argparse.Namespace) -> Report:
     simulated = options.simulated or options.day != DAY or (options.data / SIMULATED_FILE).exists()
     reading = Reading(options.planned, simulated, options.window)
     return _report(options.data, study, _setup(options), Resources(options.memory, options.threads), reading)
-
-
-def duration(text: str) -> int:
-    """Return the milliseconds of a text such as 1d or 20s."""
-    found = re.fullmatch(r"(\d{1,6})([dhms])", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 1d, 2h or 20s")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def positive(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def memory(text: str) -> str:
-    """Return an amount of memory as DuckDB reads it."""
-    if re.fullmatch(r"[1-9]\d{0,8}(?:\.\d+)? ?[KMGT]i?B", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount such as 1600MB or 2GB")
-    return text
 
 
 def _setup(options: argparse.Namespace) -> Setup:

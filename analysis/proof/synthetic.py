@@ -9,8 +9,8 @@ from analysis.proof.population import Population, from_table
 from analysis.rules import Study
 from analysis.statistics.winsorise import winsorise
 from analysis.synthetic.files import write_synthetic
-from analysis.synthetic.users import Effect
-from analysis.synthetic.users import Population as Habits
+from analysis.synthetic.population import Effect
+from analysis.synthetic.population import Population as Habits
 from analysis.units.table import compute
 
 _DAYS = 7

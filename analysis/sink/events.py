@@ -16,8 +16,8 @@ from pydantic_core import from_json
 from analysis.tables.schemas import SCHEMAS
 from contract.behaviours.grammar import MIN_TIME_MS
 from contract.events.activity import ACTIVITY_SCHEMAS, activity_row
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.events.ranking_log import RANKING_SCHEMA, ranking_row
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 
 Event = dict[str, Any]  # Any: JSON
 Row = dict[str, Any]  # Any: the values of a table's columns

@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from analysis.sink.client import Client
-from contract.events.exposures import EVENT_FIELD
+from contract.events.streams import EVENT_FIELD
 
 _PAGE: Final = 1_000  # entries in one reply
 _PARSED: Final = frozenset({"XREADGROUP", "XAUTOCLAIM", "XPENDING"})  # replies are wanted as Redis sends them

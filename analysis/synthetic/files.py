@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.rules import DAY, HOUR, SIMULATED_FILE
-from analysis.synthetic.users import CHUNK, TYPES, Columns, Ints, Population, Users, draw_events, draw_users, unit_name
+from analysis.synthetic.events import TYPES, Columns, draw_events
+from analysis.synthetic.population import Population
+from analysis.synthetic.users import CHUNK, Ints, Users, draw_users, unit_name
 from analysis.tables.schemas import ACTIVITY, EXPOSURES
 
 _SCATTER: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it is one to one

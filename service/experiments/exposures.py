@@ -11,8 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from contract.events.exposures import Exposure, pseudonym, ulid
+from contract.events.exposures import Exposure
 from contract.events.ranking_log import RankingOutcome
+from contract.events.streams import pseudonym, ulid
 from contract.experiments.decision import Decision, LayerDecision
 from service.store.streams import EventSink
 

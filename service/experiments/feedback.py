@@ -14,7 +14,7 @@ from typing import Literal
 import orjson
 
 from contract.events.activity import Report, activity_event, clamped
-from contract.events.exposures import pseudonym, ulid
+from contract.events.streams import pseudonym, ulid
 from service.store.streams import EventSink, Receipt
 
 Taken = Literal["", "clamped", "future", "full"]

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, SupportsBytes
 
 import orjson
 
-from contract.events.exposures import pseudonym, ulid
 from contract.events.ranking_log import RANKING_SCHEMA, RankingOutcome, is_sampled
+from contract.events.streams import pseudonym, ulid
 from contract.experiments.decision import Decision
 from service.errors import RankerError
 from service.ranking.call import RankCall

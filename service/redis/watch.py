@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from redis import exceptions as redis_errors
 
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM
 from service.metrics import Metrics
 from service.redis.client import Client, Command
 from service.settings.ranking_log import RankingLogSettings

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from service.flow.supervision import Supervised, supervise_job
 from service.metrics import Metrics
 from service.redis.client import Client

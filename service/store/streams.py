@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, SupportsBytes
 import structlog
 from redis import exceptions as redis_errors
 
-from contract.events.exposures import EVENT_FIELD
+from contract.events.streams import EVENT_FIELD
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise
 from service.redis.client import Client, Command
 

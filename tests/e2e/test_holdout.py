@@ -11,7 +11,7 @@ import pytest
 import redis as driver
 import yaml
 
-from contract.events.exposures import EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.streams import EXPOSURE_STREAM, RANKING_STREAM
 from contract.experiments.buckets import bucket
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess

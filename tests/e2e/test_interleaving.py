@@ -13,8 +13,8 @@ import pytest
 import redis as driver
 import yaml
 
-from contract.events.exposures import EXPOSURE_STREAM, RANKING_STREAM
 from contract.events.ranking_log import ranking_row
+from contract.events.streams import EXPOSURE_STREAM, RANKING_STREAM
 from contract.experiments.interleaving import redraft, team_draft
 from service.experiments.overrides import sign
 from tests.support.builders import TinyModel

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.tables.schemas import RANKINGS
 from contract.events.activity import activity_row
-from contract.events.exposures import ACTIVITY_STREAM, RANKING_STREAM
 from contract.events.ranking_log import is_sampled, ranking_row
+from contract.events.streams import ACTIVITY_STREAM, RANKING_STREAM
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import NoPermissionError
 
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from service.experiments.state_stores import STATE_KEY, RedisStateStore, StateUnavailable
 from service.redis.client import Command, make_client
 from service.store.behaviours import RedisBehaviourStore, StoreUnavailable

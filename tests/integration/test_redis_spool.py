@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events.exposures import ACTIVITY_STREAM, EVENT_FIELD
+from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD
 from service.redis.client import Command, make_client
 from service.store.replay import Replay
 from service.store.spool import Spool, Spooled, read_batch

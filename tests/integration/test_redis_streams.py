@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from contract.events.exposures import EVENT_FIELD
+from contract.events.streams import EVENT_FIELD
 from service.redis.client import Client, Command, make_client
 from service.store.streams import EventStream
 from tests.support.redis_server import RedisServer

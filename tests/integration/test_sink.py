@@ -23,7 +23,7 @@ from analysis.sink.settings import SinkSettings
 from analysis.sink.source import RedisSource
 from analysis.sink.worker import Worker
 from analysis.tables.reading import rows
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM, RANKING_STREAM
 from contract.redis_url.parse import parse_redis_url
 from tests.support.certificates import Authority
 from tests.support.programs import needed

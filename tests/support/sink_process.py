@@ -16,7 +16,8 @@ import duckdb
 from redis import Redis
 
 from contract.events.activity import activity_event
-from contract.events.exposures import ACTIVITY_STREAM, EVENT_FIELD, Exposure, ulid
+from contract.events.exposures import Exposure
+from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD, ulid
 from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.rules import SIMULATED_FILE, Study
+from analysis.synthetic.events import draw_events
 from analysis.synthetic.files import write_synthetic
-from analysis.synthetic.users import Effect, Population, draw_events, draw_users, unit_name
+from analysis.synthetic.population import Effect, Population
+from analysis.synthetic.users import draw_users, unit_name
 from analysis.tables.database import Resources
 from analysis.tables.reading import check, table_files
 from analysis.tables.schemas import SCHEMAS

@@ -12,7 +12,7 @@ import pytest
 from analysis.metrics import MEANS
 from analysis.rules import Study
 from analysis.synthetic.files import write_synthetic
-from analysis.synthetic.users import Population
+from analysis.synthetic.population import Population
 from analysis.tables.database import Resources
 from analysis.units.table import compute
 from tests.support.event_tables import DAY, HOUR, T0, Row, exposure, write_rows

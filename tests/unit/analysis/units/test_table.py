@@ -13,7 +13,7 @@ import pytest
 from analysis.metrics import METRICS
 from analysis.rules import Study
 from analysis.synthetic.files import write_synthetic
-from analysis.synthetic.users import Population
+from analysis.synthetic.population import Population
 from analysis.tables.database import Resources
 from analysis.units.actions import ADDITIVE
 from analysis.units.table import STAGES, Tables, compute

@@ -4,7 +4,8 @@ import hmac
 from collections import Counter
 from hashlib import sha256
 
-from contract.events.exposures import Exposure, ulid
+from contract.events.exposures import Exposure
+from contract.events.streams import ulid
 from contract.experiments.assignment import snapshot_of
 from contract.experiments.buckets import bucket
 from contract.experiments.decision import Decision

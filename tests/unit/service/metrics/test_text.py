@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from contract.events.exposures import ACTIVITY_STREAM, EXPOSURE_STREAM
+from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.parse import parse_experiments
 from service.metrics import Metrics
