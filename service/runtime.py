@@ -20,6 +20,7 @@ from service.output.access_log import AccessLog
 from service.ranking.ranker import Ranker
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore
+from service.store.items import ItemStore
 from service.workers import Workers
 
 
@@ -31,6 +32,7 @@ class Backend:
     experiments: Experiments
     overrides: Overrides
     store: RedisBehaviourStore
+    items: ItemStore
     feedback: FeedbackLog
     bundles: ServedBundles
 

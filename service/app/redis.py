@@ -17,9 +17,11 @@ from service.redis.client import Client, Confirmation, make_client
 from service.redis.watch import Instance, RedisWatch, ranking_log_bytes
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore
+from service.store.items import ItemStore
 from service.store.sinks import Sinks, no_sinks, open_sinks
 
 _KNOWN_BYTES: Final = 2**24  # values of some thousand users; they are known only where their states are kept too
+_ITEM_CONNECTIONS: Final = 2
 _STREAM_CONNECTIONS: Final = 4  # three flushers and the replay
 
 
@@ -79,6 +81,18 @@ def behaviour_store(settings: Settings, metrics: Metrics, served: Callable[[], l
         served=served,
         prefix=chosen.prefix,
         known_bytes=_KNOWN_BYTES if settings.inference.state_cache_entries else 0,
+    )
+
+
+def item_store(settings: Settings, metrics: Metrics) -> ItemStore:
+    """Return the store of features of items, in the Redis of behaviours, with a connection or two of its own."""
+    chosen, redis = settings.redis, redis_of_behaviours(settings)
+    return ItemStore(
+        redis.client(chosen.read_timeout_ms, _ITEM_CONNECTIONS, metrics),
+        redis.client(chosen.write_timeout_ms, _ITEM_CONNECTIONS, metrics, confirm=True),
+        ttl_seconds=chosen.item_ttl_s,
+        observer=metrics,
+        prefix=chosen.prefix,
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from service import __version__
 from service.app.experiments import accepted_experiments
-from service.app.redis import behaviour_store, event_sinks, watch_redis
+from service.app.redis import behaviour_store, event_sinks, item_store, watch_redis
 from service.bundles.registry import BundleRegistry
 from service.errors import StartError
 from service.experiments.exposures import Exposures
@@ -82,6 +82,8 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         bundles = ServedBundles(deployments)
         store = behaviour_store(settings, metrics, bundles.served)
         stack.push_async_callback(store.close)
+        items = item_store(settings, metrics)
+        stack.push_async_callback(items.close)
         sinks = await event_sinks(settings, metrics, stack)
         watch_redis(settings, metrics, stack)
         experiments = await accepted_experiments(settings, metrics, deployments, runtime, stack)
@@ -89,7 +91,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
         rankings = _ranking_log(settings, sinks, metrics, key)
-        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings, rankings=rankings)
+        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings, rankings=rankings, items=items)
         if not ranker.is_ready:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
         stack.push_async_callback(ranker.close)
@@ -109,6 +111,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
                 override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
             ),
             store=store,
+            items=items,
             feedback=FeedbackLog(
                 sinks.feedback,
                 on_feedback=metrics.feedback,

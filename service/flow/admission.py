@@ -16,6 +16,6 @@ class Admission:
 
     def __init__(self, limits: LimitsSettings) -> None:
         self.rankings = Gate(limits.max_inflight, limits.deadline_ms / 1000)
-        self.writes = {path: Gate(limits.max_writes) for path in ("/behaviours", "/feedback")}
+        self.writes = {path: Gate(limits.max_writes) for path in ("/behaviours", "/feedback", "/items")}
         self.turns = Turns(lambda: self.rankings.inside > 0)
         self.probes = Turns(lambda: False)  # health checks only wait for each other

@@ -82,6 +82,24 @@ class RankResponse(Answer):
     """Only with `explain`."""
 
 
+class ItemRefusal(Answer):
+    """An item whose features were not stored."""
+
+    index: int
+    """Its place in the request."""
+    problem: str
+    """Names the feature that no served bundle can read."""
+
+
+class ItemsResponse(Answer):
+    """The result of storing features of items."""
+
+    stored: int
+    refused: int
+    refusals: list[ItemRefusal]
+    """All of them, in the order of the request."""
+
+
 class Refusal(Answer):
     """A behaviour that was not stored."""
 

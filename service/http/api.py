@@ -19,6 +19,7 @@ from service.errors import (
 from service.http.behaviour_routes import behaviour_routes
 from service.http.feedback_routes import feedback_routes
 from service.http.front import FrontMiddleware
+from service.http.item_routes import item_routes
 from service.http.openapi import add_docs, describe
 from service.http.operations_routes import operations_routes
 from service.http.rank_route import rank_routes
@@ -42,6 +43,7 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
     )
     app.include_router(rank_routes(runtime))
     app.include_router(behaviour_routes(runtime))
+    app.include_router(item_routes(runtime))
     app.include_router(feedback_routes(runtime))
     app.include_router(operations_routes(runtime))
     app.add_exception_handler(HTTPException, _http_error)

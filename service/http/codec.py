@@ -54,6 +54,7 @@ _MESSAGES: Final = {
 }
 _SHOWN: Final = 64  # characters of an id in an error
 _RECENT_FIELDS: Final = frozenset(requests.Behaviour.__annotations__)
+_ITEM_FIELDS: Final = frozenset(requests.Item.model_fields)
 _BEHAVIOUR_FIELDS: Final = frozenset(requests.UserBehaviour.__annotations__)
 _FEEDBACK_FIELDS: Final = frozenset(requests.Feedback.__annotations__) | frozenset(
     requests.ActivityEvent.__annotations__
@@ -100,6 +101,24 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     _check_texts(request.attributes, "attributes")
     _check_texts([value for value in request.attributes.values() if isinstance(value, str) and value], "attributes")
     return request
+
+
+def parse_items(body: bytes, limits: LimitsSettings) -> list[requests.Item]:
+    """Return valid features of items.
+
+    Raises:
+        Malformed, TooLarge, InvalidRequest: as parse_rank.
+    """
+    document = _document(body)
+    _bound_list(document, "items", limits.max_behaviours)
+    _bound_fields(document, "items", _ITEM_FIELDS)
+    listed = document.get("items")
+    for place, item in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(item, dict) and "features" in item:
+            check_item_features(item["features"], f"items.{place}.features")
+    items = _validated(requests.ItemsRequest, document).items
+    check_ids([item.item_id for item in items], "items.{}.item_id")
+    return items
 
 
 def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[requests.UserBehaviour]:

@@ -16,7 +16,7 @@ from service.http.shared import Prepared
 
 JSON: Final = "application/json"
 _REFERENCES: Final = "#/components/schemas/{model}"
-_REQUESTS: Final = (requests.RankRequest, requests.BehavioursRequest, requests.FeedbackRequest)
+_REQUESTS: Final = (requests.RankRequest, requests.BehavioursRequest, requests.ItemsRequest, requests.FeedbackRequest)
 
 _REQUEST_HEADERS: Final = {
     "X-Request-Id": "Repeated in the answer and in the log; made where it is absent or unfit.",

@@ -136,6 +136,21 @@ class RankRequest(Request):
     """Whether to explain which behaviours were read, with the model's own explanation."""
 
 
+class Item(Request):
+    """Features of one item."""
+
+    item_id: Id
+    features: ItemFeatures
+    """All of the item's features: they replace those stored before."""
+
+
+class ItemsRequest(Request):
+    """Features of items to be stored."""
+
+    items: Annotated[list[Item], FailFast(), Field(min_length=1)]
+    """At most 1,000 (`limits.max_behaviours`). Sending one again changes nothing; of one item, the last counts."""
+
+
 class BehavioursRequest(Request):
     """Behaviours to be stored."""
 

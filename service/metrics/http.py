@@ -42,6 +42,9 @@ class HttpMetrics:
         self._written = families.counter(
             "ranker_behaviours_written_total", "Behaviours sent to be stored.", result=results
         )
+        self._items = families.counter(
+            "ranker_items_written_total", "Items whose features were sent to be stored.", result=("stored", "refused")
+        )
         self._refused = families.counter(
             "ranker_behaviours_refused_total", "Behaviours refused, by reason.", reason=get_args(RefusalReason)
         )
@@ -105,6 +108,11 @@ class HttpMetrics:
             self._written.of(result).inc(count)
         for reason, count in refused.items():
             self._refused.of(reason).inc(count)
+
+    def items_written(self, *, stored: int, refused: int) -> None:
+        """Count items whose features were sent to be stored."""
+        self._items.of("stored").inc(stored)
+        self._items.of("refused").inc(refused)
 
     def feedback(self, action: str) -> None:
         """Count activity that was taken."""

@@ -39,6 +39,7 @@ from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
+from service.store.items import ItemStore
 
 _RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
 _RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
@@ -56,10 +57,11 @@ class Ranker:
         deployments: the served bundles.
         experiments: the defaults of a layer if its arm's bundle is missing.
         exposures: the log of attempts.
-        rankings: the log of answered lists, if there is one.
         observer: counts.
         settings: limits and deadlines.
         now_ms: milliseconds since the epoch.
+        rankings: the log of answered lists, if there is one.
+        items: stored features of items.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Ranker:
         settings: Settings,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         rankings: RankingLog | None = None,
+        items: ItemStore | None = None,
     ) -> None:
+        self._items = items
         self._deployments, self._experiments = deployments, experiments
         self._exposures, self._rankings = exposures, rankings
         self._observer, self._now_ms = observer, now_ms
@@ -236,9 +240,18 @@ class Ranker:
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         if call.halves:
             interleaved.fill(call)
-        elif call.features:
-            _describe(call)
+        elif call.candidates.unknown and call.serving.bundle.new_items is not None:
+            self._describe(call)
         return True
+
+    def _describe(self, call: RankCall) -> None:
+        """Add the unknown candidates that have features, stored ones or those of the request, to the model's inputs."""
+        unknown = [call.candidates.item_ids[place] for place in call.candidates.unknown]
+        stored = {} if self._items is None else self._items.find(unknown)
+        call.described = new = described(call.serving.bundle, call.candidates, {**stored, **(call.features or {})})
+        if new is not None:
+            call.row = call.row._replace(new=new.items)
+            call.cost += len(new.items)
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
         """Order by the model's scores or by popularity, and end the call."""
@@ -395,14 +408,6 @@ class Ranker:
             answered=len(call.answer.item_ids) if call.answer is not None else 0,
             candidates=len(call.item_ids),
         )
-
-
-def _describe(call: RankCall) -> None:
-    """Add the unknown candidates that have features to the model's inputs."""
-    call.described = new = described(call.serving.bundle, call.candidates, call.features)
-    if new is not None:
-        call.row = call.row._replace(new=new.items)
-        call.cost += len(new.items)
 
 
 def _note_failure(call: RankCall) -> None:

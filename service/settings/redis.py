@@ -34,6 +34,9 @@ class RedisSettings(Group):
     ttl_s: Annotated[int, Field(ge=0, le=3_153_600_000)] = 15_552_000
     """How long (s) an inactive user is kept; 0 means forever."""
 
+    item_ttl_s: Annotated[int, Field(ge=0, le=3_153_600_000)] = 2_592_000
+    """How long (s) features of an item are kept after they were last stored; 0 means forever."""
+
     @property
     def address(self) -> RedisAddress:
         """Return the address of the store of behaviours."""

@@ -15,10 +15,9 @@ PRIOR = {"quantile": 0.75, "clicks": 12, "shown": 480}
 GENRES, YEARS = [f"genre {code}" for code in range(1, 6)], [str(1990 + code) for code in range(1, 11)]
 
 
-@pytest.fixture(scope="session")
-def new_items_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
-    home = tmp_path_factory.mktemp("new-items")
-    run = write_run(home / "run", "fmlp", CONFIG)
+def new_items_run(directory: Path) -> Path:
+    """Write a run whose model describes new items, with the names of its features and a prior."""
+    run = write_run(directory, "fmlp", CONFIG)
     described = {
         "genres": {"cardinality": 6, "width": 3, "names": ["", *GENRES]},
         "year": {"cardinality": 11, "width": 1, "names": ["", *YEARS]},
@@ -26,4 +25,10 @@ def new_items_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_on
     (run / "features.json").write_text(json.dumps(described))
     facts = json.loads((run / "run.json").read_text()) | {"new_item_prior": PRIOR}
     (run / "run.json").write_text(json.dumps(facts))
-    return export_run(run, home / "bundles", min_table_bytes=1_000).bundle
+    return run
+
+
+@pytest.fixture(scope="session")
+def new_items_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
+    home = tmp_path_factory.mktemp("new-items")
+    return export_run(new_items_run(home / "run"), home / "bundles", min_table_bytes=1_000).bundle

@@ -94,7 +94,7 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
 @pytest.mark.parametrize(
     ("name", "keys", "subjects"),
     [
-        ("redis", ["~bhv:*"], ["behaviours", "the page's list of users", "looks at memory"]),
+        ("redis", ["~bhv:*", "~item:*"], ["behaviours", "the page's list of users", "looks at memory"]),
         (
             "events",
             ["~ab:*", "~fb:*", "~rank:log:*"],

@@ -227,6 +227,19 @@ class FakeFeedback:
         return "" if "action" in event or clamped(ts, now_ms) == ts else "clamped"
 
 
+class FakeItems:
+    """Keeps features of items, or fails."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, object] = {}
+        self.fault: Exception | None = None
+
+    async def store(self, items: Mapping[str, object]) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.stored |= items
+
+
 @dataclass
 class FakeBundles:
     """No bundles, or those given."""
@@ -262,12 +275,13 @@ class Edge:
     def reset(self) -> None:
         """Put new fakes behind the routes: an application takes a tenth of a second to make, fakes take nothing."""
         self.ranker, self.experiments, self.store = FakeRanker(), FakeExperiments(), FakeStore()
-        self.feedback, self.bundles = FakeFeedback(), FakeBundles()
+        self.feedback, self.bundles, self.items = FakeFeedback(), FakeBundles(), FakeItems()
         self.runtime.backend = Backend(
             ranker=self.ranker,
             experiments=self.experiments,
             overrides=Overrides(self.secret, self.metrics.override_rejected),
             store=self.store,
+            items=self.items,
             feedback=self.feedback,
             bundles=self.bundles,
         )
