@@ -30,6 +30,7 @@ from training.judging.views import means
 from training.origin import read_origin
 from training.recipe import Recipe, RecipeError
 from training.rows.loader import Loader, dataset_facts, sequence_spec
+from training.rows.outcomes import with_outcomes
 from training.rows.positives import aimed
 from training.rows.split import Part, Rows, every_row, split
 from training.runs import RunDirectory, RunError
@@ -164,7 +165,8 @@ class Setup:
 def set_up(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console) -> Setup:
     """Load the data, and build the model that the run's origin and recipe name; see `train` for the errors."""
     origin = read_origin(run.path)
-    prepared = aimed(prepared_until(load_prepared(data / recipe.dataset), origin.until_ms), recipe.positive)
+    prepared = prepared_until(load_prepared(data / recipe.dataset), origin.until_ms)
+    prepared = with_outcomes(aimed(prepared, recipe.positive), recipe)
     _say_what_is_read(prepared, console)
     device, everything = machine.torch_device(), origin.fit == "all"
     facts = dataset_facts(prepared, recipe, everything=everything)
@@ -254,7 +256,8 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
         raise RunError(
             f"{run.path} has learnt every row, so none can judge it; its figures are of {origin.validated_by}"
         )
-    prepared = aimed(prepared_until(load_prepared(data / recipe.dataset), origin.until_ms), recipe.positive)
+    prepared = prepared_until(load_prepared(data / recipe.dataset), origin.until_ms)
+    prepared = with_outcomes(aimed(prepared, recipe.positive), recipe)
     if run.facts()["dataset_digest"] != prepared.digest:
         raise RunError(f"{run.path} was trained on other data than {prepared.directory} has now")
     return evaluate(run, recipe, prepared, dataset_facts(prepared, recipe), machine.torch_device())
