@@ -1,4 +1,4 @@
-"""What came of the impressions of own files: the actions of the same user on the same item within the window.
+"""Outcomes of the impressions of own files: the actions of the same user on the same item within the window.
 
 A source that has outcomes of its own (KuaiRand) keeps them. Symbols: N impressions.
 """

@@ -30,7 +30,7 @@ def _counted(recipe: TrainingRecipe, times: int) -> tuple[np.ndarray, np.ndarray
         assert log_counts is not None
         listed, logs = (one[0] if one.dim() == 2 else one for one in (items, log_counts))
         counts = np.broadcast_to(logs.exp().numpy(), listed.shape)
-        own = 1 if recipe.negatives_from in ("batch", "mixed") else 0  # its own target is no draw
+        own = 1 if recipe.negatives_from in ("batch", "mixed") else 0  # its own target is not drawn
         np.add.at(drawn, listed.numpy()[own:], 1)
         given[listed.numpy()] = counts
     return drawn / times, given

@@ -1,4 +1,4 @@
-"""What came of impressions of own files, for models with several targets."""
+"""Outcomes of the impressions of own files, for models with several targets."""
 
 from __future__ import annotations
 
