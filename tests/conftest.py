@@ -10,6 +10,7 @@ from functools import cache
 import pytest
 from hypothesis import settings
 
+from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer
 
 # Tests only connect to this machine: neither they nor their child processes use a proxy of the environment.
@@ -27,7 +28,8 @@ settings.load_profile("ranker")
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collections: with torch, each full one takes half a second."""
+    """Set up the log. Keep imported objects out of garbage collections: with torch, each full one takes 0.5 s."""
+    use_plain_log()
     gc.collect()
     gc.freeze()
 

@@ -376,15 +376,6 @@ def test_a_service_that_cannot_start_says_why_and_ends(settings: dict[str, str],
     assert "service: " in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["-m", "service", "--openapi"], ["-m", "service", "--env-example"]])
-def test_a_reader_that_goes_away_is_no_traceback(arguments: list[str]) -> None:
-    ended = subprocess.run(
-        ["bash", "-c", '"$0" "$@" | true', sys.executable, *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in ended.stderr
-
-
 @pytest.mark.parametrize(("content", "words"), [(None, "has no EVENTS"), ("many", "damaged"), ("5 70", "has 5 users")])
 def test_a_measurement_of_the_report_on_other_data_is_one_line(
     content: str | None, words: str, tmp_path: Path, refused: Callable[..., str]

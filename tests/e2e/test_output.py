@@ -6,8 +6,7 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, PlainService, ServiceProcess
+from tests.support.service_process import PlainService, ServiceProcess
+from tests.support.warm_service import run_service, starter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -135,22 +135,26 @@ def test_a_reader_that_comes_back_finds_whole_lines_and_how_many_are_missing(ser
     assert lines[-1]["event"] == "stopped"  # the last lines are written
 
 
-@pytest.mark.parametrize("option", ["--check-settings", "--help"])
+@pytest.mark.parametrize("option", ["--check-settings", "--help", "--openapi", "--env-example"])
 def test_a_command_line_whose_reader_has_seen_enough_ends_without_a_traceback(option: str) -> None:
-    command = [sys.executable, "-m", "service", option]
-    whole = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert (whole.returncode, whole.stderr) == (0, b"")
+    whole = run_service({}, option)
+    assert (whole.returncode, whole.stderr) == (0, "")
     assert len(whole.stdout) > 100
     pipe = Pipe()
     pipe.close_reader()
-    done = subprocess.run(command, cwd=ROOT, stdout=pipe.write_end, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert run_to_the_end(option, pipe.write_end) == (0, "")
+    os.close(pipe.write_end)
 
 
 def test_a_command_line_that_cannot_write_says_so() -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "service", "--openapi"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False
-        )
-    assert done.returncode == 1
-    assert done.stderr == b"service: cannot write to standard output (No space left on device)\n"
+        ended = run_to_the_end("--openapi", full.fileno())
+    assert ended == (1, "service: cannot write to standard output (No space left on device)\n")
+
+
+def run_to_the_end(option: str, output: int) -> tuple[int, str]:
+    """Return the exit status and the standard error of a command line with this standard output."""
+    with tempfile.TemporaryFile() as errors:
+        status = starter().start(dict(os.environ), (option,), output, errors.fileno()).wait(60)
+        errors.seek(0)
+        return status, errors.read().decode()

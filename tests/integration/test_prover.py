@@ -48,13 +48,13 @@ async def test_a_good_bundle_shows_its_digest_its_times_and_its_memory(tmp_path:
 
 
 async def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="took longer than 2 s and was ended"):
-        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=2.0))
+    with pytest.raises(EngineError, match="took longer than 1 s and was ended"):
+        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
 
 
 async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.020 s"):
-        await prove_in_process(asked(TinyModel(trips=200_000), tmp_path, budget_seconds=0.02))
+    with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.002 s"):
+        await prove_in_process(asked(TinyModel(trips=50_000), tmp_path, budget_seconds=0.002))
 
 
 async def test_a_graph_that_takes_all_memory_is_refused(tmp_path: Path) -> None:

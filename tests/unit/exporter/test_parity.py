@@ -12,8 +12,8 @@ from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
 from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
 
-QUICK = frozenset({"a2svd", "comirec-sa-max", "popularity", "sasrec"})
-"""Cases of all kinds that take a second each; `make test-slow` runs the others, and an export compares its own."""
+QUICK = frozenset({"popularity", "sasrec"})
+"""Cases that take a second each; `make test-slow` runs the others, and an export compares its own."""
 
 CASES = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id=case) for case in VARIANTS]
 

@@ -50,9 +50,10 @@ async def test_calls_are_answered_with_their_value_or_their_error() -> None:
 
 
 async def test_a_call_that_hangs_is_given_up_and_so_are_those_behind_it() -> None:
-    threads, gate, ran = DaemonThreads(1, "test"), threading.Event(), list[int]()
+    threads, began, gate, ran = DaemonThreads(1, "test"), threading.Event(), threading.Event(), list[int]()
     with pytest.raises(TimeoutError):
-        await in_time(threads, 0.01, gate.wait)
+        await in_time(threads, 0.3, lambda: (began.set(), gate.wait()))  # a call that has not begun is not run at all
+    assert began.is_set()
     with pytest.raises(TimeoutError):
         await in_time(threads, 0.01, ran.append, 1)
     gate.set()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from service.log import access_log, logging_to
 from service.output.access_log import AccessLog
 from service.settings.logging import LoggingSettings
+from tests.support.plain_log import use_plain_log
 
 TIME = re.compile(
     rb'"timestamp": ?"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z'
@@ -36,7 +37,7 @@ def _as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level, raises = list(root.handlers), root.level, logging.raiseExceptions
     yield
-    structlog.reset_defaults()
+    use_plain_log()
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.raiseExceptions = raises
