@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ from analysis.units.table import Tables
 from analysis.verdict.health import Health, all_gates
 from analysis.verdict.sentence import verdict
 from analysis.verdict.setup import Setup
+from analysis.verdict.versions import Served, told
 
 CAUSES: Final = {
     "ahead": "time more than a day after arrival",
@@ -72,7 +73,8 @@ def build(tables: Tables, health: Health, setup: Setup, reading: Reading) -> Rep
         gates=gates,
         rows=tuple(rows),
         days=tuple(_days(tables.daily, roles, arms, setup.control, reading)),
-        facts=tuple(_facts(tables.notes)),
+        facts=tuple(_facts(tables.notes, health.versions)),
+        versions=health.versions,
         not_computed=tuple(unknown),
     )
 
@@ -137,13 +139,14 @@ def _days(daily: pa.Table, roles: Roles, arms: tuple[str, ...], control: str, re
     return sorted(found, key=lambda one: (roles.primary.index(one.metric), arms.index(one.arm), one.day))
 
 
-def _facts(notes: Notes) -> list[Fact]:
+def _facts(notes: Notes, versions: Sequence[Served]) -> list[Fact]:
     start = "no events" if notes.data_from is None else _utc(notes.data_from)
     broken = {"repeated": notes.repeats, "without id, unit, type or time": notes.broken}
     return [
         Fact("Data", f"{start} to {_utc(notes.data_until)}"),
         Fact("Salt", notes.salt),
         Fact("Configurations", f"{len(notes.configurations)}: {', '.join(notes.configurations)}"),
+        *([Fact("Versions served", told(versions))] if any(one.version for one in versions) else []),
         Fact("Exposed units", count(notes.units), notes.units),
         Fact("Units in two arms, left out", count(notes.two_arms), notes.two_arms),
         Fact("Forced exposures, left out", count(notes.forced), notes.forced),

@@ -8,6 +8,7 @@ from typing import Any, Final
 from analysis.statistics.comparisons import Row
 from analysis.verdict.gates import Gate
 from analysis.verdict.sentence import Verdict
+from analysis.verdict.versions import Served
 
 LIMITS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -119,6 +120,7 @@ class Report:
     rows: tuple[Row, ...]
     days: tuple[DayLift, ...]
     facts: tuple[Fact, ...]
+    versions: tuple[Served, ...]
     not_computed: tuple[str, ...]  # metrics that the experiment names and this analysis does not know
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON

@@ -48,7 +48,7 @@ def _of_experiment(study: Study) -> str:
     end = "" if study.end_ms is None else f"AND ts < {study.end_ms}"
     return f"""
         CREATE TEMP TABLE experiment_exposure AS
-        SELECT id, ts, req, unit, arm, reason, cfg, exp_salt, outcome, coalesce(forced, 0) AS forced
+        SELECT id, ts, req, unit, arm, reason, cfg, exp_salt, model, ver, outcome, coalesce(forced, 0) AS forced
         FROM all_exposures WHERE exp = {quoted(study.experiment)} AND unit <> '' AND arm <> '' AND ts > 0 {end}
     """
 

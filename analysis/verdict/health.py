@@ -17,6 +17,7 @@ from analysis.units.counts import Notes
 from analysis.verdict import gates
 from analysis.verdict.gates import Gate
 from analysis.verdict.setup import Setup
+from analysis.verdict.versions import Served, moved_together, versions_served
 
 _BAD: Final = "outcome IN ('degraded', 'error', 'refused')"
 
@@ -30,12 +31,14 @@ class Health:
         lost: of these, the units without any exposure.
         requests: rankings that were not ok, over rankings, per unit; from exposures without a log.
         misplaced: exposures whose arm bucket is not in their arm's ranges; None if the ranges are not known.
+        versions: that the arms served.
     """
 
     ranked: dict[str, int] | None
     lost: dict[str, int] | None
     requests: dict[str, Sample] | None
     misplaced: int | None
+    versions: tuple[Served, ...] = ()
 
 
 def read_health(opened: Database, study: Study, setup: Setup) -> Health:
@@ -48,6 +51,7 @@ def read_health(opened: Database, study: Study, setup: Setup) -> Health:
         dict(opened.rows(f"{without} GROUP BY arm ORDER BY arm")) if has_log else None,
         _requests(opened, "ranking" if has_log else "exposure"),
         _misplaced(opened, study, setup),
+        versions_served(opened),
     )
 
 
@@ -59,7 +63,7 @@ def all_gates(units: Units, counts: pa.Table, notes: Notes, health: Health, setu
         one.title: {arm: units.before(one, arm) for arm in (setup.control, *setup.treatments(exposed))}
         for one in METRICS
     }
-    reasons = by_subject.get("reason", {})
+    reasons, versions = by_subject.get("reason", {}), moved_together(health.versions)
     return (
         gates.sample_ratio(exposed, units.counts, setup.shares),
         gates.sample_ratio_within("day", by_subject.get("day"), setup.shares),
@@ -70,6 +74,7 @@ def all_gates(units: Units, counts: pa.Table, notes: Notes, health: Health, setu
         gates.outcomes(health.requests, setup.control),
         gates.one_arm_each(notes.two_arms, notes.units),
         gates.assignment([notes.salt], setup.salt, health.misplaced, setup.unplanned(exposed)),
+        *([versions] if versions is not None else []),
     )
 
 

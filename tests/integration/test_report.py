@@ -249,3 +249,17 @@ def test_windows_that_are_not_complete_give_no_verdict(world: Path) -> None:
     assert found["verdict"]["kind"] == "not_readable"
     assert "too few units" in found["verdict"]["sentence"]
     assert all(row["estimate"] is None for row in found["rows"])
+
+
+def test_versions_of_an_arm_are_told_and_an_arm_that_is_left_behind_is_a_warning(world: Path) -> None:
+    path = world / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
+    rows = pq.read_table(path).to_pylist()
+    middle = sorted(row["ts"] for row in rows)[len(rows) // 4]
+    moved = [{**row, "ver": "2"} if row["arm"] != "control" and row["ts"] >= middle else row for row in rows]
+    write_rows(world / "data", "exposures", moved)
+    found = findings(world)
+    arms = [(one["arm"], one["version"]) for one in found["versions"]]
+    assert arms == [("control", "1"), ("treatment", "1"), ("treatment", "2")]
+    assert gate(found, "versions")["state"] == "warn"
+    assert any(fact["name"] == "Versions served" and "@2 from" in fact["shown"] for fact in found["facts"])
+    assert found["verdict"]["kind"] == "better"
