@@ -17,7 +17,6 @@ import httpx
 import pytest
 import yaml
 
-from contract.bundle.tracks import read_track
 from tests.support.news_days import day_ms, write_days
 from tests.support.news_log import EVENTS, NewsLog, news_log
 from tests.support.redis_server import RedisServer
@@ -105,19 +104,13 @@ class Loop:
 
 
 class Feed(ServiceProcess):
-    """The service, which serves the version that the track names."""
+    """The service, whose experiment file names the track."""
 
-    def follow(self, bundles: Path) -> str:
-        """Name the track's version in the experiment file, as a person or a deployment does; returns it."""
-        track = read_track(bundles, "sasrec", "daily")
-        assert track is not None
-        defaults = {"model": "sasrec", "version": track.version}
-        layer = {"key": "rank", "salt": "rank", "defaults": defaults}
-        document = {"schema": 1, "revision": track.version, "layers": [layer]}
-        pending = self.experiments.with_suffix(".new")
-        pending.write_text(yaml.safe_dump(document))
-        pending.replace(self.experiments)
-        return track.version
+    def follow(self) -> None:
+        """Write the experiment file, for all days."""
+        layer = {"key": "rank", "salt": "rank", "defaults": {"model": "sasrec", "track": "daily"}}
+        document = {"schema": 1, "revision": "1", "layers": [layer]}
+        self.experiments.write_text(yaml.safe_dump(document))
 
     def rank(self, articles: list[str]) -> tuple[str, dict[str, bool]]:
         """Return the served version, and for each article whether the model knows it."""
@@ -143,7 +136,7 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
     assert (line["status"], status) == ("promoted", 0)
     feed = Feed(tmp_path, redis.url, EXPERIMENTS__RELOAD_MS="100", PAGE__ENABLED="false")
     try:
-        feed.follow(loop.folder / "bundles")
+        feed.follow()
         feed.start()
         second_day, third_day = loop.born(4), loop.born(5)
         version, known = feed.rank(second_day)
@@ -152,8 +145,7 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
 
         loop.arrives(4)
         killed_and_called_again(loop, "2025-03-07")
-        version = feed.follow(loop.folder / "bundles")
-        feed.until(lambda: feed.rank(second_day)[0] == version, "served: the second day")
+        feed.until(lambda: feed.rank(second_day)[0] == "2025-03-07-daily", "served: the second day")
         assert all(feed.rank(second_day)[1].values())
         assert not any(feed.rank(third_day)[1].values())
 
@@ -161,8 +153,7 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
         line, status = loop.call("2025-03-08")
         assert (line["status"], status) == ("promoted", 0)
         assert line["figures"]["candidate"] > line["figures"]["in_force"]
-        version = feed.follow(loop.folder / "bundles")
-        feed.until(lambda: feed.rank(third_day)[0] == version, "served: the third day")
+        feed.until(lambda: feed.rank(third_day)[0] == "2025-03-08-daily", "served: the third day")
         assert all(feed.rank(third_day)[1].values())
     finally:
         feed.close()
