@@ -88,9 +88,9 @@ def _ordered(raw: Interactions, rows: Column, user_place: Column, item_place: Co
         "users": user_place[rows],
         "items": item_place[rows] + 1,
         "times_ms": raw.times_ms[rows],
-        "actions": raw.actions[rows],
-        "values": raw.values[rows],
-        "plays": raw.plays_ms[rows],
+        "actions": raw.actions[rows].astype(np.int64),
+        "values": raw.values[rows].astype(np.int64),
+        "plays": raw.plays_ms[rows].astype(np.int64),
         "context": context[rows].astype(np.int64),
     }
 
@@ -129,6 +129,10 @@ def _places(ids: Sequence[str], among: list[str]) -> Column:
 def _repeats(raw: Interactions, coded: _Coded) -> NDArray[np.bool_]:
     """Return which rows the store would drop as repeats of an earlier one: the item's code represents its key."""
     records = records_from_columns(
-        coded.items.astype(np.uint64), raw.times_ms, raw.actions.astype(np.uint8), raw.plays_ms, raw.values / 10
+        coded.items.astype(np.uint64),
+        raw.times_ms,
+        raw.actions.astype(np.uint8),
+        raw.plays_ms.astype(np.int64, copy=False),
+        raw.values / 10,
     )
     return repeats(coded.users.astype(np.int64), records)

@@ -30,8 +30,9 @@ from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
 from training.data.datasets.interactions import DataError, Interactions
+from training.data.files.large_log import LargeLog
 from training.data.keep import keep
-from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, distinct
+from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, Kept, distinct
 from training.data.known import NOTHING_KNOWN, Known
 from training.data.write import (
     IMPRESSIONS_FILE,
@@ -99,7 +100,7 @@ class Prepared:
 
 
 def prepare(
-    raw: Interactions, directory: Path, core: int = 5, known: Known = NOTHING_KNOWN
+    raw: Interactions | LargeLog, directory: Path, core: int = 5, known: Known = NOTHING_KNOWN
 ) -> tuple[dict[str, Any], bool]:
     """Write the prepared data unless the same are already there; returns the provenance, and whether it was reused.
 
@@ -123,7 +124,8 @@ def prepare(
     there = _provenance(directory)
     if there is not None and there.get("digest") == digest and "repeat_share" in there and _whole(raw, directory):
         return there, True
-    _check(raw)
+    if isinstance(raw, Interactions):  # the rows of a large log were checked when they were read
+        _check(raw)
     with whole_folder(directory) as fresh:
         provenance: dict[str, Any] = {
             "dataset": raw.name,
@@ -136,25 +138,29 @@ def prepare(
     return provenance, False
 
 
-def _whole(raw: Interactions, directory: Path) -> bool:
+def _whole(raw: Interactions | LargeLog, directory: Path) -> bool:
     files = (*_FILES, IMPRESSIONS_FILE) if raw.has_impressions else _FILES
     return all((directory / file).exists() for file in files)
 
 
-def _write(raw: Interactions, directory: Path, core: int, known: Known) -> dict[str, Any]:
+def _keep(raw: Interactions | LargeLog, core: int, known: Known) -> Kept:
+    if isinstance(raw, Interactions):
+        return keep(raw, core, known)
+    from training.data.keep_large import keep_large  # only here: DuckDB takes a while to load
+
+    return keep_large(raw, core, known)
+
+
+def _write(raw: Interactions | LargeLog, directory: Path, core: int, known: Known) -> dict[str, Any]:
     """Write all files but the provenance; returns the rest of that."""
-    kept = keep(raw, core, known)
+    kept = _keep(raw, core, known)
     written, life, last_day = write_rows(kept, directory, has_times=raw.has_times)
     write_features(raw, kept.item_ids, known, directory)
     write_catalogue(raw, kept.item_ids, directory / "catalogue.json")
-    before = {
-        "interactions_before": len(raw.users),
-        "users_before": len(distinct(raw.users)),
-        "items_before": len(distinct(raw.items)),
-    }
+    before = dict(zip(("interactions_before", "users_before", "items_before"), raw.size, strict=True))
     not_read = kept.dropped["bad_lines"] + kept.dropped["outside_time_range"] + raw.read.get("ignored_actions", 0)
     report = {
-        "rows": len(raw.users) + not_read,
+        "rows": before["interactions_before"] + not_read,
         **kept.dropped,
         "adjacent_repeats": life.adjacent,
         "ids_with_outer_blanks": raw.read.get("ids_with_outer_blanks", 0),

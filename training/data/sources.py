@@ -14,6 +14,7 @@ from training.data.datasets import amazon, csv_file, generated, kuairand, ml1m, 
 from training.data.datasets.interactions import NAME_PATTERN, DataError, Interactions
 from training.data.datasets.locate import ARCHIVES, data_folder, locate
 from training.data.files import own
+from training.data.files.large_log import LargeLog
 from training.data.files.parts import ENDINGS, is_own, mapping_of, stem
 
 DEFAULT_CORE: Final = 5
@@ -52,7 +53,7 @@ class Source(NamedTuple):
     """The folder's name, the interactions, and a notice for people ("" = none)."""
 
     name: str
-    interactions: Interactions
+    interactions: Interactions | LargeLog
     notice: str
     core: int = DEFAULT_CORE
     published: tuple[Published, ...] = ()
@@ -127,7 +128,7 @@ def read_source(
     if dataset == generated.NAME:
         return Source(dataset, generated.load(), "this is a generated catalogue: no real users or items")
     if dataset not in DATA_SETS:
-        return _own(dataset, mapping, on_skip)
+        return _own(dataset, out, mapping, on_skip)
     known = DATA_SETS[dataset]
     try:
         folder = locate(dataset, known.files, given, out / "downloads")
@@ -142,7 +143,7 @@ def read_source(
     return Source(dataset, known.load(folder), "", known.core, known.published)
 
 
-def _own(dataset: str, options: MappingOptions, on_skip: Callable[[Problem], None] | None) -> Source:
+def _own(dataset: str, out: Path, options: MappingOptions, on_skip: Callable[[Problem], None] | None) -> Source:
     """Read own files: a CSV file with our own column names by its own reader, others by their mapping."""
     path = Path(dataset)
     if not is_own(dataset):
@@ -155,7 +156,7 @@ def _own(dataset: str, options: MappingOptions, on_skip: Callable[[Problem], Non
     if csv_file.is_csv(dataset) and not path.is_dir() and options == NO_MAPPING and mapping_of(path) is None:
         return Source(stem(path), csv_file.load(path, on_skip), "")
     log, mapping = own.open_log(path, options.file, options.overrides, on_skip)
-    return Source(stem(path), own.load(log, mapping, path), "")
+    return Source(stem(path), own.load(log, mapping, path, out), "")
 
 
 def counts_table(provenance: dict[str, Any], published: tuple[Published, ...]) -> Table:

@@ -97,9 +97,9 @@ class Interactions:
     users: Sequence[str]
     items: Sequence[str]
     times_ms: NDArray[np.int64]
-    actions: NDArray[np.int64]
-    values: NDArray[np.int64]
-    plays_ms: NDArray[np.int64]
+    actions: NDArray[np.integer]
+    values: NDArray[np.integer]
+    plays_ms: NDArray[np.integer]
     catalogue: dict[str, ItemFacts] = field(default_factory=dict)
     context: NDArray[np.bool_] | None = None
     impressions: Impressions | None = None
@@ -107,6 +107,11 @@ class Interactions:
     fields: Mapping[str, FieldSource] | None = None
     has_times: bool = True
     read: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """The numbers of rows, users and items."""
+        return len(self.users), len(set(self.users)), len(set(self.items))
 
     @property
     def has_impressions(self) -> bool:

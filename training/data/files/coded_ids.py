@@ -5,7 +5,7 @@ Symbols: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from contract.behaviours import grammar
 
 Codes = NDArray[np.int32]
+_CHUNK = 65_536  # ids in memory as references at once
 
 
 class CodedIds(Sequence[str]):
@@ -30,6 +31,11 @@ class CodedIds(Sequence[str]):
     def __len__(self) -> int:
         """Return N."""
         return len(self.codes)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the id of each row."""
+        for start in range(0, len(self.codes), _CHUNK):
+            yield from self[start : start + _CHUNK]
 
     @overload
     def __getitem__(self, place: int) -> str: ...

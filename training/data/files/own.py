@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-
-import numpy as np
+from typing import Final
 
 from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.grammar import MAX_FUTURE_MS
@@ -16,11 +16,17 @@ from training.data.datasets.text import digest_of_digests
 from training.data.files.coded_ids import CodedIds
 from training.data.files.events import Events
 from training.data.files.facts import FieldValues
+from training.data.files.large_log import LargeLog
 from training.data.files.log import Log
 from training.data.files.mapping import Mapping, load_mapping
 from training.data.files.parts import digest_of_files, mapping_of, stem
+from training.data.files.spill import Spilled, joined, spill
+from training.data.item_field import FieldSource
 
-_NO_FACTS = ItemFacts()
+IN_MEMORY: Final = 3_000_000
+"""Rows that are prepared in memory, at about 200 bytes each; more go through a file."""
+
+_NO_FACTS: Final = ItemFacts()
 
 
 def open_log(
@@ -40,46 +46,74 @@ def open_log(
     return Log(path, mapping, folder, time.time_ns() // 1_000_000 + MAX_FUTURE_MS, on_skip), mapping
 
 
-def load(log: Log, mapping: Mapping, path: Path) -> Interactions:
-    """Read a log into memory: 24 bytes a row, and the distinct ids and facts of items.
+def load(log: Log, mapping: Mapping, path: Path, scratch: Path, most: int | None = None) -> Interactions | LargeLog:
+    """Read a log: up to `most` rows (IN_MEMORY) into memory, more to a folder below `scratch`.
+
+    The distinct ids and the facts about items are in memory in both cases.
 
     Raises:
         DataError: a file cannot be read or lacks a column, a line is bad and bad lines are not skipped, or no line is
             good.
     """
-    batches = list(log.events())
-    columns = Events(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
-    return interactions(log, mapping, path, columns)
-
-
-def interactions(log: Log, mapping: Mapping, path: Path, rows: Events) -> Interactions:
-    """Return the rows of a log that was read to its end.
-
-    Raises:
-        DataError: there are none.
-    """
-    if not len(rows.users):
-        skipped = sum(count for name, count in log.read.items() if name.startswith("skipped_"))
+    batches, some, count = log.events(), [], 0
+    for batch in batches:
+        some.append(batch)
+        count += len(batch.users)
+        if count > (IN_MEMORY if most is None else most):
+            return _large(log, mapping, path, spill(chain(_taken(some), batches), scratch))
+    if not count:
+        skipped = sum(found for name, found in log.read.items() if name.startswith("skipped_"))
         raise DataError(f"{path}: no interactions in it" + (f": all {skipped:,} were skipped" if skipped else ""))
-    item_ids, facts = log.items.names, log.facts
+    return _interactions(log, mapping, path, joined(some))
+
+
+def _taken(some: list[Events]) -> Iterator[Events]:
+    """Yield and forget each batch."""
+    while some:
+        yield some.pop(0)
+
+
+def _interactions(log: Log, mapping: Mapping, path: Path, rows: Events) -> Interactions:
     return Interactions(
         name=stem(path),
         source=f"own files {path.name}",
         digest=_digest(log, mapping, path),
         users=CodedIds(log.users.names, rows.users),
-        items=CodedIds(item_ids, rows.items),
+        items=CodedIds(log.items.names, rows.items),
         times_ms=rows.times_ms,
-        actions=rows.actions.astype(np.int64),
-        values=rows.values.astype(np.int64),
-        plays_ms=rows.plays_ms.astype(np.int64),
-        catalogue={
-            item: ItemFacts(title) if title else _NO_FACTS
-            for item, title in ((item, facts.titles.get(code)) for code, item in enumerate(item_ids))
-        },
+        actions=rows.actions,
+        values=rows.values,
+        plays_ms=rows.plays_ms,
+        catalogue=_catalogue(log),
         window_ms=round(mapping.impressions.window_s * 1000),
-        fields={name: FieldValues(kind, facts.values.get(name, {}), log.items) for name, kind in facts.kinds.items()},
+        fields=_fields(log),
         read=log.read,
     )
+
+
+def _large(log: Log, mapping: Mapping, path: Path, rows: Spilled) -> LargeLog:
+    return LargeLog(
+        name=stem(path),
+        source=f"own files {path.name}",
+        digest=_digest(log, mapping, path),
+        rows=rows,
+        users=log.users.names,
+        items=log.items.names,
+        window_ms=round(mapping.impressions.window_s * 1000),
+        catalogue=_catalogue(log),
+        fields=_fields(log),
+        read=log.read,
+    )
+
+
+def _catalogue(log: Log) -> dict[str, ItemFacts]:
+    titles = (log.facts.titles.get(code) for code in range(len(log.items)))
+    return {item: ItemFacts(title) if title else _NO_FACTS for item, title in zip(log.items.names, titles, strict=True)}
+
+
+def _fields(log: Log) -> dict[str, FieldSource]:
+    facts = log.facts
+    return {name: FieldValues(kind, facts.values.get(name, {}), log.items) for name, kind in facts.kinds.items()}
 
 
 def _digest(log: Log, mapping: Mapping, path: Path) -> str:

@@ -37,13 +37,14 @@ class ParquetPart(Part):
         present = [name for name in wanted if name in self.columns]
         try:
             with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(BATCH, columns=present):
+                for batch in file.iter_batches(BATCH, columns=present, use_threads=False):
                     lines = np.arange(self.lines + 1, self.lines + 1 + len(batch))
                     self.lines += len(batch)
                     nothing: list[Any] = [None] * len(batch)
                     cells = {name: self._cells(batch.column(name), name) for name in present}
                     self._count_padded([cells[name] for name in ids if name in cells])
                     yield Batch(lines, {name: cells.get(name, nothing) for name in wanted})
+            pa.default_memory_pool().release_unused()
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"{self.path}: cannot be read: {_first_line(error)}") from None
 

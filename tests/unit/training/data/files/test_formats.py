@@ -28,7 +28,9 @@ TS = 1_700_000_000_000
 
 def read(path: Path, *overrides: str, problems: list[Problem] | None = None) -> Interactions:
     on_skip = None if problems is None else problems.append
-    return read_source(str(path), None, path.parent, on_skip, MappingOptions(None, overrides)).interactions
+    found = read_source(str(path), None, path.parent, on_skip, MappingOptions(None, overrides)).interactions
+    assert isinstance(found, Interactions)
+    return found
 
 
 def row(**cells: Any) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def test_blanks_around_ids_are_removed_and_counted(tmp_path: Path) -> None:
 def test_the_reader_of_other_formats_reads_a_plain_csv_as_the_csv_reader_does(tmp_path: Path) -> None:
     text = f"user,item,ts,action,play_ms,value,title,genres,year\nu,a,{TS},like,7,4.5,Rain,War|Drama,1999\n"
     (tmp_path / "log.csv").write_text(text)
-    plain, mapped = read(tmp_path / "log.csv"), own.load(*_opened(tmp_path / "log.csv"))
+    plain, mapped = read(tmp_path / "log.csv"), _loaded(tmp_path / "log.csv")
     assert list(mapped.users) == list(plain.users)
     for name in ("times_ms", "actions", "plays_ms", "values"):
         assert getattr(mapped, name).tolist() == getattr(plain, name).tolist()
@@ -210,5 +212,7 @@ def test_the_reader_of_other_formats_reads_a_plain_csv_as_the_csv_reader_does(tm
     assert plain.actions.tolist() == [ACTION_CODES["like"]]
 
 
-def _opened(path: Path) -> Any:
-    return (*own.open_log(path), path)
+def _loaded(path: Path) -> Interactions:
+    found = own.load(*own.open_log(path), path, path.parent)
+    assert isinstance(found, Interactions)
+    return found

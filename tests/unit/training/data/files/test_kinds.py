@@ -104,9 +104,10 @@ def test_an_embedding_of_columns_goes_up_to_the_last_number() -> None:
 def _items(tmp_path: Path, rows: list[dict[str, Any]], *features: str) -> Interactions:
     log = write_rows(tmp_path / "log.jsonl", [{"user": "u", "item": item, "ts": TS} for item in ("a", "b")])
     write_rows(tmp_path / "items.jsonl", rows)
-    return read_source(
-        str(log), None, tmp_path, None, MappingOptions(None, ("items.file=items.jsonl", *features))
-    ).interactions
+    options = MappingOptions(None, ("items.file=items.jsonl", *features))
+    found = read_source(str(log), None, tmp_path, None, options).interactions
+    assert isinstance(found, Interactions)
+    return found
 
 
 @pytest.mark.parametrize(

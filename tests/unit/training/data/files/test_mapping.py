@@ -32,7 +32,9 @@ scroll = "ignore"
 
 
 def read(path: Path, file: Path | None = None, *overrides: str) -> Interactions:
-    return read_source(str(path), None, path.parent, None, MappingOptions(file, overrides)).interactions
+    found = read_source(str(path), None, path.parent, None, MappingOptions(file, overrides)).interactions
+    assert isinstance(found, Interactions)
+    return found
 
 
 def actions(found: Interactions) -> list[str]:
