@@ -32,6 +32,7 @@ class LargeLog:
     fields: Mapping[str, FieldSource] | None
     read: Mapping[str, int] = field(default_factory=dict)
     has_times: bool = True
+    impressions: None = None
 
     @property
     def has_impressions(self) -> bool:
