@@ -251,7 +251,7 @@ def test_windows_that_are_not_complete_give_no_verdict(world: Path) -> None:
     assert all(row["estimate"] is None for row in found["rows"])
 
 
-def test_versions_of_an_arm_are_told_and_an_arm_that_is_left_behind_is_a_warning(world: Path) -> None:
+def test_versions_that_an_arm_served_are_told(world: Path) -> None:
     path = world / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
     rows = pq.read_table(path).to_pylist()
     middle = sorted(row["ts"] for row in rows)[len(rows) // 4]
@@ -260,6 +260,6 @@ def test_versions_of_an_arm_are_told_and_an_arm_that_is_left_behind_is_a_warning
     found = findings(world)
     arms = [(one["arm"], one["version"]) for one in found["versions"]]
     assert arms == [("control", "1"), ("treatment", "1"), ("treatment", "2")]
-    assert gate(found, "versions")["state"] == "warn"
+    assert gate(found, "versions")["state"] == "pass"  # the exposures end less than two days after the change
     assert any(fact["name"] == "Versions served" and "@2 from" in fact["shown"] for fact in found["facts"])
     assert found["verdict"]["kind"] == "better"
