@@ -23,6 +23,7 @@ class Batch(NamedTuple):
 
     results: list[ScoredRow | Exception]
     seconds: float  # that it took
+    busy_seconds: float  # of them, the thread had the processor
     works: bool  # whether the engine does
     was_ended: bool  # because it took too long
 
@@ -44,14 +45,15 @@ class EngineRuns:
     def infer(self, rows: list[RankRow]) -> Batch:
         """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault."""
         self.began = began = time.monotonic()
+        busy_before = time.thread_time()
         try:
             results = self._inference.run(rows)
-            seconds = time.monotonic() - began
+            seconds, busy_seconds = time.monotonic() - began, time.thread_time() - busy_before
             failures = [result for result in results if isinstance(result, Exception)]
             faults = [failure.__cause__ for failure in failures if isinstance(failure.__cause__, EngineError)]
             was_ended = any(fault.was_ended for fault in faults)
             works = not faults or was_ended or self._is_sound()
-            return Batch(results, seconds, works, was_ended)
+            return Batch(results, seconds, busy_seconds, works, was_ended)
         finally:
             self.began = None
 

@@ -179,6 +179,20 @@ async def test_quick_batches_run_on_the_event_loop_and_larger_ones_in_a_thread(t
 
 @pytest.mark.anyio
 @pytest.mark.onnx
+async def test_a_thread_that_waits_does_not_keep_a_bundle_in_the_threads(tmp_path: Path) -> None:
+    """Beside a busy event loop a thread waits for the interpreter; that says nothing about the batch."""
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        deployment = await deployment_of(rig)
+        rig.engines[0].delay = 0.3  # a sleep: no processor is used
+        several = [Asked(history=["i2"]) for _ in range(LIMITS.max_rows)]
+        assert not any(now_scored(deployment, several))
+        for asked in several:
+            await asked.outcome()
+        assert deployment._inline.fits(1)
+
+
+@pytest.mark.anyio
+@pytest.mark.onnx
 @pytest.mark.usefixtures("patient_watch")
 async def test_a_bundle_that_turns_out_slow_goes_to_the_threads(tmp_path: Path) -> None:
     async with rig_of(tmp_path, TinyModel()) as rig:
