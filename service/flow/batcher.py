@@ -60,6 +60,10 @@ class Batcher(Generic[E, V]):
         observer: counts.
         concurrency: batches that may run at once. A second one starts beside the first only when that is slow.
         run_now: answers a quick batch at once, without a task; None means: use `run`.
+        begin: starts a batch without a task, and returns whether it did, else `run` is used. Its second argument is
+            called once, later, with the values.
+        gather: called before a batch is answered; submits entries that are about to come, so that their batch is under
+            way meanwhile.
     """
 
     def __init__(
@@ -74,13 +78,18 @@ class Batcher(Generic[E, V]):
         observer: Metrics,
         concurrency: int = 1,
         run_now: Callable[[list[E]], Sequence[V | Exception] | None] | None = None,
+        begin: Callable[[list[E], Callable[[Sequence[V | Exception]], None]], bool] | None = None,
+        gather: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run, self._run_now, self._answered = run, run_now, answered
+        self._run, self._run_now, self._begin, self._answered = run, run_now, begin, answered
+        self._gather = gather
         self._max_queue, self._max_rows, self._max_cost = max_queue, max_rows, max_cost
         self._name, self._observer, self._concurrency = name, observer, concurrency
         self._waiting: dict[int, E] = {}  # by identity, in order of arrival
         self._running: dict[int, E] = {}
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches: dict[int, asyncio.Task[None] | None] = {}  # under way, by number; without a task if `begin` did
+        self._count = 0
+        self._ended: asyncio.Event | None = None  # for `close`: a batch has
         self._is_taking = self._is_closing = False
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = 0.0  # uvloop's handle of a timer that is due does not know when
@@ -116,7 +125,8 @@ class Batcher(Generic[E, V]):
         while self._batches or self._waiting:
             self._take()
             if self._batches:
-                await asyncio.wait(self._batches)
+                self._ended = asyncio.Event()
+                await self._ended.wait()
         self._cancel_timers()
 
     def _take(self) -> None:
@@ -175,8 +185,11 @@ class Batcher(Generic[E, V]):
             return
         for entry in batch:
             self._running[id(entry)] = entry
-        task = asyncio.get_running_loop().create_task(self._work(batch))
-        self._batches.add(task)
+        self._count += 1
+        number = self._count
+        self._batches[number] = None
+        if not self._has_begun(batch, number):
+            self._batches[number] = asyncio.get_running_loop().create_task(self._work(batch, number))
         if self._concurrency > 1 and self._patience is None:
             self._patience = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._lose_patience)
 
@@ -192,7 +205,28 @@ class Batcher(Generic[E, V]):
             self._note_failure(batch)
             return [error] * len(batch)
 
-    async def _work(self, batch: list[E]) -> None:
+    def _has_begun(self, batch: list[E], number: int) -> bool:
+        if self._begin is None:
+            return False
+
+        def done(values: Sequence[V | Exception]) -> None:
+            try:
+                _check(batch, values)
+            except RuntimeError as error:
+                values = [error] * len(batch)
+                self._note_failure(batch)
+            if len(batch) == 1:
+                self._end(batch, number, values)
+            else:  # what else can be read in this pass of the loop is read first
+                asyncio.get_running_loop().call_soon(self._end, batch, number, values)
+
+        try:
+            return self._begin(batch, done)
+        except Exception:  # `run` tells what is wrong
+            self._note_failure(batch)
+            return False
+
+    async def _work(self, batch: list[E], number: int) -> None:
         values: Sequence[V | Exception] = []
         try:
             values = await self._run(batch)
@@ -204,12 +238,13 @@ class Batcher(Generic[E, V]):
             values = [NotReady("The work was cancelled.")] * len(batch)
             raise
         finally:
-            self._end(batch, values)
+            self._end(batch, number, values)
 
-    def _end(self, batch: list[E], values: Sequence[V | Exception]) -> None:
+    def _end(self, batch: list[E], number: int, values: Sequence[V | Exception]) -> None:
         """Answer the entries of a batch that have not been answered because they were late, and go on."""
-        task = asyncio.current_task()
-        self._batches.discard(task)
+        del self._batches[number]
+        if self._ended is not None:
+            self._ended.set()
         running = self._running
         kept = [place for place, entry in enumerate(batch) if running.pop(id(entry), None) is not None]
         if not self._batches and self._patience is not None:
@@ -218,6 +253,7 @@ class Batcher(Generic[E, V]):
         if len(kept) < len(batch):
             batch, values = [batch[place] for place in kept], [values[place] for place in kept]
         try:
+            self._gather()
             self._take()  # first, so that an error in an answer cannot keep back what waits
         finally:
             self._settle(batch, values)

@@ -90,11 +90,14 @@ class Ranker:
         async def read_whole(calls: list[RankCall]) -> list[StoredBehaviours]:
             return await store.read_whole([call.user_id for call in calls])
 
+        def begin(calls: list[RankCall], done: Callable[[Sequence[StoredBehaviours | Exception]], None]) -> bool:
+            return store.begin_read([call.user_id for call in calls], done)
+
         rows, reads = settings.batching.max_store_users, settings.batching.store_reads
         most = settings.limits.max_inflight
         self._reads: Batcher[RankCall, StoredBehaviours] = Batcher(
             read, self._have_read, max_queue=most, max_rows=rows, max_cost=rows, name="store", observer=observer,
-            concurrency=reads,
+            concurrency=reads, begin=begin, gather=self._begin,
         )  # fmt: skip
         self._whole_reads: Batcher[RankCall, StoredBehaviours] = Batcher(
             read_whole, self._have_whole, max_queue=most, max_rows=_WHOLE_ROWS, max_cost=_WHOLE_ROWS,
@@ -157,6 +160,8 @@ class Ranker:
     def _begin(self) -> None:
         """Read the behaviours of all that have arrived; end those that went wrong."""
         calls, self._arrived = self._arrived, []
+        if not calls:
+            return
         for call in calls:
             if call.error is not None:
                 self.end(call)

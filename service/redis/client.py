@@ -56,6 +56,9 @@ class Client(Protocol):
     async def run(self, commands: Sequence[Command]) -> list[Any]:  # Any: a reply, of a type that the command knows
         """Send commands in one round trip (per node); an error replaces the reply of its command."""
 
+    def begin(self, commands: Sequence[Command], done: Callable[[list[Any]], None]) -> bool:
+        """Send commands as `run` does, without a coroutine, if that is possible; return whether it was."""
+
     def state(self) -> StoreState:
         """Return the health of the client's servers."""
 

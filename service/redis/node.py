@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
 from service.redis.errors import Busy, LeftAlone, is_of_no_use, kind_of
-from service.redis.pipe import PASSES, Pipe
+from service.redis.pipe import PASSES, Outcome, Pipe, Replies
 from service.redis.replication import Replication, Words
 
 T = TypeVar("T")
@@ -97,18 +97,34 @@ class Node:
             raise LeftAlone
         try:
             if self._may_ask_at_once(commands):
-                replies = await self._ask_at_once(commands, deadline)
+                replies = await self._send(commands, deadline)
             else:
                 replies = await self._finished(self._exchange(commands, deadline), deadline)
         except Busy:
             raise
         except Exception as error:
-            self._failed_at = time.monotonic()
-            self._note_failure(error)
+            self._note(error)
             raise
-        self.breaker.success()
-        self._failed_at = time.monotonic() if all(map(is_of_no_use, replies)) else None
+        self._note(replies)
         return replies
+
+    def begin(self, commands: Sequence[Command], deadline: float, done: Callable[[Outcome], None]) -> bool:
+        """Send commands as `run` does, without a coroutine; return whether a connection was open and free for them.
+
+        Args:
+            commands: of keys that this server has.
+            deadline: event loop time at which `done` gets a TimeoutError.
+            done: called once, later, with what `run` returns or raises; must not raise.
+        """
+        if self.breaker.is_open or not self._may_ask_at_once(commands):
+            return False
+
+        def noted(outcome: Outcome) -> None:
+            self._note(outcome)
+            done(outcome)
+
+        self._send(commands, deadline, noted)
+        return True
 
     @property
     def is_failing(self) -> bool:
@@ -144,14 +160,17 @@ class Node:
         is_one_piece = self._replication is None and len(commands) <= _PIECE
         return is_one_piece and bool(self._idle) and not self._turns.locked()
 
-    async def _ask_at_once(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+    def _send(
+        self, commands: Sequence[Command], deadline: float, done: Callable[[Outcome], None] | None = None
+    ) -> Replies:
         packed = b"".join([_packed(command.words) for command in commands])
         pipe = self._idle.pop()
-        await self._turns.acquire()  # one is free: this does not wait
+        with suppress(StopIteration):  # one is free: the coroutine ends without a wait
+            self._turns.acquire().send(None)
         pipe.on_free = self._free
-        replies = pipe.ask(packed, len(commands), deadline)
+        replies = pipe.ask(packed, len(commands), deadline, done)
         self._keep(replies)
-        return await replies
+        return replies
 
     async def _exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         async with _turn(self._turns, deadline):
@@ -222,6 +241,15 @@ class Node:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that an error without a waiting caller is not reported as lost
+
+    def _note(self, outcome: Outcome) -> None:
+        """Draw the conclusions of a call: about the server's health, and whether to skip it."""
+        if isinstance(outcome, Exception):
+            self._failed_at = time.monotonic()
+            self._note_failure(outcome)
+            return
+        self.breaker.success()
+        self._failed_at = time.monotonic() if all(map(is_of_no_use, outcome)) else None
 
     def _note_failure(self, error: Exception) -> None:
         was_open = self.breaker.is_open

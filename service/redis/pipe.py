@@ -22,6 +22,7 @@ PASSES: Final = 8
 _CLOSED: Final = "Connection closed by server."
 
 Replies = asyncio.Future[list[Any]]  # Any: a reply, of a type that the command knows
+Outcome = list[Any] | Exception
 
 
 class Pipe(asyncio.Protocol):
@@ -43,18 +44,28 @@ class Pipe(asyncio.Protocol):
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self._future: Replies | None = None
+        self._done: Callable[[Outcome], None] | None = None
         self._replies: list[Any] = []
         self._wanted = 0
         self._timer: asyncio.TimerHandle | None = None
         self.is_lost = self._transport.is_closing()
 
-    def ask(self, commands: bytes, count: int, deadline: float) -> Replies:
+    def ask(
+        self, commands: bytes, count: int, deadline: float, done: Callable[[Outcome], None] | None = None
+    ) -> Replies:
         """Send commands in one piece; return the future of their replies, an error reply in its place.
 
         The future fails with TimeoutError at the deadline, and with what ends the connection. The connection itself
         waits for longer: its late replies must not answer the next batch.
+
+        Args:
+            commands: packed.
+            count: of them.
+            deadline: event loop time.
+            done: called with the replies or the error as soon as they are there, a pass of the loop before the future
+                wakes anyone; must not raise.
         """
-        self._future, self._replies, self._wanted = self._loop.create_future(), [], count
+        self._future, self._replies, self._wanted, self._done = self._loop.create_future(), [], count, done
         self._timer = self._loop.call_at(deadline, self._be_late, self._future, PASSES)
         self._transport.write(commands)
         return self._future
@@ -103,24 +114,19 @@ class Pipe(asyncio.Protocol):
         self._stop_timer()
         replies, self._replies, self._wanted = self._replies, [], 0
         broken = next((one for one in replies if isinstance(one, Exception) and not _is_reply(one)), None)
-        future, self._future = self._future, None
-        if future is not None and not future.done():
-            if broken is None:
-                future.set_result(replies)
-            else:
-                future.set_exception(broken)
+        future, done = self._asker()
         if broken is not None:
             self.close()
         self._be_free()
+        _tell(future, done, replies if broken is None else broken)
 
     def _fail(self, error: Exception) -> None:
         self._stop_timer()
         self._wanted = 0
-        future, self._future = self._future, None
-        if future is not None and not future.done():
-            future.set_exception(error)
+        future, done = self._asker()
         self.close()
         self._be_free()
+        _tell(future, done, error)
 
     def _be_free(self) -> None:
         on_free, self.on_free = self.on_free, None
@@ -134,10 +140,15 @@ class Pipe(asyncio.Protocol):
         if passes:
             self._loop.call_soon(self._be_late, future, passes - 1)
             return
-        if not future.done():
-            future.set_exception(TimeoutError())
-        self._future = None
+        _, done = self._asker()
         self._timer = self._loop.call_later(self.silence_seconds, self._give_up)
+        _tell(future, done, TimeoutError())
+
+    def _asker(self) -> tuple[Replies | None, Callable[[Outcome], None] | None]:
+        """Return who asked, once."""
+        asker = self._future, self._done
+        self._future = self._done = None
+        return asker
 
     def _give_up(self) -> None:
         if self._wanted:
@@ -147,6 +158,16 @@ class Pipe(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _tell(future: Replies | None, done: Callable[[Outcome], None] | None, outcome: Outcome) -> None:
+    if future is not None and not future.done():
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+        if done is not None:
+            done(outcome)
 
 
 def _is_reply(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,7 @@ from service.redis.errors import (
     is_wrong_server,
 )
 from service.redis.node import Command, Node
+from service.redis.pipe import Outcome
 
 _LOOK_SECONDS: Final = 0.25  # between two look-ups: one that fails must not be asked for by every request
 _CLOSE_SECONDS: Final = 1.0
@@ -66,12 +67,37 @@ class RoutedClient:
         self._look: Supervised | None = None
         self._is_found = asyncio.Event()
         self._look_began = self._look_ended = -_LOOK_SECONDS
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """Return the reply to each command; an error replaces the reply of its command."""
-        if self.topology.poll_seconds and time.monotonic() - self._look_began > self.topology.poll_seconds:
-            self._look_soon()
+        self._look_if_due()
         return await self._run(commands, asyncio.get_running_loop().time() + self._timeout, tries=2)
+
+    def begin(self, commands: Sequence[Command], done: Callable[[list[Any]], None]) -> bool:
+        """Send commands as `run` does, without a coroutine; return whether that was possible.
+
+        It is possible if one server has all keys, and a connection to it is open and free. Later failures are
+        tried again as in `run`.
+
+        Args:
+            commands: one or more.
+            done: called once, later, with what `run` returns; must not raise.
+        """
+        self._look_if_due()
+        node = self.topology.node_of(commands[0].key)
+        if node is None or any(self.topology.node_of(command.key) is not node for command in commands[1:]):
+            return False
+        began, deadline = time.monotonic(), asyncio.get_running_loop().time() + self._timeout
+
+        def answered(outcome: Outcome) -> None:
+            replies = [outcome] * len(commands) if isinstance(outcome, Exception) else outcome
+            if any(isinstance(reply, Exception) for reply in replies):
+                self._end_later(self._mended(node, commands, replies, began, deadline, tries=2), done)
+            else:
+                done(replies)
+
+        return node.begin(commands, deadline, answered)
 
     def state(self) -> StoreState:
         """Return the health of the client's servers."""
@@ -109,7 +135,20 @@ class RoutedClient:
     async def _share(self, node: Node, commands: Sequence[Command], deadline: float, tries: int) -> list[Any]:
         """Send one server its share; repeat commands that may succeed on the server that is right now."""
         began = time.monotonic()
-        replies = await _replies(node, commands, deadline)
+        return await self._mended(node, commands, await _replies(node, commands, deadline), began, deadline, tries)
+
+    def _end_later(self, work: Coroutine[Any, Any, list[Any]], done: Callable[[list[Any]], None]) -> None:
+        async def end() -> None:
+            done(await work)
+
+        task = asyncio.get_running_loop().create_task(end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _mended(
+        self, node: Node, commands: Sequence[Command], replies: list[Any], began: float, deadline: float, tries: int
+    ) -> list[Any]:
+        """Return replies with those in the place of errors that another try has improved."""
         failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed or tries < 2:
             return replies
@@ -149,6 +188,10 @@ class RoutedClient:
         if not isinstance(error, Busy):
             self._look_soon()
         return is_cut(error)
+
+    def _look_if_due(self) -> None:
+        if self.topology.poll_seconds and time.monotonic() - self._look_began > self.topology.poll_seconds:
+            self._look_soon()
 
     async def _look_up(self, since: float, deadline: float) -> bool:
         """Wait for a look-up; return whether one ended after `since`."""

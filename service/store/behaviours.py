@@ -87,6 +87,7 @@ class RedisBehaviourStore:
         self._whole = longest(max_length)
         self._append_arguments = (max_length * RECORD_BYTES, ttl_seconds)
         self._observer = observer
+        self._decoding: set[asyncio.Task[None]] = set()
         self._trimmer = Trimmer(writes, served, max_length, observer)
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
@@ -94,15 +95,67 @@ class RedisBehaviourStore:
         try:
             replies = await self._fetch(user_ids, self._length)
             self._count_errors(replies)
-            found = [self._known.find(reply) for reply in replies]
-            unknown = [place for place, stored in enumerate(found) if stored is None]
-            if unknown:
-                decoded = await self._decoded([replies[place] for place in unknown], self._length)
-                for place, stored in zip(unknown, decoded, strict=True):
-                    found[place] = self._kept(replies[place], stored)
-            return cast(list[StoredBehaviours], found)
+            return await self._contents(replies)
         except Exception as error:
             return self._unavailable(user_ids, error)
+
+    def begin_read(self, user_ids: Sequence[str], done: Callable[[list[StoredBehaviours]], None]) -> bool:
+        """Read as `read` does, without a coroutine; return whether that was possible.
+
+        Args:
+            user_ids: one or more.
+            done: called once, later, with what `read` returns; must not raise.
+        """
+
+        def have(replies: list[Any]) -> None:
+            try:
+                self._count_errors(replies)
+                found, new = self._known_of(replies)
+                wanted = [replies[place] for place in new]
+                if _size(wanted) > _INLINE_BYTES:
+                    self._decode_later(replies, user_ids, done)
+                    return
+                contents = self._filled(found, new, replies, self._decode(wanted, self._length) if new else ())
+            except Exception as error:
+                contents = self._unavailable(user_ids, error)
+            done(contents)
+
+        return self._reads.begin(self._reading(user_ids, self._length), have)
+
+    def _decode_later(
+        self, replies: list[Any], user_ids: Sequence[str], done: Callable[[list[StoredBehaviours]], None]
+    ) -> None:
+        async def decode() -> None:
+            try:
+                contents = await self._contents(replies)
+            except Exception as error:
+                contents = self._unavailable(user_ids, error)
+            done(contents)
+
+        task = asyncio.get_running_loop().create_task(decode())
+        self._decoding.add(task)
+        task.add_done_callback(self._decoding.discard)
+
+    async def _contents(self, replies: list[Any]) -> list[StoredBehaviours]:
+        found, new = self._known_of(replies)
+        wanted = [replies[place] for place in new]
+        return self._filled(found, new, replies, await self._decoded(wanted, self._length) if new else ())
+
+    def _known_of(self, replies: list[Any]) -> tuple[list[StoredBehaviours | None], list[int]]:
+        """Return the contents that are known, and the places of the others."""
+        found = [self._known.find(reply) for reply in replies]
+        return found, [place for place, stored in enumerate(found) if stored is None]
+
+    def _filled(
+        self,
+        found: list[StoredBehaviours | None],
+        new: list[int],
+        replies: list[Any],
+        decoded: Sequence[StoredBehaviours],
+    ) -> list[StoredBehaviours]:
+        for place, stored in zip(new, decoded, strict=True):
+            found[place] = self._kept(replies[place], stored)
+        return cast(list[StoredBehaviours], found)
 
     async def read_whole(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         """Return all stored behaviours of each user, in the order asked; never raises."""
@@ -119,7 +172,7 @@ class RedisBehaviourStore:
         return [StoredBehaviours(_EMPTY, status="unavailable")] * len(user_ids)
 
     async def _decoded(self, replies: Sequence[object], length: int) -> list[StoredBehaviours]:
-        if sum(len(reply) for reply in replies if isinstance(reply, bytes)) > _INLINE_BYTES:
+        if _size(replies) > _INLINE_BYTES:
             return await asyncio.to_thread(self._decode, replies, length)
         return self._decode(replies, length)
 
@@ -181,9 +234,12 @@ class RedisBehaviourStore:
                 _log.warning("store_close_failed", error=type(error).__name__)
 
     async def _fetch(self, user_ids: Sequence[str], length: int, client: Client | None = None) -> list[Any]:
+        return await (client or self._reads).run(self._reading(user_ids, length))
+
+    def _reading(self, user_ids: Sequence[str], length: int) -> list[Command]:
         first = -RECORD_BYTES * (length + 1)  # one record more than asked shows whether there are older ones
         keys = [self._key(user_id) for user_id in user_ids]
-        return await (client or self._reads).run([Command(key, ("GETRANGE", key, first, -1)) for key in keys])
+        return [Command(key, ("GETRANGE", key, first, -1)) for key in keys]
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
         calls = list(zip(map(self._key, behaviours), _ordered(behaviours.values()), strict=True))
@@ -225,6 +281,10 @@ class RedisBehaviourStore:
         for error in errors.values():
             if not isinstance(error, LeftAlone):
                 self._observer.store_error(kind_of(error))
+
+
+def _size(replies: Sequence[object]) -> int:
+    return sum(len(reply) for reply in replies if isinstance(reply, bytes))
 
 
 def _failed(error: Exception) -> Literal["unavailable", "wrong_type"]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partialmethod
+
 import numpy as np
 import pytest
 
 from contract.behaviours.records import RECORD_BYTES, pack, records_from_columns
-from service.store.behaviours import AppendResult
+from service.store import behaviours
+from service.store.behaviours import AppendResult, RedisBehaviourStore, StoredBehaviours
 from tests.support.behaviour_store import (
     MAX_LENGTH,
     key,
@@ -17,6 +22,23 @@ from tests.support.behaviour_store import (
 from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
+
+
+@pytest.fixture(autouse=True, params=["read", "begin_read"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test reads both ways."""
+    if request.param == "begin_read":
+        monkeypatch.setattr(RedisBehaviourStore, "read", partialmethod(read_by_call, RedisBehaviourStore.read))
+
+
+async def read_by_call(
+    store: RedisBehaviourStore, read: Callable[..., Awaitable[list[StoredBehaviours]]], user_ids: Sequence[str]
+) -> list[StoredBehaviours]:
+    future: asyncio.Future[list[StoredBehaviours]] = asyncio.get_running_loop().create_future()
+    if not store.begin_read(user_ids, future.set_result):
+        await read(store, [""])  # opens a connection
+        assert store.begin_read(user_ids, future.set_result)
+    return await future
 
 
 async def test_what_was_appended_is_read_at_once_in_the_order_asked(redis_server: RedisServer) -> None:
@@ -42,12 +64,16 @@ async def test_read_returns_the_newest_and_says_that_there_are_older_ones(redis_
     assert (six.records.tobytes(), six.truncated) == (pack(records(5, first=1)), True)
 
 
-async def test_large_batch_is_decoded_as_a_small_one_is(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("inline_bytes", [0, 2**20])
+async def test_large_batch_is_decoded_as_a_small_one_is(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, inline_bytes: int
+) -> None:
+    monkeypatch.setattr(behaviours, "_INLINE_BYTES", inline_bytes)
     async with open_store(redis_server) as (store, _):
-        users = [f"user-{place}" for place in range(200)]
+        users = [f"user-{place}" for place in range(60)]
         await store.append({user: records(20, first=place) for place, user in enumerate(users)})
         stored = await store.read(users)
-    assert [one.records.tobytes() for one in stored] == [pack(records(20, first=place)) for place in range(200)]
+    assert [one.records.tobytes() for one in stored] == [pack(records(20, first=place)) for place in range(60)]
 
 
 @pytest.mark.parametrize("user", ["}", "{x}", "用户7", "a b", "🙂", "x" * 128, "nul\0", "line\n"])

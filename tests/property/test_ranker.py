@@ -135,6 +135,9 @@ class Store:
     def __init__(self, flights: Flights, world: World) -> None:
         self._flights, self._world = flights, world
 
+    def begin_read(self, user_ids: Sequence[str], done: Callable[[list[StoredBehaviours]], None]) -> bool:
+        return False
+
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         return await self._answer(user_ids, truncated=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -164,6 +164,9 @@ class FakeStore:
     users: dict[str, Records] = field(default_factory=dict)
     wrong: frozenset[str] = frozenset()  # users whose key has another type
     is_down: bool = False
+
+    def begin_read(self, user_ids: Sequence[str], done: Callable[[list[StoredBehaviours]], None]) -> bool:
+        return False
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         nothing = np.zeros(0, dtype=RECORD)

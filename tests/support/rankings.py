@@ -49,6 +49,9 @@ class Store:
         self.open = asyncio.Event()
         self.open.set()
 
+    def begin_read(self, user_ids: Sequence[str], done: Callable[[list[StoredBehaviours]], None]) -> bool:
+        return False
+
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         self.reads.append(list(user_ids))
         if self.is_slow(user_ids):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -94,6 +94,85 @@ async def test_a_batch_that_can_be_run_at_once_is_answered_before_the_call_retur
     assert gate.batches == []
     assert timers(batcher) == []
     await batcher.close()
+
+
+class Calls:
+    """Begins batches, whose values a test gives later."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[list[Entry], Callable[[Answers], None]]] = []
+        self.is_possible = True
+
+    def begin(self, entries: list[Entry], done: Callable[[Answers], None]) -> bool:
+        if self.is_possible:
+            self.begun.append((entries, done))
+        return self.is_possible
+
+    def items(self) -> list[list[int]]:
+        return [items_of(entries) for entries, _ in self.begun]
+
+
+def submitted_together(batcher: Batcher[Entry, int], *items: int) -> list[Entry]:
+    entries = [Entry(item) for item in items]
+    batcher.submit(entries)
+    return entries
+
+
+async def test_a_batch_that_has_begun_is_answered_by_a_call_and_what_queued_meanwhile_is_the_next() -> None:
+    gate, calls = Gate(), Calls()
+    batcher, _ = batcher_of(gate, begin=calls.begin)
+    first = submitted_together(batcher, 1, 2)
+    [later] = submitted(batcher, 3)
+    assert calls.items() == [[1, 2]]
+    calls.begun[0][1]([10, 20])
+    assert await outcomes(first) == [10, 20]
+    assert calls.items() == [[1, 2], [3]]
+    calls.begun[1][1]([30])
+    assert later.outcomes == [30]  # one entry needs no further pass of the loop
+    assert gate.batches == []
+    await batcher.close()
+
+
+async def test_before_a_batch_is_answered_the_next_one_is_gathered_and_begun() -> None:
+    calls, late, begun = Calls(), [Entry(3)], []
+
+    def gather() -> None:
+        batcher.submit(late)
+        late.clear()
+
+    def answered(entries: Sequence[Entry], values: Answers) -> None:
+        begun.append(calls.items())
+        answer(entries, values)
+
+    batcher, _ = batcher_of(Gate(), begin=calls.begin, gather=gather, answered=answered)
+    first = submitted_together(batcher, 1, 2)
+    calls.begun[0][1]([10, 20])
+    assert await outcomes(first) == [10, 20]
+    assert begun == [[[1, 2], [3]]]
+    calls.begun[1][1]([30])
+    await batcher.close()
+
+
+async def test_a_batch_that_cannot_begin_is_run_as_usual() -> None:
+    gate, calls = Gate(), Calls()
+    gate.open.set()
+    calls.is_possible = False
+    batcher, _ = batcher_of(gate, begin=calls.begin)
+    assert await outcomes(submitted_together(batcher, 1, 2)) == [2, 4]
+    assert gate.batches == [[1, 2]]
+    await batcher.close()
+
+
+async def test_closing_waits_for_a_batch_that_has_begun() -> None:
+    calls = Calls()
+    batcher, _ = batcher_of(Gate(), begin=calls.begin)
+    entries = submitted_together(batcher, 1, 2)
+    closing = asyncio.ensure_future(batcher.close())
+    await settle()
+    assert not closing.done()
+    calls.begun[0][1]([10])  # one value too few
+    await closing
+    assert [type(outcome) for outcome in await outcomes(entries)] == [RuntimeError] * 2
 
 
 async def test_a_batch_that_cannot_be_run_at_once_is_run_as_usual() -> None:

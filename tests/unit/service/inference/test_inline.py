@@ -180,7 +180,7 @@ async def test_quick_batches_run_on_the_event_loop_and_larger_ones_in_a_thread(t
 @pytest.mark.anyio
 @pytest.mark.onnx
 async def test_a_thread_that_waits_does_not_keep_a_bundle_in_the_threads(tmp_path: Path) -> None:
-    """Beside a busy event loop a thread waits for the interpreter; that says nothing about the batch."""
+    """Beside a busy event loop a thread waits for the interpreter, however quick its batch is."""
     async with rig_of(tmp_path, TinyModel()) as rig:
         deployment = await deployment_of(rig)
         rig.engines[0].delay = 0.3  # a sleep: no processor is used

@@ -35,6 +35,16 @@ class FakeNode:
         self.calls: list[list[Command]] = []
         self.dropped = 0
 
+    def begin(self, commands: Sequence[Command], deadline: float, done: Callable[[Any], None]) -> bool:
+        async def answer() -> None:
+            try:
+                done(await self.run(commands, deadline))
+            except Exception as error:
+                done(error)
+
+        self.answering = asyncio.ensure_future(answer())
+        return True
+
     async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         self.calls.append(list(commands))
         result = self.results.pop(0) if len(self.results) > 1 else self.results[0]
@@ -78,6 +88,19 @@ class FakeTopology:
 
     async def aclose(self) -> None:
         pass
+
+
+async def run_by_call(client: RoutedClient, commands: Sequence[Command]) -> list[Any]:
+    future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    assert client.begin(commands, future.set_result)
+    return await future
+
+
+@pytest.fixture(autouse=True, params=["run", "begin"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test asks both ways."""
+    if request.param == "begin":
+        monkeypatch.setattr(RoutedClient, "run", run_by_call)
 
 
 def caused(error: errors.RedisError, cause: BaseException) -> errors.RedisError:

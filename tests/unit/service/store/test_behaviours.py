@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class FakeClient:
         self.reply = reply
         self.calls: list[list[Command]] = []
         self.closed = False
+
+    def begin(self, commands: Sequence[Command], done: Callable[[list[Any]], None]) -> bool:
+        return False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         self.calls.append(list(commands))

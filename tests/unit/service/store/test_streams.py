@@ -33,6 +33,9 @@ class FakeClient:
         self.batches: list[list[bytes]] = []
         self.trims: object = 0
 
+    def begin(self, commands: Sequence[Command], done: Callable[[list[Any]], None]) -> bool:
+        return False
+
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         await asyncio.sleep(0)
         fault = self.faults.pop(0) if self.faults else None
