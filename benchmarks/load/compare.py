@@ -9,22 +9,27 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.figures import median, medians, ratio
+from benchmarks.load.counts import counted
 from benchmarks.load.servers import ROOT, Server, measure, our_service, redis_server
 from benchmarks.load.workload import bodies, read_asked, read_histories, store
 from benchmarks.load.wrk import Wrk
 from contract.command_line import run
 
+USUAL = {"200", "499"}  # wrk leaves without the last answers
 SHOWN = {
     "cpu_us": "CPU us/request",
     "rate": "requests/s",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "resident_mib": "MiB",
+    "batch_rows": "rankings a batch",
+    "hits": "states found",
 }
 
 
@@ -67,12 +72,18 @@ def _compare(options: argparse.Namespace) -> int:
             for name, (checkout, chosen) in sides.items()
         ]
         for connections in options.connections:
-            _show(connections, *_rounds(servers, wrk, connections, options))
+            statuses: list[Counter[str]] = [Counter(), Counter()]
+            base, new = _rounds(servers, wrk, connections, options, statuses)
+            _show(connections, base, new, statuses)
     return 0
 
 
 def _rounds(
-    servers: Sequence[Server], wrk: Wrk, connections: int, options: argparse.Namespace
+    servers: Sequence[Server],
+    wrk: Wrk,
+    connections: int,
+    options: argparse.Namespace,
+    statuses: Sequence[Counter[str]],
 ) -> list[list[dict[str, float]]]:
     found: list[list[dict[str, float]]] = [[] for _ in servers]
     for server in servers:
@@ -80,11 +91,19 @@ def _rounds(
     for number in range(options.rounds):
         order = list(enumerate(servers))
         for place, server in order if number % 2 == 0 else reversed(order):
-            found[place].append(measure(server, wrk, connections, options.seconds))
+            own: dict[str, float] = {}
+            with counted(server.url, own, statuses[place]):
+                figures = measure(server, wrk, connections, options.seconds)
+            found[place].append(figures | own)
     return found
 
 
-def _show(connections: int, base: Sequence[dict[str, float]], new: Sequence[dict[str, float]]) -> None:
+def _show(
+    connections: int,
+    base: Sequence[dict[str, float]],
+    new: Sequence[dict[str, float]],
+    statuses: Sequence[Counter[str]],
+) -> None:
     """Print medians, and the median and range of the ratios of each round."""
     print(f"\n| {connections} connections | base | new | new / base, median (range) |\n| --- | --- | --- | --- |")
     for name, title in SHOWN.items():
@@ -92,10 +111,11 @@ def _show(connections: int, base: Sequence[dict[str, float]], new: Sequence[dict
         middles = [medians(rounds)[name] for rounds in (base, new)]
         spread = f"{median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(f"| {title} | {middles[0]:.2f} | {middles[1]:.2f} | {spread} |")
-    for side, rounds in (("base", base), ("new", new)):
+    for side, rounds, seen in (("base", base, statuses[0]), ("new", new, statuses[1])):
         refused, lost = (sum(one[name] for one in rounds) for name in ("refused", "lost"))
         if refused or lost:
-            print(f"{side}: {refused:.0f} answers other than 2xx, {lost:.0f} requests lost")
+            others = ", ".join(f"{seen[status]} with {status}" for status in sorted(set(seen) - USUAL))
+            print(f"{side}: {refused:.0f} answers other than 2xx ({others}), {lost:.0f} requests lost")
     sys.stdout.flush()
 
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.figures import median, medians, percentile, ratio
+from benchmarks.load import counts
 from benchmarks.load.offer import goodput, recovery_seconds, requests_of, summary
 from benchmarks.load.profile import by_file, by_function, read_stacks
 from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, offer, outcome_of, schedule
@@ -213,3 +214,18 @@ def test_a_profile_counts_a_sample_for_the_innermost_file_of_ours() -> None:
     stacks = read_stacks(lines)
     assert by_file(stacks) == [("service/a.py", 0.6), ("service/ranking/b.py", 0.3), ("elsewhere", 0.1)]
     assert dict(by_function(stacks))["sort (/x/site-packages/numpy/c.py)"] == 0.3
+
+
+def test_counts_are_those_of_rankings_and_of_the_engine_s_batches() -> None:
+    found = counts.parse(
+        "# TYPE ranker_batch_rows histogram\n"
+        'ranker_batch_rows_sum{bundle="store"} 40\nranker_batch_rows_count{bundle="store"} 10\n'
+        'ranker_batch_rows_sum{bundle="a@1"} 30\nranker_batch_rows_count{bundle="a@1"} 3\n'
+        'ranker_batch_rows_sum{bundle="b@1"} 10\nranker_batch_rows_count{bundle="b@1"} 2\n'
+        "# TYPE ranker_requests_total counter\n"
+        'ranker_requests_total{route="/rank",status="504",variant="none"} 2\n'
+        'ranker_requests_total{route="/rank",status="504",variant="b"} 3\n'
+        'ranker_requests_total{route="/metrics",status="200",variant="none"} 9\n'
+    )
+    assert (found["ranker_batch_rows_sum", "engine"], found["ranker_batch_rows_count", "engine"]) == (40, 5)
+    assert {status: count for (name, status), count in found.items() if "requests" in name} == {"504": 5}
