@@ -15,6 +15,8 @@ from typing import Final
 _SHARE: Final = 0.6  # of a deadline: what a ranking may take here; the rest is for chance, the network and the caller
 _FLOOR: Final = 8  # so many may always be in: with fewer, a batch is too small to say what a full one costs
 _WEIGHT: Final = 1 / 32  # of the newest ranking in the pace
+_SUDDEN: Final = 2.0  # times the pace, and a little more: what one ranking may add; the rest of it may be a pause
+_LITTLE_SECONDS: Final = 0.0005
 
 
 class Gate:
@@ -52,13 +54,17 @@ class Gate:
     def leave(self, seconds: float, among: int = 0) -> None:
         """Count one out.
 
+        A pause of the machine makes all that are inside late at once. It must not look like a slow service, which is
+        slow for the next ones too.
+
         Args:
             seconds: what it took.
             among: how many were inside when it came, itself included.
         """
         self._inside -= 1
         if among >= _FLOOR:
-            self._pace += (seconds / among - self._pace) * _WEIGHT
+            added = min(seconds / among, _SUDDEN * self._pace + _LITTLE_SECONDS)
+            self._pace += (added - self._pace) * _WEIGHT
 
 
 class Place:

@@ -52,6 +52,23 @@ def test_after_a_rush_the_gate_opens_again() -> None:
     assert fill(one) == 64
 
 
+def test_one_pause_of_the_machine_closes_the_gate_to_no_one_who_was_let_in_before_it() -> None:
+    one = gate()
+    rush(one, pace=0.0003)
+    for _ in range(32):
+        one.enter()
+    for _ in range(32):
+        one.leave(0.3, 32)
+    assert fill(one) >= 32
+
+
+def test_a_service_that_has_become_slow_is_noticed_within_a_few_rankings_of_each_caller() -> None:
+    one = gate()
+    rush(one, pace=0.0003)
+    rush(one, pace=0.01, times=5)
+    assert fill(one) == 8
+
+
 def test_a_request_with_little_time_is_refused_and_costs_others_no_place() -> None:
     one = gate()
     rush(one, pace=0.002, budget=0.02)
