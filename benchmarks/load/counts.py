@@ -1,4 +1,4 @@
-"""What the service counted meanwhile, from its metrics: the size of its batches, hits of its cache, and its answers."""
+"""Counts of the service during a measurement: the size of its batches, hits of its cache, and its answers."""
 
 from __future__ import annotations
 
