@@ -156,6 +156,11 @@ class FakeExperiments:
     def undecided(self, reason: Literal["not_ranked", "error"] = "not_ranked") -> Decision:
         return self.snapshot.undecided(reason) if self.snapshot is not None else UNDECIDED
 
+    def describe(self) -> dict[str, object] | None:
+        if self.snapshot is None:
+            return None
+        return {"digest": self.snapshot.digest, "revision": self.snapshot.config.revision, "tracks": {}}
+
 
 @dataclass
 class FakeStore:

@@ -71,6 +71,7 @@ def play_store(metrics: Metrics) -> None:
     metrics.watch_store("reads", lambda: StoreState(is_up=True, open_breakers=1))
     metrics.watch_store("writes", lambda: StoreState(is_up=False, open_breakers=0))
     metrics.behaviours_trimmed(usable=1, other=10)
+    metrics.items_written(stored=8, refused=1)
     metrics.watch_stream(EXPOSURE_STREAM, lambda: 12)
     metrics.stream_trimmed(EXPOSURE_STREAM, 3)
     metrics.events_replayed(ACTIVITY_STREAM, 4)
