@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
@@ -67,7 +67,10 @@ def _spec(name: str, described: Mapping[str, Any], model: SequentialRecommender)
 
 
 def _kind(name: str, described: Mapping[str, Any], values: int) -> FeatureKind:  # Any: JSON
-    """Return how a raw value is read: only numbers have edges; prepared data do not name the other kinds."""
+    """Return how a raw value is read: as the mapping named it, or what the codes tell of a known data set."""
+    named = described.get("kind")
+    if named is not None:
+        return cast(FeatureKind, named)  # FeatureSpec checks it
     if "edges" in described:
         return "number"
     if name == _TITLE:

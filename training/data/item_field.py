@@ -41,11 +41,13 @@ class ItemField:
         features: codes and names; None for a field that has only numbers.
         numbers: float32 (I+1,) with NaN = unknown, or (I+1, d) with zeros = unknown; None for a field without numbers.
         edges: as in `Names`.
+        kind: how a raw value is read, as a mapping names it; "" where a source does not tell.
     """
 
     features: Features | None = None
     numbers: NDArray[np.float32] | None = None
     edges: tuple[float, ...] = ()
+    kind: str = ""
 
 
 NOTHING: Final = Names()

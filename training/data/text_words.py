@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-_WORD = re.compile(r"[^\W\d_]{2,}")
+from contract.bundle.item_features import words_of as every_word
+
 _FUNCTION_WORDS: Final = frozenset(
     ("the", "of", "and", "in", "to", "de", "la", "le", "an", "for", "with", "on", "part")
 )
@@ -13,4 +13,4 @@ _FUNCTION_WORDS: Final = frozenset(
 
 def words_of(text: str) -> tuple[str, ...]:
     """Return the words of a text in lower case, each once, without function words."""
-    return tuple(word for word in dict.fromkeys(_WORD.findall(text.lower())) if word not in _FUNCTION_WORDS)
+    return tuple(word for word in dict.fromkeys(every_word(text)) if word not in _FUNCTION_WORDS)

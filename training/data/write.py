@@ -73,6 +73,8 @@ def write_features(raw: Described, item_ids: list[str], known: Known, directory:
     described: dict[str, Any] = {}
     for name, one in coded.items():
         described[name] = {"cardinality": len(one.names) + 1, "width": one.codes.shape[1], "names": ["", *one.names]}
+        if fields[name].kind:
+            described[name]["kind"] = fields[name].kind
         if fields[name].edges:
             described[name]["edges"] = list(fields[name].edges)
     write_json(directory / "features.json", described)

@@ -6,7 +6,7 @@ Symbols: N rows of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contract.behaviours.csv_rows import FileError
@@ -34,7 +34,8 @@ class FieldValues:
 
     def code(self, item_ids: Sequence[str], known: Names = NOTHING) -> ItemField:
         """Return the feature of these items; the names and edges of an earlier preparation stay."""
-        return self.kind.code([self.values.get(code) for code in self.items.find(item_ids).tolist()], known)
+        values = [self.values.get(code) for code in self.items.find(item_ids).tolist()]
+        return replace(self.kind.code(values, known), kind=self.kind.kind)
 
 
 class Facts:

@@ -22,6 +22,7 @@ class Kind(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    kind: str
     column: str | None = None
 
     def columns(self, name: str, available: Sequence[str]) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from contract.behaviours.actions import ACTIONS
+from contract.files import read_object
 from tests.support.own_files import write_rows
 from training.data.datasets.interactions import DataError, Interactions
+from training.data.prepare import prepare
 from training.data.sources import MappingOptions, read_source
 
 ROWS = [
@@ -49,6 +51,17 @@ def test_a_mapping_beside_the_file_is_used(tmp_path: Path) -> None:
     assert found.times_ms.tolist() == [1_700_000_000_000, 1_700_000_060_000]
     assert actions(found) == ["like", "purchase"]
     assert found.read["ignored_actions"] == 1
+
+
+def test_prepared_features_keep_the_kinds_of_the_mapping(tmp_path: Path) -> None:
+    rows = [row | {"head": "Cup final tonight", "price": 3 + place} for place, row in enumerate(ROWS)]
+    path = write_rows(tmp_path / "shop.jsonl", rows)
+    kinds = '[features]\nhead = {kind = "words"}\nprice = {kind = "number", edges = [4]}\n'
+    (tmp_path / "shop.toml").write_text(MAPPING + kinds)
+    prepare(read(path), tmp_path / "prepared", core=1)
+    described = read_object(tmp_path / "prepared" / "features.json")
+    assert (described["head"]["kind"], described["price"]["kind"]) == ("words", "number")
+    assert described["price"]["edges"] == [4.0]
 
 
 def test_a_named_mapping_comes_before_it_and_flags_before_both(tmp_path: Path) -> None:
