@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,3 +62,17 @@ def test_a_damaged_record_of_a_release_is_none(places: Places) -> None:
     for content in ("", "{", "[]", "{}"):
         record.write_text(content)
         assert releases._read(record, replace(places, dataset="generated"), "mgnm") is None
+
+
+@pytest.mark.parametrize(("dataset", "forced"), [("generated", True), ("ml-100k", False)])
+def test_only_models_of_the_generated_catalogue_are_exported_below_popularity(
+    dataset: str, forced: bool, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(releases, "run_step", ran.append)
+    bundle = places.bundles / "mgnm" / "1"
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").write_text("{}")
+    run = places.runs / dataset / "mgnm" / "one"
+    releases._export(replace(places, dataset=dataset), "mgnm", run, places.records / "mgnm-1.json")
+    assert [("--force" in command) for command in ran] == [forced]
