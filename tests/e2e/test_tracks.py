@@ -14,7 +14,7 @@ import yaml
 
 from contract.bundle.manifest import MANIFEST
 from contract.bundle.tracks import promote
-from contract.events.exposures import EXPOSURE_STREAM
+from contract.events.streams import EXPOSURE_STREAM
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess

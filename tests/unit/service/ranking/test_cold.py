@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from contract.bundle.manifest import NewItemPrior
-from contract.experiments.assignment import Decision
+from contract.experiments.decision import Decision
 from service.bundles.bundle import Bundle
 from service.http.rank_answer import rank_body
 from service.ranking.answer import Ranking
