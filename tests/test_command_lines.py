@@ -19,6 +19,8 @@ import pytest
 from analysis import __main__ as analysis
 from benchmarks import analysis as report_bench
 from benchmarks import catalogue, footprint, gpu, hop, training_scale
+from benchmarks.cold import __main__ as cold
+from benchmarks.cold import speed as cold_speed
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
 from benchmarks.load import compare, greedy, offer
@@ -52,6 +54,7 @@ WALKED = {
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
     "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py", "benchmarks/training_scale.py",
+    "benchmarks/cold/__main__.py", "benchmarks/cold/speed.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
@@ -60,6 +63,7 @@ ELSEWHERE = {
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/guard.py": "takes only --quick",
     "benchmarks/daily/__main__.py": "takes only folders",
+    "benchmarks/prepare.py": "takes only the size of the log",
     "benchmarks/report/__main__.py": "writes from results that are there",
     **{
         f"benchmarks/peers/servers/{name}.py": "needs the environment of a peer"
@@ -323,6 +327,8 @@ def test_a_service_that_is_not_there_is_one_line(
         (tables.main, ["plan.toml", "--workers", "two"]),
         (catalogue.main, ["--items", "many"]),
         (training_scale.main, ["--items", "many"]),
+        (cold.main, ["news", "--rows", "many"]),
+        (cold_speed.main, []),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--memory", "lots"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
