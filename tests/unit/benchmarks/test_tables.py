@@ -169,6 +169,7 @@ def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places
     assert "pop100.hr@10" in pop.cells["loo2"]
 
 
+@pytest.mark.slow  # two tables, each with thousands of resamples
 def test_a_row_may_be_held_against_another_than_the_reference(tmp_path: Path, places: Places) -> None:
     twin = """[[systems]]
 name = "Pop again"
