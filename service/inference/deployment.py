@@ -79,6 +79,7 @@ class Deployment:
         self.bundle = bundle
         self._states, self._executor, self._limits, self._observer = states, executor, limits, observer
         self._make_engine, self._rebuild_seconds, self._probe_seconds = make_engine, rebuild_seconds, probe_seconds
+        self._replaced: list[EngineRuns] = []  # of engines that were rebuilt while a run of theirs was under way
         self._use(engine)
         self._batch_began: float | None = None
         self._guard = SlowGuard(limits.deadline_seconds)
@@ -132,7 +133,7 @@ class Deployment:
         """Answer what waits, then let go of the engine; a run that cannot be ended is left to its thread."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._batcher.close(), self._limits.run_seconds + _CLOSE_SECONDS)
-        if self._runs.began is not None:
+        if any(runs.began is not None for runs in (*self._replaced, self._runs)):
             _log.error("run_abandoned", bundle=self.bundle.name)
         for task in (self._rebuilding, self._probing):
             if task is not None:
@@ -246,6 +247,7 @@ class Deployment:
             manifest = self.bundle.manifest
             self._observer.bundle_dropped(manifest.model, manifest.version, self.provider)
             self._runs.engine.close()
+            self._replaced = [runs for runs in (*self._replaced, self._runs) if runs.began is not None]
             self._use(engine)
             self._observer.bundle_served(manifest.model, manifest.version, self.provider)
             self._observer.bundle_slow(self.bundle.name, self.is_slow)
