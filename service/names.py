@@ -13,6 +13,8 @@ Degraded = Literal[
 RefusalReason = Literal["future", "wrong_type"]
 # Why an override header was ignored.
 RejectReason = Literal["disabled", "malformed", "signature", "expired", "unknown_arm"]
+# The place of candidates of the user's history (docs/http-api.md).
+Seen = Literal["keep", "last", "drop"]
 # The end of a promotion of a track.
 TrackResult = Literal["taken", "refused"]
 # The service's Redis clients: of rankings, of appends, of streams.

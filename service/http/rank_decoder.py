@@ -26,6 +26,7 @@ from contract.behaviours.records import (
     records_from_columns,
 )
 from service.http import codec, requests
+from service.names import Seen
 from service.ranking.described import Features
 from service.settings.limits import LimitsSettings
 
@@ -55,6 +56,7 @@ class RankBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     attributes: Annotated[dict[_Id, _Text | bool | _Int64 | float], Meta(max_length=requests.MAX_ATTRIBUTES)] = {}
     request_time: _TimeMs = requests.NOW
     explain: bool = False
+    seen: Seen = "keep"
 
 
 class FeaturedBody(RankBody):
@@ -125,5 +127,6 @@ def _slowly(request: requests.RankRequest) -> RankBody:
         attributes=request.attributes,
         request_time=request.request_time,
         explain=request.explain,
+        seen=request.seen,
         features=request.features,
     )

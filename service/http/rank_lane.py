@@ -165,6 +165,7 @@ class RankLane:
             recent=rank_decoder.records_of(wanted.recent) if wanted.recent else NO_RECORDS,
             request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
             explain=wanted.explain,
+            seen=wanted.seen,
             attributes=wanted.attributes,
             deadline=deadline,
         )

@@ -50,6 +50,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             recent=records_of(wanted.recent),
             request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
             explain=wanted.explain,
+            seen=wanted.seen,
             attributes=wanted.attributes,
             features=wanted.features if isinstance(wanted, FeaturedBody) else None,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),

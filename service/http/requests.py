@@ -12,6 +12,7 @@ from contract.behaviours.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
 from contract.bundle.item_features import MAX_FEATURES, MAX_TEXT, MAX_VALUES
 from contract.events.activity import ActivityType
+from service.names import Seen
 
 MAX_ATTRIBUTES: Final = 32
 MAX_LIMIT: Final = 2**31 - 1
@@ -134,6 +135,9 @@ class RankRequest(Request):
     )
     explain: bool = False
     """Whether to explain which behaviours were read, with the model's own explanation."""
+    seen: Seen = "keep"
+    """Candidates that are in the user's history, in `recent` or the stored behaviours that are read: `keep` ranks them
+    like all others, `last` puts them after all others, `drop` leaves them out of the answer."""
 
 
 class Item(Request):

@@ -44,6 +44,10 @@ class RankingMetrics:
         self._refused_features = families.counter(
             "ranker_item_features_refused_total", "Features of candidates that the model does not read."
         ).of()
+        self._seen = families.counter(
+            "ranker_seen_candidates_total", "Candidates of the user's history that a request wants last or dropped.",
+            seen=("last", "drop"),
+        )  # fmt: skip
         cache = families.counter("ranker_state_cache_total", "Look-ups of user states.", result=("hit", "miss"))
         self._hits, self._misses = cache.of("hit"), cache.of("miss")
         self._degraded = families.counter(
@@ -74,6 +78,10 @@ class RankingMetrics:
         """Count candidates that got a score from features, and features that the model does not read."""
         self._new_items.value += scored
         self._refused_features.value += refused
+
+    def seen_candidates(self, seen: str, count: int) -> None:
+        """Count candidates that the user has met, of a request that wants them `last` or to `drop` them."""
+        self._seen.of(seen).value += count
 
     def sequence(self, used: int, unknown: int) -> None:
         """Observe how many behaviours a model read, and how many it passed over as unknown."""

@@ -18,7 +18,7 @@ from service.errors import CALLER_GONE, NotReady
 from service.inference.deployment import Deployment
 from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
-from service.names import Degraded
+from service.names import Degraded, Seen
 from service.ranking.answer import Ranking
 from service.ranking.candidates import Candidates
 from service.ranking.described import Described, Features
@@ -89,14 +89,15 @@ class RankCall(ABC):
         request_time_ms: for models that read the time.
         explain: whether an explanation is wanted.
         attributes: of the request, for the ranking log.
+        seen: what happens to candidates of the user's history (seen.py).
         features: of candidates by item id, for those that a model does not know.
     """
 
     __slots__ = (
         "answer", "attributes", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
-        "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "served",
-        "serving", "stored", "timings", "until", "user_id", "waited",
+        "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "seen",
+        "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -113,11 +114,13 @@ class RankCall(ABC):
         explain: bool = False,
         attributes: Mapping[str, object] = _NO_ATTRIBUTES,
         features: Features | None = None,
+        seen: Seen = "keep",
     ) -> None:
         self.request_id, self.user_id, self.item_ids, self.decision = request_id, user_id, candidates, decision
         self.deadline, self.limit, self.recent = deadline, limit, recent
         self.request_time_ms, self.explain, self.attributes = request_time_ms, explain, attributes
-        self.features = features
+        self.features, self.seen = features, seen
+        self.seen_ids: frozenset[str] = frozenset()  # candidates that are moved to the end
         self.described: Described | None = None  # candidates with features, of those that the model does not know
         self.began = time.perf_counter()
         self.degraded: list[Degraded] = []

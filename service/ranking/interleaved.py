@@ -33,7 +33,8 @@ def fill(call: RankCall) -> None:
     """Build the inputs of both halves from those of the call, which are the control's."""
     for half in call.halves:
         is_control = half.serving is call.serving
-        half.candidates = call.candidates if is_control else candidates_of(call.item_ids, half.serving.bundle.items)
+        own = half.serving.bundle.items
+        half.candidates = call.candidates if is_control else candidates_of(call.candidates.item_ids, own)
         half.row = call.row._replace(candidates=half.candidates.indices)
         half.cost, half.until = max(1, len(half.candidates.indices)), call.cutoff
 
@@ -66,7 +67,8 @@ def note(call: RankCall, values: Sequence[ScoredRow]) -> None:
 def merged(call: RankCall, values: Sequence[ScoredRow]) -> Ranking:
     """Return the draft of both lists; items that neither model ranks follow in the order of the request."""
     own = [_own(half, value) for half, value in zip(call.halves, values, strict=True)]
-    count = min(call.limit or call.candidates.total, call.candidates.total)
+    limit = None if call.seen_ids else call.limit
+    count = min(limit or call.candidates.total, call.candidates.total)
     draft = team_draft(call.request_id, own[0].ranked, own[1].ranked, count)
     placed = set(own[0].ranked) | set(own[1].ranked)
     rest = [item for item in own[0].rest if item not in placed][: count - len(draft.items)]

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import structlog
 
+from contract.behaviours.records import Records
 from contract.events.ranking_log import RankingOutcome
 from contract.experiments.decision import Decision
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
@@ -37,6 +38,7 @@ from service.ranking.described import described, marked, with_described
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
+from service.ranking.seen import seen_last, seen_places, without
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 from service.store.items import ItemStore
@@ -241,6 +243,8 @@ class Ranker:
         records, notes = stored.records, stored.notes
         if len(fresh):
             records, notes = np.concatenate([records, fresh]), None
+        if call.seen != "keep":
+            self._part_the_seen(call, records)
         call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain, notes)
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         if call.halves:
@@ -248,6 +252,18 @@ class Ranker:
         elif call.candidates.unknown and call.serving.bundle.new_items is not None:
             self._describe(call)
         return True
+
+    def _part_the_seen(self, call: RankCall, records: Records) -> None:
+        """Leave candidates that the user has met out, or note them for the end of the list."""
+        vocabulary = call.serving.bundle.items
+        places = seen_places(call.candidates, vocabulary, records)
+        self._observer.seen_candidates(call.seen, len(places))
+        if not places:
+            return
+        if call.seen == "drop":
+            call.candidates = without(call.candidates, places, vocabulary)
+        else:
+            call.seen_ids = frozenset([call.candidates.item_ids[place] for place in places])
 
     def _describe(self, call: RankCall) -> None:
         """Add the unknown candidates that have features, stored ones or those of the request, to the model's inputs."""
@@ -276,14 +292,16 @@ class Ranker:
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
         explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
-        started = time.perf_counter()
+        started, limit = time.perf_counter(), None if call.seen_ids else call.limit
         call.answer = ranking_of(
-            call.serving.bundle, candidates, scored, limit=call.limit, degraded=call.degraded, timings=call.timings,
+            call.serving.bundle, candidates, scored, limit=limit, degraded=call.degraded, timings=call.timings,
             explanation=explanation, cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
         )  # fmt: skip
         if new is not None:
             call.answer = marked(call.answer, candidates, new)
             self._observer.new_items(len(new.items), new.refused)
+        if call.seen_ids:
+            call.answer = seen_last(call.answer, call.seen_ids, call.limit)
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
@@ -307,6 +325,8 @@ class Ranker:
             raise DeadlineExceeded
         started = time.perf_counter()
         call.answer = interleaved.merged(call, values)
+        if call.seen_ids:
+            call.answer = seen_last(call.answer, call.seen_ids, call.limit)
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began

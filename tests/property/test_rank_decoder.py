@@ -45,6 +45,7 @@ bodies = st.fixed_dictionaries(
     optional={
         "limit": st.integers(1, 2**31 - 1), "recent": st.lists(behaviours, max_size=4),
         "attributes": st.dictionaries(ids, values, max_size=4), "request_time": times, "explain": st.booleans(),
+        "seen": st.sampled_from(["keep", "last", "drop"]),
     },
 )  # fmt: skip
 
@@ -54,14 +55,16 @@ TOKENS = [
     "0", "-0", "-0.0", "1", "-1", "1.0", "1e3", "1E-3", "25.5", "25.500000000000001", "26", "01", "1.", ".5", "+1",
     "1e400", "1e-400", "NaN", "Infinity", "null", "true", "false", "[]", "{}", '""', '" "', '"a"', '" a"',
     '"a\\u0000"', '"\\ud800"', '"\\ud83d\\ude00"', '"\\udc00"', '"\\u00a0a"', '"\x7f"', '"a\x01"', '"\x85"',
-    '"click"', '"Click"', f'"{"x" * 128}"', f'"{"x" * 129}"', f'"{"é" * 65}"', "2147483647", "2147483648",
+    '"click"', '"Click"', '"drop"', '"Last"',
+    f'"{"x" * 128}"', f'"{"x" * 129}"', f'"{"é" * 65}"', "2147483647", "2147483648",
     "4294967295", "4294967296", "31535999999", "31536000000", "253402300799999", "253402300800000",
     "1700000000000.0", str(2**63 - 1), str(2**63), str(-(2**63)), str(-(2**63) - 1), str(2**64 - 1), str(2**64),
     "9" * 400, "[1]", '["a"]', '{"a":1}', '{"a":null}', '{"a":[]}', '[{"item_id":"a","ts":1700000000000}]',
     "[" * 1_100 + "]" * 1_100, "[" * 30 + "]" * 30, "a", "",
 ]  # fmt: skip
 NAMES = [
-    "user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "User_Id", "x", "", "user_id ",
+    "user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "seen", "User_Id", "x", "",
+    "user_id ",
 ]  # fmt: skip
 PIECES = [b"", b" ", b'"', b"\\", b",", b"\xff", b"\x7f", b"\x00", b"{}", b"1", b".0", b"\xef\xbb\xbf", b"\xed\xa0\x80"]
 INSIDE = ["item_id", "ts", "action", "play_ms", "value", "user_id"]
@@ -125,7 +128,7 @@ def check(body: bytes, limits: LimitsSettings = LIMITS) -> RankBody | None:
             assert [one.user_id, one.candidates, one.limit, one.request_time] == [
                 slow.user_id, slow.candidates, slow.limit, slow.request_time
             ]  # fmt: skip
-            assert repr([one.attributes, one.explain]) == repr([slow.attributes, slow.explain])
+            assert repr([one.attributes, one.explain, one.seen]) == repr([slow.attributes, slow.explain, slow.seen])
             assert records_of_structs(one.recent).tobytes() == records_of(slow.recent).tobytes()
     return fast
 

@@ -129,6 +129,7 @@ _VALUES = {
     "candidates": {f"one is {name}": f'["i1",{text}]' for name, text in _TEXTS.items()}
     | {"empty array": "[]", "null": "null", "text": '"i1"', "an object": '{"0":"i1"}', "a number": "1", "a comma at the end": '["i1",]', "arrays": '[["i1"]]'},
     "limit": _INTEGERS | {"0": "0"},
+    "seen": {"null": "null", "false": "false", "another case": '"Keep"', "empty": '""', "a number": "1"},
     "explain": {"0": "0", "1": "1", "text": '"true"', "null": "null", "an array": "[]", "1.0": "1.0", "tru": "tru"},
     "request_time": _TIMES,
     "attributes": {f"one is {name}": f'{{"a":{text}}}' for name, text in _TEXTS.items() if name not in {"a number", "true", "empty", "a blank", "a blank before", "a blank after"}}

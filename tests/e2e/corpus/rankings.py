@@ -79,6 +79,8 @@ def _unusual() -> Iterator[Case]:
     yield _case("U+2028 and U+FEFF inside", user_id='"a\u2028b"', candidates='["a\ufeffb"]')
     yield _case("attributes that are empty, recent that is empty", attributes="{}", recent="[]")
     yield _case("explain false", explain="false")
+    for way in ("keep", "last", "drop"):
+        yield _case(f"seen: {way}", user_id='"u3"', candidates=FIVE, recent=_recent(item_id='"i2"'), seen=f'"{way}"')
 
 
 def _users() -> Iterator[Case]:
