@@ -126,15 +126,21 @@ def test_every_command_line_is_walked_here() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "command", ["prepare", "train", "seed", "offer", "greedy", "compare", "bench", "peers", "tables", "catalogue"]
+    "command",
+    ["prepare", "mapping", "train", "seed", "offer", "greedy", "compare", "bench", "peers", "tables", "catalogue"],
 )
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    name = {"train": "recipe.toml", "tables": "plan.toml", "catalogue": "recipe.toml"}.get(command, "clips.csv")
+    name = {"mapping": "names.toml", "train": "recipe.toml", "tables": "plan.toml", "catalogue": "recipe.toml"}.get(
+        command, "clips.csv"
+    )
     path, out = spoilt(tmp_path / name, kind), tmp_path / "out"
+    log = tmp_path / "log.csv"
+    log.write_text("uid,item,timestamp\nu,i,1700000000\n")
     lines: dict[str, tuple[object, ...]] = {
         "prepare": (training.main, "prepare", path, "--out", out),
+        "mapping": (training.main, "prepare", log, "--mapping", path, "--out", out),
         "train": (training.main, "train", path, "--out", out),
         "seed": (seed.main, path),
         "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
@@ -145,7 +151,8 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
         "catalogue": (catalogue.main, "--recipe", path, "--items", "9", "--out", out),
     }
-    assert path.name in refused(*lines[command])
+    named = log.name if (command, kind) == ("mapping", "empty") else path.name  # an empty mapping names nothing
+    assert named in refused(*lines[command])
     assert not out.exists() or not any(out.rglob("*"))
 
 
