@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,13 +18,10 @@ import numpy as np
 import structlog
 
 from contract.behaviours.records import Records
-from contract.events.ranking_log import RankingOutcome
-from contract.experiments.decision import Decision
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, RankerError
-from service.experiments.exposures import Exposures, Outcome
+from service.errors import DeadlineExceeded, InferenceFailed, NotReady, RankerError
+from service.experiments.exposures import Exposures
 from service.experiments.live import Experiments
 from service.flow.batcher import Batcher
-from service.inference.deployment import Deployment
 from service.inference.fleet import Deployments
 from service.inference.inputs import RankRow
 from service.inference.scorer import NothingScored, ScoredRow
@@ -33,11 +30,13 @@ from service.ranking import interleaved
 from service.ranking.answer import Ranking, explanation_of, ranking_of
 from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.choice import Choice
 from service.ranking.cold import cold_of
 from service.ranking.described import described, marked, with_described
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
+from service.ranking.recording import Recording
 from service.ranking.seen import seen_last, seen_places, without
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
@@ -79,9 +78,8 @@ class Ranker:
         items: ItemStore | None = None,
     ) -> None:
         self._items = items
-        self._deployments, self._experiments = deployments, experiments
-        self._exposures, self._rankings = exposures, rankings
-        self._observer, self._now_ms = observer, now_ms
+        self._choice, self._observer = Choice(deployments, experiments), observer
+        self._recording = Recording(exposures, rankings, observer, now_ms)
         self._store_seconds = settings.redis.read_timeout_ms * _STORE_SLACK / 1000
         self._falls_back = settings.inference.popularity_fallback
         self._arrived: list[RankCall] = []
@@ -109,9 +107,7 @@ class Ranker:
     @property
     def is_ready(self) -> bool:
         """Return whether every layer that names a model has its default served and working."""
-        served = [layer.parameters for layer in self._experiments.undecided().layers if "model" in layer.parameters]
-        deployments = [self._deployments.find(*_model_of(parameters)) for parameters in served]
-        return bool(deployments) and all(one is not None and one.is_healthy for one in deployments)
+        return self._choice.is_ready
 
     async def close(self) -> None:
         """Answer the waiting reads, and accept no more."""
@@ -145,11 +141,7 @@ class Ranker:
             return
         call.is_over = True
         try:
-            outcome = self._outcome(call)
-            self._observer.ranked(call.decision, outcome.status)
-            self._exposures.record(call.decision, outcome)
-            if self._rankings is not None:
-                self._rankings.record(call, outcome.status, outcome.time_ms)
+            self._recording.ended(call)
         except Exception:
             _note_failure(call)
         try:
@@ -172,7 +164,7 @@ class Ranker:
     def _prepare(self, call: RankCall) -> bool:
         now = asyncio.get_running_loop().time()
         call.cutoff = _cutoff(now, call.deadline)
-        call.serving = self._choose(call) if call.decision.pair is None else self._choose_both(call)
+        call.serving = self._choice.of(call) if call.decision.pair is None else self._choice.of_both(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
         if isinstance(call.candidates.item_ids, Listed) and not call.halves:
             call.item_ids = (
@@ -281,7 +273,7 @@ class Ranker:
 
     def _order(self, call: RankCall, value: ScoredRow | Exception) -> bool:
         scored = self._scored(call, value)
-        self._note_unused(call, scored)
+        self._recording.note_unused(call, scored)
         candidates, unknown = call.candidates, len(call.candidates.unknown)
         if scored is not None and scored.finite is not None:
             call.degraded.append("unscored_items")
@@ -305,7 +297,7 @@ class Ranker:
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
-        self._count(call, scored)
+        self._recording.count(call, scored)
         return True
 
     def have_both(self, call: RankCall) -> None:
@@ -319,7 +311,7 @@ class Ranker:
             return self._order(call, interleaved.go_on_alone(call))
         call.served = call.serving.bundle
         for value in values:
-            self._note_unused(call, value)
+            self._recording.note_unused(call, value)
         interleaved.note(call, values)
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
@@ -331,7 +323,7 @@ class Ranker:
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
         call.halves = ()  # which refer to the call: a cycle for the collector
-        self._count(call, *values)
+        self._recording.count(call, *values)
         return True
 
     # --- inside
@@ -355,48 +347,6 @@ class Ranker:
             call.error = error.with_traceback(None)
         return False
 
-    def _choose(self, call: RankCall) -> Deployment:
-        """Return the arm's deployment, or the default's of its layer, or any that has a popularity prior."""
-        wanted = self._find(call.decision)
-        if wanted is not None and wanted.is_healthy and not wanted.is_slow:
-            return wanted
-        is_slow = wanted is not None and wanted.is_healthy
-        default = self._find(self._experiments.undecided())
-        if default is not None and default is not wanted and default.is_healthy and not (is_slow and default.is_slow):
-            call.degraded.append("bundle_slow" if is_slow else "bundle_unavailable")
-            return default
-        chosen = wanted or default
-        if chosen is None:
-            raise NotReady("No model is being served.")
-        return chosen
-
-    def _choose_both(self, call: RankCall) -> Deployment:
-        """Give an interleaved call its halves, or return the one deployment that can answer it."""
-        found = [self._deployments.find(*_model_of(arm.parameters)) for arm in call.decision.pair or ()]
-        healthy = [one for one in found if one is not None and one.is_healthy]
-        usable = [one for one in healthy if not one.is_slow] or healthy
-        if not usable:
-            return self._choose(call)
-        if len(usable) == len(found):
-            call.halves = tuple([Half(call, one) for one in usable])
-        else:
-            call.degraded.append("bundle_slow" if len(healthy) == len(found) else "bundle_unavailable")
-        return usable[0]
-
-    def _find(self, decision: Decision) -> Deployment | None:
-        for layer in decision.layers:
-            if "model" in layer.parameters:
-                return self._deployments.find(*_model_of(layer.parameters))
-        return None
-
-    def _note_unused(self, call: RankCall, scored: ScoredRow | None) -> None:
-        """Count users with a history of which the model can use nothing."""
-        if scored is None or scored.used or not (scored.unknown or scored.unread):
-            return
-        if scored.unknown and "history_unknown" not in call.degraded:
-            call.degraded.append("history_unknown")
-        self._observer.history_unused("items" if scored.unknown else "actions")
-
     def _scored(self, call: RankCall, value: ScoredRow | Exception) -> ScoredRow | None:
         """Return the model's result, or None if popularity must be used."""
         if isinstance(value, Exception):
@@ -413,39 +363,10 @@ class Ranker:
         timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
         return value
 
-    def _count(self, call: RankCall, *results: ScoredRow | None) -> None:
-        self._observer.stages(call.timings)
-        for reason in call.degraded:
-            self._observer.degraded(reason)
-        for scored in results:
-            if scored is not None:
-                self._observer.sequence(scored.used, scored.unknown)
-                self._observer.state_cache(scored.state_hit)
-
-    def _outcome(self, call: RankCall) -> Outcome:
-        served = call.answer if call.served is not None else None
-        return Outcome(
-            request_id=call.request_id,
-            time_ms=self._now_ms(),
-            status=_status(call),
-            served_model=served.model if served else None,
-            served_version=served.version if served else None,
-            answered=len(call.answer.item_ids) if call.answer is not None else 0,
-            candidates=len(call.item_ids),
-        )
-
 
 def _note_failure(call: RankCall) -> None:
     with suppress(Exception):  # a log that fails must not end the other calls
         _log.exception("ranking_failed", request_id=call.request_id)
-
-
-def _status(call: RankCall) -> RankingOutcome:
-    if call.answer is None:
-        if call.is_gone:
-            return "gone"
-        return "refused" if isinstance(call.error, Overloaded | DeadlineExceeded | NotReady) else "error"
-    return "degraded" if call.answer.degraded else "ok"
 
 
 def _cutoff(now: float, deadline: float) -> float:
@@ -453,7 +374,3 @@ def _cutoff(now: float, deadline: float) -> float:
         raise DeadlineExceeded("The deadline passed before the work began.")
     least, most = _RESERVE_SECONDS
     return deadline - min(max(_RESERVE * (deadline - now), least), most)
-
-
-def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:
-    return str(parameters["model"]), str(parameters.get("version", ""))
