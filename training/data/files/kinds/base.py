@@ -5,6 +5,7 @@ Symbols: I items, d width of an embedding.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from training.data.item_field import NOTHING, ItemField, Names
 
 
-class Kind(BaseModel):
+class Kind(BaseModel, ABC):
     """A feature in a mapping.
 
     Attributes:
@@ -29,13 +30,13 @@ class Kind(BaseModel):
         """Return the columns to read, some of which may be missing from `available`."""
         return (self.column or name,)
 
+    @abstractmethod
     def read(self, cells: tuple[Any, ...]) -> Any:
         """Return the value of one item; None if it is unknown.
 
         Raises:
             ValueError: the cells are malformed; the message completes "column NAME: ".
         """
-        raise NotImplementedError
 
     def check(self, value: Any, other: Any) -> None:
         """Compare a value with one of another item.
@@ -44,9 +45,9 @@ class Kind(BaseModel):
             ValueError: both cannot be of one feature; the message completes "column NAME: ".
         """
 
+    @abstractmethod
     def code(self, values: Sequence[Any], known: Names = NOTHING) -> ItemField:
         """Return the field of all items; the names and edges of `known` stay."""
-        raise NotImplementedError
 
 
 def text_of(cell: Any) -> str:
