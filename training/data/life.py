@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.behaviours.actions import ACTIONS
 from training.data.kept import Column, Columns
 from training.data.plausibility import DAY_MS, Report
 
@@ -22,7 +23,7 @@ class Life:
 
     Attributes:
         targets: rows with a history, which are not context.
-        repeats: of those, with an item that is in their user's history.
+        repeats: of those, with the action and the item of an earlier row of their user: a like after a click is none.
         adjacent: rows with the item of the row before.
         ahead: rows later than the clock.
         by_user: rows of each user.
@@ -41,7 +42,7 @@ class Life:
         same_user = users[1:] == users[:-1]
         target = np.concatenate(([False], same_user)) & (batch["context"] == 0)
         self.targets += int(target.sum())
-        self.repeats += int((target & _met(users, items)).sum())
+        self.repeats += int((target & _met(users, items * len(ACTIONS) + batch["actions"])).sum())
         self.adjacent += int((same_user & (items[1:] == items[:-1])).sum())
         self.ahead += int((times > self._now_ms).sum())
         np.minimum.at(self.born, items, times)
@@ -50,7 +51,7 @@ class Life:
 
     @property
     def repeat_share(self) -> float:
-        """The share of targets that repeat an item of their user's history."""
+        """The share of targets that repeat what their user did before; training/judging/candidates.py counts it too."""
         return self.repeats / max(self.targets, 1)
 
     @property
@@ -76,10 +77,10 @@ class Life:
         return dict(zip(("last_day", "last_day_young", "last_6h", "last_6h_new"), found.tolist(), strict=True))
 
 
-def _met(users: Column, items: Column) -> NDArray[np.bool_]:
-    """Return which rows (R,) repeat an item of an earlier row of their user."""
-    order = np.lexsort((items, users))  # stable: equal pairs stay in the order of time
-    again = (users[order][1:] == users[order][:-1]) & (items[order][1:] == items[order][:-1])
+def _met(users: Column, deeds: Column) -> NDArray[np.bool_]:
+    """Return which rows (R,) repeat a deed, an item and an action, of an earlier row of their user."""
+    order = np.lexsort((deeds, users))  # stable: equal pairs stay in the order of time
+    again = (users[order][1:] == users[order][:-1]) & (deeds[order][1:] == deeds[order][:-1])
     met = np.zeros(len(users), dtype=np.bool_)
     met[order[1:]] = again
     return met

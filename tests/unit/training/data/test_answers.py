@@ -74,6 +74,7 @@ def test_the_life_of_items_and_repeats_are_reported(tmp_path: Path) -> None:
         ("u", "old", TS, "click"),
         ("u", "mid", TS + 30 * hour, "click"),  # born in the last 24 hours of 49
         ("u", "old", TS + 40 * hour, "click"),  # a repeat
+        ("u", "old", TS + 41 * hour, "like"),  # none: another action
         ("u", "new", TS + 48 * hour, "click"),  # born in the last 6 hours
         ("v", "new", TS + 49 * hour, "click"),
         ("v", "old", TS + 49 * hour, "click"),
@@ -81,8 +82,8 @@ def test_the_life_of_items_and_repeats_are_reported(tmp_path: Path) -> None:
     provenance = _prepared(tmp_path, rows).provenance
     report = provenance["plausibility"]
     found = [report[name] for name in ("last_day", "last_day_young", "last_6h", "last_6h_new")]
-    assert found == [5, 3, 3, 2]
-    assert provenance["repeat_share"] == 0.25  # of the 4 rows with a history, 1
+    assert found == [6, 3, 3, 2]
+    assert provenance["repeat_share"] == 0.2  # of the 5 rows with a history, 1
 
 
 def test_half_of_the_news_logs_articles_are_new_in_its_last_day(tmp_path: Path) -> None:

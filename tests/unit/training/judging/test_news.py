@@ -35,6 +35,7 @@ def test_a_query_is_ranked_among_the_articles_of_its_day(news: Prepared) -> None
 
 def test_likes_and_shares_of_a_clicked_article_are_not_repeats(news: Prepared) -> None:
     assert repeat_share(news) < 0.01
+    assert news.provenance["repeat_share"] == pytest.approx(repeat_share(news), abs=1e-6)
 
 
 def test_most_targets_are_born_after_training_and_only_recent_clicks_rank_them(news: Prepared) -> None:
