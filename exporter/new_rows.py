@@ -95,8 +95,8 @@ def verify_new(
         found = pair.run(batch)
         report.append(_compared(f"new items, batch {rows}", model, traced, batch, found))
     singles = [batch.only(row) for row in range(7)]
-    alone = [_compared("new items, one row", model, traced, one, pair.run(one)) for one in singles]
-    return [*report, max(alone, key=lambda parity: parity.worst)]
+    separate = [_compared("new items, one row", model, traced, one, pair.run(one)) for one in singles]
+    return [*report, max(separate, key=lambda parity: parity.worst)]
 
 
 def new_golden(

@@ -95,7 +95,7 @@ async def test_limit_and_explanation_follow_the_same_order(bundles: dict[str, Bu
 
 async def test_other_requests_of_a_batch_are_not_affected(bundles: dict[str, Bundle]) -> None:
     async with world_of(bundles) as world:
-        alone = await ranked(world, KNOWN)
+        by_itself = await ranked(world, KNOWN)
         calls = [
             call_of(CANDIDATES, decision_of("fmlp"), features=FEATURES, request_id="a"),
             call_of(KNOWN, decision_of("fmlp"), request_id="b"),
@@ -108,7 +108,7 @@ async def test_other_requests_of_a_batch_are_not_affected(bundles: dict[str, Bun
             await call.future
         assert world.served["fmlp"].batches[-1] == 3
         assert calls[1].answer is not None
-        assert (calls[1].answer.item_ids, calls[1].answer.scores) == (alone.item_ids, alone.scores)
+        assert (calls[1].answer.item_ids, calls[1].answer.scores) == (by_itself.item_ids, by_itself.scores)
         assert calls[2].answer is not None
         assert calls[2].answer.known == ["features"]
 
