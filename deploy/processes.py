@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 
 from contract.command_line import STOPPED, CommandError
-from deploy.local_redis import executable, socket_folder, socket_of
+from deploy.local_redis import answers, executable, socket_folder, socket_of
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET_SECONDS: Final = 60.0  # without any work or output of the awaited process
@@ -120,7 +120,7 @@ def redis_server() -> Iterator[str]:
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            wait_for(path.exists, Child("redis-server", process, log))
+            wait_for(lambda: answers(path), Child("redis-server", process, log))
             yield f"unix://{path}"
         finally:
             _stop(process)

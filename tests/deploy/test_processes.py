@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy import local_redis
-from deploy.local_redis import MOST_SOCKET_BYTES, NoRedisError, executable, socket_folder
+from deploy.local_redis import MOST_SOCKET_BYTES, NoRedisError, answers, executable, socket_folder, socket_of
 from deploy.processes import Child, StartError, StepError, check_ended, client, port_number, redis_server, wait_for
 from tests.support.http_answers import Answers
 
@@ -92,6 +94,31 @@ def test_redis_starts_where_the_temporary_folder_has_a_long_name(
             connection.sendall(b"PING\r\n")
             assert connection.recv(100) == b"+PONG\r\n"
     assert not Path(path).parent.exists()
+
+
+def test_a_socket_on_which_nothing_listens_yet_is_not_a_redis_that_answers() -> None:
+    """A server binds its socket, and listens on it a moment later."""
+    folder = socket_folder()
+    path = socket_of(folder)
+    try:
+        assert not answers(path)
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+            assert path.exists()
+            assert not answers(path)
+            bound.listen()
+            reply = threading.Thread(target=_pong, args=(bound,))
+            reply.start()
+            assert answers(path)
+            reply.join()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _pong(listening: socket.socket) -> None:
+    with listening.accept()[0] as connection:
+        assert connection.recv(100) == b"PING\r\n"
+        connection.sendall(b"+PONG\r\n")
 
 
 def test_no_short_folder_is_one_line_that_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
