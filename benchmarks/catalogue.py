@@ -24,7 +24,7 @@ from contract.bundle.vocabulary import Vocabulary
 from contract.command_line import CommandError, run
 from contract.files import write_json
 from exporter.export import export_run
-from exporter.run import CHECKPOINT, RECIPE, RUN
+from exporter.run.directory import CHECKPOINT, RECIPE, RUN
 from models.base import DatasetFacts
 from models.catalog import MODELS
 from models.checkpoint import save_checkpoint

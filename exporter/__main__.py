@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.command_line import run
-from exporter.card import parity_table
 from exporter.export import Exported, export_run
+from exporter.parity.table import parity_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from exporter.bundle import Release, check_target, golden_rows, write_bundle
-from exporter.new_graphs import trace_new
-from exporter.new_rows import NewRelease, new_batch, new_golden, verify_new
-from exporter.quality import check_quality
+from exporter.bundle.golden import golden_rows
+from exporter.bundle.release import NewRelease, Release
+from exporter.bundle.write import check_target, write_bundle
+from exporter.graphs.new_items import trace_new
+from exporter.graphs.tables import MIN_TABLE_BYTES, TableBook
+from exporter.graphs.trace import Traced, trace
+from exporter.parity.new_items import new_batch, new_golden, verify_new
+from exporter.parity.verify import Parity, check_weights, golden_scores, verify
 from exporter.rows import RowMaker, Rows
-from exporter.run import Run, read_run
-from exporter.tables import MIN_TABLE_BYTES, TableBook
-from exporter.trace import Traced, trace
-from exporter.verify import Parity, check_weights, golden_scores, verify
+from exporter.run.directory import Run, read_run
+from exporter.run.quality import check_quality
 
 _SAMPLE_COUNTS: Final = (3, 2, 2)  # candidates of the traced rows: B and M differ, and neither is 1
 

@@ -14,12 +14,14 @@ import pytest
 from contract.bundle import manifest as names
 from contract.bundle.manifest import Manifest, digest_of, read_manifest
 from contract.bundle.vocabulary import Vocabulary
-from exporter import bundle as writing
 from exporter.__main__ import main
-from exporter.bundle import Release, golden_rows, golden_tolerance, write_bundle
+from exporter.bundle import write as writing
+from exporter.bundle.golden import golden_rows, golden_tolerance
+from exporter.bundle.release import Release
+from exporter.bundle.write import write_bundle
 from exporter.errors import ExportError
 from exporter.export import Exported, export_run
-from exporter.verify import Parity, golden_scores
+from exporter.parity.verify import Parity, golden_scores
 from service.bundles.bundle import load_bundle
 from service.inference.engine import OnnxEngine
 from tests.unit.exporter.fake_runs import ITEMS, USERS, config_of, write_run

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contract.bundle.manifest import Manifest
-from exporter.changes import changes
-from exporter.markdown import table
-from exporter.previous import FIRST_EVENT, LAST_EVENT, Previous
-from exporter.quality import below
-from exporter.run import Run, span_of
-from exporter.verify import Parity
+from exporter.card.changes import changes
+from exporter.card.markdown import table
+from exporter.card.previous import FIRST_EVENT, LAST_EVENT, Previous
+from exporter.parity.table import PARITY_COLUMNS, parity_rows
+from exporter.parity.verify import Parity
+from exporter.run.directory import Run, span_of
+from exporter.run.quality import below
 
 _CLASSES: Final = {
     "A": "one vector per user; a candidate costs one dot product",
@@ -22,7 +23,6 @@ _CLASSES: Final = {
     "D": "attention over the behaviours for every candidate",
     "E": "most of the network runs for every candidate",
 }
-_PARITY_COLUMNS: Final = ("case", "rows", "candidates", "state", "scores", "explanation")
 
 
 def model_card(run: Run, manifest: Manifest, report: Sequence[Parity], previous: Previous | None = None) -> str:
@@ -145,20 +145,4 @@ def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterabl
     )
     yield "## Parity of torch and ONNX Runtime"
     yield "Largest absolute differences; golden scores match within " + f"{manifest.golden_tolerance:g}."
-    yield table(_PARITY_COLUMNS, parity_rows(report))
-
-
-def parity_rows(report: Sequence[Parity]) -> list[tuple[object, ...]]:
-    """Return the parity report as cells, in the order of its columns."""
-    return [
-        (one.case, one.rows, one.candidates, *(f"{value:.1e}" for value in (one.state, one.scores, one.explanation)))
-        for one in report
-    ]
-
-
-def parity_table(report: Sequence[Parity]) -> str:
-    """Return the parity report for a terminal."""
-    cells = [_PARITY_COLUMNS, *(tuple(map(str, row)) for row in parity_rows(report))]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(_PARITY_COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join(line.rstrip() for line in lines)
+    yield table(PARITY_COLUMNS, parity_rows(report))

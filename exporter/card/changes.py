@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from contract.bundle.manifest import Manifest
-from exporter.markdown import table
-from exporter.previous import Previous
-from exporter.run import Run, span_of
+from exporter.card.markdown import table
+from exporter.card.previous import Previous
+from exporter.run.directory import Run, span_of
 
 _UNKNOWN = "unknown"
 

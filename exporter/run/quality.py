@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.errors import ExportError
-from exporter.run import Run
+from exporter.run.directory import Run
 
 
 def check_quality(run: Run) -> None:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.errors import ExportError
-from exporter.graphs import FLAT_INPUTS, SCORES
+from exporter.graphs.modules import FLAT_INPUTS, SCORES
+from exporter.graphs.trace import Traced, tensors_of
 from exporter.rows import RowMaker, Rows
-from exporter.trace import Traced, tensors_of
 from models.base import SequentialRecommender
 
 TOLERANCE: Final = 1e-4

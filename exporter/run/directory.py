@@ -18,7 +18,7 @@ from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_array
 from exporter.errors import ExportError
-from exporter.features import RunFeatures, read_features
+from exporter.run.features import RunFeatures, read_features
 from models.base import SequentialRecommender
 from models.checkpoint import CONFIG, CheckpointError, load_checkpoint
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contract.bundle.tensors import Arrays
-from exporter.graphs import SCORES, Names
+from exporter.graphs.modules import SCORES, Names
+from exporter.graphs.tables import TableBook
+from exporter.graphs.trace import TracedGraph, tensors_of, trace_graph
 from exporter.rows import Rows
-from exporter.tables import TableBook
-from exporter.trace import TracedGraph, tensors_of, trace_graph
 from models.base import NewRows, SequentialRecommender, Tensors
 from models.new_items import NEW_ITEMS
 

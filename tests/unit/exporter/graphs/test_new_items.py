@@ -10,12 +10,12 @@ import torch
 
 from contract.bundle.item_features import FeatureSpec
 from exporter.errors import ExportError
-from exporter.new_graphs import TracedNew, trace_new
-from exporter.new_rows import NewGraphs, new_batch, verify_new
+from exporter.graphs.new_items import TracedNew, trace_new
+from exporter.graphs.tables import TableBook
+from exporter.graphs.trace import Traced, trace
+from exporter.parity.new_items import NewGraphs, new_batch, verify_new
+from exporter.parity.verify import TOLERANCE
 from exporter.rows import RowMaker, Rows
-from exporter.tables import TableBook
-from exporter.trace import Traced, trace
-from exporter.verify import TOLERANCE
 from models.base import SequentialRecommender
 from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of

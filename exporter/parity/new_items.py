@@ -13,13 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from contract.bundle.item_features import FeatureSpec
-from contract.bundle.manifest import ENCODE_NEW, FEATURES, ITEM, SCORE_NEW, NewItemSpec
-from exporter.features import RunFeatures
-from exporter.graphs import SCORES
-from exporter.new_graphs import ITEM_OUTPUTS, NEW_FLAT_INPUTS, NewBatch, TracedNew, feature_input, new_inputs
+from exporter.graphs.modules import SCORES
+from exporter.graphs.new_items import ITEM_OUTPUTS, NEW_FLAT_INPUTS, NewBatch, TracedNew, feature_input, new_inputs
+from exporter.graphs.trace import Traced
+from exporter.parity.verify import Outputs, Parity, compare, make_session, run_session
 from exporter.rows import RowMaker, Rows
-from exporter.trace import Traced
-from exporter.verify import Outputs, Parity, compare, make_session, run_session
 from models.base import SequentialRecommender
 from models.new_items import NEW_ITEMS
 
@@ -42,31 +40,6 @@ class NewGolden(NamedTuple):
         return {**codes, **flat, "new.scores": self.scores}
 
 
-class NewRelease(NamedTuple):
-    """The part of a bundle for new items."""
-
-    traced: TracedNew
-    features: RunFeatures
-    golden: NewGolden
-    report: list[Parity]
-
-    def spec(self) -> NewItemSpec:
-        """Return the part of the manifest."""
-        graphs = {name: getattr(self.traced, name).spec for name in ("item", "encode", "score")}
-        return NewItemSpec(features=self.features.specs, **graphs)
-
-    def files(self) -> dict[str, bytes]:
-        """Return the files by name."""
-        traced = self.traced
-        graphs = {ITEM: traced.item.content, ENCODE_NEW: traced.encode.content, SCORE_NEW: traced.score.content}
-        return {**graphs, FEATURES: self.features.content()}
-
-    def readers(self) -> dict[str, tuple[str, ...]]:
-        """Return the tables of each graph by its name."""
-        traced = self.traced
-        return {"item": traced.item.tables, "encode_new": traced.encode.tables, "score_new": traced.score.tables}
-
-
 def new_batch(specs: Sequence[FeatureSpec], rows: Rows, item_count: int, seed: int = _SEED) -> NewBatch:
     """Return the rows with some behaviours moved to new items; their features are random, and all are candidates."""
     random = np.random.default_rng(seed)
@@ -86,7 +59,7 @@ def verify_new(
     """Compare the three graphs with the model, and each row in a batch with the same row by itself.
 
     Raises:
-        ExportError: as `exporter.verify.verify`.
+        ExportError: as `exporter.parity.verify.verify`.
     """
     pair, report = NewGraphs(traced, new), []
     for rows in (1, 2, 7):

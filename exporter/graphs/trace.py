@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from contract.bundle.manifest import GraphSpec, TensorSpec
 from exporter.errors import ExportError
-from exporter.graphs import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
+from exporter.graphs.modules import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
+from exporter.graphs.simplify import simplify
+from exporter.graphs.tables import TableBook, Tables
 from exporter.rows import Rows
-from exporter.simplify import simplify
-from exporter.tables import TableBook, Tables
 from models.base import SequentialRecommender, Tensors
 
 OPSET: Final = 20  # the newest that the exporter of torch 2.13 writes by default; ONNX Runtime 1.31 reads it
@@ -122,7 +122,7 @@ def trace_graph(
                 opset_version=OPSET,
                 external_data=False,
                 verbose=False,
-                optimize=False,  # see exporter/simplify.py
+                optimize=False,  # see simplify.py
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(f"{graph}: cannot be exported: {_last_line(error)}") from error

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from exporter.errors import ExportError
-from exporter.graphs import name_tensors
-from exporter.trace import Traced, TracedGraph, tensors_of, trace
-from exporter.verify import golden_scores, verify
+from exporter.graphs.modules import name_tensors
+from exporter.graphs.trace import Traced, TracedGraph, tensors_of, trace
+from exporter.parity.verify import golden_scores, verify
 from models.base import Encoded, Scored, Tensors
 from tests.unit.exporter.small_models import (
     ITEMS,

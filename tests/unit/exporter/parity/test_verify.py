@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 import pytest
 
+from exporter.graphs.trace import TracedGraph, trace
+from exporter.parity.verify import TOLERANCE, verify
 from exporter.rows import RowMaker
-from exporter.trace import TracedGraph, trace
-from exporter.verify import TOLERANCE, verify
 from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
 from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build

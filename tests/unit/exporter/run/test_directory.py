@@ -11,8 +11,8 @@ import torch
 
 from contract.bundle.vocabulary import Vocabulary
 from exporter.errors import ExportError
-from exporter.run import read_run
-from exporter.verify import check_weights
+from exporter.parity.verify import check_weights
+from exporter.run.directory import read_run
 from tests.unit.exporter.fake_runs import ITEMS, USERS, write_run
 
 

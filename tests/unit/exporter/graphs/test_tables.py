@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from contract.bundle.manifest import MAX_TABLES
-from exporter.tables import TableBook
-from exporter.trace import Traced, TracedGraph, trace
-from exporter.verify import verify
+from exporter.graphs.tables import TableBook
+from exporter.graphs.trace import Traced, TracedGraph, trace
+from exporter.parity.verify import verify
 from tests.unit.exporter.small_models import ITEMS, LENGTH, WIDTH, Plain, WholeTable, maker, sample
 
 pytestmark = pytest.mark.onnx

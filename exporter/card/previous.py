@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from contract.bundle import manifest as names
 from contract.bundle.manifest import Manifest, ManifestError, read_manifest
 from contract.bundle.vocabulary import Vocabulary
-from exporter.run import Run
+from exporter.run.directory import Run
 
 FIRST_EVENT: Final = "first event"
 LAST_EVENT: Final = "last event"

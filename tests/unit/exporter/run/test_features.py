@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import ExportError
-from exporter.features import read_features
+from exporter.run.features import read_features
 from tests.unit.models.cases import build
 
 NAMES = ["", *map(str, range(1, 6))]

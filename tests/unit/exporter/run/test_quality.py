@@ -10,10 +10,10 @@ import pytest
 
 from contract.bundle.manifest import MODEL_CARD
 from exporter.__main__ import main
+from exporter.card.previous import previous_bundle
 from exporter.errors import ExportError
 from exporter.export import export_run
-from exporter.previous import previous_bundle
-from exporter.run import read_run
+from exporter.run.directory import read_run
 from tests.unit.exporter.fake_runs import write_run
 
 pytestmark = pytest.mark.onnx

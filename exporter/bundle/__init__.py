@@ -1,0 +1,1 @@
+"""A bundle on disk: its golden rows, its manifest, its files."""

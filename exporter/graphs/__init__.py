@@ -1,0 +1,1 @@
+"""A torch model to ONNX graphs: traced, simplified, their large tables outside."""

@@ -1,0 +1,1 @@
+"""The torch model against its graphs in ONNX Runtime."""

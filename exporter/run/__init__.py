@@ -1,0 +1,1 @@
+"""A run directory of training, read and judged."""
