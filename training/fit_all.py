@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from contract.files import write_json
+from training.fitting.world import ALONE, World
 from training.origin import Origin, read_origin
 from training.runs import RunDirectory, RunError
 from training.train import Machine, Spent, epochs_of, learn, set_up
@@ -40,7 +41,13 @@ def begin(
 
 
 def fit_all(
-    run: RunDirectory, data: Path, machine: Machine, console: Console, *, reporting: bool = False
+    run: RunDirectory,
+    data: Path,
+    machine: Machine,
+    console: Console,
+    *,
+    reporting: bool = False,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Learn every row; returns the figures that the run takes over.
 
@@ -50,6 +57,7 @@ def fit_all(
         machine: device and threads.
         console: the output.
         reporting: whether progress is JSON lines for a program.
+        world: the processes that train together; only the first one writes.
 
     Raises:
         RunError: the run that chose the epochs is gone.
@@ -58,8 +66,11 @@ def fit_all(
     spent, recipe = Spent(), run.recipe()
     validated = RunDirectory(Path(read_origin(run.path).validated_by))
     chosen, measured = int(validated.facts()["best_epoch"]), dict(validated.metrics())
-    setup = set_up(run, recipe, data, machine, console)
-    progress = learn(run, setup, console, "", None, last=chosen, reporting=reporting)
+    setup = set_up(run, recipe, data, machine, console, world)
+    progress = learn(run, setup, console, "", None, last=chosen, reporting=reporting, world=world)
+    spent.gather(world)
+    if not world.is_first:
+        return measured
     measured = {**measured, "measured_by": validated.path.name}
     write_json(run.path / "metrics.json", measured)
     facts = {**spent.told(), **setup.told(), **epochs_of(progress)}

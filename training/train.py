@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 
 from contract.bundle.tensors import SequenceSpec
@@ -21,6 +22,7 @@ from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.fit import Fit, Progress
 from training.fitting.progress import ConsoleWatcher, ReportingWatcher
+from training.fitting.world import ALONE, World
 from training.judging.document import judged
 from training.judging.evaluate import Judge
 from training.judging.new_items import learn_prior
@@ -64,14 +66,21 @@ class Machine(NamedTuple):
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            return _own(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         try:
-            device = torch.device(self.device)
+            device = _own(torch.device(self.device))
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # errors of torch, by kind of device
             first = (str(error).splitlines() or [""])[0]
             raise MachineError(f"device: no {self.device!r} on this machine: {first}; try cpu or auto") from None
         return device
+
+
+def _own(device: torch.device) -> torch.device:
+    """Return this process's GPU, where torchrun has started several processes on this machine."""
+    if str(device) == "cuda" and dist.is_torchelastic_launched():
+        return torch.device("cuda", dist.get_node_local_rank())
+    return device
 
 
 def train(
@@ -83,8 +92,11 @@ def train(
     *,
     reporting: bool = False,
     parts: tuple[Part, ...] = JUDGED,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Train, keep the best weights, evaluate them; returns the metrics of the last part.
+
+    With several processes, only the first one evaluates and writes; the others return no metrics.
 
     Args:
         run: a fresh directory, or that of a run that was stopped.
@@ -94,6 +106,7 @@ def train(
         console: the output.
         reporting: whether progress is JSON lines for a program.
         parts: the parts to evaluate at the end; a trial among several must not use test.
+        world: the processes that train together.
 
     Raises:
         DataError: the data are not prepared.
@@ -103,34 +116,51 @@ def train(
         TrainingFailedError: the loss became NaN or infinite.
         WarmStartError: the run that it goes on from does not fit.
         StoppedError: Ctrl-C; the best weights so far are in the checkpoint.
+        WorldError: another process has failed.
     """
     spent = Spent()
-    setup = set_up(run, recipe, data, machine, console)
-    prepared, facts, spec = setup.prepared, setup.facts, setup.spec
-    judge = Judge(prepared, spec, recipe.split, "valid", facts.item_popularity, choosing=True)
-    metric = selecting_metric(recipe.split, judge.first)
-    for part in parts:  # refuse parts that cannot be evaluated before the training starts
-        Judge(prepared, spec, recipe.split, part, facts.item_popularity, choosing=_sampled(recipe) and part == "valid")
-    progress = learn(run, setup, console, metric, lambda: means(judge(setup.model))[metric], reporting=reporting)
+    setup = set_up(run, recipe, data, machine, console, world)
+    metric, validate = _validation(setup, parts) if world.is_first else ("", lambda: 0.0)
+    progress = learn(run, setup, console, metric, validate, reporting=reporting, world=world)
+    spent.gather(world)
+    if not world.is_first:
+        return {}
+    prepared, facts = setup.prepared, setup.facts
     metrics = evaluate(run, recipe, prepared, facts, setup.device, parts)
     prior = _prior(run, recipe, prepared, facts, setup.device)
-    run.finish(
-        recipe, prepared, spec, {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **prior}
-    )
+    told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **prior}
+    run.finish(recipe, prepared, setup.spec, told)
     return metrics
 
 
+def _validation(setup: Setup, parts: tuple[Part, ...]) -> tuple[str, Callable[[], float]]:
+    """Return the metric that selects the epoch, and its value now; refuse parts that cannot be evaluated."""
+    prepared, split, spec, popularity = setup.prepared, setup.recipe.split, setup.spec, setup.facts.item_popularity
+    judge = Judge(prepared, spec, split, "valid", popularity, choosing=True)
+    metric = selecting_metric(split, judge.first)
+    for part in parts:
+        Judge(prepared, spec, split, part, popularity, choosing=_sampled(setup.recipe) and part == "valid")
+    return metric, lambda: means(judge(setup.model))[metric]
+
+
 class Spent:
-    """Time since it was made."""
+    """Time since it was made, of all processes."""
 
     def __init__(self) -> None:
         self._started, self._cpu = time.monotonic(), time.process_time()
+        self._processes, self._others_cpu = 1, 0.0
+
+    def gather(self, world: World) -> None:
+        """Add the processor time that the other processes have spent."""
+        own = time.process_time() - self._cpu
+        self._processes, self._others_cpu = world.size, world.total(own) - own
 
     def told(self) -> dict[str, float]:
         """Return the facts for run.json."""
         return {
             "duration_seconds": round(time.monotonic() - self._started, 2),
-            "cpu_seconds": round(time.process_time() - self._cpu, 2),
+            "cpu_seconds": round(time.process_time() - self._cpu + self._others_cpu, 2),
+            "processes": self._processes,
         }
 
 
@@ -162,7 +192,9 @@ class Setup:
         return {"rows": len(rows.items), "learnt_until_ms": newest, **self.start.facts}
 
 
-def set_up(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console) -> Setup:
+def set_up(
+    run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console, world: World = ALONE
+) -> Setup:
     """Load the data, and build the model that the run's origin and recipe name; see `train` for the errors."""
     origin = read_origin(run.path)
     prepared = prepared_until(load_prepared(data / recipe.dataset), origin.until_ms)
@@ -178,7 +210,8 @@ def set_up(run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, cons
         start = warm_start(Path(origin.started_from), model, recipe, prepared, rows)
     if device.type == "cpu":
         keep_freed_memory()
-    run.write_data(prepared, facts)
+    if world.is_first:
+        run.write_data(prepared, facts)
     return Setup(recipe, prepared, facts, model.to(device), device, start)
 
 
@@ -195,6 +228,7 @@ def learn(
     *,
     last: int | None = None,
     reporting: bool = False,
+    world: World = ALONE,
 ) -> Progress:
     """Train until the last epoch or the end of patience; the run keeps the best weights.
 
@@ -213,12 +247,13 @@ def learn(
         resume=run.resume,
         data=setup.prepared.digest,
         last=last,
+        world=world,
     )
     try:
         with (ReportingWatcher if reporting else ConsoleWatcher)(console, setup.recipe.model, metric) as watcher:
             return fit.run(watcher)
     except KeyboardInterrupt:
-        if not run.checkpoint.exists():
+        if world.is_first and not run.checkpoint.exists():
             run.keep(setup.recipe, setup.facts, setup.model)
         raise StoppedError from None
 

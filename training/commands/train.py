@@ -11,13 +11,15 @@ from rich.console import Console
 
 from contract.command_line import STOPPED
 from training.commands.fit_all import fitted
-from training.commands.machine import add_machine
+from training.commands.machine import add_machine, add_world
 from training.commands.metrics import print_metrics
 
 if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
+    from training.fitting.world import World
     from training.origin import Origin
     from training.recipe import Recipe
     from training.runs import RunDirectory
+    from training.train import Machine
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -31,36 +33,47 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resume", type=Path, metavar="RUN", help="continue a run that was stopped")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
     add_machine(command)
+    add_world(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train the recipe; returns the exit status."""
+    from training.fitting.world import joined
+    from training.train import Machine
+
+    machine = Machine(options.device, options.threads)
+    with joined(machine.torch_device(), options.wait) as world, world.folder(options.out) as out:
+        return _run(options, machine, out, world)
+
+
+def _run(options: argparse.Namespace, machine: Machine, out: Path, world: World) -> int:
     from models.base import NegativesError
     from training.origin import read_origin
     from training.recipe import RecipeError
     from training.runs import RunDirectory
-    from training.train import Machine, StoppedError, train
+    from training.train import StoppedError, train
 
-    machine, console = Machine(options.device, options.threads), Console(highlight=False)
+    console = Console(highlight=False, quiet=not world.is_first)
     if options.resume is not None:
         directory, recipe = _stopped(options.resume)
         if read_origin(directory.path).fit == "all":
-            return fitted(directory, options.data, machine, reporting=options.report)
+            return fitted(directory, options.data, machine, reporting=options.report, world=world)
         cleaning: AbstractContextManager[None] = nullcontext()  # folders that existed before the command stay
     else:
         recipe = _recipe(options)
-        directory = RunDirectory.create(options.out, recipe, _origin(options))
+        directory = RunDirectory.create(out, recipe, _origin(options))
         cleaning = directory.discarded_unless_learnt()
     try:
         with cleaning:
-            train(directory, recipe, options.data, machine, console, reporting=options.report)
+            train(directory, recipe, options.data, machine, console, reporting=options.report, world=world)
     except StoppedError:
-        print(f"\nstopped; continue with: python -m training train --resume {directory.path}")
+        console.print(f"\nstopped; continue with: python -m training train --resume {directory.path}", soft_wrap=True)
         return STOPPED
     except (NegativesError, RecipeError) as error:
         raise RecipeError(f"{options.recipe or directory.path}: {error}") from error
-    print_metrics(directory.metrics(), console)
-    print(f"run: {directory.path}")
+    if world.is_first:
+        print_metrics(directory.metrics(), console)
+        print(f"run: {directory.path}")
     return 0
 
 

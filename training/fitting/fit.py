@@ -19,8 +19,9 @@ from contract.command_line import CommandError
 from models.base import SequentialRecommender, TrainingBatch
 from models.checkpoint import CheckpointError, read_tensors, write_tensors
 from training.fitting.optimiser import Optimiser
+from training.fitting.world import ALONE, World
 from training.recipe import TrainingRecipe
-from training.rows.loader import Loader
+from training.rows.loader import Loader, Portion
 
 
 class TrainingFailedError(CommandError, ValueError):
@@ -78,6 +79,8 @@ class Fit:
         resume: file with the state after the last epoch; read if it exists.
         data: digest of the prepared data; a run that started with other data is not resumed.
         last: the epoch to stop after, on the schedule of all of the recipe's epochs; None = the recipe's last.
+        world: the processes that train together. The first one validates, keeps, logs and writes; the others need
+            readable weights and the same `resume`.
     """
 
     def __init__(
@@ -93,14 +96,16 @@ class Fit:
         resume: Path,
         data: str = "",
         last: int | None = None,
+        world: World = ALONE,
     ) -> None:
+        self._world = world
         self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed
         self._validate, self._keep, self._log, self._resume, self._data = validate, keep, log, resume, data
         self._epochs = recipe.epochs if last is None else min(last, recipe.epochs)
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self._rows = recipe.rows_per_epoch or len(loader)
         self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
-        self._optimiser = Optimiser(model, recipe)
+        self._optimiser = Optimiser(model, recipe, world)
         self.progress = Progress()
 
     def run(self, watcher: Watcher) -> Progress:
@@ -109,9 +114,12 @@ class Fit:
         Raises:
             TrainingFailedError: the loss became NaN or infinite.
             CheckpointError: the file of a stopped run is damaged, or from other data.
+            WorldError: the processes differ, or one of them has failed.
         """
         if self._resume.exists():
             self._load()
+        begun = {"data": self._data, "seed": self._seed, "epochs done": len(self.progress.epochs)}
+        self._world.begin(self._model, {**begun, "training rows": len(self._loader), "recipe": self._recipe})
         epochs = self._epochs if self._optimiser.has_weights else 0
         watcher.start(epochs, self._rows, len(self.progress.epochs))
         if not epochs:
@@ -130,42 +138,51 @@ class Fit:
 
     def _score(self) -> float | None:
         self._model.eval()
-        return None if self._validate is None else self._validate()
+        validates = self._validate is not None and self._world.is_first
+        return self._world.from_first(self._validate() if validates and self._validate is not None else None)
 
     def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
         self.progress.epochs.append(epoch)
         if epoch.best:
             self.progress.best_epoch = epoch.epoch
             self.progress.best_score = -1.0 if epoch.valid_score is None else epoch.valid_score
-            self._keep()
-        self._log(self.progress.epochs)
-        self._save()
+            if self._world.is_first:
+                self._keep()
+        if self._world.is_first:
+            self._log(self.progress.epochs)
+            self._save()
         watcher.epoch(epoch, epochs)
 
     def _learn(self, number: int, watcher: Watcher) -> float:
         """Run one epoch; returns its mean loss."""
         rng = np.random.default_rng((self._seed, number))
-        torch.manual_seed(int(rng.integers(2**31)))
+        torch.manual_seed(int(rng.integers(2**31)) + self._world.share.rank)  # every process drops out other values
         order = self._loader.order(rng, self._rows, self._recipe.balanced)
         self._model.train()
         self._model.begin_epoch()
         total, first = 0.0, (number - 1) * self._steps_per_epoch
-        batches = self._loader.training_batches(rng, order, self._recipe)
-        for step, batch in enumerate(batches, start=first):
-            loss = self._step(on_device(batch, self._device), step)
-            total += loss * len(batch.targets)
-            watcher.step(len(batch.targets), loss)
+        portions = self._loader.portions(rng, order, self._recipe, self._world.share)
+        for step, portion in enumerate(portions, start=first):
+            loss = self._step(portion, step)
+            total += loss * portion.rows
+            watcher.step(portion.rows, loss)
         return total / max(len(order), 1)
 
-    def _step(self, batch: TrainingBatch, step: int) -> float:
-        half = self._recipe.precision == "bfloat16"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
-            loss = self._model.loss(batch)
-        value = float(loss.detach())
+    def _step(self, portion: Portion, step: int) -> float:
+        value = self._optimiser.backward(self._loss(portion))
         if not np.isfinite(value):
             raise TrainingFailedError(f"step {step + 1}: the loss is {value}; try a smaller training.learning_rate")
-        self._optimiser.step(loss, self.learning_rate(step))
+        self._optimiser.move(self.learning_rate(step))
         return value
+
+    def _loss(self, portion: Portion) -> Tensor | None:
+        """Return this process's part of the whole batch's mean loss."""
+        if portion.batch is None:
+            return None
+        half = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half):
+            loss = self._model.loss(on_device(portion.batch, self._device))
+        return loss if self._world.size == 1 else loss * portion.weight
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0 over all epochs."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from contract.command_line import CommandError
+from training.fitting.world import ALONE, World
 from training.recipe import TrainingRecipe
 
 
@@ -55,21 +56,22 @@ class Optimiser:
     Args:
         model: fresh; with sparse tables its embeddings are switched to sparse gradients.
         recipe: the training recipe.
+        world: the processes that train together.
     """
 
-    def __init__(self, model: nn.Module, recipe: TrainingRecipe) -> None:
-        self._recipe = recipe
+    def __init__(self, model: nn.Module, recipe: TrainingRecipe, world: World = ALONE) -> None:
+        self._recipe, self._world = recipe, world
         embeddings = [layer for layer in model.modules() if isinstance(layer, nn.Embedding)]
         self._tables = [layer.weight for layer in embeddings if recipe.tables != "adamw" and layer.weight.requires_grad]
         for layer in embeddings:
             layer.sparse = recipe.tables != "adamw"
         apart = {id(table) for table in self._tables}
-        others = [one for one in model.parameters() if one.requires_grad and id(one) not in apart]
-        self._weights = [*others, *self._tables]
+        self._others = [one for one in model.parameters() if one.requires_grad and id(one) not in apart]
+        self._weights = [*self._others, *self._tables]
         self._parts: dict[str, torch.optim.Optimizer] = {}
-        if others:
-            rate = torch.tensor(0.0)
-            self._parts["weights"] = torch.optim.AdamW(others, lr=rate, weight_decay=recipe.weight_decay, fused=True)
+        if self._others:
+            rate, decay = torch.tensor(0.0), recipe.weight_decay
+            self._parts["weights"] = torch.optim.AdamW(self._others, lr=rate, weight_decay=decay, fused=True)
         if self._tables:
             of_tables = torch.optim.SparseAdam if recipe.tables == "sparse_adam" else RowwiseAdagrad
             self._parts["tables"] = of_tables(self._tables, lr=torch.tensor(1.0))
@@ -85,12 +87,32 @@ class Optimiser:
         Raises:
             TablesError: the gradient of a sparse table is dense.
         """
-        for name, part in self._parts.items():
+        self.backward(loss)
+        self.move(rate)
+
+    def backward(self, loss: Tensor | None) -> float:
+        """Compute the gradients, summed over all processes; returns the sum of the losses.
+
+        Args:
+            loss: of this process; None if it has no rows.
+
+        Raises:
+            TablesError: the gradient of a sparse table is dense.
+            WorldError: another process has failed, or did not answer in time.
+        """
+        for part in self._parts.values():
             part.zero_grad(set_to_none=True)
-            for group in part.param_groups:
-                group["lr"].fill_(rate * (self._recipe.tables_rate if name == "tables" else 1.0))
+        if loss is None:
+            return self._world.sum_gradients(self._others, self._tables, 0.0)
         loss.backward()  # type: ignore[no-untyped-call]
         self._check()
+        return self._world.sum_gradients(self._others, self._tables, float(loss.detach()))
+
+    def move(self, rate: float) -> None:
+        """Take one step along the gradients at a learning rate."""
+        for name, part in self._parts.items():
+            for group in part.param_groups:
+                group["lr"].fill_(rate * (self._recipe.tables_rate if name == "tables" else 1.0))
         if self._recipe.clip:
             clip(self._weights, self._recipe.clip)
         for part in self._parts.values():

@@ -37,12 +37,19 @@ class Draws:
         self._recipe, self._chances, self._item_count = recipe, chances, len(chances) - 1
 
     def __call__(
-        self, rng: np.random.Generator, window: NDArray[np.int64], targets: NDArray[np.int64]
+        self,
+        rng: np.random.Generator,
+        window: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        all_targets: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the negatives, (B, n) or (n,) for all rows, and the log of the expected number of draws of each."""
+        """Return the negatives, (B, n) or (n,) for all rows, and the log of the expected number of draws of each.
+
+        `all_targets` are those of the whole batch, if several processes share it; the rows are one process's.
+        """
         if self._recipe.negatives_from == "row":
             return self._of_each_row(rng, window, targets) if self._recipe.negatives else (None, None)
-        return self._of_the_batch(rng, targets)
+        return self._of_the_batch(rng, targets if all_targets is None else all_targets)
 
     def _of_each_row(
         self, rng: np.random.Generator, window: NDArray[np.int64], targets: NDArray[np.int64]

@@ -5,8 +5,9 @@ Symbols: B rows, T length, N rows of a split.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,28 @@ from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
 from training.rows.draws import Draws
+from training.rows.share import WHOLE, Share
 from training.rows.split import Rows, SplitError, training_log, training_mask
 
 _SOURCES: Final = {"items": "items", "times": "times_ms", "actions": "actions", "values": "values", "plays": "plays"}
 """Columns of prepared data by the names of contract.bundle.tensors."""
+
+
+Drawing = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], tuple[Tensor | None, Tensor | None]]
+
+
+class Portion(NamedTuple):
+    """One process's part of a batch.
+
+    Attributes:
+        batch: its rows; None if the batch has too few for all processes.
+        rows: of the whole batch.
+        weight: of its mean loss in that of the whole batch; the weights of all processes sum to 1.
+    """
+
+    batch: TrainingBatch | None
+    rows: int
+    weight: float
 
 
 class Loader:
@@ -89,16 +108,35 @@ class Loader:
 
         A single row has no variance for batch normalisation, so it joins the batch before it.
         """
+        for portion in self.portions(rng, order, recipe):
+            assert portion.batch is not None
+            yield portion.batch
+
+    def portions(
+        self, rng: np.random.Generator, order: NDArray[np.int64], recipe: TrainingRecipe, share: Share = WHOLE
+    ) -> Iterator[Portion]:
+        """Yield one process's portions of the batches; every process must bring an equal `rng` and `order`.
+
+        Negatives that all rows of a batch share are the same ones in every process, targets of other rows included.
+        """
         stops = [*range(recipe.batch, len(order) - 1, recipe.batch), len(order)]
-        draws = Draws(recipe, self._chances(recipe))
+        drawn = share.own(rng) if recipe.negatives_from == "row" else rng
+        draws = partial(Draws(recipe, self._chances(recipe)), drawn)
         for start, stop in zip([0, *stops], stops, strict=False):
-            yield self._training_batch(order[start:stop], recipe, draws, rng)
+            whole = order[start:stop]
+            part = whole[share.of(len(whole))]
+            batch = self._training_batch(part, self.targets(whole), recipe, draws)
+            yield Portion(batch if len(part) else None, len(whole), self._weight(part) / self._weight(whole))
+
+    def _weight(self, chosen: NDArray[np.int64]) -> float:
+        return float(len(chosen) if self._rows.weights is None else self._rows.weights[chosen].sum(dtype=np.float64))
 
     def _training_batch(
-        self, chosen: NDArray[np.int64], recipe: TrainingRecipe, draws: Draws, rng: np.random.Generator
+        self, chosen: NDArray[np.int64], all_targets: NDArray[np.int64], recipe: TrainingRecipe, draws: Drawing
     ) -> TrainingBatch:
+        """Return the batch of chosen rows; `all_targets` are those of the rows of all processes."""
         arrays, targets = self.inputs(chosen), self.targets(chosen)
-        negatives, log_counts = draws(rng, arrays["items"], targets)
+        negatives, log_counts = draws(arrays["items"], targets, all_targets)
         labels = None if self._labels is None else torch.from_numpy(self._labels[chosen])
         inputs = as_tensors(arrays)
         return TrainingBatch(
