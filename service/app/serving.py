@@ -22,7 +22,6 @@ from service.experiments.overrides import Overrides
 from service.flow.supervision import supervise
 from service.http.api import make_api
 from service.inference.fleet import Deployments, ServedBundles
-from service.inference.limits import DeploymentLimits
 from service.inference.prover import prove_in_process
 from service.inference.state_cache import StateCache
 from service.log import access_log
@@ -140,7 +139,7 @@ def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes 
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
     registry = BundleRegistry(settings.bundles.root)
     states = StateCache(settings.inference.state_cache_entries, settings.inference.state_cache_bytes)
-    return Deployments(registry, states, DeploymentLimits.of(settings), metrics, prover=prove_in_process)
+    return Deployments(registry, states, settings, metrics, prover=prove_in_process)
 
 
 def _watch(experiments: Experiments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:

@@ -22,19 +22,20 @@ from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine
 from service.inference.inline import InlineRuns
 from service.inference.inputs import RankRow
-from service.inference.limits import DeploymentLimits
 from service.inference.proven import EngineMaker, proven_engine
 from service.inference.runs import Batch, EngineRuns
 from service.inference.scorer import ScoredRow
 from service.inference.slowness import SlowGuard
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
+from service.settings.root import Settings
 
 _REBUILD_SECONDS: Final = (0.0, 1.0, 5.0, 30.0)  # before each attempt; the last one again and again
 _STALL_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 60.0)  # before each try of a slow bundle; the last one repeats
 _STEADY_SECONDS: Final = 300.0  # a bundle that was fast for so long begins with the shortest pause again
 _END_AGAIN_SECONDS: Final = 0.25  # between attempts to end a batch, which may begin another run
+_LEAST_RUN_SECONDS: Final = 2.0  # a batch is never ended before: the first runs on a GPU take long
 _CLOSE_SECONDS: Final = 2.0  # longer than a run may take, for a batch to end
 
 _log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ class Deployment:
         engine: proven by the bundle's golden scores.
         states: cache, shared between bundles.
         executor: the inference threads.
-        limits: of the queue and of a batch.
+        settings: with the threads and batch sizes of this bundle.
         observer: counts.
         make_engine: makes another engine when this one is broken.
         rebuild_seconds: how long to wait before each attempt at that.
@@ -70,19 +71,21 @@ class Deployment:
         engine: OnnxEngine,
         states: StateCache,
         executor: Executor,
-        limits: DeploymentLimits,
+        settings: Settings,
         observer: Metrics,
         make_engine: EngineMaker = OnnxEngine,
         rebuild_seconds: Sequence[float] = _REBUILD_SECONDS,
         probe_seconds: Sequence[float] = _PROBE_SECONDS,
     ) -> None:
         self.bundle = bundle
-        self._states, self._executor, self._limits, self._observer = states, executor, limits, observer
+        self._states, self._executor, self._settings, self._observer = states, executor, settings, observer
         self._make_engine, self._rebuild_seconds, self._probe_seconds = make_engine, rebuild_seconds, probe_seconds
+        # No request waits longer, so a batch that takes longer is ended.
+        self._run_seconds = max(_LEAST_RUN_SECONDS, settings.limits.max_deadline_ms / 1000)
         self._replaced: list[EngineRuns] = []  # of engines that were rebuilt while a run of theirs was under way
         self._use(engine)
         self._batch_began: float | None = None
-        self._guard = SlowGuard(limits.deadline_seconds)
+        self._guard = SlowGuard(settings.limits.deadline_ms / 1000)
         self._rebuilding: Supervised | None = None
         self._probing: Supervised | None = None
         self._probes, self._asked_again = 0, -math.inf
@@ -90,9 +93,9 @@ class Deployment:
         self._batcher: Batcher[Scoring, ScoredRow] = Batcher(
             self._run,
             _hand_over,
-            max_queue=limits.max_queue,
-            max_rows=limits.max_rows,
-            max_cost=limits.max_batch_candidates,
+            max_queue=settings.batching.max_queue,
+            max_rows=settings.batching.max_rows,
+            max_cost=settings.batching.max_batch_candidates,
             name=bundle.name,
             observer=observer,
             run_now=self._run_now,
@@ -132,7 +135,7 @@ class Deployment:
     async def close(self) -> None:
         """Answer what waits, then let go of the engine; a run that cannot be ended is left to its thread."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._batcher.close(), self._limits.run_seconds + _CLOSE_SECONDS)
+            await asyncio.wait_for(self._batcher.close(), self._run_seconds + _CLOSE_SECONDS)
         if any(runs.began is not None for runs in (*self._replaced, self._runs)):
             _log.error("run_abandoned", bundle=self.bundle.name)
         for task in (self._rebuilding, self._probing):
@@ -167,14 +170,14 @@ class Deployment:
     async def _run(self, entries: list[Scoring]) -> Sequence[ScoredRow | Exception]:
         loop = asyncio.get_running_loop()
         self._batch_began = loop.time()
-        self._ending = loop.call_later(self._limits.run_seconds, self._end_late_run)
+        self._ending = loop.call_later(self._run_seconds, self._end_late_run)
         try:
             batch = await loop.run_in_executor(self._executor, self._runs.infer, [entry.row for entry in entries])
         finally:
             self._batch_began = None
             self._ending.cancel()
         if batch.was_ended:
-            _log.error("run_ended", bundle=self.bundle.name, rows=len(entries), limit_s=self._limits.run_seconds)
+            _log.error("run_ended", bundle=self.bundle.name, rows=len(entries), limit_s=self._run_seconds)
             self._observer.run_ended(self.bundle.name)
             self._observer.engine_failed(self.bundle.name)
         # Not the time that passed: a thread also waits for the event loop to leave it the interpreter, and a bundle
@@ -194,7 +197,7 @@ class Deployment:
 
     def _end_late_run(self) -> None:
         """End a batch that has taken longer than any request waits; called again until the batch is over."""
-        self._runs.end_if_late(self._limits.run_seconds)
+        self._runs.end_if_late(self._run_seconds)
         self._ending = asyncio.get_running_loop().call_later(_END_AGAIN_SECONDS, self._end_late_run)
 
     def _avoid(self, seconds: float) -> None:
@@ -216,7 +219,7 @@ class Deployment:
         while True:
             await asyncio.sleep(self._probe_seconds[min(self._probes, len(self._probe_seconds) - 1)])
             self._probes += 1
-            ending = loop.call_later(self._limits.run_seconds, self._runs.engine.end_runs)
+            ending = loop.call_later(self._run_seconds, self._runs.engine.end_runs)
             try:
                 seconds = await loop.run_in_executor(self._executor, self._runs.golden_seconds)
             finally:
@@ -231,14 +234,14 @@ class Deployment:
     async def _rebuild(self) -> None:
         """Make another engine from the bytes in memory, until one works; `auto` may end on the CPU."""
         attempt = 0
-        provider = self._limits.provider
+        provider = self._settings.inference.provider
         while True:
             await asyncio.sleep(self._rebuild_seconds[min(attempt, len(self._rebuild_seconds) - 1)])
             attempt += 1
             try:
                 engine = await in_time(
-                    self._builder, self._limits.load_seconds,
-                    proven_engine, self.bundle, self._limits, self._make_engine, provider,
+                    self._builder, self._settings.bundles.load_timeout_ms / 1000,
+                    proven_engine, self.bundle, self._settings.inference, self._make_engine, provider,
                 )  # fmt: skip
             except (EngineError, TimeoutError) as error:
                 _log.error("engine_rebuild_failed", bundle=self.bundle.name, attempt=attempt, error=str(error))

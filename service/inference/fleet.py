@@ -20,11 +20,11 @@ from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads
 from service.inference.deployment import Deployment
 from service.inference.engine import OnnxEngine
-from service.inference.limits import DeploymentLimits
 from service.inference.loading import Loader, NotServable, Prover
 from service.inference.proven import EngineMaker
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
+from service.settings.root import Settings
 
 __all__ = ["Deployments", "Model"]
 
@@ -37,7 +37,7 @@ class Deployments:
     Args:
         registry: what there is on disk.
         states: cache, shared between bundles.
-        limits: how bundles are loaded and run.
+        settings: how bundles are loaded and run.
         observer: counts.
         inference_threads: batches that may run at once, of all bundles.
         release_seconds: how long a bundle that no experiment names is kept, for requests that were assigned before.
@@ -49,7 +49,7 @@ class Deployments:
         self,
         registry: BundleRegistry,
         states: StateCache,
-        limits: DeploymentLimits,
+        settings: Settings,
         observer: Metrics,
         *,
         inference_threads: int = 2,
@@ -58,7 +58,7 @@ class Deployments:
         prover: Prover | None = None,
     ) -> None:
         self._states, self._observer = states, observer
-        self._loader = Loader(registry, limits, make_engine, prover)
+        self._loader = Loader(registry, settings, make_engine, prover)
         self._make_engine, self._release_seconds = make_engine, release_seconds
         self._executor = DaemonThreads(inference_threads, "inference")
         self._live: Mapping[Model, Deployment] = {}
@@ -166,7 +166,7 @@ class Deployments:
     async def _load_one(self, model: Model) -> Deployment:
         made = await self._loader.load(model)
         deployment = Deployment(
-            made.bundle, made.engine, self._states, self._executor, made.limits, self._observer, self._make_engine
+            made.bundle, made.engine, self._states, self._executor, made.settings, self._observer, self._make_engine
         )
         deployment.start()
         self._observer.bundle_loaded("ok")

@@ -7,7 +7,7 @@ nothing until its files change.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +20,9 @@ from service.bundles.refusals import Model, Refusals
 from service.bundles.registry import BundleRegistry
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine
-from service.inference.limits import DeploymentLimits
 from service.inference.proof import Proof, ProofRequest
 from service.inference.proven import EngineMaker, proven_engine
+from service.settings.root import Settings
 
 Prover = Callable[[ProofRequest], Awaitable[Proof]]
 
@@ -45,11 +45,11 @@ class NotServable(Exception):  # noqa: N818 - the name describes the bundle
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A bundle with an engine that has given its golden scores, and how much it can do at once."""
+    """A bundle, an engine that has given its golden scores, and the settings with this bundle's threads and batches."""
 
     bundle: Bundle
     engine: OnnxEngine
-    limits: DeploymentLimits
+    settings: Settings
 
 
 class Loader:
@@ -57,7 +57,7 @@ class Loader:
 
     Args:
         registry: where they are.
-        limits: how they are loaded and run.
+        settings: how they are loaded and run.
         make_engine: makes engines.
         prover: tries a bundle before it is loaded here; None loads it without.
         refusals: what was refused.
@@ -66,12 +66,12 @@ class Loader:
     def __init__(
         self,
         registry: BundleRegistry,
-        limits: DeploymentLimits,
+        settings: Settings,
         make_engine: EngineMaker = OnnxEngine,
         prover: Prover | None = None,
         refusals: Refusals | None = None,
     ) -> None:
-        self._registry, self._limits, self._make_engine, self._prover = registry, limits, make_engine, prover
+        self._registry, self._settings, self._make_engine, self._prover = registry, settings, make_engine, prover
         self.refusals = refusals or Refusals()
         self._threads = DaemonThreads(1, "loading")
 
@@ -118,68 +118,71 @@ class Loader:
             raise NotServable(problem, was_tried=False)
 
     async def _load(self, directory: Path) -> Loaded:
-        limits = self._limits
         if self._prover is None:
-            bundle, engine = await self._load_here(directory, limits, None)
-            return Loaded(bundle, engine, limits)
-        proof = await self._prover(_request(directory, limits))
-        limits = _fitting(limits, proof)
-        bundle, engine = await self._load_here(directory, limits, proof.digest)
+            return await self._load_here(directory, self._settings, None)
+        proof = await self._prover(_request(directory, self._settings))
+        loaded = await self._load_here(directory, _fitting(self._settings, proof), proof.digest)
         _log.info(
             "bundle_proven",
-            bundle=bundle.name,
+            bundle=loaded.bundle.name,
             request_ms=round(proof.request_seconds * 1000, 1),
             batch_ms=round(proof.batch_seconds * 1000, 1),
             peak_mb=proof.peak_bytes // 1_000_000,
             threads=proof.threads,
         )
-        return Loaded(bundle, engine, limits)
+        return loaded
 
-    async def _load_here(
-        self, directory: Path, limits: DeploymentLimits, digest: str | None
-    ) -> tuple[Bundle, OnnxEngine]:
+    async def _load_here(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
+        seconds = settings.bundles.load_timeout_ms / 1000
         try:
-            return await in_time(self._threads, limits.load_seconds, self._open, directory, limits, digest)
+            return await in_time(self._threads, seconds, self._open, directory, settings, digest)
         except TimeoutError as error:
-            raise EngineError(f"loading it took longer than {limits.load_seconds:g} s") from error
+            raise EngineError(f"loading it took longer than {seconds:g} s") from error
 
-    def _open(self, directory: Path, limits: DeploymentLimits, digest: str | None) -> tuple[Bundle, OnnxEngine]:
-        bundle = load_bundle(directory, max_bytes=limits.max_bundle_bytes, map_tables=limits.map_tables)
+    def _open(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
+        bundles, most = settings.bundles, settings.limits.max_candidates
+        bundle = load_bundle(directory, max_bytes=bundles.max_bytes, map_tables=bundles.map_tables)
         if not np.ptp(bundle.golden["scores"]) and len(np.unique(bundle.golden["candidates"])) > 1:
             _log.warning("bundle_orders_nothing", bundle=bundle.name)  # its golden scores are all the same
         if digest is not None and bundle.digest != digest:
             raise EngineError("it changed while it was loaded")
         promised = bundle.manifest.max_candidates
-        if promised < limits.max_candidates:
-            raise BundleError(f"made for {promised} candidates, a request may hold {limits.max_candidates}")
-        return bundle, proven_engine(bundle, limits, self._make_engine)
+        if promised < most:
+            raise BundleError(f"made for {promised} candidates, a request may hold {most}")
+        return Loaded(bundle, proven_engine(bundle, settings.inference, self._make_engine), settings)
 
 
 def _changed(bundles: Mapping[Model, Bundle]) -> list[Model]:
     return [model for model, bundle in bundles.items() if bundle.tables.were_changed()]
 
 
-def _request(directory: Path, limits: DeploymentLimits) -> ProofRequest:
+def _request(directory: Path, settings: Settings) -> ProofRequest:
+    bundles, inference, batching = settings.bundles, settings.inference, settings.batching
     return ProofRequest(
         directory=str(directory),
-        max_bundle_bytes=limits.max_bundle_bytes,
-        provider=limits.provider,
-        threads=limits.threads,
-        max_candidates=limits.max_candidates,
-        max_rows=limits.max_rows,
-        max_batch_candidates=limits.max_batch_candidates,
-        budget_seconds=limits.budget_seconds,
-        memory_bytes=limits.memory_bytes,
-        limit_seconds=limits.load_seconds,
+        max_bundle_bytes=bundles.max_bytes,
+        provider=inference.provider,
+        threads=inference.threads,
+        max_candidates=settings.limits.max_candidates,
+        max_rows=batching.max_rows,
+        max_batch_candidates=batching.max_batch_candidates,
+        budget_seconds=_budget_seconds(settings),
+        memory_bytes=bundles.max_memory_bytes,
+        limit_seconds=bundles.load_timeout_ms / 1000,
     )
 
 
-def _fitting(limits: DeploymentLimits, proof: Proof) -> DeploymentLimits:
-    """Return the limits with the proven threads, and batches so small that one is as fast as the largest request."""
-    share = min(1.0, limits.budget_seconds / max(proof.batch_seconds, 1e-9))
-    return replace(
-        limits,
-        threads=proof.threads,
-        max_rows=max(1, int(limits.max_rows * share)),
-        max_batch_candidates=max(limits.max_candidates, int(limits.max_batch_candidates * share)),
-    )
+def _budget_seconds(settings: Settings) -> float:
+    """Return how long the largest request may take when its bundle is loaded."""
+    return settings.bundles.deadline_share * settings.limits.deadline_ms / 1000
+
+
+def _fitting(settings: Settings, proof: Proof) -> Settings:
+    """Return the settings with the proven threads, and batches so small that one is as fast as the largest request."""
+    share, batching = min(1.0, _budget_seconds(settings) / max(proof.batch_seconds, 1e-9)), settings.batching
+    sizes = {
+        "max_rows": max(1, int(batching.max_rows * share)),
+        "max_batch_candidates": max(settings.limits.max_candidates, int(batching.max_batch_candidates * share)),
+    }
+    inference = settings.inference.model_copy(update={"threads": proof.threads})
+    return settings.model_copy(update={"inference": inference, "batching": batching.model_copy(update=sizes)})

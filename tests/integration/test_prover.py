@@ -19,7 +19,7 @@ from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
 from service.inference.prover import prove_in_process
 from tests.support.builders import TinyModel
-from tests.support.deployments import limits_of
+from tests.support.deployments import settings_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -27,10 +27,11 @@ REQUEST = ProofRequest(
     directory="", max_bundle_bytes=10_000_000, provider="cpu", threads=1, max_candidates=2_000, max_rows=64,
     max_batch_candidates=20_000, budget_seconds=30.0, memory_bytes=2**30, limit_seconds=60.0,
 )  # fmt: skip
-LIMITS = limits_of(
-    max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1,), max_candidates=2_000,
-    budget_seconds=30.0, memory_bytes=2**30,
-)  # fmt: skip
+SETTINGS = settings_of(
+    limits={"max_candidates": 2_000, "deadline_ms": 30_000},
+    bundles={"deadline_share": 1, "max_memory_bytes": 2**30},
+    inference={"warm_up_rows": (1,)},
+)
 MODEL = ("tiny", "1")
 
 
@@ -139,20 +140,20 @@ async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: 
         return proof
 
     with pytest.raises(NotServable, match="it changed while it was loaded"):
-        await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_then_swap).load(MODEL)
+        await Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_then_swap).load(MODEL)
 
 
 async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path: Path) -> None:
     TinyModel().write(tmp_path)
 
     async def slow_batches(request: ProofRequest) -> Proof:
-        return replace(await prove_in_process(request), batch_seconds=4 * LIMITS.budget_seconds)
+        return replace(await prove_in_process(request), batch_seconds=4 * REQUEST.budget_seconds)
 
-    loaded = await Loader(BundleRegistry(tmp_path), LIMITS, prover=slow_batches).load(MODEL)
-    assert (loaded.limits.max_rows, loaded.limits.max_batch_candidates) == (16, 5_000)
+    loaded = await Loader(BundleRegistry(tmp_path), SETTINGS, prover=slow_batches).load(MODEL)
+    assert (loaded.settings.batching.max_rows, loaded.settings.batching.max_batch_candidates) == (16, 5_000)
     loaded.engine.close()
-    whole = await Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process).load(MODEL)
-    assert whole.limits == LIMITS
+    whole = await Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_in_process).load(MODEL)
+    assert whole.settings == SETTINGS
     assert whole.engine.threads == 1
     whole.engine.close()
 
@@ -164,7 +165,7 @@ async def test_a_folder_that_cannot_be_listed_in_time_is_a_refusal_and_blocks_no
     gate = threading.Event()
     monkeypatch.setattr(loading, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(loading, "identity_of", lambda _directory: gate.wait(60))
-    loader = Loader(BundleRegistry(tmp_path), LIMITS, prover=prove_in_process)
+    loader = Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_in_process)
     before = set(threading.enumerate())  # threads of earlier tests may end while this one runs, so a count would lie
     for _ in range(3):
         with pytest.raises(NotServable, match="its folder could not be read in time"):
@@ -182,7 +183,7 @@ async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path) -> None
         tries.append(request)
         return await prove_in_process(request)
 
-    loader = Loader(BundleRegistry(tmp_path), LIMITS, prover=counted)
+    loader = Loader(BundleRegistry(tmp_path), SETTINGS, prover=counted)
     for _ in range(3):
         with pytest.raises(NotServable, match="not a number"):
             await loader.load(MODEL)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -20,7 +19,6 @@ from service.inference.deployment import Deployment
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
 from service.inference.fleet import Deployments
 from service.inference.inputs import RankRow
-from service.inference.limits import DeploymentLimits
 from service.inference.scorer import ScoredRow
 from service.inference.state_cache import StateCache
 from service.metrics import Metrics
@@ -28,13 +26,17 @@ from service.settings.root import Settings
 from tests.support.builders import TinyModel, behaviours
 
 
-def limits_of(**changes: Any) -> DeploymentLimits:
-    """Return the limits of the default settings, changed; requests of any size are allowed."""
-    usual = DeploymentLimits.of(Settings())
-    return replace(usual, **{"max_candidates": 1, "budget_seconds": 10.0, **changes})
+def settings_of(**sections: Mapping[str, Any]) -> Settings:
+    """Return settings for small bundles on one thread, with some fields of some sections changed."""
+    usual: dict[str, Mapping[str, Any]] = {
+        "limits": {"max_candidates": 1},  # a bundle of any size is accepted
+        "bundles": {"max_bytes": 10_000_000},
+        "inference": {"provider": "cpu", "threads": 1, "warm_up_rows": (1, 4)},
+    }
+    return Settings(**{name: {**usual.get(name, {}), **sections.get(name, {})} for name in {*usual, *sections}})
 
 
-LIMITS = limits_of(max_bundle_bytes=10_000_000, provider="cpu", threads=1, warm_up_rows=(1, 4))
+SETTINGS = settings_of()
 OLD, NEW = ("tiny", "1"), ("tiny", "2")
 
 
@@ -70,12 +72,12 @@ class Faulty(OnnxEngine):
 class Rig:
     """Deployments over a folder, with every engine they made."""
 
-    def __init__(self, root: Path, limits: DeploymentLimits = LIMITS) -> None:
+    def __init__(self, root: Path, settings: Settings = SETTINGS) -> None:
         self.root, self.engines, self.refuse = root, list[Faulty](), False
         self.made = 0
         self.metrics = Metrics()
         self.deployments = Deployments(
-            BundleRegistry(root), StateCache(100), limits, self.metrics, release_seconds=0, make_engine=self.make
+            BundleRegistry(root), StateCache(100), settings, self.metrics, release_seconds=0, make_engine=self.make
         )
 
     def make(self, bundle: Bundle, provider: ProviderChoice, threads: int) -> Faulty:
@@ -133,10 +135,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def rig_of(root: Path, *models: TinyModel, limits: DeploymentLimits = LIMITS) -> AsyncIterator[Rig]:
+async def rig_of(root: Path, *models: TinyModel, settings: Settings = SETTINGS) -> AsyncIterator[Rig]:
     for model in models:
         model.write(root)
-    rig = Rig(root, limits)
+    rig = Rig(root, settings)
     try:
         yield rig
     finally:

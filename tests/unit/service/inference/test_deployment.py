@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from pathlib import Path
 from threading import Event
 
@@ -14,7 +13,7 @@ from service.errors import InferenceFailed
 from service.inference import deployment as deployment_module
 from service.inference.engine import OnnxEngine
 from tests.support.builders import TinyModel
-from tests.support.deployments import LIMITS, OLD, Asked, limits_of, rig_of, score, until
+from tests.support.deployments import OLD, Asked, rig_of, score, settings_of, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -47,8 +46,8 @@ async def test_an_engine_that_breaks_is_replaced_by_another(tmp_path: Path) -> N
 
 
 async def test_auto_goes_to_the_cpu_where_its_device_is_gone(tmp_path: Path) -> None:
-    limits = limits_of(provider="auto", threads=1, warm_up_rows=(1,))
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    settings = settings_of(inference={"provider": "auto"})
+    async with rig_of(tmp_path, TinyModel(), settings=settings) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
         deployment = rig.get(OLD)
         deployment._rebuild_seconds = (0.0,)
@@ -77,8 +76,8 @@ async def test_a_run_that_does_not_end_makes_the_bundle_unhealthy(
 
 
 async def test_a_bundle_that_is_slow_again_and_again_is_avoided_until_it_is_fast(tmp_path: Path) -> None:
-    limits = dataclasses.replace(LIMITS, deadline_seconds=0.2)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    settings = settings_of(limits={"deadline_ms": 200})
+    async with rig_of(tmp_path, TinyModel(), settings=settings) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
         deployment = rig.get(OLD)
         deployment._probe_seconds = (0.0,)
@@ -96,7 +95,7 @@ async def test_a_bundle_that_is_slow_again_and_again_is_avoided_until_it_is_fast
 
 
 async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = dataclasses.replace(LIMITS, deadline_seconds=0.1)
+    settings = settings_of(limits={"deadline_ms": 100})
     pauses: list[float] = []
     real = asyncio.sleep
 
@@ -107,7 +106,7 @@ async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, mon
         await real(min(seconds, 0.001))
 
     monkeypatch.setattr(deployment_module.asyncio, "sleep", sleep)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    async with rig_of(tmp_path, TinyModel(), settings=settings) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
         deployment = rig.get(OLD)
         for _ in range(3):
@@ -121,9 +120,9 @@ async def test_a_bundle_that_is_slow_again_soon_waits_longer(tmp_path: Path, mon
 
 async def test_a_run_that_never_ends_is_ended_and_the_bundle_answers_again(tmp_path: Path) -> None:
     """The loop in the graph has 2^60 rounds: only ONNX Runtime itself can leave it."""
-    limits = dataclasses.replace(LIMITS, run_seconds=0.2)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    async with rig_of(tmp_path, TinyModel()) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
+        rig.get(OLD)._run_seconds = 0.2
         deployment, sound = rig.get(OLD), rig.engines[0]._sessions
         endless = load_bundle(TinyModel(model="endless", trips=2**60).write(tmp_path), max_bytes=10_000_000)
         rig.engines[0]._sessions = OnnxEngine(endless, "cpu", threads=1)._sessions
@@ -146,9 +145,9 @@ async def test_closing_is_not_a_fault_of_the_workers(tmp_path: Path) -> None:
 
 
 async def test_closing_does_not_wait_for_a_run_that_never_ends(tmp_path: Path) -> None:
-    limits = dataclasses.replace(LIMITS, run_seconds=0.2)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    async with rig_of(tmp_path, TinyModel()) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
+        rig.get(OLD)._run_seconds = 0.2
         endless = load_bundle(TinyModel(model="endless", trips=2**60).write(tmp_path), max_bytes=10_000_000)
         rig.engines[0]._sessions = OnnxEngine(endless, "cpu", threads=1)._sessions
         waiting = [Asked(user=f"u{number}") for number in range(2)]
@@ -164,9 +163,9 @@ async def test_closing_leaves_a_run_that_cannot_be_ended_to_its_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployment_module, "_CLOSE_SECONDS", 0.0)
-    limits = dataclasses.replace(LIMITS, run_seconds=0.05)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    async with rig_of(tmp_path, TinyModel()) as rig:
         await rig.deployments.prepare(frozenset({OLD}))
+        rig.get(OLD)._run_seconds = 0.05
         gate = rig.engines[0].gate = Event()
         waiting = [Asked(user=f"u{number}") for number in range(2)]
         rig.get(OLD).submit(waiting)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import os
 import weakref
@@ -19,7 +18,7 @@ from contract.experiments.problems import ExperimentsError
 from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
-from tests.support.deployments import LIMITS, NEW, OLD, Asked, limits_of, rig_of, score, until
+from tests.support.deployments import NEW, OLD, Asked, rig_of, score, settings_of, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -91,14 +90,14 @@ async def test_at_the_start_with_nothing_that_serves_there_is_an_error(tmp_path:
 
 
 async def test_a_bundle_made_for_fewer_candidates_than_a_request_may_hold_is_refused(tmp_path: Path) -> None:
-    async with rig_of(tmp_path, TinyModel(), limits=limits_of(max_candidates=2_001)) as rig:
+    async with rig_of(tmp_path, TinyModel(), settings=settings_of(limits={"max_candidates": 2_001})) as rig:
         with pytest.raises(ExperimentsError, match="made for 2000 candidates, a request may hold 2001"):
             await rig.deployments.prepare(frozenset({OLD}))
 
 
 async def test_an_engine_that_cannot_be_made_is_a_reason_not_to_serve(tmp_path: Path) -> None:
-    limits = limits_of(provider="cuda", threads=1)
-    async with rig_of(tmp_path, TinyModel(), limits=limits) as rig:
+    settings = settings_of(inference={"provider": "cuda"})
+    async with rig_of(tmp_path, TinyModel(), settings=settings) as rig:
         rig.refuse = True
         with pytest.raises(ExperimentsError, match="tiny@1 cannot be served: no device"):
             await rig.deployments.prepare(frozenset({OLD}))
@@ -185,7 +184,7 @@ async def test_a_refused_bundle_is_not_loaded_again_until_its_files_change(tmp_p
 
 async def test_a_bundle_that_the_machine_may_have_failed_is_tried_again_when_told_to(tmp_path: Path) -> None:
     async with rig_of(tmp_path, TinyModel()) as rig:
-        rig.deployments._loader._limits = dataclasses.replace(LIMITS, provider="cuda")
+        rig.deployments._loader._settings = settings_of(inference={"provider": "cuda"})
         rig.refuse = True
         for _ in range(3):
             with pytest.raises(ExperimentsError, match="no device"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from service.inference import inline as inline_module
 from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
-from tests.support.deployments import LIMITS, OLD, Asked, Rig, rig_of
+from tests.support.deployments import OLD, SETTINGS, Asked, Rig, rig_of, settings_of
 
 SLOW = "i9"  # in a history, it sends the graph into a loop of as many rounds as the model was made with
 ROUNDS = 500_000  # of some microseconds; far beyond what a run on the event loop may take
@@ -168,7 +167,7 @@ async def test_quick_batches_run_on_the_event_loop_and_larger_ones_in_a_thread(t
         deployment = await deployment_of(rig)
         alone = Asked(3, 4, history=["i1"])
         assert now_scored(deployment, [alone]) == [True]
-        several = [Asked(3, 4, history=["i2"]) for _ in range(LIMITS.max_rows)]
+        several = [Asked(3, 4, history=["i2"]) for _ in range(SETTINGS.batching.max_rows)]
         assert now_scored(deployment, several) == [False] * len(several)
         assert np.allclose((await alone.outcome()).scores, model.expected([1], [3, 4]), atol=1e-6)
         for asked in several:
@@ -184,7 +183,7 @@ async def test_a_thread_that_waits_does_not_keep_a_bundle_in_the_threads(tmp_pat
     async with rig_of(tmp_path, TinyModel()) as rig:
         deployment = await deployment_of(rig)
         rig.engines[0].delay = 0.3  # a sleep: no processor is used
-        several = [Asked(history=["i2"]) for _ in range(LIMITS.max_rows)]
+        several = [Asked(history=["i2"]) for _ in range(SETTINGS.batching.max_rows)]
         assert not any(now_scored(deployment, several))
         for asked in several:
             await asked.outcome()
@@ -211,7 +210,7 @@ async def test_a_bundle_that_turns_out_slow_goes_to_the_threads(tmp_path: Path) 
 @pytest.mark.onnx
 async def test_a_run_that_takes_too_long_is_ended_and_run_again_in_a_thread(tmp_path: Path) -> None:
     model = TinyModel(slow_item=9, trips=ROUNDS)
-    async with rig_of(tmp_path, model, limits=dataclasses.replace(LIMITS, run_seconds=60.0)) as rig:
+    async with rig_of(tmp_path, model, settings=settings_of(limits={"max_deadline_ms": 60_000})) as rig:
         deployment = await deployment_of(rig)
         asked = Asked(3, 4, history=["i1", SLOW], seconds=60)
         assert now_scored(deployment, [asked]) == [False]
@@ -233,8 +232,9 @@ async def test_a_run_that_takes_too_long_is_ended_and_run_again_in_a_thread(tmp_
 async def test_a_run_that_never_ends_is_ended_here_and_there_and_the_bundle_answers_again(tmp_path: Path) -> None:
     """The loop in the graph has 2^60 rounds: only ONNX Runtime itself can leave it."""
     model = TinyModel(slow_item=9, trips=2**60)
-    async with rig_of(tmp_path, model, limits=dataclasses.replace(LIMITS, run_seconds=0.5)) as rig:
+    async with rig_of(tmp_path, model) as rig:
         deployment = await deployment_of(rig)
+        deployment._run_seconds = 0.5
         endless, behind = Asked(history=[SLOW]), Asked(3)
         deployment.submit([endless])
         deployment.submit([behind])
