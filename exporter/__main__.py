@@ -1,4 +1,4 @@
-"""`python -m exporter RUN --out bundles [--version V] [--force]`."""
+"""`python -m exporter RUN --out bundles [--version V] [--force] [--mlflow URI]`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.command_line import run
+from contract.tracking import URI_VARIABLE, tracking_uri
+from exporter.card.tracking import track_card
 from exporter.export import Exported, export_run
 from exporter.parity.table import parity_table
 
@@ -22,6 +24,9 @@ def _export(options: argparse.Namespace) -> int:
     exported = export_run(options.run, options.out, options.version, force=options.force)
     print(parity_table(exported.report))
     print(_summary(exported))
+    failure = track_card(options.run, exported.bundle, options.mlflow)
+    if failure is not None:
+        print(failure, file=sys.stderr)
     return 0
 
 
@@ -39,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of the bundles (default: bundles)")
     parser.add_argument("--version", help="name of the version (default: the next free whole number)")
     parser.add_argument("--force", action="store_true", help="export a model that is below popularity or chance too")
+    parser.add_argument(
+        "--mlflow", metavar="URI", default=tracking_uri(),
+        help=f"tracking server of the training: it gets the model card (default: ${URI_VARIABLE})",
+    )  # fmt: skip
     return parser
 
 

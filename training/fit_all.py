@@ -5,14 +5,17 @@ It has no test of its own: no row is left that could judge it. It takes over the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from contract.files import write_json
+from training.fitting.watchers import watcher_of
 from training.fitting.world import ALONE, World
 from training.origin import Origin, read_origin
+from training.reporting.reporter import Reporter, Training, telling
 from training.runs import RunDirectory, RunError
 from training.train import Machine, Spent, epochs_of, learn, set_up
 
@@ -48,6 +51,7 @@ def fit_all(
     *,
     reporting: bool = False,
     world: World = ALONE,
+    reporters: Sequence[Reporter] = (),
 ) -> dict[str, Any]:
     """Learn every row; returns the figures that the run takes over.
 
@@ -58,6 +62,7 @@ def fit_all(
         console: the output.
         reporting: whether progress is JSON lines for a program.
         world: the processes that train together; only the first one writes.
+        reporters: are told about the training, beside the run's log.
 
     Raises:
         RunError: the run that chose the epochs is gone.
@@ -67,13 +72,16 @@ def fit_all(
     validated = RunDirectory(Path(read_origin(run.path).validated_by))
     chosen, measured = int(validated.facts()["best_epoch"]), dict(validated.metrics())
     setup = set_up(run, recipe, data, machine, console, world)
-    progress = learn(run, setup, console, "", None, last=chosen, reporting=reporting, world=world)
-    spent.gather(world)
-    if not world.is_first:
-        return measured
-    measured = {**measured, "measured_by": validated.path.name}
-    write_json(run.path / "metrics.json", measured)
-    facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
-    facts |= {name: value for name, value in validated.facts().items() if name == "new_item_prior"}
-    run.finish(recipe, setup.prepared, setup.spec, {**facts, "fit": "all", "validated_by": validated.path.name})
+    with telling(Training(run.path, recipe, ""), reporters, console) as report:
+        watcher = watcher_of(console, recipe.model, "", reporting=reporting)
+        progress = learn(run, setup, watcher, report, None, last=chosen, world=world)
+        spent.gather(world)
+        if world.is_first:
+            measured = {**measured, "measured_by": validated.path.name}
+            write_json(run.path / "metrics.json", measured)
+            facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
+            facts |= {name: value for name, value in validated.facts().items() if name == "new_item_prior"}
+            facts |= {"fit": "all", "validated_by": validated.path.name}
+            run.finish(recipe, setup.prepared, setup.spec, facts)
+        report.finished({})  # no row is left that could judge it
     return measured

@@ -7,7 +7,8 @@
 | checkpoint/ | models/checkpoint.py: the weights that were best on validation |
 | items.json, users.json, features.json | vocabularies, and names of the codes of item features |
 | popularity.npy, catalogue.json | training counts by item index, titles |
-| log.jsonl | one line per epoch |
+| log.jsonl, curves.png | one line per epoch, and a picture of them |
+| tensorboard/, mlflow.json | an events file; the id of the MLflow run (training/reporting/) |
 | resume.pt | the state after the last epoch; removed when the run is complete |
 | metrics.json, per_query.npz | means, and every query's metrics for paired comparisons |
 | run.json | the code, data and machine; written last, so its presence means that the run is complete |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,16 +21,18 @@ from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.fit import Fit, Progress
-from training.fitting.progress import ConsoleWatcher, ReportingWatcher
+from training.fitting.watchers import ConsoleWatcher, watcher_of
 from training.fitting.world import ALONE, World
 from training.judging.document import judged
 from training.judging.evaluate import Judge
 from training.judging.new_items import learn_prior
 from training.judging.ranking import selecting_metric
 from training.judging.scores import ModelScores
+from training.judging.shown import shown, validation
 from training.judging.views import means
 from training.origin import read_origin
 from training.recipe import Recipe, RecipeError
+from training.reporting.reporter import Reporter, Reporting, Training, telling
 from training.rows.loader import Loader, dataset_facts, sequence_spec
 from training.rows.outcomes import with_outcomes
 from training.rows.positives import aimed
@@ -93,6 +95,7 @@ def train(
     reporting: bool = False,
     parts: tuple[Part, ...] = JUDGED,
     world: World = ALONE,
+    reporters: Sequence[Reporter] = (),
 ) -> dict[str, float]:
     """Train, keep the best weights, evaluate them; returns the metrics of the last part.
 
@@ -107,6 +110,7 @@ def train(
         reporting: whether progress is JSON lines for a program.
         parts: the parts to evaluate at the end; a trial among several must not use test.
         world: the processes that train together.
+        reporters: are told about the training, beside the run's log.
 
     Raises:
         DataError: the data are not prepared.
@@ -120,27 +124,36 @@ def train(
     """
     spent = Spent()
     setup = set_up(run, recipe, data, machine, console, world)
-    metric, validate = _validation(setup, parts) if world.is_first else ("", lambda: 0.0)
-    progress = learn(run, setup, console, metric, validate, reporting=reporting, world=world)
-    spent.gather(world)
-    if not world.is_first:
-        return {}
-    prepared, facts = setup.prepared, setup.facts
-    metrics = evaluate(run, recipe, prepared, facts, setup.device, parts)
+    metric, validate = _validation(setup, parts, quiet=reporting) if world.is_first else ("", lambda: 0.0)
+    with telling(Training(run.path, recipe, metric), reporters, console) as report:
+        watcher = watcher_of(console, recipe.model, metric, reporting=reporting)
+        progress = learn(run, setup, watcher, report, validate, world=world)
+        spent.gather(world)
+        metrics = _finish(run, setup, progress, spent, parts, quiet=reporting) if world.is_first else {}
+        report.finished(metrics)
+    return metrics
+
+
+def _finish(
+    run: RunDirectory, setup: Setup, progress: Progress, spent: Spent, parts: tuple[Part, ...], *, quiet: bool
+) -> dict[str, float]:
+    """Evaluate the best weights and complete the run; returns the metrics of the last part."""
+    recipe, prepared, facts = setup.recipe, setup.prepared, setup.facts
+    metrics = evaluate(run, recipe, prepared, facts, setup.device, parts, quiet=quiet)
     prior = _prior(run, recipe, prepared, facts, setup.device)
     told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **prior}
     run.finish(recipe, prepared, setup.spec, told)
     return metrics
 
 
-def _validation(setup: Setup, parts: tuple[Part, ...]) -> tuple[str, Callable[[], float]]:
+def _validation(setup: Setup, parts: tuple[Part, ...], *, quiet: bool) -> tuple[str, Callable[[], float]]:
     """Return the metric that selects the epoch, and its value now; refuse parts that cannot be evaluated."""
     prepared, split, spec, popularity = setup.prepared, setup.recipe.split, setup.spec, setup.facts.item_popularity
     judge = Judge(prepared, spec, split, "valid", popularity, choosing=True)
     metric = selecting_metric(split, judge.first)
     for part in parts:
         Judge(prepared, spec, split, part, popularity, choosing=_sampled(setup.recipe) and part == "valid")
-    return metric, lambda: means(judge(setup.model))[metric]
+    return metric, validation(judge, setup.model, metric, quiet=quiet)
 
 
 class Spent:
@@ -222,15 +235,23 @@ def _training_rows(prepared: Prepared, recipe: Recipe) -> Rows:
 def learn(
     run: RunDirectory,
     setup: Setup,
-    console: Console,
-    metric: str,
+    watcher: ConsoleWatcher,
+    report: Reporting,
     validate: Callable[[], float] | None,
     *,
     last: int | None = None,
-    reporting: bool = False,
     world: World = ALONE,
 ) -> Progress:
     """Train until the last epoch or the end of patience; the run keeps the best weights.
+
+    Args:
+        run: fresh or stopped.
+        setup: the model and its rows.
+        watcher: shows the training.
+        report: is told of each epoch.
+        validate: see `Fit`.
+        last: see `Fit`.
+        world: the processes that train together.
 
     Raises:
         TrainingFailedError: the loss became NaN or infinite.
@@ -243,16 +264,17 @@ def learn(
         setup.recipe.seed,
         validate=validate,
         keep=lambda: run.keep(setup.recipe, setup.facts, setup.model),
-        log=run.write_log,
+        log=report.epoch,
         resume=run.resume,
         data=setup.prepared.digest,
         last=last,
         world=world,
     )
     try:
-        with (ReportingWatcher if reporting else ConsoleWatcher)(console, setup.recipe.model, metric) as watcher:
+        with watcher:
             return fit.run(watcher)
     except KeyboardInterrupt:
+        report.stopped()
         if world.is_first and not run.checkpoint.exists():
             run.keep(setup.recipe, setup.facts, setup.model)
         raise StoppedError from None
@@ -305,8 +327,10 @@ def evaluate(
     facts: DatasetFacts,
     device: torch.device,
     parts: tuple[Part, ...] = JUDGED,
+    *,
+    quiet: bool = False,
 ) -> dict[str, float]:
-    """Evaluate the checkpoint on disk; returns the metrics of the last part."""
+    """Evaluate the checkpoint on disk, with the time left where it takes long; returns the metrics of the last part."""
     _, model = load_checkpoint(run.checkpoint)
     model, spec = model.to(device), sequence_spec(model)
     judges = {
@@ -315,8 +339,10 @@ def evaluate(
         )
         for part in parts
     }
-    views = {part: judge(model) for part, judge in judges.items()}
-    run.write_metrics(recipe, views, judged(recipe.split, judges, views))
+    scorers = {part: 1 + judge.baseline_count * (part == "test") for part, judge in judges.items()}
+    with shown("evaluation", [(judge, scorers[part]) for part, judge in judges.items()], quiet=quiet):
+        views = {part: judge(model) for part, judge in judges.items()}
+        run.write_metrics(recipe, views, judged(recipe.split, judges, views))
     return means(views[parts[-1]])
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from contract.files import write_json
 from models.checkpoint import read_tensors, write_tensors
 from training.fitting.fit import Fit
-from training.fitting.progress import ConsoleWatcher
+from training.fitting.watchers import ConsoleWatcher
 from training.origin import read_origin
 from training.rows.loader import Loader
 from training.runs import RunDirectory

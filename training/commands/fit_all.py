@@ -11,6 +11,7 @@ from rich.console import Console
 from contract.command_line import STOPPED
 from training.commands.machine import add_machine, add_world
 from training.commands.metrics import print_metrics
+from training.commands.reporters import add_reporters, reporters
 
 if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
     from training.fitting.world import World
@@ -25,6 +26,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--until", metavar="TIME", help="without interactions at or after this time (UTC)")
     command.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs (default runs)")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
+    add_reporters(command)
     add_machine(command)
     add_world(command)
 
@@ -42,17 +44,20 @@ def run(options: argparse.Namespace) -> int:
     with joined(machine.torch_device(), options.wait) as world, world.folder(options.out) as out:
         directory = begin(RunDirectory(options.directory), out, start=options.start, until_ms=until)
         with directory.discarded_unless_learnt():
-            return fitted(directory, options.data, machine, reporting=options.report, world=world)
+            return fitted(directory, options, machine, world)
 
 
-def fitted(directory: RunDirectory, data: Path, machine: Machine, *, reporting: bool, world: World) -> int:
+def fitted(directory: RunDirectory, options: argparse.Namespace, machine: Machine, world: World) -> int:
     """Fit a run of `training.fit_all.begin`, fresh or stopped; returns the exit status."""
     from training.fit_all import fit_all
     from training.train import StoppedError
 
     console = Console(highlight=False, quiet=not world.is_first)
     try:
-        measured = fit_all(directory, data, machine, console, reporting=reporting, world=world)
+        measured = fit_all(
+            directory, options.data, machine, console,
+            reporting=options.report, world=world, reporters=reporters(options, console),
+        )  # fmt: skip
     except StoppedError:
         console.print(f"\nstopped; continue with: python -m training train --resume {directory.path}", soft_wrap=True)
         return STOPPED

@@ -13,6 +13,7 @@ from contract.command_line import STOPPED
 from training.commands.fit_all import fitted
 from training.commands.machine import add_machine, add_world
 from training.commands.metrics import print_metrics
+from training.commands.reporters import add_reporters, reporters
 
 if TYPE_CHECKING:  # torch takes a second to import; --help must not wait for it
     from training.fitting.world import World
@@ -32,6 +33,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--until", metavar="TIME", help="without interactions at or after this time (UTC)")
     command.add_argument("--resume", type=Path, metavar="RUN", help="continue a run that was stopped")
     command.add_argument("--report", action="store_true", help="progress as JSON lines, for a program")
+    add_reporters(command)
     add_machine(command)
     add_world(command)
 
@@ -57,7 +59,7 @@ def _run(options: argparse.Namespace, machine: Machine, out: Path, world: World)
     if options.resume is not None:
         directory, recipe = _stopped(options.resume)
         if read_origin(directory.path).fit == "all":
-            return fitted(directory, options.data, machine, reporting=options.report, world=world)
+            return fitted(directory, options, machine, world)
         cleaning: AbstractContextManager[None] = nullcontext()  # folders that existed before the command stay
     else:
         recipe = _recipe(options)
@@ -65,7 +67,10 @@ def _run(options: argparse.Namespace, machine: Machine, out: Path, world: World)
         cleaning = directory.discarded_unless_learnt()
     try:
         with cleaning:
-            train(directory, recipe, options.data, machine, console, reporting=options.report, world=world)
+            train(
+                directory, recipe, options.data, machine, console,
+                reporting=options.report, world=world, reporters=reporters(options, console),
+            )  # fmt: skip
     except StoppedError:
         console.print(f"\nstopped; continue with: python -m training train --resume {directory.path}", soft_wrap=True)
         return STOPPED

@@ -76,7 +76,10 @@ class Judge:
     Attributes:
         first: the view that comes first.
         repeat_share: the share of targets that their user has met before, in the whole data set.
+        watch: is told how many queries of a view were judged.
     """
+
+    watch: Callable[[float], None] = staticmethod(lambda _: None)
 
     def __init__(
         self,
@@ -122,6 +125,17 @@ class Judge:
         self._negatives = {kind: drawn[chosen, :count] for kind, drawn in self._negatives.items()}
 
     @property
+    def size(self) -> int:
+        """Queries to judge for one scorer, over all views that are scored apart."""
+        listed = len(self._rows.users) if self._protocol != "time" or "lists" in self._parts else 0
+        return listed + (len(self._ranked_rows.users) if "alive" in self._parts else 0)
+
+    @property
+    def baseline_count(self) -> int:
+        """Number of baselines."""
+        return 2 if self._protocol == "leave_last_out" else 3
+
+    @property
     def users(self) -> Counts:
         """The user of every query of the main view."""
         return self._rows.users
@@ -152,7 +166,7 @@ class Judge:
 
     def _ranked(self, scorer: Scorer) -> Views:
         ranks: _Ranks = defaultdict(list)
-        for chosen, piece in _pieces(self._rows, scorer, self._width):
+        for chosen, piece in self._pieces(self._rows, scorer, self._width):
             scores, unseen = scorer.all(piece), self._seen.unseen(piece)
             ranks[""].append(_among_all(scores, piece, None))
             ranks["unseen"].append(_among_all(scores, piece, unseen))
@@ -168,7 +182,7 @@ class Judge:
     def _alive(self, scorer: Scorer) -> Views:
         ranks: _Ranks = defaultdict(list)
         rows = self._ranked_rows
-        for _, piece in _pieces(rows, scorer, self._width):
+        for _, piece in self._pieces(rows, scorer, self._width):
             scores, alive = scorer.all(piece), self._lifetimes.alive(piece)
             ranks["alive"].append(_among_all(scores, piece, alive))
             alive &= self._seen.unseen(piece)
@@ -200,12 +214,12 @@ class Judge:
         rows, negatives = self._rows.take(chosen), self._negatives["uni1000"]
         pieces = [
             scorer.lists(piece, _lists(piece.items, negatives[chosen[places]]))
-            for places, piece in _pieces(rows, scorer, negatives.shape[1] + 1)
+            for places, piece in self._pieces(rows, scorer, negatives.shape[1] + 1)
         ]
         return np.concatenate(pieces)
 
     def _shown(self, scorer: Scorer) -> Views:
-        pieces = [scorer.lists(piece, piece.items[:, None])[:, 0] for _, piece in _pieces(self._rows, scorer, 1)]
+        pieces = [scorer.lists(piece, piece.items[:, None])[:, 0] for _, piece in self._pieces(self._rows, scorer, 1)]
         scores = np.concatenate(pieces or [np.zeros(0, dtype=np.float32)])
         assert self._rows.labels is not None
         labels = self._rows.labels > 0
@@ -223,6 +237,14 @@ class Judge:
         columns = dict(zip(self._prepared.outcomes, self._rows.outcomes.T, strict=True))
         actions = {name: values for name, values in columns.items() if bool(np.isin(values, (0, 1)).all())}
         return {f"auc.{name}": auc(scores, values > 0) for name, values in actions.items()}
+
+    def _pieces(self, rows: Rows, scorer: Scorer, width: int) -> Iterator[tuple[Counts, Rows]]:
+        """Yield places and queries, as many at once as memory allows for `width` scores each."""
+        size = max(1, min(_ROWS, scorer.cells // width))
+        for start in range(0, len(rows.users), size):
+            chosen = np.arange(start, min(start + size, len(rows.users)))
+            yield chosen, rows.take(chosen)
+            self.watch(len(chosen))
 
     @property
     def _width(self) -> int:
@@ -263,14 +285,6 @@ def _whole_users(rows: Rows, most: int) -> Rows:
     order = np.random.default_rng(_SAMPLE_SEED).permutation(len(users))
     kept = max(1, int((np.cumsum(counts[order]) <= most).sum()))
     return rows.take(np.flatnonzero(np.isin(rows.users, users[order[:kept]])))
-
-
-def _pieces(rows: Rows, scorer: Scorer, width: int) -> Iterator[tuple[Counts, Rows]]:
-    """Yield places and queries, as many at once as memory allows for `width` scores each."""
-    size = max(1, min(_ROWS, scorer.cells // width))
-    for start in range(0, len(rows.users), size):
-        chosen = np.arange(start, min(start + size, len(rows.users)))
-        yield chosen, rows.take(chosen)
 
 
 def _lists(targets: Counts, negatives: Negatives) -> Counts:

@@ -1,4 +1,4 @@
-"""The display of training: bars in a terminal, one plain line per epoch elsewhere, JSON for programs."""
+"""The display of training: one line per epoch and the time left for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -7,54 +7,46 @@ import time
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contract.progress import Progress
 from training.fitting.fit import Epoch
 
 _REPORT_SECONDS: Final = 0.5
+_NEWEST: Final = 0.05  # weight of the newest batch in the loss that is shown
 
 
 class ConsoleWatcher:
-    """Prints one line per epoch; in a terminal it shows a bar with loss, rate and time left below them."""
+    """Prints one line per epoch on the console, and progress with loss, rate and time left on stderr."""
+
+    quiet = False
 
     def __init__(self, console: Console, title: str, metric: str) -> None:
         self._console, self._title, self._metric = console, title, metric.upper()
-        self._bar: Progress | None = None
-        self._started, self._rows = time.monotonic(), 0
+        self._shown = Progress(title, 0, quiet=True)
+        self._started, self._rows, self._loss = time.monotonic(), 0, 0.0
 
     def __enter__(self) -> ConsoleWatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._shown.clear()
 
     def start(self, epochs: int, rows: int, done: int) -> None:
         """See `training.fitting.fit.Watcher`."""
         self._started = time.monotonic()
-        if self._console.is_terminal and epochs:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn(
-                    "{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} rows/s  left"
-                ),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._bar.add_task(self._title, total=epochs * rows, completed=done * rows, loss=0.0, rate=0.0)
-            self._bar.start()
+        self._done = done * rows
+        self._shown = Progress(self._title, epochs * rows, done=self._done, quiet=self.quiet or self._console.quiet)
 
     def step(self, rows: int, loss: float) -> None:
         """See `training.fitting.fit.Watcher`."""
+        self._loss = loss if not self._rows else (1 - _NEWEST) * self._loss + _NEWEST * loss
         self._rows += rows
-        if self._bar is not None:
-            task = self._bar.tasks[0]
-            shown = loss if not task.completed else 0.95 * float(task.fields["loss"]) + 0.05 * loss
-            self._bar.update(task.id, advance=rows, loss=shown, rate=self.rate())
+        self._done += rows
+        self._shown.at(self._done, f"loss {self._loss:.3f}  {self.rate():,.0f} rows/s")
 
     def epoch(self, epoch: Epoch, epochs: int) -> None:
         """See `training.fitting.fit.Watcher`."""
+        self._shown.clear()
         if epochs:
             valid = "" if epoch.valid_score is None else f"valid {self._metric} {epoch.valid_score:.4f}  "
             best = "  best" if epoch.best and epoch.valid_score is not None else ""
@@ -76,21 +68,27 @@ class ReportingWatcher(ConsoleWatcher):
     Its keys: `title`, `done` and `total` (rows of all epochs), `loss` (of the newest batch), `rate` (rows per second).
     """
 
+    quiet = True
+
     def __init__(self, console: Console, title: str, metric: str) -> None:
         super().__init__(console, title, metric)
-        self._done, self._total, self._reported = 0, 0, 0.0
+        self._total, self._reported = 0, 0.0
 
     def start(self, epochs: int, rows: int, done: int) -> None:
         """See `training.fitting.fit.Watcher`."""
-        self._started = time.monotonic()
-        self._done, self._total = done * rows, epochs * rows
+        super().start(epochs, rows, done)
+        self._total = epochs * rows
 
     def step(self, rows: int, loss: float) -> None:
         """See `training.fitting.fit.Watcher`."""
         super().step(rows, loss)
-        self._done += rows
         now = time.monotonic()
         if now - self._reported >= _REPORT_SECONDS:
             self._reported = now
             report = {"title": self._title, "done": self._done, "total": self._total, "loss": loss, "rate": self.rate()}
             self._console.out(json.dumps(report))
+
+
+def watcher_of(console: Console, title: str, metric: str, *, reporting: bool) -> ConsoleWatcher:
+    """Return what shows a training: to people, or as JSON lines to a program."""
+    return (ReportingWatcher if reporting else ConsoleWatcher)(console, title, metric)
