@@ -31,11 +31,12 @@ def prepared_until(prepared: Prepared, until_ms: int | None) -> Prepared:
     if shown is not None:
         early = shown["times_ms"] < until_ms
         shown = {name: column[early] for name, column in shown.items()}
+    provenance = {name: value for name, value in prepared.provenance.items() if name != "repeat_share"}  # of all rows
     return replace(
         prepared,
         columns={name: column[kept] for name, column in prepared.columns.items()},
         user_starts=before[prepared.user_starts],
-        provenance=prepared.provenance | {"digest": f"{prepared.digest}-until-{until_ms}"},
+        provenance=provenance | {"digest": f"{prepared.digest}-until-{until_ms}"},
         impressions=shown,
     )
 

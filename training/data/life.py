@@ -22,8 +22,7 @@ class Life:
     """Counts over batches of whole users; each has its rows in the order of user and time.
 
     Attributes:
-        targets: rows with a history, which are not context.
-        repeats: of those, with the action and the item of an earlier row of their user: a like after a click is none.
+        targets, repeats: as `count_repeats` counts them.
         adjacent: rows with the item of the row before.
         ahead: rows later than the clock.
         by_user: rows of each user.
@@ -39,11 +38,10 @@ class Life:
     def add(self, batch: Columns) -> None:
         """Count a batch."""
         users, items, times = batch["users"], batch["items"], batch["times_ms"]
-        same_user = users[1:] == users[:-1]
-        target = np.concatenate(([False], same_user)) & (batch["context"] == 0)
-        self.targets += int(target.sum())
-        self.repeats += int((target & _met(users, items * len(ACTIONS) + batch["actions"])).sum())
-        self.adjacent += int((same_user & (items[1:] == items[:-1])).sum())
+        targets, repeats = count_repeats(users, batch)
+        self.targets += targets
+        self.repeats += repeats
+        self.adjacent += int(((users[1:] == users[:-1]) & (items[1:] == items[:-1])).sum())
         self.ahead += int((times > self._now_ms).sum())
         np.minimum.at(self.born, items, times)
         np.maximum.at(self.died, items, times)
@@ -51,7 +49,7 @@ class Life:
 
     @property
     def repeat_share(self) -> float:
-        """The share of targets that repeat what their user did before; training/judging/candidates.py counts it too."""
+        """The share of targets that repeat what their user did before."""
         return self.repeats / max(self.targets, 1)
 
     @property
@@ -75,6 +73,22 @@ class Life:
             young, new = day & (times - born < DAY_MS), hours & (born > end - 6 * HOUR_MS)
             found += [int(rows.sum()) for rows in (day, young, hours, new)]
         return dict(zip(("last_day", "last_day_young", "last_6h", "last_6h_new"), found.tolist(), strict=True))
+
+
+def count_repeats(users: Column, columns: Columns) -> tuple[int, int]:
+    """Return the number of targets, and how many of them repeat what their user did before.
+
+    A target is a row with a history that is not context. A repeat has the action and the item of an earlier row of its
+    user: a like after a click on the same item is not a repeat.
+
+    Args:
+        users: (R,) in ascending order.
+        columns: items, actions and context (R,), the rows of each user in the order of time.
+    """
+    targets = np.concatenate((np.zeros(min(len(users), 1), dtype=np.bool_), users[1:] == users[:-1]))
+    targets &= columns["context"] == 0
+    repeats = targets & _met(users, columns["items"] * len(ACTIONS) + columns["actions"])
+    return int(targets.sum()), int(repeats.sum())
 
 
 def _met(users: Column, deeds: Column) -> NDArray[np.bool_]:

@@ -34,6 +34,7 @@ from training.data.files.large_log import LargeLog
 from training.data.keep import keep
 from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, Kept, distinct
 from training.data.known import NOTHING_KNOWN, Known
+from training.data.life import count_repeats
 from training.data.write import (
     IMPRESSIONS_FILE,
     NUMBERS_FILE,
@@ -87,6 +88,15 @@ class Prepared:
     def digest(self) -> str:
         """The digest of source and parameters: the same digest means the same prepared data."""
         return str(self.provenance["digest"])
+
+    @property
+    def repeat_share(self) -> float:
+        """The share of targets that repeat what their user did before: as `prepare` counted, else counted here."""
+        if "repeat_share" in self.provenance:
+            return float(self.provenance["repeat_share"])
+        users = np.repeat(np.arange(len(self.user_starts) - 1), np.diff(self.user_starts))
+        targets, repeats = count_repeats(users, self.columns)
+        return repeats / max(targets, 1)
 
     @property
     def outcomes(self) -> tuple[str, ...]:

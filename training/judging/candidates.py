@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.behaviours.actions import ACTIONS
 from training.data.prepare import Prepared
 from training.rows.split import Rows, flat_places
 
@@ -25,31 +24,10 @@ _NEVER: Final = np.iinfo(np.int64).max
 
 def first_meetings(prepared: Prepared) -> NDArray[np.bool_]:
     """Return which interactions (R,) are the first one of their user with their item."""
-    return _first(_meetings(prepared))
-
-
-def repeat_share(prepared: Prepared) -> float:
-    """Return the share of targets that repeat: the user did the same with the item before.
-
-    A like after a click on the same item is not a repeat. Every interaction with a past is a target.
-    """
-    targets = prepared.columns["context"] == 0
-    starts = prepared.user_starts[:-1]
-    targets[starts[starts < prepared.user_starts[1:]]] = False
-    first = _first(_meetings(prepared) * len(ACTIONS) + prepared.columns["actions"])
-    return float((~first[targets]).mean()) if bool(targets.any()) else 0.0
-
-
-def _meetings(prepared: Prepared) -> NDArray[np.int64]:
-    """Return one number for each pair of user and item, (R,)."""
     users = np.repeat(np.arange(len(prepared.users)), np.diff(prepared.user_starts))
-    return np.asarray(users * (len(prepared.items) + 1) + prepared.columns["items"], dtype=np.int64)
-
-
-def _first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which keys did not appear before."""
-    first = np.zeros(len(keys), dtype=np.bool_)
-    first[np.unique(keys, return_index=True)[1]] = True
+    pairs = users * (len(prepared.items) + 1) + prepared.columns["items"]
+    first = np.zeros(len(pairs), dtype=np.bool_)
+    first[np.unique(pairs, return_index=True)[1]] = True
     return first
 
 

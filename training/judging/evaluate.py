@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from contract.bundle.tensors import SequenceSpec
 from models.base import SequentialRecommender
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen, repeat_share
+from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen
 from training.judging.metrics import (
     Counts,
     Floats,
@@ -93,7 +93,7 @@ class Judge:
     ) -> None:
         self._prepared, self._spec, self._popularity = prepared, spec, popularity
         self._protocol, self._choosing = recipe.protocol, choosing
-        self.repeat_share = repeat_share(prepared)
+        self.repeat_share = prepared.repeat_share
         self.first = first_view(recipe, self.repeat_share)
         rows = queries(prepared, recipe, part)
         self._rows = _whole_users(rows, _LISTED) if recipe.protocol == "time" else rows

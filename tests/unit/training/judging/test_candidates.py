@@ -13,7 +13,7 @@ from contract.behaviours.actions import ACTION_CODES
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from training.data.prepare import Prepared
-from training.judging.candidates import Lifetimes, Seen, first_meetings, repeat_share
+from training.judging.candidates import Lifetimes, Seen, first_meetings
 from training.judging.evaluate import Judge
 from training.judging.scores import Scores
 from training.judging.views import View
@@ -119,14 +119,14 @@ def test_repeats_are_what_a_loop_over_the_log_counts(log: Log) -> None:
     targets = [place for place in range(len(log.events)) if place not in set(log.prepared.user_starts.tolist())]
     share = np.mean([not expected[place] for place in targets])
     assert 0.05 < share < 0.5
-    assert repeat_share(log.prepared) == pytest.approx(share)
+    assert log.prepared.repeat_share == pytest.approx(share)
 
 
 def test_a_like_after_a_click_on_the_same_item_is_not_a_repeat(log: Log) -> None:
     first = first_meetings(log.prepared)
     others = {**log.prepared.columns, "actions": np.where(first, ACTION_CODES["click"], ACTION_CODES["like"])}
     again = replace(log.prepared, columns=others)
-    assert repeat_share(again) < repeat_share(log.prepared) / 2
+    assert again.repeat_share < log.prepared.repeat_share / 2
     assert (Seen(again).unseen(instances(again)) == Seen(log.prepared).unseen(instances(log.prepared))).all()
 
 

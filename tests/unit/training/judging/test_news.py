@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from contract.bundle.tensors import SequenceSpec
 from tests.support.news_days import write_days
 from tests.support.news_log import SMALL, news_log
+from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared, prepare
 from training.data.sources import read_source
-from training.judging.candidates import HOUR_MS, Lifetimes, repeat_share
+from training.judging.candidates import HOUR_MS, Lifetimes
 from training.judging.evaluate import Judge
 from training.recipe import SplitRecipe
 from training.rows.split import instances, split
@@ -34,8 +37,19 @@ def test_a_query_is_ranked_among_the_articles_of_its_day(news: Prepared) -> None
 
 
 def test_likes_and_shares_of_a_clicked_article_are_not_repeats(news: Prepared) -> None:
-    assert repeat_share(news) < 0.01
-    assert news.provenance["repeat_share"] == pytest.approx(repeat_share(news), abs=1e-6)
+    assert news.repeat_share < 0.01
+
+
+def test_the_share_of_repeats_is_the_one_that_prepare_wrote(news: Prepared) -> None:
+    older = replace(news, provenance={name: news.provenance[name] for name in ("digest", "counts")})
+    assert news.provenance["repeat_share"] == pytest.approx(older.repeat_share, abs=1e-6)
+    assert replace(news, provenance=news.provenance | {"repeat_share": 0.5}).repeat_share == 0.5
+
+
+def test_data_up_to_a_time_have_the_repeats_until_then(news: Prepared) -> None:
+    returning = replace(news, provenance=news.provenance | {"repeat_share": 0.5})
+    middle = int(np.median(news.columns["times_ms"]))
+    assert prepared_until(returning, middle).repeat_share < 0.01
 
 
 def test_most_targets_are_born_after_training_and_only_recent_clicks_rank_them(news: Prepared) -> None:
