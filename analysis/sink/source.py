@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
@@ -33,16 +33,6 @@ class Lag(NamedTuple):
 
     entries: int
     seconds: float
-
-
-class Source(Protocol):
-    """The interface of the sink to a stream, in Redis or in another broker."""
-
-    def read(self, count: int, wait_seconds: float) -> list[Entry]:
-        """Return new entries, after waiting for the first; they are this consumer's until it acknowledges them."""
-
-    def acknowledge(self, entries: Sequence[Entry]) -> None:
-        """Note that entries are on disk; all or none of them."""
 
 
 class RedisSource:

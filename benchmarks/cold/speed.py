@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from service.inference.new_items import NewItem
 from service.inference.scorer import Inference
 from service.inference.state_cache import StateCache
 
-_CANDIDATES: Final = 200
 _ROUNDS, _RUNS = 200, 5
 
 

@@ -43,9 +43,9 @@ end
 function done(summary, latency, requests)
   local lost = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
   io.write(string.format(
-    '\\nFIGURES {"requests": %d, "microseconds": %d, "refused": %d, "lost": %d, "p50": %f, "p99": %f, "p999": %f}\\n',
+    '\\nFIGURES {"requests": %d, "microseconds": %d, "refused": %d, "lost": %d, "p50": %f, "p99": %f}\\n',
     summary.requests, summary.duration, summary.errors.status, lost,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency:percentile(99.9) / 1000))
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
 end
 """
 _GRACE_SECONDS: Final = 30
@@ -62,7 +62,6 @@ class Closed:
     lost: int
     p50_ms: float
     p99_ms: float
-    p999_ms: float
     client_cpu_seconds: float
 
     @property
@@ -133,6 +132,5 @@ def parse(line: str, client_cpu_seconds: float = 0.0) -> Closed:
         lost=found["lost"],
         p50_ms=found["p50"],
         p99_ms=found["p99"],
-        p999_ms=found["p999"],
         client_cpu_seconds=client_cpu_seconds,
     )

@@ -29,9 +29,6 @@ from contract.behaviours.csv_rows import CsvRows, Problem, Row, open_lines
 
 CHUNK: Final = 16_384  # rows in memory as text at once
 MAX_LISTED: Final = 100  # bad lines that are listed for people
-KINDS: Final = ("columns", "quotes", "text", "id", "before_1971", "future", "number", "action")
-"""Kinds of problems, for counts."""
-
 _MAX_CACHED: Final = 500_000  # distinct ids remembered by a reader that does not keep them all
 
 

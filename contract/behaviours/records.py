@@ -55,13 +55,8 @@ class Unpacked(NamedTuple):
     corrupt: list[int]  # (B,) records dropped per value: torn, altered or foreign
 
 
-def item_key(item_id: str) -> int:
-    """Return the 64-bit key of an item id (UTF-8, byte for byte)."""
-    return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "little")
-
-
 def item_keys(item_ids: Iterable[str]) -> NDArray[np.uint64]:
-    """Return the 64-bit keys of many item ids, shape (N,)."""
+    """Return the 64-bit keys of item ids (UTF-8, byte for byte), shape (N,)."""
     blake2b = hashlib.blake2b
     digests = b"".join([blake2b(item_id.encode(), digest_size=8).digest() for item_id in item_ids])
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)

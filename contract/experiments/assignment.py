@@ -120,8 +120,3 @@ def snapshot_of(document: object, resolve: Callable[[Parameters], Parameters] = 
     """
     config, digest = parse_experiments(document)
     return ExperimentsSnapshot(config, digest, resolve)
-
-
-def decide(snapshot: ExperimentsSnapshot, unit: object, attributes: Mapping[str, object], now_ms: int) -> Decision:
-    """Decide every layer for a unit; see `ExperimentsSnapshot.decide`."""
-    return snapshot.decide(unit, attributes, now_ms)

@@ -6,12 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from contract.command_line import CommandError, one_line
 from deploy.processes import ROOT
-
-_LAST_LINES: Final = 8
 
 
 class StepFailedError(CommandError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, SupportsBytes
+from typing import Any, Final
 
 import orjson
 
@@ -17,15 +17,9 @@ from contract.experiments.decision import Decision
 from service.errors import RankerError
 from service.ranking.call import RankCall
 from service.settings.ranking_log import RankingLogSettings
+from service.store.streams import EventSink
 
 _NO_ARM: Final = ("none", "none")
-
-
-class LogSink(Protocol):
-    """Accepts events at once, without raising."""
-
-    def offer(self, event: SupportsBytes, labels: tuple[str, ...] = ()) -> bool:
-        """Queue an event, whose bytes are asked for when it is written; False if it was dropped."""
 
 
 class RankingLog:
@@ -40,7 +34,7 @@ class RankingLog:
 
     def __init__(
         self,
-        sink: LogSink,
+        sink: EventSink,
         settings: RankingLogSettings,
         *,
         on_logged: Callable[[tuple[str, ...]], None],

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, SupportsBytes
 
 import structlog
 
@@ -43,7 +43,7 @@ class Nowhere:
     def __init__(self, on_drop: Callable[[tuple[str, ...]], None]) -> None:
         self._on_drop = on_drop
 
-    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
+    def offer(self, event: SupportsBytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
         """Drop an event."""
         del event, receipt
         self._on_drop(labels)

@@ -58,8 +58,8 @@ class Receipt:
 class EventSink(Protocol):
     """Accepts events at once, without raising."""
 
-    def offer(self, event: bytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
-        """Queue an event; False if it was dropped."""
+    def offer(self, event: SupportsBytes, labels: tuple[str, ...] = (), receipt: Receipt | None = None) -> bool:
+        """Queue an event, whose bytes are asked for when it is written; False if it was dropped."""
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,7 @@ import http_sf
 import pytest
 import yaml
 
-from contract.experiments.assignment import ExperimentsSnapshot, decide, snapshot_of
+from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from contract.experiments.buckets import bucket
 from contract.experiments.parse import parse_experiments
 
@@ -41,7 +41,7 @@ def test_decision_is_that_of_the_specification(vector: dict[str, object], snapsh
     attributes = vector["attributes"]
     assert isinstance(attributes, dict)
     assert bucket("global-2026h1", "holdout", unit) == vector["holdout"]
-    decision = decide(snapshot, unit, attributes, NOW_MS)
+    decision = snapshot.decide(unit, attributes, NOW_MS)
     rank = decision.layers[0]
     fields = ("experiment", "arm", "reason", "slot", "arm_bucket", "forced")
     assert {name: getattr(rank, name) for name in fields} == {name: vector[name] for name in fields}

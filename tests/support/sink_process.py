@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -66,11 +65,6 @@ class SinkProcess:
         lines = self.log_file.read_text().splitlines() if self.log_file.exists() else []
         documents = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [document for document in documents if document["event"] == event]
-
-    def processor_seconds(self) -> float:
-        assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Wait for a condition while the process runs."""

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Column = NDArray[np.int64]
 Report = dict[str, int]
 
 DROPPED: Final = {

@@ -100,18 +100,6 @@ def auc_by_user(users: Counts, scores: NDArray[np.floating], labels: NDArray[np.
     return rows.astype(np.int64), np.array([auc(scores[part], labels[part]) for part in parts], dtype=np.float64)
 
 
-def uauc(areas: Floats) -> float:
-    """Return the plain mean of the AUC of users that have one."""
-    defined = areas[~np.isnan(areas)]
-    return float(defined.mean()) if len(defined) else float("nan")
-
-
-def gauc(rows: Counts, areas: Floats) -> float:
-    """Return the mean of the AUC of users that have one, weighted by their rows."""
-    defined = ~np.isnan(areas)
-    return float(np.average(areas[defined], weights=rows[defined])) if bool(defined.any()) else float("nan")
-
-
 def list_auc(g: Counts, e: Counts, negatives: int) -> Floats:
     """Return the AUC of lists of one positive and `negatives`: the share that scores less, ties one half."""
     return np.asarray(1 - (g + e / 2) / max(negatives, 1), dtype=np.float64)

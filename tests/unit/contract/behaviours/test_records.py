@@ -10,7 +10,6 @@ from contract.behaviours.records import (
     RECORD_BYTES,
     Records,
     checksums,
-    item_key,
     item_keys,
     pack,
     records_from_columns,
@@ -41,7 +40,7 @@ def test_value_is_kept_to_a_tenth() -> None:
 
 
 def test_item_key_is_of_the_ids_bytes_and_nothing_is_normalised() -> None:
-    assert len({item_key(text) for text in ("é", "e\u0301", "É", " é", "1", "01")}) == 6
+    assert len(set(item_keys(["é", "e\u0301", "É", " é", "1", "01"]).tolist())) == 6
 
 
 def test_no_value_gives_no_record() -> None:

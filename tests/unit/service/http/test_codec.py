@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.grammar import is_id
-from contract.behaviours.records import item_key, unpack
+from contract.behaviours.records import item_keys, unpack
 from contract.bundle.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
 from service.http import codec, requests
@@ -81,7 +81,7 @@ def test_records_are_those_of_the_stored_format() -> None:
     ]
     records = codec.records_of(sent)
     assert unpack([records.tobytes()]).corrupt == [0]
-    assert records["item"].tolist() == [item_key("i1"), item_key("ü")]
+    assert records["item"].tolist() == item_keys(["i1", "ü"]).tolist()
     assert records["action"].tolist() == [ACTION_CODES["click"], ACTION_CODES["rate"]]
     assert (records["value"].tolist(), records["play_ms"].tolist()) == ([0, 45], [0, 7])
     assert len(codec.records_of([])) == 0
@@ -91,7 +91,7 @@ def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
     sent = [requests.UserBehaviour(user_id=user, item_id=item, ts=1) for user, item in ("ax", "by", "az")]
     grouped = codec.records_by_user(sent)
     assert {user: places for user, (places, _) in grouped.items()} == {"a": [0, 2], "b": [1]}
-    assert grouped["a"][1]["item"].tolist() == [item_key("x"), item_key("z")]
+    assert grouped["a"][1]["item"].tolist() == item_keys(["x", "z"]).tolist()
 
 
 def test_stored_behaviours_are_shown_newest_first_with_the_names_that_are_known() -> None:
@@ -99,6 +99,6 @@ def test_stored_behaviours_are_shown_newest_first_with_the_names_that_are_known(
     body = json.loads(codec.stored_body("u", stored, [Vocabulary(["i1"]), Vocabulary(["i2", "i1"])]))
     assert [one["item_id"] for one in body["behaviours"]] == ["i2", None, "i1"]
     assert [one["ts"] for one in body["behaviours"]] == [7, 6, 5]
-    assert body["behaviours"][0]["item_key"] == f"{item_key('i2'):016x}"
+    assert body["behaviours"][0]["item_key"] == f"{item_keys(['i2'])[0]:016x}"
     nothing = StoredBehaviours(np.zeros(0, dtype=stored.records.dtype), status="unavailable")
     assert json.loads(codec.stored_body("u", nothing, []))["behaviours"] == []
