@@ -6,7 +6,7 @@ Symbols: B rows, T sequence length, M flat candidates of all rows, I items, d wi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -117,9 +117,11 @@ class SequentialRecommender(nn.Module):
         reads_log: whether the training log is needed to build the model, after training too.
         length: T.
         targets: outcomes of an impression that the model learns, by name; none if it learns one label.
+        config_class: the dataclass of its config, for a model outside the catalogue (models/lookup.py).
     """
 
     serving_class: ClassVar[ServingClass]
+    config_class: ClassVar[type[Any] | None] = None
     columns: tuple[SequenceColumn, ...] = ("items",)
     row_inputs: tuple[RowInput, ...] = ()
     reads_log: ClassVar[bool] = False

@@ -63,9 +63,13 @@ class ModelEntry:
         """Return a fresh model.
 
         Raises:
-            ValueError: as `configure`.
+            ValueError: as `configure`, or the model sets no length or item count.
         """
-        return self.module(self.configure(config), facts)
+        model = self.module(self.configure(config), facts)
+        for name in ("length", "item_count"):
+            if not hasattr(model, name):
+                raise ValueError(f"{type(model).__name__} sets no {name}")
+        return model
 
 
 def _check_numbers(key: str, value: object) -> None:

@@ -12,7 +12,7 @@ import torch
 from contract.command_line import CommandError, explained, one_line
 from contract.files import read_arrays, read_object, write_arrays, write_json, write_whole
 from models.base import DatasetFacts, InteractionLog, SequentialRecommender
-from models.catalog import MODELS
+from models.lookup import find_model
 
 WEIGHTS, CONFIG, FACTS = "weights.pt", "model.json", "facts.npz"
 
@@ -24,7 +24,7 @@ class CheckpointError(CommandError, ValueError):
 def save_checkpoint(
     directory: Path, name: str, config: dict[str, Any], facts: DatasetFacts, model: SequentialRecommender
 ) -> None:
-    """Write a model's weights, its name and config, and the facts it was built from; the log only where it reads it."""
+    """Write a model's weights, its name in the recipe and config, and its facts; the log only if the model reads it."""
     directory.mkdir(parents=True, exist_ok=True)
     write_tensors(directory / WEIGHTS, model.state_dict())
     arrays: dict[str, Any] = {f"feature.{field}": values for field, values in facts.item_features.items()}
@@ -33,7 +33,7 @@ def save_checkpoint(
     write_arrays(directory / FACTS, {"item_popularity": facts.item_popularity, **arrays})
     document = {
         "model": name,
-        "config": asdict(MODELS[name].configure(config)),
+        "config": asdict(find_model(name).entry.configure(config)),
         "item_count": facts.item_count,
         "user_count": facts.user_count,
         "cardinalities": facts.cardinalities,
@@ -42,7 +42,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
-    """Read a model's name and the model itself, in evaluation mode.
+    """Read the name of a model's runs and bundles, and the model itself, in evaluation mode.
 
     Raises:
         CheckpointError: a part is missing, malformed, or does not fit the model.
@@ -56,11 +56,12 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
         facts = DatasetFacts(
             document["item_count"], document["user_count"], popularity, features, document["cardinalities"], log
         )
-        model = MODELS[document["model"]].build(document["config"], facts)
+        found = find_model(document["model"])
+        model = found.entry.build(document["config"], facts)
         model.load_state_dict(read_tensors(directory / WEIGHTS, torch.device("cpu")))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory}: {one_line(str(error))}") from error
-    return str(document["model"]), model.eval()
+    return found.name, model.eval()
 
 
 def write_tensors(path: Path, document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from contract.behaviours.actions import Action
 from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.command_line import CommandError, explained
-from models.catalog import MODELS
+from models.lookup import Found, find_model
 from training.data.datasets.interactions import NAME_PATTERN
 
 Protocol = Literal["leave_last_out", "time", "impressions"]
@@ -187,7 +187,7 @@ class Recipe(_Section):
 
     Attributes:
         dataset: folder of the prepared data.
-        model: a name of models.catalog.
+        model: a name of models.catalog, the path of a class or an entry point (models/lookup.py).
         seed: of all randomness.
         config: the model's config; its keys are the fields of its config class.
         positive: the interactions that count, and their weights.
@@ -201,6 +201,10 @@ class Recipe(_Section):
     positive: PositiveRecipe = PositiveRecipe()
     training: TrainingRecipe = TrainingRecipe()
     warm: WarmRecipe = WarmRecipe()
+
+    def found(self) -> Found:
+        """Return the model, by the name of its runs and bundles."""
+        return find_model(self.model)
 
     def digest(self) -> str:
         """Return a digest of everything but the seed: runs that share it differ only by chance."""
@@ -238,10 +242,12 @@ def parse_recipe(document: dict[str, Any], place: str) -> Recipe:
         key = ".".join(str(part) for part in first["loc"])
         problem = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
         raise RecipeError(f"{place}: {key}: {problem}") from None
-    if recipe.model not in MODELS:
-        raise RecipeError(f"{place}: model: no model {recipe.model!r}; there are {', '.join(MODELS)}")
     try:
-        config = MODELS[recipe.model].configure(recipe.config)
+        found = find_model(recipe.model)
+    except ValueError as error:
+        raise RecipeError(f"{place}: model: {error}") from None
+    try:
+        config = found.entry.configure(recipe.config)
         if getattr(config, "objective", None) == "gbce" and recipe.training.negatives_from in ("batch", "mixed"):
             raise ValueError('objective "gbce" needs uniform negatives: training.negatives_from "row" or "shared"')
     except (TypeError, ValueError) as error:

@@ -77,7 +77,7 @@ class RunDirectory:
     @classmethod
     def create(cls, root: Path, recipe: Recipe, origin: Origin = PLAIN) -> RunDirectory:
         """Make a new directory, named by time, seed and recipe."""
-        parent = root / recipe.dataset / recipe.model
+        parent = root / recipe.dataset / recipe.found().name
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-s{recipe.seed}-{recipe.digest()[:6]}"
         for attempt in range(100):
             path = parent / (f"{name}.{attempt}" if attempt else name)
@@ -177,7 +177,7 @@ class RunDirectory:
         """
         document = {
             "run_id": self.path.name,
-            "model": recipe.model,
+            "model": recipe.found().name,
             "recipe_digest": recipe.digest(),
             "seed": recipe.seed,
             "dataset": prepared.provenance["dataset"],

@@ -15,7 +15,6 @@ from rich.console import Console
 from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError, one_line
 from models.base import DatasetFacts, SequentialRecommender
-from models.catalog import MODELS
 from models.checkpoint import load_checkpoint
 from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
@@ -292,7 +291,7 @@ def build(recipe: Recipe, facts: DatasetFacts) -> SequentialRecommender:
         RecipeError: its config names a feature that the data lack, or sizes that do not fit together or in memory.
     """
     try:
-        return MODELS[recipe.model].build(recipe.config, facts)
+        return recipe.found().entry.build(recipe.config, facts)
     except RuntimeError as error:
         if "memory" not in str(error):
             raise
