@@ -115,6 +115,8 @@ class SequentialRecommender(nn.Module):
         columns: behaviour columns that `encode` reads; `items` (B, T) int64 always, 0 is padding, newest last.
         row_inputs: per-row inputs that `encode` reads.
         reads_log: whether the training log is needed to build the model, after training too.
+        slot_bound: whether weights are tied to places of the sequence by more than their order from the newest, as
+            those of a mixing matrix are: then another `length` needs other weights.
         length: T.
         targets: outcomes of an impression that the model learns, by name; none if it learns one label.
         config_class: the dataclass of its config, for a model outside the catalogue (models/lookup.py).
@@ -125,6 +127,7 @@ class SequentialRecommender(nn.Module):
     columns: tuple[SequenceColumn, ...] = ("items",)
     row_inputs: tuple[RowInput, ...] = ()
     reads_log: ClassVar[bool] = False
+    slot_bound: ClassVar[bool] = False
     targets: tuple[str, ...] = ()
     length: int
     item_count: int

@@ -362,6 +362,7 @@ class PyramidMixer(SequentialRecommender):
     """
 
     serving_class: ClassVar[ServingClass] = "A"
+    slot_bound: ClassVar[bool] = True
 
     def __init__(self, config: PyramidMixerConfig, facts: DatasetFacts) -> None:
         super().__init__()

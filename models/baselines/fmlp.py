@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,8 @@ class Block(nn.Module):
 
 class FMLP(DotProductRecommender):
     """State: `user` (B, d)."""
+
+    slot_bound: ClassVar[bool] = True
 
     def __init__(self, config: FMLPConfig, facts: DatasetFacts) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ Symbols: B rows, T length, F fields with the item first, d width, M flat candida
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +113,8 @@ class Mixer(nn.Module):
 
 class MLP4Rec(DotProductRecommender):
     """State: `user` (B, d)."""
+
+    slot_bound: ClassVar[bool] = True
 
     def __init__(self, config: MLP4RecConfig, facts: DatasetFacts) -> None:
         super().__init__()

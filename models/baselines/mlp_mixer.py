@@ -21,7 +21,7 @@ Symbols: B rows, T length, d width, M flat candidates, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,8 @@ class MixerLayer(nn.Module):
 
 class MLPMixer(DotProductRecommender):
     """State: `user` (B, d)."""
+
+    slot_bound: ClassVar[bool] = True
 
     def __init__(self, config: MLPMixerConfig, facts: DatasetFacts) -> None:
         super().__init__()

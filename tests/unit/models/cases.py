@@ -1,19 +1,14 @@
-"""A small catalogue, and every model with its main switches at a size that a test can afford."""
+"""Every model with its main switches, at a size that a test can afford."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from models.base import SequentialRecommender
+from models.checks.subject import Subject
 
-from contract.bundle.tensors import windows
-from models.base import DatasetFacts, InteractionLog, SequentialRecommender, Tensors
-from models.catalog import MODELS
-
-ITEMS, USERS, LENGTH = 30, 10, 8
+LENGTH = 8
 
 _PM: dict[str, Any] = {
     "length": LENGTH,
@@ -181,72 +176,17 @@ the target, and a served score is the largest over all interests.
 """
 
 
-def facts() -> DatasetFacts:
-    """Return the facts of the small catalogue; every item's count is its own."""
-    random = np.random.default_rng(5)
-    genres = random.integers(1, 6, (ITEMS + 1, 3))
-    genres[::2, 2] = 0
-    genres[0] = 0
-    year = random.integers(0, 9, (ITEMS + 1, 1))
-    popularity = random.permutation(np.arange(ITEMS + 1)).astype(np.float32)
-    popularity[0] = 0
-    log = InteractionLog(
-        random.integers(1, USERS + 1, 60), random.integers(1, ITEMS + 1, 60), 10**12 + 10**7 * np.arange(60)
-    )
-    return DatasetFacts(ITEMS, USERS, popularity, {"genres": genres, "year": year}, {"genres": 6, "year": 9}, log)
-
-
-def seed(number: int) -> None:
-    """Seed torch on the CPU. `torch.manual_seed` takes half a millisecond, for devices that these tests do not use."""
-    torch.default_generator.manual_seed(number)
-
-
 @cache
+def subject(case: str) -> Subject:
+    """Return a case as the checks take it."""
+    return Subject(*VARIANTS[case])
+
+
 def ready(case: str) -> SequentialRecommender:
     """Return what `build` does, one for all tests that only read it: building takes longer than scoring."""
-    return build(case)
+    return subject(case).ready
 
 
 def build(case: str, **changes: Any) -> SequentialRecommender:
     """Return a fresh model in evaluation mode, its start fixed, and moved off any start that hides a mistake."""
-    seed(3)
-    name, config = VARIANTS[case]
-    model = MODELS[name].build(config | changes, facts()).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn(weight.shape))
-    return model
-
-
-def histories(lengths: list[int], seed: int = 0) -> list[dict[str, NDArray[np.int64]]]:
-    """Return the behaviours of one user for each length, oldest first."""
-    random = np.random.default_rng(seed)
-    return [
-        {
-            "items": random.integers(1, ITEMS + 1, n),
-            "times": np.cumsum(random.integers(0, 10**8, n)) + 10**12,
-            "values": random.integers(1, 11, n) * 5,
-        }
-        for n in lengths
-    ]
-
-
-def inputs_of(model: SequentialRecommender, rows: list[dict[str, NDArray[np.int64]]], users: list[int]) -> Tensors:
-    """Return what `encode` reads, cut and padded as in serving."""
-    ends = np.cumsum([len(row["items"]) for row in rows])
-    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)
-    flat = {name: np.concatenate([row[name] for row in rows]) for name in model.columns}
-    inputs = {name: torch.from_numpy(array) for name, array in windows(flat, starts, ends, model.length).items()}
-    newest = [int(row["times"][-1]) if len(row["times"]) else 10**12 for row in rows]
-    per_row = {"user": torch.tensor(users), "request_time": torch.tensor(newest) + 3_600_000}
-    return inputs | {name: per_row[name] for name in model.row_inputs}
-
-
-@torch.no_grad()
-def scores_of(model: SequentialRecommender, inputs: Tensors) -> torch.Tensor:
-    """Return scores of every item by `score`, (B, I)."""
-    B = len(inputs["items"])
-    candidates = torch.arange(1, ITEMS + 1).repeat(B)
-    rows = torch.arange(B).repeat_interleave(ITEMS)
-    return model.score(model.encode(inputs).state, candidates, rows).scores.view(B, ITEMS)
+    return subject(case).build(**changes)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from models.base import TrainingBatch
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig, cloze
 from models.catalog import MODELS
+from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
 from models.objectives import full_softmax
-from tests.unit.models.cases import ITEMS, LENGTH, build, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,8 @@ import torch
 from models.base import TrainingBatch, log_popularity
 from models.baselines.bpr import BPR
 from models.catalog import MODELS
-from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, facts, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 
 
 def fresh(**config: object) -> BPR:

@@ -11,7 +11,8 @@ import torch
 
 from models.catalog import MODELS
 from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from tests.unit.models.cases import VARIANTS, build, facts, histories, inputs_of, scores_of
+from models.checks.catalogue import facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import VARIANTS, build
 
 
 def test_an_unknown_key_is_named() -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from models.base import SequentialRecommender, TrainingBatch
 from models.baselines import sli_rec
 from models.baselines.sli_rec import Time4LSTM, log_days
-from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 from tests.unit.models.slow import Array, Weights, linear, weights_of
 
 FRAME = ["a2svd", "gru4rec_deeprec", "caser"]

@@ -8,7 +8,8 @@ import torch
 
 from models.base import TrainingBatch
 from models.baselines.fpmc import FPMC
-from tests.unit.models.cases import ITEMS, LENGTH, build, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 
 WIDTH = 16
 

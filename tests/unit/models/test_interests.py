@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.base import TrainingBatch
-from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 
 CASES = [case for case, (name, _) in VARIANTS.items() if name in {"mind", "comirec_dr", "comirec_sa"}]
 K = 3

@@ -11,8 +11,8 @@ import torch
 
 from models.catalog import MODELS
 from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from models.checks.catalogue import facts, histories, inputs_of, scores_of
 from models.lookup import find_model
-from tests.unit.models.cases import facts, histories, inputs_of, scores_of
 
 MODULE = """
 from __future__ import annotations
@@ -168,7 +168,7 @@ def test_a_model_that_does_not_set_what_training_reads_is_refused(mine: str) -> 
 
 @pytest.mark.parametrize("path", ["mine:", ":Mine", "mine:A:B", "../mine:A", "mine.py:A", "mine:a.b()", "mine :A"])
 def test_a_malformed_path_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="is not the path of a class|cannot import mine"):
+    with pytest.raises(ValueError, match="is not the path of a class"):
         find_model(path)
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.base import TrainingBatch, log_popularity
 from models.catalog import MODELS
+from models.checks.catalogue import ITEMS, USERS, facts, histories, inputs_of, scores_of
 from models.mgnm import MGNM
-from tests.unit.models.cases import ITEMS, LENGTH, USERS, VARIANTS, build, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.baselines.mlp4rec import MLP4Rec
-from tests.unit.models.cases import ITEMS, LENGTH, build, facts, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 
 Array = NDArray[np.float64]
 Row = dict[str, NDArray[np.int64]]

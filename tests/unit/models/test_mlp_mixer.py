@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.baselines.mlp_mixer import MLPMixer
-from tests.unit.models.cases import ITEMS, LENGTH, build, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 from tests.unit.models.slow import ACTIVATIONS, Array, Weights, linear, norm, weights_of
 
 

@@ -2,84 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from models.base import MASKED, DatasetFacts, SequentialRecommender, Tensors, TrainingBatch
-from models.catalog import MODELS
-from models.new_items import NEW_ITEMS, IdPart
-from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, facts, histories, inputs_of
+from models.base import MASKED, DatasetFacts, SequentialRecommender, TrainingBatch
+from models.checks import growing
+from models.checks.catalogue import ITEMS, facts_with_new, histories, inputs_of
+from models.checks.every import Check
+from models.new_items import IdPart
+from tests.unit.models.cases import LENGTH, build, subject
 
 CASES = ["fmlp-new-items", "sasrec-new-items", "pm-new-items", "pm-ranking-new-items"]
 NEW = pytest.mark.parametrize("case", CASES)
 NEVER = 7
 
 
-def facts_with_a_new_item() -> DatasetFacts:
-    known = facts()
-    popularity = known.item_popularity.copy()
-    popularity[NEVER] = 0
-    return replace(known, item_popularity=popularity)
+CHECKS = (
+    growing.a_new_candidate_scores_as_the_item_without_interactions_that_has_its_features,
+    growing.a_new_item_in_a_history_reads_as_the_item_without_interactions_that_has_its_features,
+    growing.the_row_that_training_never_moved_does_not_reach_a_score,
+)
 
 
 def model_of(case: str, **changes: Any) -> SequentialRecommender:
-    torch.manual_seed(3)
-    name, config = VARIANTS[case]
-    model = MODELS[name].build(config | changes, facts_with_a_new_item())
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn(weight.shape))
-    return model.eval()
-
-
-def features_of(model: SequentialRecommender, item: int) -> Tensors:
-    known = facts().item_features
-    return {name: torch.from_numpy(known[name][item : item + 1]) for name in model.described_by}
+    return subject(case).build(facts_with_new(NEVER), **changes)
 
 
 @NEW
-def test_a_new_candidate_scores_as_the_item_without_interactions_that_has_its_features(case: str) -> None:
-    model = model_of(case)
-    rows = torch.tensor([0, 1, 2])
-    with torch.no_grad():
-        state = model.encode(inputs_of(model, histories([0, 3, LENGTH]), [0, 1, 2])).state
-        vectors = model.describe(features_of(model, NEVER)).candidates.expand(3, -1)
-        torch.testing.assert_close(
-            model.score_new(state, vectors, rows).scores, model.score(state, torch.full((3,), NEVER), rows).scores
-        )
-
-
-@NEW
-def test_a_new_item_in_a_history_reads_as_the_item_without_interactions_that_has_its_features(case: str) -> None:
-    model = model_of(case)
-    inputs = inputs_of(model, histories([2, LENGTH]), [1, 2])
-    known, given = inputs["items"].clone(), inputs["items"].clone()
-    known[:, -1], given[:, -1] = NEVER, ITEMS + 2
-    with torch.no_grad():
-        described = model.describe(features_of(model, NEVER)).history
-        new = torch.cat((torch.full_like(described, 9.0), described))
-        expected = model.encode(inputs | {"items": known}).state
-        found = model.encode(inputs | {"items": given, NEW_ITEMS: new}).state
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor)
-
-
-@NEW
-def test_the_row_that_training_never_moved_does_not_reach_a_score(case: str) -> None:
-    model = model_of(case)
-    inputs = inputs_of(model, histories([3]), [1])
-    with torch.no_grad():
-        before = model.score_all(model.encode(inputs).state)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Embedding) and module.num_embeddings == ITEMS + 1:
-                module.weight[NEVER] = 50.0
-        model.train().eval()
-        torch.testing.assert_close(model.score_all(model.encode(inputs).state), before)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_model_that_describes_new_items_passes_the_check(check: Check, case: str) -> None:
+    check(subject(case))
 
 
 @NEW
@@ -126,7 +81,7 @@ def test_items_without_interactions_take_no_part_in_training() -> None:
     model = model_of("fmlp-new-items").train()
     scores = model.score_all(model.encode(inputs_of(model, histories([3]), [1])).state)
     assert scores[0, NEVER] < MASKED / 2
-    assert scores[0, 1:].gt(MASKED / 2).sum() == ITEMS - int((facts_with_a_new_item().item_popularity[1:] == 0).sum())
+    assert scores[0, 1:].gt(MASKED / 2).sum() == ITEMS - int((facts_with_new(NEVER).item_popularity[1:] == 0).sum())
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
-from tests.unit.models.cases import ITEMS, LENGTH, build, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 
 Array = NDArray[np.float64]
 Row = dict[str, NDArray[np.int64]]

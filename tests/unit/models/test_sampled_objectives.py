@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from models.base import NegativesError, SequentialRecommender, TrainingBatch
+from models.checks.catalogue import ITEMS, histories, inputs_of
 from models.objectives import Objective, Sampled, gbce, sampled_losses, state_loss
-from tests.unit.models.cases import ITEMS, build, histories, inputs_of
+from tests.unit.models.cases import build
 
 SMALL = ["sasrec", "pm", "gru4rec", "fmlp", "mixer", "mlp4rec", "bpr-bias", "fpmc-bias", "bert4rec"]  # class A
 SEVERAL = ["mgnm", "mgnm-deep", "mind", "mind-relu-soft", "mind-max", "comirec-dr", "comirec-sa"]  # class B

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from models.baselines.sasrec import SASRec
-from tests.unit.models.cases import LENGTH, build, histories, inputs_of, scores_of
+from models.checks.catalogue import histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, build
 from tests.unit.models.slow import Array, Weights, gelu, linear, norm, weights_of
 
 

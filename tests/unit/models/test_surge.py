@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from models.base import TrainingBatch
 from models.baselines.surge import SURGE
-from tests.unit.models.cases import ITEMS, LENGTH, VARIANTS, build, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 
 Array = NDArray[np.float64]
 

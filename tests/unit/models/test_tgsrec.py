@@ -14,7 +14,8 @@ from models.base import DatasetFacts, InteractionLog, Tensors, TrainingBatch
 from models.baselines.tgsrec import Adjacency, TGSRec
 from models.catalog import MODELS
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tests.unit.models.cases import ITEMS, LENGTH, USERS, VARIANTS, build, facts, histories, inputs_of, scores_of
+from models.checks.catalogue import ITEMS, USERS, facts, histories, inputs_of, scores_of
+from tests.unit.models.cases import LENGTH, VARIANTS, build
 
 Array = NDArray[np.float64]
 CASES = [case for case in VARIANTS if VARIANTS[case][0] == "tgsrec"]

@@ -17,9 +17,10 @@ from exporter.parity.new_items import NewGraphs, new_batch, verify_new
 from exporter.parity.verify import TOLERANCE
 from exporter.rows import RowMaker, Rows
 from models.base import SequentialRecommender
+from models.checks.catalogue import ITEMS, USERS, facts
 from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
-from tests.unit.models.cases import ITEMS, USERS, build, facts
+from tests.unit.models.cases import build
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,10 @@ import pytest
 from exporter.graphs.trace import TracedGraph, trace
 from exporter.parity.verify import TOLERANCE, verify
 from exporter.rows import RowMaker
+from models.checks.catalogue import ITEMS, USERS
 from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.exporter.fake_runs import sequence_of
-from tests.unit.models.cases import ITEMS, USERS, VARIANTS, build
+from tests.unit.models.cases import VARIANTS, build
 
 QUICK = frozenset({"popularity", "sasrec"})
 """Cases that take a second each; `make test-slow` runs the others, and an export compares its own."""
