@@ -34,6 +34,7 @@ from deploy.dashboards import __main__ as dashboards
 from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
 from exporter import __main__ as exporter
+from exporter import check
 from service.seed import __main__ as seed
 from tests.support.command_lines import KINDS, spoilt
 from tests.support.redis_server import free_port
@@ -44,7 +45,7 @@ from training.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
-    "training/__main__.py", "exporter/__main__.py", "analysis/__main__.py", "service/__main__.py",
+    "training/__main__.py", "exporter/__main__.py", "exporter/check.py", "analysis/__main__.py", "service/__main__.py",
     "service/seed/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
@@ -127,14 +128,31 @@ def test_every_command_line_is_walked_here() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "command",
-    ["prepare", "mapping", "train", "seed", "offer", "greedy", "compare", "bench", "peers", "tables", "catalogue"],
+    [
+        "prepare",
+        "mapping",
+        "train",
+        "check",
+        "seed",
+        "offer",
+        "greedy",
+        "compare",
+        "bench",
+        "peers",
+        "tables",
+        "catalogue",
+    ],
 )
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
     command: str, kind: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    name = {"mapping": "names.toml", "train": "recipe.toml", "tables": "plan.toml", "catalogue": "recipe.toml"}.get(
-        command, "clips.csv"
-    )
+    name = {
+        "mapping": "names.toml",
+        "train": "recipe.toml",
+        "check": "recipe.toml",
+        "tables": "plan.toml",
+        "catalogue": "recipe.toml",
+    }.get(command, "clips.csv")
     path, out = spoilt(tmp_path / name, kind), tmp_path / "out"
     log = tmp_path / "log.csv"
     log.write_text("uid,item,timestamp\nu,i,1700000000\n")
@@ -142,6 +160,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "prepare": (training.main, "prepare", path, "--out", out),
         "mapping": (training.main, "prepare", log, "--mapping", path, "--out", out),
         "train": (training.main, "train", path, "--out", out),
+        "check": (check.main, path),
         "seed": (seed.main, path),
         "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
         "bench": (bench.main, "--behaviours", path, "--out", out),

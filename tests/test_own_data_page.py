@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.pages import ROOT, commands_of, run_commands
 from training.data.datasets import kuairand
 from training.data.datasets.interactions import DataError
 from training.data.datasets.locate import locate
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 
 
 def _commands(title: str) -> str:
     """Return the commands of the example whose heading contains the title."""
     [section] = [part for part in re.split(r"^## ", PAGE, flags=re.M) if part.startswith(f"Example: {title}")]
-    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
-    assert blocks
-    return "set -e\n" + "\n".join(blocks)
+    return commands_of(section)
 
 
 def _run(title: str, folder: Path) -> str:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "RECIPES": str(ROOT / "training" / "recipes"),
-    }
-    done = subprocess.run(
-        ["bash", "-c", _commands(title)], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_commands(_commands(title), folder)
 
 
 def _metrics(folder: Path, dataset: str) -> list[str]:

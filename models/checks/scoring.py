@@ -60,7 +60,7 @@ def score_all_equals_score(subject: Subject) -> None:
     close(everything[:, 1:], scores_of(model, inputs), "score_all and score differ")
 
 
-def other_rows_of_a_batch_do_not_change_a_rows_scores(subject: Subject) -> None:
+def other_rows_of_a_batch_do_not_change_the_scores_of_a_row(subject: Subject) -> None:
     """The service scores users together as they come."""
     model = subject.ready
     rows, users = histories(lengths_of(model)), list(range(7))
@@ -73,7 +73,7 @@ def other_rows_of_a_batch_do_not_change_a_rows_scores(subject: Subject) -> None:
 
 
 @torch.no_grad()
-def other_candidates_do_not_change_a_candidates_score(subject: Subject) -> None:
+def other_candidates_do_not_change_the_score_of_a_candidate(subject: Subject) -> None:
     """The order of candidates only permutes scores, and a few score as among many."""
     model = subject.ready
     candidates, rows = torch.arange(1, 15), torch.arange(14) % 7

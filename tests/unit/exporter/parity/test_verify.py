@@ -5,13 +5,12 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from exporter.graphs.trace import TracedGraph, trace
-from exporter.parity.verify import TOLERANCE, verify
-from exporter.rows import RowMaker
-from models.checks.catalogue import ITEMS, USERS
+from exporter.check import exported
+from exporter.graphs.trace import TracedGraph
+from exporter.parity.verify import TOLERANCE
+from models.checks.subject import Subject
 from service.bundles.onnx_guard import refuse_unsafe
-from tests.unit.exporter.fake_runs import sequence_of
-from tests.unit.models.cases import VARIANTS, build
+from tests.unit.models.cases import VARIANTS
 
 QUICK = frozenset({"popularity", "sasrec"})
 """Cases that take a second each; `make test-slow` runs the others, and an export compares its own."""
@@ -29,10 +28,8 @@ def nodes_of(graph: TracedGraph) -> list[str]:
 @pytest.mark.onnx
 @pytest.mark.parametrize("case", CASES)
 def test_torch_and_onnx_runtime_agree(case: str) -> None:
-    model = build(case, **SMALLER.get(VARIANTS[case][0], {}))
-    maker = RowMaker(sequence_of(model), ITEMS, USERS)
-    traced = trace(model, maker.make([0, 2, model.length], [3, 2, 2]))
-    report = verify(model, traced, maker, model.length)
+    name, config = VARIANTS[case]
+    traced, report = exported(Subject(name, config | SMALLER.get(name, {})))
     assert max(parity.worst for parity in report) < TOLERANCE
     assert {parity.rows for parity in report} >= {1, 2, 7, 64}
     for graph in (traced.encode, traced.score):
