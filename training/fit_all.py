@@ -73,7 +73,7 @@ def fit_all(
     chosen, measured = int(validated.facts()["best_epoch"]), dict(validated.metrics())
     setup = set_up(run, recipe, data, machine, console, world)
     with telling(Training(run.path, recipe, ""), reporters, console) as report:
-        watcher = watcher_of(console, recipe.model, "", reporting=reporting)
+        watcher = watcher_of(console, recipe.found().name, "", reporting=reporting)
         progress = learn(run, setup, watcher, report, None, last=chosen, world=world)
         spent.gather(world)
         if world.is_first:

@@ -125,7 +125,7 @@ def train(
     setup = set_up(run, recipe, data, machine, console, world)
     metric, validate = _validation(setup, parts, quiet=reporting) if world.is_first else ("", lambda: 0.0)
     with telling(Training(run.path, recipe, metric), reporters, console) as report:
-        watcher = watcher_of(console, recipe.model, metric, reporting=reporting)
+        watcher = watcher_of(console, recipe.found().name, metric, reporting=reporting)
         progress = learn(run, setup, watcher, report, validate, world=world)
         spent.gather(world)
         metrics = _finish(run, setup, progress, spent, parts, quiet=reporting) if world.is_first else {}

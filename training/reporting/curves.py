@@ -46,7 +46,7 @@ def figure_of(epochs: Sequence[Epoch], training: Training) -> Figure:
     validated = [epoch for epoch in epochs if epoch.valid_score is not None]
     figure = Figure(figsize=(7.0, 6.0 if validated else 3.6), dpi=120, layout="constrained")
     recipe = training.recipe
-    figure.suptitle(f"{recipe.model} on {recipe.dataset}\n{training.folder.name}", fontsize=11)
+    figure.suptitle(f"{recipe.found().name} on {recipe.dataset}\n{training.folder.name}", fontsize=11)
     axes = list(figure.subplots(2 if validated else 1, 1, sharex=True, squeeze=False)[:, 0])
     _curve(axes[0], epochs, [epoch.loss for epoch in epochs], "training loss (mean per row)", _LOSS)
     if validated:

@@ -77,7 +77,7 @@ class MLflow:
 
         recipe = self._training.recipe
         folder = self._training.folder
-        tags = {"folder": str(folder), "model": recipe.model, "recipe_digest": recipe.digest()}
+        tags = {"folder": str(folder), "model": recipe.found().name, "recipe_digest": recipe.digest()}
         run_id = str(self._client.create_run(self._experiment(), run_name=folder.name, tags=tags).info.run_id)
         params = [Param(name, str(value)[:_LONGEST]) for name, value in flat(recipe.model_dump(mode="json"))]
         for start in range(0, len(params), _AT_ONCE):
