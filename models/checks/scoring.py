@@ -150,7 +150,7 @@ def evaluation_is_repeatable_to_the_bit(subject: Subject) -> None:
 
 
 def a_checkpoint_gives_the_same_scores(subject: Subject) -> None:
-    """What is not in the weights comes from the config and the facts of the data."""
+    """All of a model is in the weights, the config and the facts of the data."""
     model = subject.ready
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
