@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
+from typing import Callable  # noqa: UP035
 
 import pytest
 from hypothesis import settings
@@ -28,10 +29,14 @@ settings.load_profile("ranker")
 
 
 def pytest_collection_finish() -> None:
-    """Set up the log. Keep imported objects out of garbage collections: with torch, each full one takes 0.5 s."""
+    """Set up the log. Keep imported objects out of garbage collections: with torch, each full one takes 0.5 s.
+
+    Full ones are also rarer, since tests import more.
+    """
     use_plain_log()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], 100)
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +49,16 @@ def anyio_backend() -> str:
 def operators_read_once() -> Iterator[None]:
     """torch's exporter reads the source of a thousand operators in every export, and lists all operators fifty times.
 
-    For tests once is enough: they register none.
+    For tests once is enough: they register none. `typing.Callable` remembers the types that are built of it, for each
+    of twelve thousand kernels that an export registers; that of `collections.abc` does not.
     """
+    import torch
     from torch._export import utils
     from torch.onnx._internal.exporter import _registration  # a second, for tests that export
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_materialize_cpp_cia_ops", cache(utils._materialize_cpp_cia_ops))
+        patch.setattr(torch._ops, "Callable", Callable)
         registry = _registration.ONNXRegistry
         patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
         yield

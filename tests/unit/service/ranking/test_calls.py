@@ -303,7 +303,6 @@ async def test_a_call_that_has_ended_is_freed_without_the_garbage_collector(
         await ended(submitted(world, "first"))
         faults = {"failed": InferenceFailed(), "refused": Overloaded(), "unforeseen": ZeroDivisionError("unforeseen")}
         world.served["treatment"].fault = faults.get(end)
-        gc.collect()
         gc.disable()
         try:
             calls = submitted(world, "u1", "u2", **({"deadline": 0.0} if end == "too late" else {}))
