@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -57,7 +58,7 @@ class ModelEntry:
             raise ValueError(f"model config: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
         for key, value in config.items():
             _check_numbers(key, value)
-        return TypeAdapter(self.config).validate_python(config)
+        return _adapter(self.config).validate_python(config)
 
     def build(self, config: dict[str, Any], facts: DatasetFacts) -> SequentialRecommender:
         """Return a fresh model.
@@ -70,6 +71,11 @@ class ModelEntry:
             if not hasattr(model, name):
                 raise ValueError(f"{type(model).__name__} sets no {name}")
         return model
+
+
+@cache
+def _adapter(config: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(config)  # made once: it takes longer than most models
 
 
 def _check_numbers(key: str, value: object) -> None:
