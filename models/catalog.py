@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -46,6 +46,10 @@ class ModelEntry:
     module: Callable[[Any, DatasetFacts], SequentialRecommender]
     config: type[Any]
 
+    @cached_property
+    def _checker(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.config)  # takes longer to make than most models
+
     def configure(self, config: dict[str, Any]) -> Any:  # the config's type differs by model
         """Return the typed config.
 
@@ -58,7 +62,7 @@ class ModelEntry:
             raise ValueError(f"model config: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
         for key, value in config.items():
             _check_numbers(key, value)
-        return _adapter(self.config).validate_python(config)
+        return self._checker.validate_python(config)
 
     def build(self, config: dict[str, Any], facts: DatasetFacts) -> SequentialRecommender:
         """Return a fresh model.
@@ -71,11 +75,6 @@ class ModelEntry:
             if not hasattr(model, name):
                 raise ValueError(f"{type(model).__name__} sets no {name}")
         return model
-
-
-@cache
-def _adapter(config: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(config)  # made once: it takes longer than most models
 
 
 def _check_numbers(key: str, value: object) -> None:

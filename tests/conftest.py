@@ -28,6 +28,15 @@ settings.register_profile("thorough", derandomize=True, deadline=None, max_examp
 settings.load_profile("ranker")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that export come first: so one process runs them all, since the first export in a process takes 3 s more.
+
+    pytest-xdist gives the first process the first part of the list, and others take from its end.
+    """
+    items.sort(key=lambda item: operators_read_once.__name__ not in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish() -> None:
     """Set up the log. Keep imported objects out of garbage collections: with torch, each full one takes 0.5 s.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from benchmarks.tables import render
 from benchmarks.tables.picture import draw_learning
 from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
 from benchmarks.tables.records import Records
@@ -17,6 +19,7 @@ from benchmarks.tables.render import MISSING, markdown, read_rows, write_table
 from benchmarks.tables.runner import Folders, Places, chosen_trial, make, pending, run
 from training.data.datasets import generated
 from training.data.prepare import prepare
+from training.judging.intervals import interval, interval_with_seeds
 
 PLAN = """
 title = "Small"
@@ -58,6 +61,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     prepare(generated.load(users=30, items=40, events=15, seed=1), folder / "small", core=3)
     return folder
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred for each of forty intervals; the committed tables are made with all of them."""
+    for function in (interval, interval_with_seeds):
+        monkeypatch.setattr(render, function.__name__, partial(function, resamples=100))
 
 
 @pytest.fixture
@@ -148,6 +158,7 @@ def test_a_table_shows_what_is_missing_as_missing(plan: Plan, places: Places, tm
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_whole_table_is_complete_and_paired_by_user(plan: Plan, places: Places) -> None:
     while jobs := pending(plan, places.records):
         make(jobs[0], places)

@@ -12,8 +12,8 @@ from models.checks.subject import Subject
 from service.bundles.onnx_guard import refuse_unsafe
 from tests.unit.models.cases import VARIANTS
 
-QUICK = frozenset({"popularity", "sasrec"})
-"""Cases that take a second each; `make test-slow` runs the others, and an export compares its own."""
+QUICK = frozenset({"popularity"})
+"""Cases that take half a second each; `make test-slow` runs the others, and an export compares its own."""
 
 CASES = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id=case) for case in VARIANTS]
 
