@@ -14,6 +14,7 @@ from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.command_line import CommandError, explained
 from models.lookup import Found, find_model
 from training.data.datasets.interactions import NAME_PATTERN
+from training.space import SearchRecipe
 
 Protocol = Literal["leave_last_out", "time", "impressions"]
 Seen = Literal["keep", "drop"]
@@ -191,6 +192,7 @@ class Recipe(_Section):
         seed: of all randomness.
         config: the model's config; its keys are the fields of its config class.
         positive: the interactions that count, and their weights.
+        search: how to search around the recipe; no run keeps it, and the digest is without it.
     """
 
     dataset: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -201,6 +203,7 @@ class Recipe(_Section):
     positive: PositiveRecipe = PositiveRecipe()
     training: TrainingRecipe = TrainingRecipe()
     warm: WarmRecipe = WarmRecipe()
+    search: SearchRecipe | None = Field(default=None, exclude=True)
 
     def found(self) -> Found:
         """Return the model, by the name of its runs and bundles."""

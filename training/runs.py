@@ -149,6 +149,12 @@ class RunDirectory:
         for name in ("catalogue.json", "features.json"):
             shutil.copyfile(prepared.directory / name, self.path / name)
 
+    def keep_log_only(self) -> None:
+        """Remove the weights and what serving needs: a trial of a search is compared by its log."""
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        for name in ("resume.pt", "items.json", "users.json", "popularity.npy", "catalogue.json", "features.json"):
+            (self.path / name).unlink(missing_ok=True)
+
     def write_log(self, epochs: list[Epoch]) -> None:
         """Write one line per epoch."""
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)

@@ -123,7 +123,7 @@ def train(
     """
     spent = Spent()
     setup = set_up(run, recipe, data, machine, console, world)
-    metric, validate = _validation(setup, parts, quiet=reporting) if world.is_first else ("", lambda: 0.0)
+    metric, validate = validating(setup, parts, quiet=reporting) if world.is_first else ("", lambda: 0.0)
     with telling(Training(run.path, recipe, metric), reporters, console) as report:
         watcher = watcher_of(console, recipe.found().name, metric, reporting=reporting)
         progress = learn(run, setup, watcher, report, validate, world=world)
@@ -145,7 +145,7 @@ def _finish(
     return metrics
 
 
-def _validation(setup: Setup, parts: tuple[Part, ...], *, quiet: bool) -> tuple[str, Callable[[], float]]:
+def validating(setup: Setup, parts: tuple[Part, ...], *, quiet: bool) -> tuple[str, Callable[[], float]]:
     """Return the metric that selects the epoch, and its value now; refuse parts that cannot be evaluated."""
     prepared, split, spec, popularity = setup.prepared, setup.recipe.split, setup.spec, setup.facts.item_popularity
     judge = Judge(prepared, spec, split, "valid", popularity, choosing=True)
