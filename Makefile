@@ -8,7 +8,7 @@ TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, o
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers daily dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ test-gpu: setup  ## tests that need a CUDA device
 
 sink-check: setup ## kill the sink twenty times during a million events: none lost, none twice
 	@$(PY) -m pytest -q -m slow tests/integration/test_sink.py
+
+ray-check: setup ## batch scoring with two workers of Ray, in an environment of its own (.ray)
+	@test -x .ray/bin/python || $(PY) -m venv .ray
+	@.ray/bin/python -m pip install -q --disable-pip-version-check -r locks/ray.txt
+	@$(PY) -m pytest -q -m slow tests/deploy/scoring
 
 prove: setup     ## 2,000 A/A replays of the statistics (KUAIRAND=folder of its logs: real users too)
 	@$(PY) -m analysis prove --out benchmarks/results/proof $(if $(KUAIRAND),--kuairand $(KUAIRAND))

@@ -33,9 +33,11 @@ from deploy.daily import __main__ as daily
 from deploy.dashboards import __main__ as dashboards
 from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
+from deploy.scoring import __main__ as scoring
 from exporter import __main__ as exporter
 from exporter import check
 from service.seed import __main__ as seed
+from tests.support.builders import TinyModel
 from tests.support.command_lines import KINDS, spoilt
 from tests.support.redis_server import free_port
 from tests.support.warm_service import run_service
@@ -49,6 +51,7 @@ WALKED = {
     "service/seed/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
+    "deploy/scoring/__main__.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
     "benchmarks/load/__main__.py", "benchmarks/load/profile.py",
     "benchmarks/peers/__main__.py",
@@ -62,6 +65,7 @@ ELSEWHERE = {
     "service/inference/proof.py": "is started by the service alone",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
+    "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",
     "benchmarks/guard.py": "takes only --quick",
     "benchmarks/daily/__main__.py": "takes only folders",
     "benchmarks/prepare.py": "takes only the size of the log",
@@ -141,6 +145,7 @@ def test_every_command_line_is_walked_here() -> None:
         "peers",
         "tables",
         "catalogue",
+        "scoring",
     ],
 )
 def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
@@ -169,6 +174,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "greedy": (greedy.main, "--behaviours", path, "--seconds", "0.1"),
         "tables": (tables.main, path, "--results", out, "--runs", out, "--data", out),
         "catalogue": (catalogue.main, "--recipe", path, "--items", "9", "--out", out),
+        "scoring": (scoring.main, TinyModel().write(tmp_path / "bundles"), path, "--out", out / "lists"),
     }
     named = log.name if (command, kind) == ("mapping", "empty") else path.name  # an empty mapping names nothing
     assert named in refused(*lines[command])
