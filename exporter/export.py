@@ -12,6 +12,7 @@ from exporter.graphs.new_items import trace_new
 from exporter.graphs.tables import MIN_TABLE_BYTES, TableBook
 from exporter.graphs.trace import Traced, trace
 from exporter.parity.new_items import new_batch, new_golden, verify_new
+from exporter.parity.targets import check_targets
 from exporter.parity.verify import Parity, check_weights, golden_scores, verify
 from exporter.rows import RowMaker, Rows
 from exporter.run.directory import Run, read_run
@@ -64,6 +65,7 @@ def export_run(
     golden = golden_rows(run)
     scores, parity = golden_scores(run.model, traced, golden)
     report.append(parity)
+    check_targets(run.model, traced, golden)
     new = _new_items(run, traced, sample, golden, maker, book)
     report += new.report if new is not None else []
     bundle = write_bundle(Release(run, traced, report, golden, scores, new), out, version)

@@ -132,6 +132,11 @@ class SequentialRecommender(nn.Module):
     length: int
     item_count: int
 
+    @property
+    def target_weights(self) -> dict[str, float]:
+        """Return the weight of each target in the score: the sum of the weight times the explanation of that name."""
+        return {}
+
     def encode(self, inputs: Tensors) -> Encoded:
         """Compute the state, which does not depend on a candidate, from the inputs in `columns` and `row_inputs`."""
         raise TypeError(f"{type(self).__name__} has no encode")

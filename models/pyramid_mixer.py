@@ -393,6 +393,11 @@ class PyramidMixer(SequentialRecommender):
 
     target_shares: Tensor  # (H, 2): weights in the loss and in the score
 
+    @property
+    def target_weights(self) -> dict[str, float]:
+        """Return the weights of the config."""
+        return {name: one.score for name, one in self.config.targets.items()}
+
     def encode(self, inputs: Tensors) -> Encoded:
         """Compute the user's vector from items (B, L) and the behaviour fields that `columns` names."""
         mask = (inputs["items"] > 0).to(self.fields.items.weight.dtype)[..., None]

@@ -20,8 +20,9 @@ from pydantic import (
 from contract.bundle.item_features import MAX_FEATURES, FeatureSpec
 from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError
+from contract.experiments.target_weights import MAX_TARGETS, TARGET_PATTERN
 
-CONTRACT_VERSION: Final = 3  # the newest version that is read and written
+CONTRACT_VERSION: Final = 4  # the newest version that is read and written
 OLDEST_CONTRACT_VERSION: Final = 1  # each bundle gets the lowest version that can describe it
 MANIFEST: Final = "manifest.json"
 ENCODE: Final = "encode.onnx"
@@ -45,6 +46,8 @@ MAX_TABLES: Final = 16
 GraphName = Literal["encode", "score", "item", "encode_new", "score_new"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+TargetName = Annotated[str, Field(pattern=TARGET_PATTERN)]
+TargetWeight = Annotated[float, Field(allow_inf_nan=False)]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 
 
@@ -137,6 +140,9 @@ class Manifest(Strict):
     `score` takes the state outputs of `encode` (one row per user), then `candidates` (M,) and `rows` (M,), the row that
     each flat candidate belongs to; its first output is `scores` (M,). Outputs named in `explanation` are answers
     to `explain`: for people, never for ranking. Each graph takes its tables as inputs after all others.
+
+    `targets` has the weight of each target: the score is the sum over targets of the weight times the explanation of
+    that name, an output of `score` (M,), so a service can rank by other weights without another run.
     """
 
     contract_version: int
@@ -153,6 +159,7 @@ class Manifest(Strict):
     tables: Annotated[tuple[TableSpec, ...], Field(max_length=MAX_TABLES)] = ()
     new_items: NewItemSpec | None = None
     new_item_prior: NewItemPrior | None = None
+    targets: Annotated[dict[TargetName, TargetWeight], Field(max_length=MAX_TARGETS)] = Field(default_factory=dict)
     state: tuple[str, ...]
     explanation: tuple[str, ...] = ()
     max_candidates: Annotated[int, Field(ge=1)]
@@ -170,7 +177,9 @@ class Manifest(Strict):
         names = [table.name for table in self.tables]
         if len(set(names)) < len(names):
             raise ValueError("two tables have the same name")
-        if self.contract_version != contract_version_of(self.tables, new_items=self._has_new_items):
+        if self.contract_version != contract_version_of(
+            self.tables, new_items=self._has_new_items, targets=bool(self.targets)
+        ):
             raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
         return self
 
@@ -182,7 +191,7 @@ class Manifest(Strict):
     def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave out empty fields of newer contract versions: older readers refuse fields that they do not know."""
         document: dict[str, object] = handler(self)
-        for name in ("tables", "new_items", "new_item_prior"):
+        for name in ("tables", "new_items", "new_item_prior", "targets"):
             if not getattr(self, name):
                 del document[name]
         return document
@@ -198,10 +207,12 @@ def table_file(name: str) -> str:
     return f"{name}.npy"
 
 
-def contract_version_of(tables: Sequence[TableSpec], *, new_items: bool = False) -> int:
-    """Return the lowest contract version that can describe a bundle with these tables, and with new items or not."""
-    if new_items:
+def contract_version_of(tables: Sequence[TableSpec], *, new_items: bool = False, targets: bool = False) -> int:
+    """Return the lowest contract version that can describe a bundle with these parts."""
+    if targets:
         return CONTRACT_VERSION
+    if new_items:
+        return 3
     return 2 if tables else OLDEST_CONTRACT_VERSION
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from contract.experiments.fields import (
     BUCKETS,
@@ -30,10 +30,13 @@ from contract.experiments.fields import (
     disjoint,
     distinct,
 )
+from contract.experiments.target_weights import with_text
 
 MAX_LAYERS: Final = 8
 MAX_EXPERIMENTS: Final = 64
 MAX_DAYS: Final = 90
+
+Params = Annotated[dict[Name, Value], BeforeValidator(with_text)]
 
 
 class Unit(Strict):
@@ -100,7 +103,7 @@ class Arm(Strict):
 
     key: Key
     buckets: Ranges
-    params: dict[Name, Value] = Field(default_factory=dict)
+    params: Params = Field(default_factory=dict)
 
 
 class Experiment(Strict):
@@ -142,7 +145,7 @@ class Layer(Strict):
 
     key: Key
     salt: Salt
-    defaults: dict[Name, Value]
+    defaults: Params
     experiments: Annotated[tuple[Experiment, ...], Field(max_length=MAX_EXPERIMENTS)] = ()
 
     @model_validator(mode="after")

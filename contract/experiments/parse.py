@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import datetime
 from typing import Final
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from contract.experiments.definition import ExperimentsConfig
 from contract.experiments.fields import TIME_FORMAT
-from contract.experiments.problems import ExperimentsError, Problem
+from contract.experiments.problems import ExperimentsError, Place, Problem
 
 MAX_FILE_BYTES: Final = 1_048_576
 
@@ -29,6 +30,8 @@ def canonical_json(document: object) -> bytes:
     try:
         text = json.dumps(_plain(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
+    except ExperimentsError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise ExperimentsError([f"not plain data ({error})"]) from error
 
@@ -54,14 +57,17 @@ def parse_experiments(document: object) -> tuple[ExperimentsConfig, str]:
     return config, digest_of_canonical(content)
 
 
-def _plain(node: object) -> object:
+def _plain(node: object, place: Place = ()) -> object:
     """Return the node with text keys only and times as text, as JSON has them."""
     if isinstance(node, dict):
         if any(isinstance(key, bool) or not isinstance(key, str | int) for key in node):
             raise TypeError("a key is not text")
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {str(key): _plain(value, (*place, str(key))) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [_plain(value, (*place, number)) for number, value in enumerate(node)]
+    if isinstance(node, float) and not math.isfinite(node):
+        named = ".".join(map(str, place)) or "the file"
+        raise ExperimentsError([Problem(f"not plain data: {named} is not a finite number", place)])
     if isinstance(node, datetime):
         # A time of another zone, or of none, keeps its own form, which the field then refuses.
         return node.strftime(TIME_FORMAT) if node.tzinfo is not None and not node.utcoffset() else node.isoformat()

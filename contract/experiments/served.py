@@ -14,6 +14,7 @@ from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
 from contract.experiments.problems import Place, Problem
+from contract.experiments.target_weights import TARGETS, weights_of
 from contract.experiments.tracks import TRACK, TRACK_PATTERN
 
 ColdWay = Literal["last", "prior", "interleave"]
@@ -21,7 +22,7 @@ COLD: Final = "cold"
 COLD_WAYS: Final[tuple[ColdWay, ...]] = get_args(ColdWay)
 """The parameter that places candidates without a score, and its values (docs/cold-items.md)."""
 
-MODEL_PARAMETERS: Final = frozenset({"model", "version", TRACK, COLD})
+MODEL_PARAMETERS: Final = frozenset({"model", "version", TRACK, COLD, TARGETS})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
 MAX_PARAMETERS: Final = 32
@@ -56,8 +57,8 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
         place = (*where, name)
         if names_model and name not in MODEL_PARAMETERS:
             yield Problem(
-                f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version, track and "
-                "cold; put it into a layer without a model, for the caller to read",
+                f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version, track, "
+                "cold and targets; put it into a layer without a model, for the caller to read",
                 place,
             )
         elif not names_model and name in {"version", TRACK}:
@@ -71,6 +72,7 @@ def _of_parameters(name: str, parameters: Parameters, where: Place, *, names_mod
         yield Problem(f"{name}: param {COLD} must be {', '.join(COLD_WAYS[:-1])} or {COLD_WAYS[-1]}", (*where, COLD))
     if names_model:
         yield from _of_track(name, parameters, where)
+        yield from _of_targets(name, parameters, where)
     for parameter, value in parameters.items():
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
@@ -82,6 +84,16 @@ def _of_track(name: str, parameters: Parameters, where: Place) -> Iterator[Probl
         yield Problem(f"{name}: param {TRACK} {track[:64]!r} is not a name of a track", (*where, TRACK))
     if track and parameters.get("version"):
         yield Problem(f"{name}: give a version or a track, not both: a track decides the version", (*where, TRACK))
+
+
+def _of_targets(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:
+    text = parameters.get(TARGETS, "")
+    if not isinstance(text, str):
+        return  # the type is refused with the layer's defaults
+    try:
+        weights_of(text)
+    except ValueError as error:
+        yield Problem(f"{name}: param {TARGETS}: {error}", (*where, TARGETS))
 
 
 def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:

@@ -24,8 +24,10 @@ def manifest_of(release: Release, version: str) -> Manifest:
     explanation = (*traced.names.encode_explanation, *traced.names.score_explanation)
     tables = _table_specs(release)
     new = release.new.spec() if release.new is not None else None
+    targets = run.model.target_weights
+    has_new = new is not None or run.prior is not None
     return Manifest(
-        contract_version=contract_version_of(tables, new_items=new is not None or run.prior is not None),
+        contract_version=contract_version_of(tables, new_items=has_new, targets=bool(targets)),
         model=run.name,
         version=version,
         serving_class=run.model.serving_class,
@@ -39,6 +41,7 @@ def manifest_of(release: Release, version: str) -> Manifest:
         tables=tables,
         new_items=new,
         new_item_prior=run.prior,
+        targets=targets,
         state=traced.names.state,
         explanation=explanation,
         max_candidates=MAX_CANDIDATES,

@@ -30,6 +30,7 @@ async def accepted_experiments(
         bundles=settings.bundles.root,
         default_model=_default_model(settings, registry) if file is None else "",
         prepare=deployments.prepare,
+        targets_of=deployments.targets_of,
         shared=_shared_state(settings, metrics, runtime, stack),
         now_ms=runtime.now_ms,
     )

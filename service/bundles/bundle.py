@@ -166,6 +166,10 @@ def _check_signature(manifest: Manifest) -> None:
     _check_specs("score outputs", manifest.score.outputs[:1], scores)
     if not set(manifest.explanation) <= (set(encoded) | set(scored)) - {*manifest.state, "scores"}:
         raise BundleError("manifest: explanation names no output of its own")
+    for name in manifest.targets:
+        if name not in manifest.explanation or name not in scored:
+            raise BundleError(f"manifest: target {name} is not an explanation of score")
+        _check_specs(f"target {name}", (scored[name],), (TensorSpec(name=name, dtype="float32", shape=("M",)),))
     if any(not spec.shape or isinstance(spec.shape[0], int) for spec in (*encoded.values(), *scored.values())):
         raise BundleError("manifest: every output needs a symbolic first dimension")
 

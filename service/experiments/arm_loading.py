@@ -10,6 +10,7 @@ from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.problems import ExperimentsError
 from service.experiments.arm_models import Models, default_models_of, models_of
 from service.experiments.source import Rejected
+from service.experiments.targets import TargetsOf, target_problems
 from service.flow.threads import Detached
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class ArmModels:
         versions: the versions of a model that can be served, oldest first; none of an unknown model.
         prepare: loads and warms models; raises ExperimentsError if one cannot be served. None serves any model.
         look_seconds: how long a look into the folder of bundles may take; a network mount may hang.
+        targets_of: the weight of each target of a bundle, None if it is not served; None checks no weights of arms.
     """
 
     def __init__(
@@ -29,7 +31,9 @@ class ArmModels:
         versions: Callable[[str], Sequence[str]],
         prepare: Callable[[Models], Awaitable[None]] | None,
         look_seconds: float,
+        targets_of: TargetsOf | None = None,
     ) -> None:
+        self._targets_of = targets_of
         self.versions, self._prepare = versions, prepare
         self.is_loading = False  # models of a file that is not accepted yet
         self._folder, self._look_seconds = Detached("bundle-folder"), look_seconds
@@ -50,7 +54,7 @@ class ArmModels:
         """Load a new file's models in addition to the served ones: the file may still be refused.
 
         Raises:
-            Rejected: a model is missing, or cannot be served.
+            Rejected: a model is missing or cannot be served, or an arm gives a weight to a target that it lacks.
         """
         wanted = models_of(snapshot)
         missing = await self.look(lambda: [one for one in sorted(wanted) if one[1] not in self.versions(one[0])])
@@ -65,6 +69,9 @@ class ArmModels:
                 raise Rejected("not_servable", error.problems) from error
             finally:
                 self.is_loading = False
+        problems = target_problems(snapshot, self._targets_of) if self._targets_of is not None else []
+        if problems:
+            raise Rejected("not_servable", problems)
 
     async def serve(self, snapshot: ExperimentsSnapshot) -> tuple[str, ...]:
         """Serve the models of accepted experiments; an arm whose model is missing gets its layer's default.

@@ -20,6 +20,7 @@ from service.experiments.audit import Audit
 from service.experiments.decisions import Decisions
 from service.experiments.shared_state import SharedState
 from service.experiments.source import ExperimentSource, Rejected, ReloadResult
+from service.experiments.targets import TargetsOf
 from service.experiments.tracks import Tracks
 from service.metrics import Metrics
 
@@ -38,6 +39,7 @@ class Experiments:
         observer: counts reloads and assignments.
         default_model: served where there is no file.
         prepare: loads and warms models before a file is accepted; raises ExperimentsError if one cannot be served.
+        targets_of: the weight of each target of a bundle, None if it is not served; None checks no weights of arms.
         shared: the accepted state of all replicas; None keeps it in this process.
         now_ms: milliseconds since the epoch.
         read_seconds: how long reading the file, or a look into the folder of bundles, may take; a network mount may
@@ -53,12 +55,13 @@ class Experiments:
         bundles: Path | None = None,
         default_model: str = "",
         prepare: Callable[[Models], Awaitable[None]] | None = None,
+        targets_of: TargetsOf | None = None,
         shared: SharedState | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         read_seconds: float = 10.0,
     ) -> None:
         self._source = ExperimentSource(path, default_model, read_seconds)
-        self._models = ArmModels(versions, prepare, read_seconds)
+        self._models = ArmModels(versions, prepare, read_seconds, targets_of)
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
         self._decisions = Decisions()

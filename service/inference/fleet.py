@@ -76,6 +76,11 @@ class Deployments:
         """Return the deployment of a bundle, or None where it is not served."""
         return self._live.get((model, version))
 
+    def targets_of(self, model: str, version: str) -> Mapping[str, float] | None:
+        """Return the weight of each target of a bundle; None if the bundle is not served."""
+        found = self.find(model, version)
+        return None if found is None else found.bundle.manifest.targets
+
     async def prepare(self, wanted: frozenset[Model]) -> None:
         """Serve these bundles too; those that are not named any more are released a little later.
 

@@ -18,6 +18,7 @@ from contract.bundle.tensors import Arrays, windows
 from service.bundles.bundle import Bundle
 from service.inference.new_items import NewItem
 from service.inference.state_cache import StateKey
+from service.inference.weighing import Weights
 
 _FIELDS: Final = {"times": "time_ms", "actions": "action", "values": "value", "plays": "play_ms"}
 _KEY_BYTES: Final = 16
@@ -37,6 +38,7 @@ class RankRow(NamedTuple):
     explain: bool = False
     notes: Notes | None = None  # to find what was derived from exactly these records before
     new: Sequence[NewItem] = ()  # further candidates, which training never met
+    weights: Weights | None = None  # of the bundle's targets; None for its own
 
 
 class Facts(NamedTuple):

@@ -21,6 +21,7 @@ from service.inference.device import leading
 from service.inference.engine import Engine, EngineError, Outputs
 from service.inference.inputs import InputMaker, Inputs, RankRow
 from service.inference.state_cache import State, StateCache, StateKey
+from service.inference.weighing import weighed
 
 Array = NDArray[Any]  # Any: float32 or int64, by the manifest
 
@@ -78,7 +79,7 @@ class Inference:
         self._on_failure, self._on_not_finite = on_failure, on_not_finite
         self._has_warned, self._item_count = False, bundle.manifest.item_count
         manifest = bundle.manifest
-        self._maker = InputMaker(bundle)
+        self._maker, self._targets = InputMaker(bundle), list(manifest.targets)
         self._encoded_names = [spec.name for spec in manifest.encode.outputs]
         self._state_numbers = [self._encoded_names.index(name) for name in manifest.state]
         self._scored_explanation = [name for name in manifest.explanation if name not in self._encoded_names]
@@ -131,7 +132,8 @@ class Inference:
         slots = [states.slots[work.facts[place].key] for place in places]
         scored = self._score(states, np.concatenate(candidates), slots, counts)
         done = time.perf_counter()
-        finite = np.isfinite(scored["scores"])
+        all_scores = self._weighed(work, places, counts, scored)
+        finite = np.isfinite(all_scores)
         all_finite = bool(finite.all())
         if not all_finite:
             self._note_not_finite(len(finite) - int(finite.sum()))
@@ -143,7 +145,7 @@ class Inference:
             if kept is not None and not kept.any():
                 results.append(NothingScored("The model gave no score that is a number."))
                 continue
-            scores = scored["scores"][part]
+            scores = all_scores[part]
             results.append(
                 ScoredRow(
                     scores if kept is None else scores[kept], kept,
@@ -170,13 +172,23 @@ class Inference:
         counts = list(map(len, news))
         slots = np.array([states.slots[work.facts[place].key] for place in places], dtype=np.int64)
         vectors = graphs.vectors([item for new in news for item in new])
-        scores = graphs.score(states.outputs, vectors, slots.repeat(counts))["scores"]
+        scored = graphs.score(states.outputs, vectors, slots.repeat(counts))
+        scores = self._weighed(work, places, counts, scored)
         seconds, stops = time.perf_counter() - started, np.cumsum(counts)
         return [
             result if isinstance(result, Exception) or not count
             else result._replace(new_scores=scores[stop - count : stop], score_seconds=result.score_seconds + seconds)
             for result, count, stop in zip(results, counts, stops, strict=True)
         ]  # fmt: skip
+
+    def _weighed(
+        self, work: Inputs, places: Sequence[int], counts: Sequence[int], scored: Mapping[str, Array]
+    ) -> NDArray[np.float32]:
+        """Return the scores (M,), by the weights of the rows that have some."""
+        weights = [work.rows[place].weights for place in places] if self._targets else ()
+        if not any(weights):
+            return scored["scores"]
+        return weighed(scored, self._targets, weights, counts)
 
     def _note_not_finite(self, candidates: int) -> None:
         """Count candidates without a finite score; log the first time only, or a bad item would fill the log."""

@@ -18,6 +18,7 @@ from service.names import Degraded
 from service.ranking.answer import Explanation, Merged, Ranking, explanation_of, ranking_of
 from service.ranking.call import Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.targets import arm_weights
 
 _JOIN: Final = "+"  # no model's name and no version has one
 
@@ -31,11 +32,12 @@ class _Own(NamedTuple):
 
 def fill(call: RankCall) -> None:
     """Build the inputs of both halves from those of the call, which are the control's."""
-    for half in call.halves:
+    for half, arm in zip(call.halves, call.decision.pair or (), strict=True):
         is_control = half.serving is call.serving
         own = half.serving.bundle.items
         half.candidates = call.candidates if is_control else candidates_of(call.candidates.item_ids, own)
-        half.row = call.row._replace(candidates=half.candidates.indices)
+        weights = arm_weights(half.serving.bundle, arm.parameters)
+        half.row = call.row._replace(candidates=half.candidates.indices, weights=weights)
         half.cost, half.until = max(1, len(half.candidates.indices)), call.cutoff
 
 

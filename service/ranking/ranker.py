@@ -38,6 +38,7 @@ from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
 from service.ranking.recording import Recording
 from service.ranking.seen import seen_last, seen_places, without
+from service.ranking.targets import arm_weights
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 from service.store.items import ItemStore
@@ -238,6 +239,8 @@ class Ranker:
         if call.seen != "keep":
             self._part_the_seen(call, records)
         call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain, notes)
+        if call.serving.bundle.manifest.targets:
+            call.row = call.row._replace(weights=arm_weights(call.serving.bundle, call.decision.parameters))
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         if call.halves:
             interleaved.fill(call)

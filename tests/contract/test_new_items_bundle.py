@@ -43,7 +43,7 @@ def seal(directory: Path, change: Callable[[dict[str, Any]], object] = lambda _:
 
 def test_manifest_describes_graphs_features_and_prior(new_items_bundle: Path) -> None:
     manifest = read_manifest(new_items_bundle)
-    assert manifest.contract_version == names.CONTRACT_VERSION == 3
+    assert manifest.contract_version == 3
     assert {*names.NEW_ITEM_FILES} <= set(manifest.files)
     assert manifest.new_item_prior is not None
     assert manifest.new_item_prior.model_dump() == PRIOR

@@ -61,6 +61,7 @@ class TinyModel:
     trips: int = 0  # of a loop that changes nothing and takes time: in `score`, always
     slow_item: int | None = None  # with this: in `encode`, where the index is in a history of the batch
     tabled: bool = False  # the item vectors are a table of their own
+    targets: bool = False  # a second target `like`, which falls by item, has weight 0 beside `click`, the score
     hog: int = 0  # numbers that `score` fills for each candidate, for nothing
     spoilt: frozenset[str] = field(default_factory=frozenset)  # "golden": expected scores are wrong
 
@@ -162,13 +163,16 @@ class TinyModel:
         weights = TensorSpec(name="period_weights", dtype="float32", shape=("B", 3))
         scores = TensorSpec(name="scores", dtype="float32", shape=("M",))
         level = TensorSpec(name="level", dtype="int64", shape=("M",))
+        chances = [TensorSpec(name=name, dtype="float32", shape=("M",)) for name in self._chances]
         return Manifest(
-            contract_version=names.contract_version_of(self.tables), model=self.model, version=self.version,
-            serving_class="A", created_at="2000-01-01T00:00:00Z", files=files, sequence=self.sequence,
-            item_count=self.items, user_count=self.users,
+            contract_version=names.contract_version_of(self.tables, targets=self.targets), model=self.model,
+            version=self.version, serving_class="A", created_at="2000-01-01T00:00:00Z", files=files,
+            sequence=self.sequence, item_count=self.items, user_count=self.users,
             encode=GraphSpec(inputs=tuple(inputs), outputs=(*state, weights)),
-            score=GraphSpec(inputs=(*state, *flat), outputs=(scores, level)), tables=self.tables,
-            state=("mean", "shift"), explanation=("period_weights", "level"), max_candidates=2_000,
+            score=GraphSpec(inputs=(*state, *flat), outputs=(scores, level, *chances)), tables=self.tables,
+            targets={"click": 1.0, "like": 0.0} if self.targets else {},
+            state=("mean", "shift"), explanation=("period_weights", "level", *(one.name for one in chances)),
+            max_candidates=2_000,
             golden_tolerance=1e-4, parameters=1,
             metrics={"ndcg@10": 0.1},
             provenance=Provenance(
@@ -230,7 +234,8 @@ class TinyModel:
             helper.make_node("Add", ["dot", "start"], ["plain"]),
             *_spoilt("plain", "candidates", "numbers", self.nan_candidate),
             *_looped("numbers", "counted", "trips" if self.trips and self.slow_item is None else None),
-            *_hogged("counted", "scores", self.hog),
+            *_hogged("counted", "click" if self.targets else "scores", self.hog),
+            *(_two_targets() if self.targets else ()),
             helper.make_node("Mod", ["candidates", "three"], ["level"]),
         ]
         constants = {"vectors": self.vectors, "bias": self.bias, "last": np.array([1]), "three": np.int64(3)}
@@ -238,7 +243,11 @@ class TinyModel:
         return _model(
             nodes,
             [*state, *(_value(name, TensorProto.INT64, ["M"]) for name in ("candidates", "rows")), *self._table_inputs],
-            [_value("scores", TensorProto.FLOAT, ["M"]), _value("level", TensorProto.INT64, ["M"])],
+            [
+                _value("scores", TensorProto.FLOAT, ["M"]),
+                _value("level", TensorProto.INT64, ["M"]),
+                *(_value(name, TensorProto.FLOAT, ["M"]) for name in self._chances),
+            ],
             {
                 **constants,
                 "poison": np.int64(self.poison_candidate or 0),
@@ -259,6 +268,10 @@ class TinyModel:
     @property
     def _table_inputs(self) -> list[object]:
         return [_value(table.name, TensorProto.FLOAT, table.shape) for table in self.tables]
+
+    @property
+    def _chances(self) -> tuple[str, ...]:
+        return ("click", "like") if self.targets else ()
 
     def _rounds(self) -> list[NodeProto]:
         """Return nodes for how often a batch of histories goes round in a loop."""
@@ -348,6 +361,15 @@ def _hogged(source: str, target: str, numbers: int) -> list[NodeProto]:
         helper.make_node("Expand", ["column", "table_shape"], ["table"]),
         helper.make_node("ReduceSum", ["table", "last"], ["table_sum"], keepdims=0),
         helper.make_node("Add", [source, "table_sum"], [target]),
+    ]
+
+
+def _two_targets() -> list[NodeProto]:
+    """Return nodes for `like`, and for `scores`, in which it has weight 0."""
+    return [
+        helper.make_node("Neg", ["start"], ["like"]),
+        helper.make_node("Mul", ["like", "none"], ["unliked"]),
+        helper.make_node("Add", ["click", "unliked"], ["scores"]),
     ]
 
 

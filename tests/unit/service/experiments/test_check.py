@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "parameter that nothing reads": (
         {"layers__0__defaults__top_k": 2},
         "top_k: 2",
-        "rank: nothing reads param top_k: a layer with a model has only model, version, track and cold",
+        "rank: nothing reads param top_k: a layer with a model has only model, version, track, cold and targets",
     ),
     "misspelt parameter": (
         {"layers__0__defaults": {"model": "mgnm", "verison": "7"}, f"{E0}__arms__1__params": {"model": "x"}},
@@ -107,6 +108,22 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown way to place new items in an arm": (
         {"layers__0__defaults__cold": "last", f"{E0}__arms__1__params": {"model": "x", "cold": "first"}},
         "cold: first", "rank.pyramid-vs-mgnm:treatment: param cold must be last, prior or interleave",
+    ),
+    "weight of a target that is not a number": (
+        {"layers__0__defaults__targets": {"click": "much"}}, "targets:",
+        "rank: param targets: click: the weight must be a number",
+    ),
+    "weight of a target that is infinite, in an arm": (
+        {"layers__0__defaults__targets": {}, f"{E0}__arms__1__params": {"targets": {"like": math.inf}}}, "like: .inf",
+        "not plain data: layers.0.experiments.0.arms.1.params.targets.like is not a finite number",
+    ),
+    "weight of a target that is too large, in an arm": (
+        {"layers__0__defaults__targets": "", f"{E0}__arms__1__params": {"model": "x", "targets": "like=1e7"}},
+        "targets: like=1e7", "rank.pyramid-vs-mgnm:treatment: param targets: like: the weight must be finite, and from",
+    ),
+    "name that no target has": (
+        {"layers__0__defaults__targets": {"Click now": 1.0}}, "targets:",
+        "rank: param targets: 'Click now' is not a name of a target",
     ),
     "version that YAML reads as a number": (
         {"layers__0__defaults__version": 1.1, f"{E0}__arms__1__params__version": 1.2},

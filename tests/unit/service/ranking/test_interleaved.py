@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from contract.experiments.interleaving import redraft, team_draft
+from contract.experiments.decision import Decision, LayerArm, LayerDecision
+from contract.experiments.interleaving import INTERLEAVED, redraft, team_draft
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from service.ranking.answer import Merged, Ranking
@@ -245,3 +246,18 @@ async def test_the_ranking_log_has_teams_and_ranks_of_the_best_items(two: Mappin
     assert first["arms"] == [{"layer": "rank", "exp": "e", "arm": "interleaved", "forced": 0}]
     assert "teams" not in second
     assert second["arms"] == first["arms"]
+
+
+async def test_two_weightings_of_one_bundle_are_interleaved(tmp_path: Path) -> None:
+    model = TinyModel(model="control", items=12, slope=50.0, targets=True)
+    bundle = load_bundle(model.write(tmp_path), max_bytes=10_000_000)
+    arms = (
+        LayerArm("control", {"model": "control", "version": "1", "targets": ""}),
+        LayerArm("treatment", {"model": "control", "version": "1", "targets": "click=0,like=2"}),
+    )
+    layer = LayerDecision("rank", "e", INTERLEAVED, "split", 1, None, False, arms[0].parameters, "s", arms)
+    decision = Decision((layer,), "digest", "u1", None, arms)
+    async with world_of({"control": bundle}) as world:
+        ranking = await world.ranker.rank(call_of(CANDIDATES, decision))
+        rising = [f"i{place}" for place in range(12, 0, -1)]
+        assert ranking.item_ids == team_draft("r1", rising, rising[::-1]).items
