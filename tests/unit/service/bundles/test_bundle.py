@@ -151,8 +151,9 @@ def test_a_bundle_over_the_size_limit_is_refused(directory: Path) -> None:
 
 
 def test_a_newer_contract_is_refused_by_its_number(directory: Path) -> None:
-    edit_manifest(directory, lambda document: document.update(contract_version=4, what_is_new={}))
-    with pytest.raises(BundleError, match="contract version 4, this service reads 1 to 3"):
+    newest = names.CONTRACT_VERSION
+    edit_manifest(directory, lambda document: document.update(contract_version=newest + 1, what_is_new={}))
+    with pytest.raises(BundleError, match=f"contract version {newest + 1}, this service reads 1 to {newest}"):
         load(directory)
 
 

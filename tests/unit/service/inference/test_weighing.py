@@ -51,7 +51,7 @@ def test_each_row_has_the_scores_of_its_weights(inference: Inference) -> None:
     np.testing.assert_allclose(plain, click, rtol=1e-6)
     np.testing.assert_allclose(both, 0.5 * click + 2 * like, rtol=1e-5)
     np.testing.assert_allclose(liked, like, rtol=1e-6)
-    assert np.array_equal(liked, other)  # the history is no part of this target
+    assert np.array_equal(liked, other)
     assert liked.argsort().tolist() == plain.argsort()[::-1].tolist()
 
 
