@@ -1,4 +1,4 @@
-"""One Redis server from the client's side: its connections, its breaker, and its health."""
+"""One Redis server from the client's side: its connections, and the commands that they carry."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
-import structlog
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from service.flow.breaker import Breaker
-from service.flow.supervision import UNOBSERVED, Supervised, TaskObserver, supervise_job
-from service.redis.errors import Busy, LeftAlone, is_of_no_use, kind_of
+from service.flow.supervision import UNOBSERVED, TaskObserver
+from service.redis.errors import Busy, LeftAlone
+from service.redis.health import Health
+from service.redis.packing import packed
 from service.redis.pipe import PASSES, Outcome, Pipe, Replies
 from service.redis.replication import Replication, Words
 
@@ -27,11 +27,6 @@ PING: Final = ("PING",)
 # Commands that are sent before their replies are read. A server finishes the commands that it has read from one
 # connection before it turns to the next: a thousand appends in one piece would delay all reads.
 _PIECE: Final = 64
-_LEAST_PAUSE_SECONDS: Final = 0.01  # between two probes, in any state of the breaker
-# After this long without a command, an earlier failure is out of date.
-_FORGET_SECONDS: Final = 30.0
-
-_log = structlog.get_logger(__name__)
 
 
 class Command(NamedTuple):
@@ -75,11 +70,11 @@ class Node:
         self._pieces = asyncio.Semaphore(max_pieces or max_connections)
         self._timeout = timeout_seconds
         self.breaker = breaker or Breaker()
-        self._replication, self._observer = replication, observer
-        self._probing: Supervised | None = None
+        self._replication = replication
+        self._health = Health(self.breaker, self._probe, observer)
+        self._note = self._health.note
         self._idle: list[Pipe] = []  # the last one was used last
         self._tasks: set[asyncio.Future[Any]] = set()  # Any: replies of different commands
-        self._failed_at: float | None = None  # when the last commands got no useful answer
 
     async def run(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Send commands over one connection; an error reply is returned in its place.
@@ -129,7 +124,7 @@ class Node:
     @property
     def is_failing(self) -> bool:
         """Return whether the server failed when it was last asked, a moment ago."""
-        return self._failed_at is not None and time.monotonic() - self._failed_at < _FORGET_SECONDS
+        return self._health.is_failing
 
     def drop_connections(self, since: float) -> None:
         """Use new connections, unless they are younger than `since`; the old ones are closed after their replies."""
@@ -143,8 +138,7 @@ class Node:
 
     async def aclose(self, timeout_seconds: float = 0.0) -> None:
         """Give calls in progress a moment to finish, then close all connections."""
-        if self._probing is not None:
-            await self._probing.cancel()
+        await self._health.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
             for task in late:
@@ -163,12 +157,12 @@ class Node:
     def _send(
         self, commands: Sequence[Command], deadline: float, done: Callable[[Outcome], None] | None = None
     ) -> Replies:
-        packed = b"".join([_packed(command.words) for command in commands])
+        content = b"".join([packed(command.words) for command in commands])
         pipe = self._idle.pop()
         with suppress(StopIteration):  # one is free: the coroutine ends without a wait
             self._turns.acquire().send(None)
         pipe.on_free = self._free
-        replies = pipe.ask(packed, len(commands), deadline, done)
+        replies = pipe.ask(content, len(commands), deadline, done)
         self._keep(replies)
         return replies
 
@@ -242,37 +236,9 @@ class Node:
         if not task.cancelled():
             task.exception()  # retrieved, so that an error without a waiting caller is not reported as lost
 
-    def _note(self, outcome: Outcome) -> None:
-        """Draw the conclusions of a call: about the server's health, and whether to skip it."""
-        if isinstance(outcome, Exception):
-            self._failed_at = time.monotonic()
-            self._note_failure(outcome)
-            return
-        self.breaker.success()
-        self._failed_at = time.monotonic() if all(map(is_of_no_use, outcome)) else None
-
-    def _note_failure(self, error: Exception) -> None:
-        was_open = self.breaker.is_open
-        self.breaker.failure()
-        if self.breaker.is_open and not was_open:
-            _log.warning("store_breaker_opened", kind=kind_of(error), error=type(error).__name__)
-            self._probing = supervise_job("store_probe", self._probe_until_closed, self._observer)
-
-    async def _probe_until_closed(self) -> None:
-        while self.breaker.is_open:
-            await asyncio.sleep(max(_LEAST_PAUSE_SECONDS, self.breaker.seconds_to_probe))
-            if self.breaker.takes_probe():
-                await self._probe()
-        _log.info("store_breaker_closed")
-
     async def _probe(self) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout
-        try:
-            await self._finished(self._exchange([Command(b"", PING)], deadline), deadline)
-        except Exception:  # after any error the server is skipped until the next probe
-            self.breaker.failure()
-        else:
-            self.breaker.success()
+        await self._finished(self._exchange([Command(b"", PING)], deadline), deadline)
 
 
 @asynccontextmanager
@@ -291,23 +257,11 @@ async def _turn(turns: asyncio.Semaphore, deadline: float) -> AsyncIterator[None
 async def _ask(pipe: Pipe, commands: Sequence[Words]) -> list[Any]:
     """Send commands in one piece and wait for their replies, as long as the connection's own patience lasts."""
     deadline = asyncio.get_running_loop().time() + pipe.silence_seconds
-    return await pipe.ask(b"".join(map(_packed, commands)), len(commands), deadline)
+    return await pipe.ask(b"".join(map(packed, commands)), len(commands), deadline)
 
 
 async def _ask_one(pipe: Pipe, words: Words) -> Any:
     return (await _ask(pipe, [words]))[0]
-
-
-def _packed(words: Words) -> bytes:
-    pieces = [b"$%d\r\n%b\r\n" % (len(word), word) if isinstance(word, bytes) else _piece(word) for word in words]
-    return b"*%d\r\n%b" % (len(pieces), b"".join(pieces))
-
-
-@lru_cache(maxsize=1_024)
-def _piece(word: str | int) -> bytes:
-    """Return a word as it is sent; names of commands and numbers come again and again."""
-    text = str(word).encode()
-    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 async def _let_go(pipe: Pipe) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contract.behaviours.records import pack
-from service.redis import node as redis_node
+from service.redis import health
 from service.store.behaviours import AppendResult, StoreUnavailable
 from tests.support.behaviour_store import (
     FROZEN_READ_SECONDS,
@@ -82,7 +82,7 @@ async def test_server_that_is_back_is_found_without_a_request_and_old_failures_a
         while observer.breaker_open:  # noqa: ASYNC110 - until a probe has come back
             await asyncio.sleep(0.005)
         assert not observer.up  # the last read failed
-        monkeypatch.setattr(redis_node, "_FORGET_SECONDS", 0.0)
+        monkeypatch.setattr(health, "_FORGET_SECONDS", 0.0)
         assert observer.up
 
 
