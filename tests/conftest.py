@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.plain_log import use_plain_log
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, free_port
 
 # Tests only connect to this machine: neither they nor their child processes use a proxy of the environment.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -107,6 +107,14 @@ def redis_server(_redis_server: RedisServer) -> RedisServer:
 def own_redis() -> Iterator[RedisServer]:
     """A real Redis of the test's own, to be frozen, killed and started again."""
     server = RedisServer().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def port_redis() -> Iterator[RedisServer]:
+    """A real Redis of the test's own, on a port."""
+    server = RedisServer(port=free_port()).start()
     yield server
     server.close()
 

@@ -13,13 +13,13 @@ from typing import Any
 import duckdb
 import httpx
 import pytest
-import redis as driver
 
 from analysis.tables.reading import rows
 from analysis.tables.schemas import ACTIVITY
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import PlainService, ServiceProcess
 from tests.support.sink_process import SinkProcess
+from tests.support.streams import stream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -65,11 +65,6 @@ def refused_places(answer: httpx.Response) -> set[int]:
 
 def items_in(server: RedisServer) -> list[str]:
     return [event["item"] for event in stream(server, FEEDBACK)]
-
-
-def stream(server: RedisServer, name: str) -> list[dict[str, Any]]:
-    with driver.Redis(unix_socket_path=str(server.socket)) as client:
-        return [json.loads(fields[b"event"]) for _, fields in client.xrange(name)]  # type: ignore[union-attr]
 
 
 def rank(service: ServiceProcess, user: str) -> httpx.Response:

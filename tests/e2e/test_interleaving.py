@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as driver
 import yaml
 
 from contract.events.ranking_log import ranking_row
@@ -20,6 +18,7 @@ from service.experiments.overrides import sign
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
+from tests.support.streams import stream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -42,11 +41,6 @@ def rank(service: ServiceProcess, user: str, arm: str = "", **body: object) -> h
 
 def ids(answer: httpx.Response) -> list[str]:
     return [item["item_id"] for item in answer.json()["items"]]
-
-
-def stream(server: RedisServer, name: str) -> list[dict[str, Any]]:
-    with driver.Redis(unix_socket_path=str(server.socket)) as client:
-        return [json.loads(fields[b"event"]) for _, fields in client.xrange(name)]  # type: ignore[union-attr]
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as driver
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.tables.schemas import RANKINGS
@@ -24,6 +23,7 @@ from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
+from tests.support.streams import stream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -64,11 +64,6 @@ def rank(service: ServiceProcess, user: str, **headers: str) -> httpx.Response:
 def stop(service: ServiceProcess) -> None:
     service.send(signal.SIGTERM)
     assert service.wait() == 0
-
-
-def stream(server: RedisServer, name: str) -> list[dict[str, Any]]:
-    with driver.Redis(unix_socket_path=str(server.socket)) as client:
-        return [json.loads(fields[b"event"]) for _, fields in client.xrange(name)]  # type: ignore[union-attr]
 
 
 def rankings(server: RedisServer) -> list[dict[str, Any]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.service_process import PlainService
 from tests.support.warm_service import run_service
 
@@ -50,13 +49,6 @@ def test_a_url_is_shown_without_secrets_and_an_unsafe_one_is_warned_of() -> None
     assert SECRET not in done.stdout + done.stderr
     for variable in ("REDIS__URL", "STREAMS__URL"):
         assert f"service: warning: RANKER_{variable}: ssl_cert_reqs=none" in done.stderr
-
-
-@pytest.fixture
-def port_redis() -> Iterator[RedisServer]:
-    server = RedisServer(port=free_port()).start()
-    yield server
-    server.close()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, PlainService, ServiceProcess
+from tests.support.service_process import ROOT, PlainService, ServiceProcess, children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.onnx]
 
@@ -107,10 +107,6 @@ def test_sigint_in_the_first_second_prints_no_traceback(service: ServiceProcess)
     service.send(signal.SIGINT)
     assert service.wait() == 0
     assert "Traceback" not in service.log()
-
-
-def children(process_id: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("is_ready", [False, True])

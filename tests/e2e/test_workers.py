@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.callers import Caller, Callers, KeptCallers
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, PlainService, ServiceProcess
+from tests.support.service_process import ROOT, PlainService, ServiceProcess, children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -47,10 +47,6 @@ def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     service = PlainService(tmp_path, own_redis.url, **SETTINGS)
     yield service
     service.close()
-
-
-def children(process_id: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
 
 
 def info(service: ServiceProcess) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +62,6 @@ async def check(url: str, users: int = 3) -> None:
         assert [one.records.tobytes() for one in stored] == [pack(records(place + 1)) for place in range(users)]
     finally:
         await store.close()
-
-
-@pytest.fixture
-def port_redis() -> Iterator[RedisServer]:
-    server = RedisServer(port=free_port()).start()
-    yield server
-    server.close()
 
 
 async def test_client_speaks_over_a_socket_and_names_itself(redis_server: RedisServer) -> None:

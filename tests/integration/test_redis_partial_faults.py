@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,20 +14,13 @@ from service.redis.replication import Words
 from service.store.behaviours import StoreUnavailable
 from tests.support.behaviour_store import key, open_rig, records
 from tests.support.fault_proxy import fault_proxy
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
 USERS = [f"user-{place}" for place in range(20)]
 CUT = 0.3
 TIMES = 400
-
-
-@pytest.fixture
-def port_redis() -> Iterator[RedisServer]:
-    server = RedisServer(port=free_port()).start()
-    yield server
-    server.close()
 
 
 async def test_link_that_cuts_some_replies_degrades_fewer_answers_than_it_cuts(port_redis: RedisServer) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.flow.batcher import Batcher
 from tests.support.fakes import TaskCounts
+from tests.support.waiting import until
 
 
 class Entry:
@@ -103,12 +104,6 @@ async def settle() -> None:
     """Let everything that can run, run."""
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - there is nothing to wait on
-            await asyncio.sleep(0.001)
 
 
 def now() -> float:

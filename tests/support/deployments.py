@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event, current_thread
@@ -24,6 +24,7 @@ from service.inference.state_cache import StateCache
 from service.metrics import Metrics
 from service.settings.root import Settings
 from tests.support.builders import TinyModel, behaviours
+from tests.support.waiting import until
 
 
 def settings_of(**sections: Mapping[str, Any]) -> Settings:
@@ -126,12 +127,6 @@ async def score(deployment: Deployment, *candidates: int, user: str = "u") -> Sc
     asked = Asked(*candidates, user=user)
     deployment.submit([asked])
     return await asked.outcome()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another thread makes it true
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -189,12 +189,6 @@ async def world_of(bundles: Mapping[str, Bundle], **limits: Any) -> AsyncIterato
         await world.ranker.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - there is nothing to wait on
-            await asyncio.sleep(0.001)
-
-
 def ordered(model: TinyModel, history: Sequence[int], candidates: Sequence[int]) -> list[str]:
     scores = model.expected(history, candidates)
     return [f"i{candidates[place]}" for place in np.argsort(-scores, kind="stable")]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.fakes import Edge
+from tests.support.plain_log import use_plain_log
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +22,15 @@ def edge(_edge: Edge) -> Edge:
     _edge.reset()
     _edge.runtime.is_draining = False
     return _edge
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """Undo what the test does to the logs of the process."""
+    root = logging.getLogger()
+    handlers, level, raises = list(root.handlers), root.level, logging.raiseExceptions
+    yield
+    use_plain_log()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raises

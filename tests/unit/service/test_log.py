@@ -18,18 +18,8 @@ import structlog
 from service.log import MAX_TRACEBACK_LENGTH, MAX_VALUE_LENGTH, logging_to
 from service.output.line_writer import LineWriter
 from service.settings.logging import LoggingSettings
-from tests.support.plain_log import use_plain_log
 
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, raises = list(root.handlers), root.level, logging.raiseExceptions
-    yield
-    use_plain_log()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.raiseExceptions = raises
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 class Log:

@@ -24,9 +24,9 @@ from tests.support.batches import (
     settle,
     submitted,
     timers,
-    until,
 )
 from tests.support.fakes import BrokenLog
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 

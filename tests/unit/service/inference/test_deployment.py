@@ -13,7 +13,8 @@ from service.errors import InferenceFailed
 from service.inference import deployment as deployment_module
 from service.inference.engine import OnnxEngine
 from tests.support.builders import TinyModel
-from tests.support.deployments import OLD, Asked, rig_of, score, settings_of, until
+from tests.support.deployments import OLD, Asked, rig_of, score, settings_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

@@ -18,7 +18,8 @@ from contract.experiments.problems import ExperimentsError
 from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
-from tests.support.deployments import NEW, OLD, Asked, rig_of, score, settings_of, until
+from tests.support.deployments import NEW, OLD, Asked, rig_of, score, settings_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

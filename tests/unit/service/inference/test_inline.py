@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
 from tests.support.deployments import OLD, SETTINGS, Asked, Rig, rig_of, settings_of
+from tests.support.waiting import wait_until
 
 SLOW = "i9"  # in a history, it sends the graph into a loop of as many rounds as the model was made with
 ROUNDS = 500_000  # of some microseconds; far beyond what a run on the event loop may take
@@ -87,13 +88,6 @@ class Engine:
 
     def has_ended_runs(self) -> bool:
         return self.ended > 0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 @pytest.fixture

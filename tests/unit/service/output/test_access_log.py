@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +15,8 @@ from hypothesis import strategies as st
 from service.log import access_log, logging_to
 from service.output.access_log import AccessLog
 from service.settings.logging import LoggingSettings
-from tests.support.plain_log import use_plain_log
+
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 TIME = re.compile(
     rb'"timestamp": ?"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"|^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z'
@@ -30,17 +29,6 @@ FULL: dict[str, Any] = {
     "degraded": ["store_unavailable", "popularity"], "code": "internal",
 }  # fmt: skip
 TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(['"\\', "\u2028", "\ud800", "é", "x" * 3_000])
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, raises = list(root.handlers), root.level, logging.raiseExceptions
-    yield
-    use_plain_log()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.raiseExceptions = raises
 
 
 def written(fields: dict[str, Any], seconds: float, worker: int | None = None, **settings: Any) -> list[bytes]:

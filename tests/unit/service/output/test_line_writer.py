@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from service.output.line_writer import LineWriter
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -54,13 +54,6 @@ def numbered(number: int) -> bytes:
     return b"line %d " % number + b"x" * 80
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def accounted(lines: Sequence[bytes]) -> tuple[int, int]:
     """Check that numbered lines are whole and in order, and every gap is named; return lines written and dropped."""
     following = dropped = 0
@@ -90,7 +83,7 @@ def test_while_no_one_reads_nothing_waits_and_every_gap_is_named_where_it_is(pip
         writer.put(numbered(number))
     assert 0 < writer.dropped < 10_000
     pipe.start_reader()
-    until(lambda: not writer._lines)
+    wait_until(lambda: not writer._lines)
     for number in range(10_000, 20_000):
         writer.put(numbered(number))
     writer.close(20)
@@ -104,7 +97,7 @@ def test_the_last_gap_is_named_when_the_reader_is_back_even_if_no_line_follows(p
     for number in range(1000):
         writer.put(numbered(number))
     pipe.start_reader()
-    until(lambda: not writer._gap)
+    wait_until(lambda: not writer._gap)
     writer.close(20)
     assert accounted(pipe.lines()) == (1000 - writer.dropped, writer.dropped)
 
@@ -216,8 +209,8 @@ def test_the_thread_outlives_its_own_faults(pipe: Pipe, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(writer, "_take", faulty)
     writer.put(numbered(0))
-    until(lambda: not faults)
-    until(lambda: not writer._is_awake)
+    wait_until(lambda: not faults)
+    wait_until(lambda: not writer._is_awake)
     writer.put(numbered(1))
     pipe.start_reader()
     writer.close(20)

@@ -18,7 +18,8 @@ from service.ranking.call import RankCall
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
 from tests.support.fakes import BrokenLog
-from tests.support.rankings import TREATMENT, World, decision_of, ordered, until, world_of
+from tests.support.rankings import TREATMENT, World, decision_of, ordered, world_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

@@ -20,7 +20,8 @@ from service.ranking.ranking_log import RankingLog
 from service.settings.ranking_log import RankingLogSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel, behaviours
-from tests.support.rankings import World, both_models, call_of, ordered, until, world_of
+from tests.support.rankings import World, both_models, call_of, ordered, world_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 

@@ -14,6 +14,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from service.redis.node import Command, Node
 from service.redis.pipe import Pipe
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -63,12 +64,6 @@ async def pipe_of(silence_seconds: float = 60.0) -> AsyncIterator[tuple[Server, 
         await until(lambda: bool(server.writers))
         yield server, pipe
         pipe.close()
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - there is nothing to wait on
-            await asyncio.sleep(0.001)
 
 
 def soon(seconds: float = 60.0) -> float:
