@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from contract.command_line import CommandError, run
 from training.fitting import fit
@@ -21,7 +24,7 @@ from training.fitting.optimiser import Optimiser
 from training.fitting.world import World, joined
 from training.recipe import load_recipe
 from training.runs import RunDirectory
-from training.train import Machine, learn, set_up
+from training.train import Machine, train
 
 SLOW_MINUTES = 0.05
 
@@ -52,19 +55,21 @@ def _misbehave(mode: str, out: Path) -> None:
 
 def _first_step(world: World, data: Path, recipe: Path, out: Path, runs: Path) -> None:
     class Stopping(Optimiser):
+        def __init__(self, model: nn.Module, *others: Any) -> None:
+            super().__init__(model, *others)
+            self._model = model
+
         def move(self, rate: float) -> None:
+            if world.is_first:
+                grads = {name: one.grad for name, one in self._model.named_parameters() if one.grad is not None}
+                np.savez(out, **{name: grad.to_dense().numpy() for name, grad in grads.items()})
             raise ReachedError
 
     fit.Optimiser = Stopping  # type: ignore[misc]
     loaded = load_recipe(recipe)
-    console, run = Console(quiet=True), RunDirectory.create(runs / "runs", loaded)
-    setup = set_up(run, loaded, data, Machine("cpu", 1), console, world)
-    try:
-        learn(run, setup, console, "", lambda: 0.0, world=world)
-    except ReachedError:
-        if world.is_first:
-            grads = {name: one.grad for name, one in setup.model.named_parameters() if one.grad is not None}
-            np.savez(out, **{name: grad.to_dense().numpy() for name, grad in grads.items()})
+    run = RunDirectory.create(runs / "runs", loaded)
+    with suppress(ReachedError):
+        train(run, loaded, data, Machine("cpu", 1), Console(quiet=True), world=world)
 
 
 if __name__ == "__main__":

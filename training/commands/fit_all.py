@@ -56,7 +56,7 @@ def fitted(directory: RunDirectory, options: argparse.Namespace, machine: Machin
     try:
         measured = fit_all(
             directory, options.data, machine, console,
-            reporting=options.report, world=world, reporters=reporters(options, console),
+            reporting=options.report, world=world, reporters=reporters(options, console) if world.is_first else (),
         )  # fmt: skip
     except StoppedError:
         console.print(f"\nstopped; continue with: python -m training train --resume {directory.path}", soft_wrap=True)

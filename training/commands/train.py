@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, machine: Machine, out: Path, world: World)
         with cleaning:
             train(
                 directory, recipe, options.data, machine, console,
-                reporting=options.report, world=world, reporters=reporters(options, console),
+                reporting=options.report, world=world, reporters=reporters(options, console) if world.is_first else (),
             )  # fmt: skip
     except StoppedError:
         console.print(f"\nstopped; continue with: python -m training train --resume {directory.path}", soft_wrap=True)
