@@ -11,8 +11,11 @@ from typing import Callable  # noqa: UP035
 import pytest
 from hypothesis import settings
 
+from service.inference import prover
 from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer, free_port
+from tests.support.warm_proofs import Forks
+from tests.support.warm_service import starter
 
 # Tests only connect to this machine: neither they nor their child processes use a proxy of the environment.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -87,6 +90,19 @@ def patient_callers() -> Iterator[None]:
         for wait in ("connect", "read", "write", "pool"):
             patch.setattr(DEFAULT_TIMEOUT_CONFIG, wait, 60.0)
         yield
+
+
+@pytest.fixture(scope="session")
+def _forks() -> Iterator[Forks]:
+    forks = starter().forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def warm_proofs(_forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service in this process checks bundles in forks, as services do that tests start (tests/support/)."""
+    monkeypatch.setattr(prover, "_start", _forks.start)
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,7 @@ async def prove_in_process(request: ProofRequest) -> Proof:
         BundleError: the bundle must not be served.
         EngineError: it did not pass here and now: other scores, too slow, too much memory, a crash, no end.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service.inference.proof",
-        cwd=_ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
+    process = await _start()
     try:
         async with asyncio.timeout(request.limit_seconds):
             said, _ = await process.communicate(json.dumps(asdict(request)).encode())
@@ -39,6 +35,14 @@ async def prove_in_process(request: ProofRequest) -> Proof:
     finally:
         await _end(process)
     return _proof(said, process.returncode)
+
+
+async def _start() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service.inference.proof",
+        cwd=_ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -17,6 +17,7 @@ from deploy.experiments import write_current
 from tests.support.builders import TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
+from tests.support.warm_service import COLD_PROOFS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -38,6 +39,7 @@ class Published(ServiceProcess):
     def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
         TinyModel(model="mgnm").write(folder / "bundles")
         super().__init__(folder, redis_url, EXPERIMENTS__RELOAD_MS="100", **settings)
+        self._environment[COLD_PROOFS] = "yes"
         self.publish("1")
 
     def publish(self, version: str) -> None:

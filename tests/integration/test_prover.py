@@ -53,6 +53,12 @@ async def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
         await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
 
 
+@pytest.mark.usefixtures("warm_proofs")
+async def test_a_proof_that_is_a_fork_is_ended_too(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="took longer than 1 s"):
+        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
+
+
 async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.002 s"):
         await prove_in_process(asked(TinyModel(trips=50_000), tmp_path, budget_seconds=0.002))

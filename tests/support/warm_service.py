@@ -20,6 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support.warm_proofs import Forks, forking, serve
+
+COLD_PROOFS = "COLD_PROOFS"
+"""A variable of the environment for a service whose proofs are children of its own: new interpreters."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -75,6 +80,13 @@ class Starter:
         socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
         return json.loads(self._socket.recv(1 << 10))
 
+    def forks(self) -> Forks:
+        """Return what checks bundles in forks of the interpreter, for services in this process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.ask({"proofs": True}, theirs.fileno())
+        return Forks(ours)
+
     def close(self) -> None:
         """End the interpreter, and what still runs of its children."""
         self._socket.close()
@@ -101,6 +113,7 @@ def run_service(settings: dict[str, str], *options: str) -> subprocess.Completed
 def _serve(commands: socket.socket) -> None:
     """Fork a service for each message that has an environment; say how one ended for each that asks."""
     _import_all()
+    proofs = forking()
 
     running: set[int] = set()
     while True:
@@ -115,7 +128,7 @@ def _serve(commands: socket.socket) -> None:
             answer = os.fork()
             if answer == 0:
                 commands.close()
-                _become(message, *descriptors)
+                _become(message, proofs, *descriptors)
             running.add(answer)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -145,9 +158,17 @@ def _end(running: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _become(message: dict[str, Any], output: int, errors: int) -> None:
+def _become(message: dict[str, Any], proofs: socket.socket, *descriptors: int) -> None:
     import runpy
 
+    from service.inference import prover
+
+    if "proofs" in message:
+        proofs.close()
+        serve(socket.socket(fileno=descriptors[0]))
+    if COLD_PROOFS not in message["environment"]:
+        prover._start = Forks(proofs).start
+    output, errors = descriptors
     for descriptor, number in ((output, 1), (errors, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)

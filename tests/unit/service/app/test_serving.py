@@ -25,7 +25,7 @@ from service.settings.streams import StreamsSettings
 from tests.support.builders import TinyModel
 from tests.support.fakes import EXPERIMENTS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
+pytestmark = [pytest.mark.anyio, pytest.mark.onnx, pytest.mark.usefixtures("warm_proofs")]
 
 BODY = {"user_id": "u1", "candidates": ["i1", "i2"]}
 

@@ -239,6 +239,7 @@ def test_any_user_id_can_be_signed_for(unit: str) -> None:
 
 @pytest.mark.redis
 @pytest.mark.anyio
+@pytest.mark.usefixtures("warm_proofs")
 async def test_service_serves_a_signed_wish_and_ignores_a_bad_one(redis_server: RedisServer, tmp_path: Path) -> None:
     for model in ("mgnm", "pyramid_mixer"):
         TinyModel(model=model).write(tmp_path / "bundles")

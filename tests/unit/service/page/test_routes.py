@@ -410,6 +410,7 @@ async def _running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.redis
+@pytest.mark.usefixtures("warm_proofs")
 async def test_page_is_off_unless_it_is_switched_on(redis_server: RedisServer, tmp_path: Path) -> None:
     async with _running(_settings(tmp_path, redis_server.url, enabled=False)) as client:
         answers = [await client.get(path) for path in ("/", "/page/app.js", "/page/users")]
@@ -417,6 +418,7 @@ async def test_page_is_off_unless_it_is_switched_on(redis_server: RedisServer, t
 
 
 @pytest.mark.redis
+@pytest.mark.usefixtures("warm_proofs")
 async def test_service_shows_both_models_and_counts_no_exposure(redis_server: RedisServer, tmp_path: Path) -> None:
     async with _running(_settings(tmp_path, redis_server.url, enabled=True)) as client:
         page = await client.get("/")

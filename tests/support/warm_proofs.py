@@ -1,0 +1,140 @@
+"""Checks bundles in forks of an interpreter that has done its imports: a quarter of a second of processor time less.
+
+A service starts `python -m service.inference.proof` for each bundle. Here a process that was forked from the warm
+interpreter (tests/support/warm_service.py) forks instead: each proof is a process of its own, which runs the same code
+under the same limits and can be killed. Tests of the process itself, and of its start, leave this out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+_NUMBER = struct.Struct("q")
+
+
+class ForkedProof:
+    """A proof that was forked; as much of `asyncio.subprocess.Process` as service/inference/prover.py needs."""
+
+    def __init__(self, pid: int, given: int, answer: _Pipe, status: _Pipe) -> None:
+        self.pid, self._given, self._answer, self._status = pid, given, answer, status
+        self.returncode: int | None = None
+
+    async def communicate(self, given: bytes) -> tuple[bytes, None]:
+        """Send the request; return the answer when the process has ended."""
+        descriptor, self._given = self._given, -1
+        with os.fdopen(descriptor, "wb") as pipe:
+            pipe.write(given)
+        said = await self._answer.reader.read()
+        await self.wait()
+        return said, None
+
+    def kill(self) -> None:
+        """Kill it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Return the exit status."""
+        (status,) = _NUMBER.unpack(await self._status.reader.readexactly(_NUMBER.size))
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self._answer.transport.close()
+        self._status.transport.close()
+        return self.returncode
+
+
+class _Pipe:
+    """The end of a pipe from which this process reads."""
+
+    reader: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+
+    @classmethod
+    async def of(cls, descriptor: int) -> _Pipe:
+        pipe, loop = cls(), asyncio.get_running_loop()
+        pipe.reader = asyncio.StreamReader()
+        pipe.transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(pipe.reader), os.fdopen(descriptor, "rb", 0)
+        )
+        return pipe
+
+
+class Forks:
+    """Asks the process that forks."""
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+
+    async def start(self) -> ForkedProof:
+        """Start a proof, which waits for its request."""
+        (input_end, given), (answers, output_end), (statuses, status_end) = os.pipe(), os.pipe(), os.pipe()
+        theirs = (input_end, output_end, status_end)
+        socket.send_fds(self._requests, [b"prove"], theirs)
+        for descriptor in theirs:
+            os.close(descriptor)
+        answer, status = await _Pipe.of(answers), await _Pipe.of(statuses)
+        (pid,) = _NUMBER.unpack(await status.reader.readexactly(_NUMBER.size))
+        return ForkedProof(pid, given, answer, status)
+
+    def close(self) -> None:
+        """Let the process that forks end."""
+        self._requests.close()
+
+
+def forking() -> socket.socket:
+    """Fork the process that forks; it ends when the socket is closed everywhere."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        serve(theirs)
+    theirs.close()
+    return ours
+
+
+def serve(requests: socket.socket) -> NoReturn:
+    """Fork a proof for each request, and a process that waits for its end; does not return."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # none of them is waited for
+    while True:
+        content, descriptors, _, _ = socket.recv_fds(requests, 16, 3)
+        if not content:
+            os._exit(0)
+        if os.fork() == 0:
+            requests.close()
+            _watch(*descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _watch(input_end: int, output_end: int, status_end: int) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        os.close(status_end)
+        _prove(input_end, output_end)
+    os.close(input_end)
+    os.close(output_end)
+    with suppress(BrokenPipeError):
+        os.write(status_end, _NUMBER.pack(pid))
+        os.write(status_end, _NUMBER.pack(os.waitpid(pid, 0)[1]))
+    os._exit(0)
+
+
+def _prove(input_end: int, output_end: int) -> NoReturn:
+    from service.inference import proof
+
+    os.setsid()
+    os.chdir(ROOT)
+    for descriptor, number in ((input_end, 0), (output_end, 1), (os.open(os.devnull, os.O_WRONLY), 2)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    status = 1
+    try:
+        status = proof.main()
+    finally:
+        os._exit(status)
