@@ -11,7 +11,6 @@ from typing import Callable  # noqa: UP035
 import pytest
 from hypothesis import settings
 
-from service.inference import prover
 from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.warm_proofs import Forks
@@ -102,6 +101,8 @@ def _forks() -> Iterator[Forks]:
 @pytest.fixture
 def warm_proofs(_forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service in this process checks bundles in forks, as services do that tests start (tests/support/)."""
+    from service.inference import prover
+
     monkeypatch.setattr(prover, "_start", _forks.start)
 
 
