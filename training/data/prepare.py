@@ -38,11 +38,11 @@ from training.data.life import count_repeats
 from training.data.write import (
     IMPRESSIONS_FILE,
     NUMBERS_FILE,
-    write_catalogue,
     write_features,
     write_json,
     write_rows,
 )
+from training.data.write_catalogue import first_seen, write_catalogue
 
 FORMAT: Final = 3
 """The format version of the files; raise it when they change, so that older prepared data are rebuilt."""
@@ -132,7 +132,7 @@ def prepare(
         parameters["outcomes"] = sorted(raw.impressions.outcomes)
     digest = sha256(json.dumps([raw.digest, parameters], sort_keys=True).encode()).hexdigest()
     there = _provenance(directory)
-    if there is not None and there.get("digest") == digest and "repeat_share" in there and _whole(raw, directory):
+    if there is not None and there.get("digest") == digest and "item_facts" in there and _whole(raw, directory):
         return there, True
     if isinstance(raw, Interactions):  # the rows of a large log were checked when they were read
         _check(raw)
@@ -165,8 +165,9 @@ def _write(raw: Interactions | LargeLog, directory: Path, core: int, known: Know
     """Write all files but the provenance; returns the rest of that."""
     kept = _keep(raw, core, known)
     written, life, last_day = write_rows(kept, directory, has_times=raw.has_times)
-    write_features(raw, kept.item_ids, known, directory)
-    write_catalogue(raw, kept.item_ids, directory / "catalogue.json")
+    fields = write_features(raw, kept.item_ids, known, directory)
+    born = first_seen(kept, life) if raw.has_times else None
+    facts = write_catalogue(raw, kept.item_ids, directory / "catalogue.json", fields, born)
     before = dict(zip(("interactions_before", "users_before", "items_before"), raw.size, strict=True))
     not_read = kept.dropped["bad_lines"] + kept.dropped["outside_time_range"] + raw.read.get("ignored_actions", 0)
     report = {
@@ -182,6 +183,7 @@ def _write(raw: Interactions | LargeLog, directory: Path, core: int, known: Know
         "counts": {**before, **written, "has_times": raw.has_times},
         "plausibility": report,
         "repeat_share": round(life.repeat_share, 6),
+        "item_facts": facts,
     }
 
 

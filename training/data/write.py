@@ -58,8 +58,8 @@ def _write_impressions(kept: Kept, directory: Path) -> dict[str, int]:
     return {"impressions": shown.rows, "impressions_positive": positive}
 
 
-def write_features(raw: Described, item_ids: list[str], known: Known, directory: Path) -> None:
-    """Write the features of items: codes with their names, and numbers."""
+def write_features(raw: Described, item_ids: list[str], known: Known, directory: Path) -> dict[str, ItemField]:
+    """Write the features of items: codes with their names, and numbers; return them."""
     if raw.fields is None:
         found = item_features(item_ids, raw.catalogue, known.features)
         fields = {name: ItemField(one) for name, one in found.items()}
@@ -78,20 +78,7 @@ def write_features(raw: Described, item_ids: list[str], known: Known, directory:
         if fields[name].edges:
             described[name]["edges"] = list(fields[name].edges)
     write_json(directory / "features.json", described)
-
-
-def write_catalogue(raw: Described, item_ids: list[str], path: Path) -> None:
-    """Write the facts item by item: one document would take as much memory as the interactions."""
-    with path.open("w", encoding="utf-8") as file:
-        separator = '{"items": {'
-        for item in item_ids:
-            facts = raw.catalogue.get(item)
-            if facts is not None:
-                entry = {"title": facts.title or item, "year": facts.year, "genres": list(facts.genres)}
-                told = json.dumps(entry, ensure_ascii=False)
-                file.write(f"{separator}{json.dumps(item, ensure_ascii=False)}: {told}")
-                separator = ", "
-        file.write('{"items": {}}\n' if separator != ", " else "}}\n")
+    return fields
 
 
 def write_json(path: Path, document: object, indent: int | None = None) -> None:

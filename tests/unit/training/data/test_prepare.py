@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION
+from tests.support.own_files import write_news
 from training.data.datasets import ml100k
 from training.data.datasets.interactions import DataError, Impressions, Interactions, ItemFacts, default_actions
 from training.data.features import item_features
+from training.data.files.own import load, open_log
 from training.data.keep import core_filter
 from training.data.prepare import FORMAT, load_prepared, prepare
 
@@ -175,7 +177,38 @@ def test_the_catalogue_names_every_item(tmp_path: Path, ml100k_folder: Path) -> 
     prepare(ml100k.load(ml100k_folder), tmp_path / "d")
     document = json.loads((tmp_path / "d" / "catalogue.json").read_text(encoding="utf-8"))
     assert set(document["items"]) == set(load_prepared(tmp_path / "d").items.ids)
-    assert document["items"]["2"] == {"title": "Film 2 (1982)", "year": 1982, "genres": ["Comedy"]}
+    facts = {"title": "Film 2 (1982)", "year": 1982, "genres": ["Comedy"]}
+    assert document["items"]["2"] == {**facts, "first_seen": 880_000_000_000}
+
+
+def test_the_catalogue_has_features_and_first_times_for_rules(tmp_path: Path) -> None:
+    log = write_news(tmp_path / "raw")
+    opened, mapping = open_log(log)
+    provenance, _ = prepare(load(opened, mapping, log, tmp_path), tmp_path / "d", core=1)
+    items = json.loads((tmp_path / "d" / "catalogue.json").read_text(encoding="utf-8"))["items"]
+    prepared = load_prepared(tmp_path / "d")
+    with (tmp_path / "raw" / "articles.csv").open(newline="") as file:
+        articles = {row["article"]: row for row in csv.DictReader(file)}
+    columns, shown = prepared.columns, prepared.impressions
+    assert shown is not None
+    indices, times = (np.concatenate([columns[name], shown[name]]) for name in ("items", "times_ms"))
+    for index, item in enumerate(prepared.items.ids, start=1):
+        assert items[item]["category"] == articles[item]["category"]
+        assert set(items[item].get("tags", [])) <= set(articles[item]["tags"].split("|"))
+        assert items[item]["words"] == float(articles[item]["words"])
+        assert items[item]["first_seen"] == times[indices == index].min()
+        assert not {"content"} & items[item].keys()
+    assert provenance["item_facts"] == ["category", "words", "tags", "first_seen"]
+
+
+def test_older_prepared_data_get_their_facts_when_prepared_again(tmp_path: Path, ml100k_folder: Path) -> None:
+    first, _ = prepare(ml100k.load(ml100k_folder), tmp_path / "d")
+    path = tmp_path / "d" / "provenance.json"
+    path.write_text(json.dumps({name: value for name, value in first.items() if name != "item_facts"}))
+    (tmp_path / "d" / "catalogue.json").write_text('{"items": {}}')
+    again, is_reused = prepare(ml100k.load(ml100k_folder), tmp_path / "d")
+    assert (again["digest"], is_reused) == (first["digest"], False)
+    assert "first_seen" in (tmp_path / "d" / "catalogue.json").read_text()
 
 
 def test_features_are_codes_below_their_cardinality() -> None:
