@@ -171,7 +171,7 @@ RANKINGS: Final = Kind(
     versions=(RANKING_SCHEMA,),
     required=frozenset(SCHEMAS["rankings"].names) - {"model", "ver", "attributes"},
     clock="ts",
-    extra=frozenset({"scores", "teams", "ranks"}),
+    extra=frozenset({"scores", "teams", "ranks", "rules"}),
     to_row=ranking_row,
 )
 KINDS: Final = (EXPOSURES, ACTIVITY, RANKINGS)

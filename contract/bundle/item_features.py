@@ -73,6 +73,10 @@ class FeatureCoder:
             spec.name: {name: code for code, name in enumerate(names.get(spec.name, ()), start=1)} for spec in specs
         }
 
+    def reads(self, name: str) -> bool:
+        """Return whether the bundle reads a feature."""
+        return name in self._specs
+
     def codes(self, features: Mapping[str, object]) -> dict[str, Codes]:
         """Return the codes (w,) of one item by feature; a feature that is missing has no value.
 

@@ -59,6 +59,7 @@ class Decision(NamedTuple):
     unit: str | None  # as it was hashed; None if it was not valid
     holdout: LayerDecision | None = None  # its arm of the comparison of held-out units with others; most are in none
     pair: tuple[LayerArm, LayerArm] | None = None  # the two arms whose lists are interleaved; nearly all have none
+    rules: str = ""  # the set of rules after scoring; of interleaved arms, the control's
 
     @property
     def assigned(self) -> tuple[LayerDecision, ...]:

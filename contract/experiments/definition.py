@@ -30,6 +30,7 @@ from contract.experiments.fields import (
     disjoint,
     distinct,
 )
+from contract.experiments.rules import RuleSets
 from contract.experiments.target_weights import with_text
 
 MAX_LAYERS: Final = 8
@@ -174,6 +175,7 @@ class ExperimentsConfig(Strict):
     unit: Unit = Unit()
     holdout: Holdout | None = None
     overrides: Overrides = Overrides()
+    rules: RuleSets = Field(default_factory=dict)
     layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS), AfterValidator(at_least(1))]
 
     @model_validator(mode="after")

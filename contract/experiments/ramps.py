@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.history import MAX_DIGESTS, MAX_USED, ExperimentFile, State, Used
 from contract.experiments.problems import Place, Problem
+from contract.experiments.rule_ramps import rule_refusals
 from contract.experiments.tracks import tracks_of
 
 SLACK_MS: Final = 300_000
@@ -120,6 +121,7 @@ def _refusals(state: State, used: Mapping[str, Used], new: ExperimentsConfig, no
     for layer in old.layers:
         if layer.key in layers and any(one.key in running for one in layer.experiments):
             yield from _layer_refusals(layer, *layers[layer.key])
+    yield from rule_refusals(old, new, running)
     yield from _removals(old, new, now_ms)
     for place, layer in enumerate(new.layers):
         yield from _layer_salt_refusals(state, used, layer, ("layers", place, "salt"))

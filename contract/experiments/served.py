@@ -7,13 +7,14 @@ experiment that it cannot run, or a parameter that nothing reads, the experiment
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final, Literal, get_args
 
 from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
 from contract.experiments.problems import Place, Problem
+from contract.experiments.rules import RULES
 from contract.experiments.target_weights import TARGETS, weights_of
 from contract.experiments.tracks import TRACK, TRACK_PATTERN
 
@@ -22,7 +23,7 @@ COLD: Final = "cold"
 COLD_WAYS: Final[tuple[ColdWay, ...]] = get_args(ColdWay)
 """The parameter that places candidates without a score, and its values (docs/cold-items.md)."""
 
-MODEL_PARAMETERS: Final = frozenset({"model", "version", TRACK, COLD, TARGETS})
+MODEL_PARAMETERS: Final = frozenset({"model", "version", TRACK, COLD, TARGETS, RULES})
 """The parameters that the service reads; a layer without a model may have any parameters, for the caller to read."""
 
 MAX_PARAMETERS: Final = 32
@@ -44,6 +45,8 @@ def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
     for place, layer in enumerate(config.layers):
         where = ("layers", place)
         yield from _of_defaults(layer, (*where, "defaults"))
+        if "model" in layer.defaults or config.rules:  # else the parameter is the caller's own
+            yield from _of_rules(config.rules.keys(), layer, where)
         for index, experiment in enumerate(layer.experiments):
             yield from _of_experiment(layer, experiment, (*where, "experiments", index))
 
@@ -58,7 +61,7 @@ def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
         if names_model and name not in MODEL_PARAMETERS:
             yield Problem(
                 f"{layer.key}: nothing reads param {name}: a layer with a model has only model, version, track, "
-                "cold and targets; put it into a layer without a model, for the caller to read",
+                "cold, targets and rules; put it into a layer without a model, for the caller to read",
                 place,
             )
         elif not names_model and name in {"version", TRACK}:
@@ -76,6 +79,22 @@ def _of_parameters(name: str, parameters: Parameters, where: Place, *, names_mod
     for parameter, value in parameters.items():
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             yield Problem(f"{name}: param {parameter} is beyond 2^53: write it as text", (*where, parameter))
+
+
+def _of_rules(known: Container[str], layer: Layer, where: Place) -> Iterator[Problem]:
+    named = [(layer.key, layer.defaults, (*where, "defaults"))]
+    for index, experiment in enumerate(layer.experiments):
+        place = (*where, "experiments", index, "arms")
+        named += [
+            (f"{layer.key}.{experiment.key}:{arm.key}", arm.params, (*place, number, "params"))
+            for number, arm in enumerate(experiment.arms)
+        ]
+    for name, parameters, place in named:
+        chosen = parameters.get(RULES)
+        if chosen and chosen not in known:
+            yield Problem(
+                f"{name}: param {RULES} {str(chosen)[:64]!r} is not a set of rules of this file", (*place, RULES)
+            )
 
 
 def _of_track(name: str, parameters: Parameters, where: Place) -> Iterator[Problem]:

@@ -13,12 +13,18 @@ from service.experiments.shared_state import SharedState
 from service.experiments.state_stores import STATE_KEY, FileStateStore, RedisStateStore, StateStore
 from service.inference.fleet import Deployments
 from service.metrics import Metrics
+from service.ranking.rules.book import RuleBook
 from service.runtime import Runtime
 from service.settings.root import Settings
 
 
 async def accepted_experiments(
-    settings: Settings, metrics: Metrics, deployments: Deployments, runtime: Runtime, stack: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    deployments: Deployments,
+    rules: RuleBook,
+    runtime: Runtime,
+    stack: AsyncExitStack,
 ) -> Experiments:
     """Return the experiments with a file accepted and its models loaded."""
     registry = BundleRegistry(settings.bundles.root)
@@ -31,6 +37,7 @@ async def accepted_experiments(
         default_model=_default_model(settings, registry) if file is None else "",
         prepare=deployments.prepare,
         targets_of=deployments.targets_of,
+        rules=rules.prepare,
         shared=_shared_state(settings, metrics, runtime, stack),
         now_ms=runtime.now_ms,
     )

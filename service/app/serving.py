@@ -31,6 +31,7 @@ from service.page.comparison import PageSources
 from service.page.routes import page_router
 from service.ranking.ranker import Ranker
 from service.ranking.ranking_log import RankingLog
+from service.ranking.rules.book import RuleBook
 from service.runtime import Backend, Runtime
 from service.settings.root import Settings
 from service.settings.shown import warnings as settings_warnings
@@ -85,12 +86,15 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         stack.push_async_callback(items.close)
         sinks = await event_sinks(settings, metrics, stack)
         watch_redis(settings, metrics, stack)
-        experiments = await accepted_experiments(settings, metrics, deployments, runtime, stack)
+        rules = RuleBook(bundles.served)
+        experiments = await accepted_experiments(settings, metrics, deployments, rules, runtime, stack)
         metrics.watch_arms(lambda: experiments.snapshot)
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
         rankings = _ranking_log(settings, sinks, metrics, key)
-        ranker = Ranker(store, deployments, experiments, exposures, metrics, settings, rankings=rankings, items=items)
+        ranker = Ranker(
+            store, deployments, experiments, exposures, metrics, settings, rankings=rankings, items=items, rules=rules
+        )
         if not ranker.is_ready:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
         stack.push_async_callback(ranker.close)

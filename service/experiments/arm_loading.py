@@ -13,6 +13,7 @@ from service.experiments.source import Rejected
 from service.experiments.targets import TargetsOf, target_problems
 from service.flow.threads import Detached
 
+PrepareRules = Callable[[ExperimentsSnapshot], Awaitable[Sequence[str]]]
 T = TypeVar("T")
 
 
@@ -22,6 +23,7 @@ class ArmModels:
     Args:
         versions: the versions of a model that can be served, oldest first; none of an unknown model.
         prepare: loads and warms models; raises ExperimentsError if one cannot be served. None serves any model.
+        rules: prepares the rules of a file for the models that are ready, and returns why some cannot work.
         look_seconds: how long a look into the folder of bundles may take; a network mount may hang.
         targets_of: the weight of each target of a bundle, None if it is not served; None checks no weights of arms.
     """
@@ -32,8 +34,9 @@ class ArmModels:
         prepare: Callable[[Models], Awaitable[None]] | None,
         look_seconds: float,
         targets_of: TargetsOf | None = None,
+        rules: PrepareRules | None = None,
     ) -> None:
-        self._targets_of = targets_of
+        self._targets_of, self._rules = targets_of, rules
         self.versions, self._prepare = versions, prepare
         self.is_loading = False  # models of a file that is not accepted yet
         self._folder, self._look_seconds = Detached("bundle-folder"), look_seconds
@@ -54,7 +57,7 @@ class ArmModels:
         """Load a new file's models in addition to the served ones: the file may still be refused.
 
         Raises:
-            Rejected: a model is missing or cannot be served, or an arm gives a weight to a target that it lacks.
+            Rejected: a model is missing or cannot be served, or an arm's weights or rules name what it lacks.
         """
         wanted = models_of(snapshot)
         missing = await self.look(lambda: [one for one in sorted(wanted) if one[1] not in self.versions(one[0])])
@@ -70,6 +73,8 @@ class ArmModels:
             finally:
                 self.is_loading = False
         problems = target_problems(snapshot, self._targets_of) if self._targets_of is not None else []
+        if self._rules is not None:
+            problems += await self._rules(snapshot)
         if problems:
             raise Rejected("not_servable", problems)
 
@@ -84,6 +89,12 @@ class ArmModels:
         Raises:
             Rejected: the model of a layer's defaults is missing.
         """
+        problems = await self._serve_models(snapshot)
+        if self._rules is not None:
+            problems = (*problems, *await self._rules(snapshot))
+        return problems
+
+    async def _serve_models(self, snapshot: ExperimentsSnapshot) -> tuple[str, ...]:
         wanted = models_of(snapshot)
         if self._prepare is None or wanted == self._ready:
             return ()

@@ -14,7 +14,7 @@ import structlog
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import UNDECIDED, Decision
 from service.experiments.acceptance import Acceptance, InForce
-from service.experiments.arm_loading import ArmModels
+from service.experiments.arm_loading import ArmModels, PrepareRules
 from service.experiments.arm_models import Models, models_of
 from service.experiments.audit import Audit
 from service.experiments.decisions import Decisions
@@ -40,6 +40,7 @@ class Experiments:
         default_model: served where there is no file.
         prepare: loads and warms models before a file is accepted; raises ExperimentsError if one cannot be served.
         targets_of: the weight of each target of a bundle, None if it is not served; None checks no weights of arms.
+        rules: prepares the rules of a file, and returns why some cannot work.
         shared: the accepted state of all replicas; None keeps it in this process.
         now_ms: milliseconds since the epoch.
         read_seconds: how long reading the file, or a look into the folder of bundles, may take; a network mount may
@@ -56,12 +57,13 @@ class Experiments:
         default_model: str = "",
         prepare: Callable[[Models], Awaitable[None]] | None = None,
         targets_of: TargetsOf | None = None,
+        rules: PrepareRules | None = None,
         shared: SharedState | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         read_seconds: float = 10.0,
     ) -> None:
         self._source = ExperimentSource(path, default_model, read_seconds)
-        self._models = ArmModels(versions, prepare, read_seconds, targets_of)
+        self._models = ArmModels(versions, prepare, read_seconds, targets_of, rules)
         self._observer = observer
         self._shared = shared if shared is not None else SharedState(now_ms=now_ms)
         self._decisions = Decisions()

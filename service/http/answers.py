@@ -24,10 +24,13 @@ class RankedItem(Answer):
 
     item_id: str
     score: float | None
-    """Comparable only within this answer; null if the model does not know the item, or two models are interleaved."""
+    """Comparable only within this answer; after the arm's rules. null if the model does not know the item, or two
+    models are interleaved."""
     known: Literal[False, "features"] | None = None
     """false if the model does not know the item, or gave no finite score for it; `features` if it does not know the
     item, and the score comes from the request's features of it; absent otherwise."""
+    rules: list[str] | None = None
+    """The rules of the arm that moved the item, in their order; absent if none did."""
 
 
 class Explanation(Answer):
@@ -53,7 +56,8 @@ class Explanation(Answer):
     user: dict[str, list[object]]
     """The model's explanation of the user; Pyramid Mixer's `period_weights` of the short, middle and long period."""
     items: dict[str, list[object]]
-    """The model's explanation, one entry for each answered item; MGNM's winning `level`."""
+    """The model's explanation, one entry for each answered item; MGNM's winning `level`. With rules, also
+    `score.before` and `score.after`."""
 
 
 class RankResponse(Answer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from operator import add
+from typing import Final, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,7 +15,7 @@ from contract.bundle.vocabulary import Vocabulary
 from contract.experiments.fields import Parameters
 from service.connection.exchange import Headers
 from service.metrics.values import Made
-from service.ranking.answer import Ranking
+from service.ranking.answer import MovedBy, Ranking
 from service.ranking.listed import MOST_LISTED, Listed
 
 _UNKNOWN: Final = b'%bnull,"known":false'
@@ -87,9 +88,36 @@ def _items(ranking: Ranking) -> bytes:
 
 
 def _mixed(ranking: Ranking) -> bytes:
-    """Return the same for a list with unknown items among the others."""
-    ends = [orjson.dumps(score) + _KNOWN[known] for score, known in zip(ranking.scores, ranking.known, strict=True)]
-    return b",".join([b"%b%b}" % pair for pair in zip(_fragments(ranking.item_ids), ends, strict=True)])
+    """Return the same for a list with unknown items among the others, or with rules."""
+    ends = [b""] * len(ranking.known)
+    if ranking.known.count(True) < len(ranking.known):
+        ends = [_KNOWN[known] for known in ranking.known]
+    if ranking.moved is not None:
+        ends = list(map(add, ends, _moved_by(ranking.moved)))
+    pieces = [b""] * (2 * len(ends))
+    pieces[::2], pieces[1::2] = _begins(ranking.item_ids), ends
+    return (b"%b" + orjson.dumps(ranking.scores)[1:-1].replace(b",", b"%b},%b") + b"%b}") % tuple(pieces)
+
+
+def _moved_by(moved: MovedBy) -> list[bytes]:
+    """Return the part of each item that names the rules which moved it; empty if none did."""
+
+    def named(moves: int) -> bytes:
+        names = [name for number, name in enumerate(moved.names) if moves >> number & 1]
+        return b',"rules":%b' % orjson.dumps(names) if names else b""
+
+    pieces = Made(named)
+    return list(map(pieces.__getitem__, moved.moves))
+
+
+def _begins(item_ids: Sequence[str]) -> Sequence[bytes]:
+    if not isinstance(item_ids, Listed):
+        return _fragments(item_ids)
+    found = _fragments_of(item_ids)
+    if None in found:  # an item that is answered for the first time
+        _prepare(item_ids)
+        found = _fragments_of(item_ids)
+    return cast(tuple[bytes, ...], found)
 
 
 def _fragments(item_ids: Sequence[str]) -> list[bytes]:

@@ -48,6 +48,9 @@ class RankingMetrics:
             "ranker_seen_candidates_total", "Candidates of the user's history that a request wants last or dropped.",
             seen=("last", "drop"),
         )  # fmt: skip
+        self._moved = families.counter(
+            "ranker_rule_moved_items_total", "Candidates that a rule of an experiment file moved.", rules=(), rule=()
+        )
         cache = families.counter("ranker_state_cache_total", "Look-ups of user states.", result=("hit", "miss"))
         self._hits, self._misses = cache.of("hit"), cache.of("miss")
         self._degraded = families.counter(
@@ -82,6 +85,11 @@ class RankingMetrics:
     def seen_candidates(self, seen: str, count: int) -> None:
         """Count candidates that the user has met, of a request that wants them `last` or to `drop` them."""
         self._seen.of(seen).value += count
+
+    def rules_applied(self, name: str, moved: Mapping[str, int]) -> None:
+        """Count the candidates that each rule of a set moved."""
+        for rule, count in moved.items():
+            self._moved.of(name, rule).value += count
 
     def sequence(self, used: int, unknown: int) -> None:
         """Observe how many behaviours a model read, and how many it passed over as unknown."""

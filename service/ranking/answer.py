@@ -46,6 +46,13 @@ class Merged(NamedTuple):
     ranks: list[list[int | None]]  # from 1, the control's first; None: the arm's model does not rank the item
 
 
+class MovedBy(NamedTuple):
+    """Which rules moved each item of a list."""
+
+    names: tuple[str, ...]  # of the rules that were on
+    moves: list[int]  # by item; bit n: rule n moved it
+
+
 Known = bool | Literal["features"]
 """Whether the model knows an item, or has scored it from its features."""
 
@@ -63,6 +70,8 @@ class Ranking(NamedTuple):
     explanation: Explanation | None = None
     merged: Merged | None = None  # of an interleaved list
     is_mixed: bool = False  # whether items without a score may be among the others
+    moved: MovedBy | None = None  # if rules were on
+    places: NDArray[np.int64] | None = None  # among the candidates; only if numbers were given in place of the scores
 
 
 def ranking_of(
@@ -75,12 +84,16 @@ def ranking_of(
     timings: Mapping[str, float],
     explanation: Explanation | None = None,
     cold: ColdWay = "last",
+    instead: NDArray[np.float32] | None = None,
 ) -> Ranking:
     """Order candidates by the model's scores, or by the bundle's popularity if it gave none.
 
-    Those without a score follow, or are placed among the others by `cold` (cold.py).
+    Those without a score follow, or are placed among the others by `cold` (cold.py). `instead` is in place of the
+    scores, or of the popularity.
     """
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
+    if instead is not None:
+        numbers = instead
     count = min(limit or candidates.total, candidates.total)
     order = best(numbers, min(count, len(numbers)))
     scores: list[float | None] = [None] * len(order) if scored is None else numbers[order].tolist()
@@ -100,10 +113,37 @@ def ranking_of(
         item_ids, scores, known, manifest.model, manifest.version, tuple(degraded), timings,
         explanation,
     )  # fmt: skip
+    if instead is not None:
+        places = np.concatenate([candidates.known[order], np.array(candidates.unknown, dtype=np.int64)])[:count]
+        ranking = ranking._replace(places=places)
     if cold == "last" or scored is None or not candidates.unknown:
         return ranking
     places = places_of(cold, manifest.new_item_prior, len(numbers), len(candidates.unknown))
     return _with_the_cold_placed(ranking, candidates, count, places)
+
+
+def reordered(ranking: Ranking, order: Sequence[int]) -> Ranking:
+    """Return the list with its items in another order; those that are not named are left out."""
+
+    def moved(values: Sequence[T]) -> list[T]:
+        return [values[place] for place in order]
+
+    explanation, merged, by_rules = ranking.explanation, ranking.merged, ranking.moved
+    if explanation is not None:
+        explanation = replace(explanation, items={name: moved(values) for name, values in explanation.items.items()})
+    if merged is not None:
+        merged = Merged(moved(merged.teams), moved(merged.ranks))
+    if by_rules is not None:
+        by_rules = by_rules._replace(moves=moved(by_rules.moves))
+    item_ids = ranking.item_ids
+    if isinstance(item_ids, Listed):
+        item_ids = Listed(item_ids.vocabulary, item_ids.indices[list(order)])
+    else:
+        item_ids = moved(item_ids)
+    return ranking._replace(
+        item_ids=item_ids, scores=moved(ranking.scores), known=moved(ranking.known),
+        explanation=explanation, merged=merged, moved=by_rules, is_mixed=True,
+    )  # fmt: skip
 
 
 def _with_the_cold_placed(ranking: Ranking, candidates: Candidates, count: int, places: NDArray[np.int64]) -> Ranking:
@@ -124,6 +164,7 @@ def _with_the_cold_placed(ranking: Ranking, candidates: Candidates, count: int, 
         known=[entry < scored for entry in entries],
         explanation=explanation,
         is_mixed=True,
+        places=None if ranking.places is None else ranking.places[entries],
     )
 
 

@@ -12,12 +12,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from contract.experiments.interleaving import team_draft
+from contract.experiments.rules import RULES, rules_of
 from service.errors import DeadlineExceeded
 from service.inference.scorer import ScoredRow
 from service.names import Degraded
 from service.ranking.answer import Explanation, Merged, Ranking, explanation_of, ranking_of
 from service.ranking.call import Half, RankCall
-from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.candidates import Candidates, candidates_of, without_scores
+from service.ranking.rules.applied import Ruled
+from service.ranking.rules.stage import RuleStage
 from service.ranking.targets import arm_weights
 
 _JOIN: Final = "+"  # no model's name and no version has one
@@ -66,9 +69,13 @@ def note(call: RankCall, values: Sequence[ScoredRow]) -> None:
         call.degraded.append("unscored_items")
 
 
-def merged(call: RankCall, values: Sequence[ScoredRow]) -> Ranking:
-    """Return the draft of both lists; items that neither model ranks follow in the order of the request."""
-    own = [_own(half, value) for half, value in zip(call.halves, values, strict=True)]
+def merged(call: RankCall, values: Sequence[ScoredRow], stage: RuleStage | None = None) -> Ranking:
+    """Return the draft of both lists; items that neither model ranks follow in the order of the request.
+
+    Rules of an arm, if a stage is given, are applied to its own list.
+    """
+    ruled = [None, None] if stage is None else _ruled(call, values, stage)
+    own = [_own(half, value, rules) for half, value, rules in zip(call.halves, values, ruled, strict=True)]
     limit = None if call.seen_ids else call.limit
     count = min(limit or call.candidates.total, call.candidates.total)
     draft = team_draft(call.request_id, own[0].ranked, own[1].ranked, count)
@@ -92,11 +99,31 @@ def merged(call: RankCall, values: Sequence[ScoredRow]) -> Ranking:
     )
 
 
-def _own(half: Half, value: ScoredRow) -> _Own:
-    candidates = half.candidates if value.finite is None else without_scores(half.candidates, value.finite)
-    alone = ranking_of(half.serving.bundle, candidates, value, limit=None, degraded=(), timings={})
+def _ruled(call: RankCall, values: Sequence[ScoredRow], stage: RuleStage) -> list[Ruled | None]:
+    found = []
+    for half, value, arm in zip(call.halves, values, call.decision.pair or (), strict=True):
+        # A set that another layer names is the same for both arms.
+        name = rules_of(arm.parameters) if RULES in arm.parameters else call.decision.rules
+        found.append(stage.apply(call, name, half.serving.bundle, _scored_of(half, value), value))
+    return found
+
+
+def _own(half: Half, value: ScoredRow, rules: Ruled | None) -> _Own:
+    candidates = _scored_of(half, value)
+    alone = ranking_of(
+        half.serving.bundle, candidates, value, limit=None, degraded=(), timings={},
+        instead=None if rules is None else rules.after,
+    )  # fmt: skip
     known = len(candidates.known)
-    return _Own(alone.item_ids[:known], alone.item_ids[known:])
+    ranked, rest = alone.item_ids[:known], alone.item_ids[known:]
+    if rules is not None and rules.is_late.any():
+        late = {candidates.item_ids[place] for place in rules.is_late.nonzero()[0].tolist()}
+        ranked, rest = [sorted(items, key=late.__contains__) for items in (ranked, rest)]
+    return _Own(ranked, rest)
+
+
+def _scored_of(half: Half, value: ScoredRow) -> Candidates:
+    return half.candidates if value.finite is None else without_scores(half.candidates, value.finite)
 
 
 def _explanation(

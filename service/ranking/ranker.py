@@ -37,6 +37,9 @@ from service.ranking.history import fill_the_sequences, not_stored, what_is_know
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
 from service.ranking.recording import Recording
+from service.ranking.rules.applied import finished
+from service.ranking.rules.book import RuleBook
+from service.ranking.rules.stage import RuleStage
 from service.ranking.seen import seen_last, seen_places, without
 from service.ranking.targets import arm_weights
 from service.settings.root import Settings
@@ -64,6 +67,7 @@ class Ranker:
         now_ms: milliseconds since the epoch.
         rankings: the log of answered lists, if there is one.
         items: stored features of items.
+        rules: those of the experiment file.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class Ranker:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         rankings: RankingLog | None = None,
         items: ItemStore | None = None,
+        rules: RuleBook | None = None,
     ) -> None:
+        self._rules = RuleStage(rules or RuleBook(), items, observer)
         self._items = items
         self._choice, self._observer = Choice(deployments, experiments), observer
         self._recording = Recording(exposures, rankings, observer, now_ms)
@@ -288,13 +294,17 @@ class Ranker:
             raise DeadlineExceeded
         explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
         started, limit = time.perf_counter(), None if call.seen_ids else call.limit
+        rules = self._rules.of(call, candidates, scored) if call.decision.rules else None
         call.answer = ranking_of(
-            call.serving.bundle, candidates, scored, limit=limit, degraded=call.degraded, timings=call.timings,
-            explanation=explanation, cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
+            call.serving.bundle, candidates, scored, limit=None if rules else limit, degraded=call.degraded,
+            timings=call.timings, explanation=explanation, instead=rules.after if rules else None,
+            cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
         )  # fmt: skip
         if new is not None:
             call.answer = marked(call.answer, candidates, new)
             self._observer.new_items(len(new.items), new.refused)
+        if rules:
+            call.answer = finished(call.answer, rules, limit, explain=call.explain and scored is not None)
         if call.seen_ids:
             call.answer = seen_last(call.answer, call.seen_ids, call.limit)
         done = time.perf_counter()
@@ -319,7 +329,7 @@ class Ranker:
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
         started = time.perf_counter()
-        call.answer = interleaved.merged(call, values)
+        call.answer = interleaved.merged(call, values, self._rules if self._rules.book.has_rules else None)
         if call.seen_ids:
             call.answer = seen_last(call.answer, call.seen_ids, call.limit)
         done = time.perf_counter()

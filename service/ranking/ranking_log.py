@@ -87,6 +87,8 @@ class _Ranked:
         event = self._event()
         if self.merged is not None:
             event["teams"], event["ranks"] = self.merged
+        if self.decision.rules:
+            event["rules"] = self.decision.rules
         return orjson.dumps(event)
 
     def _event(self) -> dict[str, Any]:

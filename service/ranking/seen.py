@@ -9,19 +9,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from contract.behaviours.records import Records, item_keys
 from contract.bundle.vocabulary import Vocabulary
-from service.ranking.answer import Merged, Ranking
+from service.ranking.answer import Ranking, reordered
 from service.ranking.candidates import Candidates
 from service.ranking.listed import Listed
-
-T = TypeVar("T")
 
 
 def seen_places(candidates: Candidates, vocabulary: Vocabulary, records: Records) -> list[int]:
@@ -61,18 +57,4 @@ def without(candidates: Candidates, left_out: Sequence[int], vocabulary: Vocabul
 def seen_last(ranking: Ranking, seen: frozenset[str], limit: int | None) -> Ranking:
     """Move seen items behind all others, and cut the whole list to its limit."""
     is_seen = np.fromiter((item in seen for item in ranking.item_ids), np.bool_, len(ranking.item_ids))
-    order = np.argsort(is_seen, kind="stable")[:limit].tolist()
-    moved = _moved(order)
-    explanation, merged = ranking.explanation, ranking.merged
-    if explanation is not None:
-        explanation = replace(explanation, items={name: moved(values) for name, values in explanation.items.items()})
-    if merged is not None:
-        merged = Merged(moved(merged.teams), moved(merged.ranks))
-    return ranking._replace(
-        item_ids=moved(ranking.item_ids), scores=moved(ranking.scores), known=moved(ranking.known),
-        explanation=explanation, merged=merged, is_mixed=True,
-    )  # fmt: skip
-
-
-def _moved(order: Sequence[int]) -> Callable[[Sequence[T]], list[T]]:
-    return lambda values: [values[place] for place in order]
+    return reordered(ranking, np.argsort(is_seen, kind="stable")[:limit].tolist())

@@ -40,6 +40,7 @@ ALLOWED = {
     "add an override": {"overrides__units": {"qa-0002": {"rank": "mgnm-topk:k30"}}},
     "write the same arms otherwise": {f"{E0}__arms": [*reversed(arms(5000))]},
     "rename the revision": {"revision": "next"},
+    "add a set of rules": {"rules": {"spread": [{"diversity": {"by": "author", "decay": 0.5}}]}},
 }
 
 REFUSED = {
@@ -112,6 +113,40 @@ def test_what_all_experiments_share_can_change_as_the_last_one_is_stopped(name: 
 def test_what_an_experiment_was_cannot_change_when_it_is_over(name: str) -> None:
     edits, reason = REFUSED[name]
     assert refused(AFTER_END_MS, **edits) == [reason]
+
+
+RULED = {
+    "rules": {
+        "spread": [{"diversity": {"by": "author", "decay": 0.5}}],
+        "fresh": [{"age_limit": {"hours": 24}}],
+        "other": [{"age_limit": {"hours": 24}}],
+    },
+    "layers__0__defaults__rules": "fresh",
+    f"{E0}__arms": [
+        {"key": "control", "buckets": [[0, 5000]], "params": {}},
+        {"key": "treatment", "buckets": [[5000, 10000]], "params": {"rules": "spread"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ["spread", "fresh"])
+def test_rules_that_running_arms_serve_cannot_change(name: str) -> None:
+    changed = {**RULED["rules"], name: [{"age_limit": {"hours": 25}}]}  # type: ignore[dict-item]
+    reason = f"rules {name}: this set is part of what running arms serve and cannot change"
+    assert refusals(example(**RULED), example(**{**RULED, "rules": changed})) == [reason]
+    stopped = {f"{one}__status": "stopped" for one in (E0, "layers__0__experiments__1")}
+    assert refusals(example(**RULED), example(**{**RULED, "rules": changed, **stopped})) == []
+
+
+def test_rules_that_no_running_arm_serves_can_change() -> None:
+    changed = {**RULED["rules"], "other": [{"age_limit": {"hours": 25}}]}  # type: ignore[dict-item]
+    assert refusals(example(**RULED), example(**{**RULED, "rules": changed})) == []
+
+
+def test_rules_cannot_be_added_to_running_arms() -> None:
+    ruled = example(rules=RULED["rules"], layers__0__defaults__rules="fresh")
+    assert refusals(example(), ruled) == ["rank: default rules would change what running arms serve"]
+    assert refusals(example(), example(layers__0__defaults__rules="")) == []
 
 
 def test_running_experiment_cannot_be_taken_out_nor_its_layer() -> None:

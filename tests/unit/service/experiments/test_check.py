@@ -95,7 +95,7 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "parameter that nothing reads": (
         {"layers__0__defaults__top_k": 2},
         "top_k: 2",
-        "rank: nothing reads param top_k: a layer with a model has only model, version, track, cold and targets",
+        "rank: nothing reads param top_k: a layer with a model has only model, version, track, cold, targets and rules",
     ),
     "misspelt parameter": (
         {"layers__0__defaults": {"model": "mgnm", "verison": "7"}, f"{E0}__arms__1__params": {"model": "x"}},
@@ -124,6 +124,14 @@ REFUSED_ALONE: dict[str, tuple[dict[str, Any], str, str]] = {
     "name that no target has": (
         {"layers__0__defaults__targets": {"Click now": 1.0}}, "targets:",
         "rank: param targets: 'Click now' is not a name of a target",
+    ),
+    "set of rules that the file does not have": (
+        {"layers__0__defaults__rules": "", f"{E0}__arms__1__params": {"model": "x", "rules": "spread"}},
+        "rules: spread", "rank.pyramid-vs-mgnm:treatment: param rules 'spread' is not a set of rules of this file",
+    ),
+    "rule with a number out of range": (
+        {"rules": {"spread": [{"diversity": {"by": "author", "decay": 2}}]}},
+        "decay: 2", "rules.spread.0.diversity.decay: Input should be less than or equal to 1",
     ),
     "version that YAML reads as a number": (
         {"layers__0__defaults__version": 1.1, f"{E0}__arms__1__params__version": 1.2},

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from contract.bundle.item_features import FeatureCoder, FeatureSpec
+from contract.experiments.assignment import snapshot_of
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.new_items import NewItems
 from service.store.behaviours import StoreUnavailable
@@ -60,6 +61,21 @@ async def test_without_a_bundle_for_new_items_all_features_are_stored() -> None:
     async with edge.client() as client:
         answer = await client.post("/items", json={"items": [item("a1", colour="red")]})
     assert answer.json()["stored"] == 1
+
+
+async def test_features_that_only_a_rule_reads_are_stored(bundle: Bundle) -> None:
+    edge = Edge()
+    edge.bundles.bundles = [bundle]
+    limit = {"age_limit": {"hours": 24, "feature": "published", "source": "callers"}}
+    layer = {"key": "rank", "salt": "rank", "defaults": {"model": "tiny", "version": "1", "rules": "fresh"}}
+    edge.experiments.snapshot = snapshot_of(
+        {"schema": 1, "revision": "r", "rules": {"fresh": [limit]}, "layers": [layer]}
+    )
+    items = [item("a1", published=5), item("a2", published=5, words="many"), item("a3", published=5, colour="red")]
+    async with edge.client() as client:
+        answer = await client.post("/items", json={"items": items})
+    assert answer.json()["stored"] == 1
+    assert edge.items.stored == {"a1": {"published": 5}}
 
 
 async def test_one_bundle_that_can_read_the_features_is_enough(bundle: Bundle) -> None:

@@ -55,6 +55,7 @@ def play_rankings(metrics: Metrics) -> None:
     for used, unknown in ((0, 2), (50, 0), (501, 1)):
         metrics.sequence(used, unknown)
     metrics.history_unused("items")
+    metrics.rules_applied("spread", {"diversity:author": 3, "age_limit": 0})
     for hit in (True, False, True):
         metrics.state_cache(hit)
     metrics.degraded("popularity")
