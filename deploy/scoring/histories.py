@@ -31,7 +31,8 @@ SCHEMA: Final = pa.schema([("user_id", pa.string()), ("records", pa.large_binary
 _ROWS: Final = 500_000  # that are packed at once
 _MEMORY: Final = "512MB"
 _OPTIONAL: Final = {"action": f"'{DEFAULT_ACTION}'", "play_ms": "'0'", "value": "'0'"}
-_NEEDED: Final = ("user_id", "item_id", "ts")
+_NEEDED: Final = {"user_id": "user", "item_id": "item", "ts": "ts"}
+"""The columns that a file must have, and another spelling of each."""
 
 
 class HistoriesError(CommandError, ValueError):
@@ -107,11 +108,12 @@ def _text(path: Path) -> str:
 
 def _columns(source: Path, found: list[str]) -> str:
     """Return the columns of the query, converted to one type each."""
-    if missing := [name for name in _NEEDED if name not in found]:
+    spelled = {name: name if name in found else other for name, other in _NEEDED.items()}
+    if missing := [name for name, spelling in spelled.items() if spelling not in found]:
         raise HistoriesError(f"{source}: column {missing[0]} is missing; there are {', '.join(found)}")
     optional = {name: f"coalesce({name}, {given})" if name in found else given for name, given in _OPTIONAL.items()}
     return (
-        "user_id::VARCHAR AS user_id, item_id::VARCHAR AS item_id, ts::BIGINT AS ts, "
+        f"{spelled['user_id']}::VARCHAR AS user_id, {spelled['item_id']}::VARCHAR AS item_id, ts::BIGINT AS ts, "
         f"{optional['action']}::VARCHAR AS action, {optional['play_ms']}::BIGINT AS play_ms, "
         f"{optional['value']}::DOUBLE AS value, place"
     )

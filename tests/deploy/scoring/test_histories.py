@@ -85,6 +85,12 @@ def test_parquet_gives_the_histories_of_csv(tmp_path: Path) -> None:
     assert _read(tmp_path / "out") == _expected()
 
 
+def test_user_and_item_are_names_of_columns_too(tmp_path: Path) -> None:
+    header = HEADER.replace("user_id", "user").replace("item_id", "item")
+    write_histories(_csv(tmp_path, *ROWS, header=header), tmp_path / "out")
+    assert _read(tmp_path / "out") == _expected()
+
+
 def test_actions_play_times_and_values_are_kept(tmp_path: Path) -> None:
     write_histories(_csv(tmp_path, *ROWS), tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "000000.parquet")
@@ -98,7 +104,7 @@ def test_actions_play_times_and_values_are_kept(tmp_path: Path) -> None:
     ("rows", "header", "words"),
     [
         ([], HEADER, "no behaviours"),
-        (["a,i1,2000000000000"], "user_id,item,ts", "item_id is missing"),
+        (["a,i1,2000000000000"], "user,thing,ts", "item_id is missing"),
         (["a,i1,soon,click,,"], HEADER, "soon"),
         (["a,i1,-5,click,,"], HEADER, "ts: a value is missing, or is not from 0"),
         (["a,i1,2000000000000,stare,,"], HEADER, "'stare' is not one of"),
