@@ -26,11 +26,13 @@ def test_the_model_is_checked_trained_compared_exported_and_served(redis_server:
     output = run_commands(commands_of(PAGE), tmp_path)
     assert " 0 failed" in output
     assert "the exported graphs have the scores of torch" in output
-    [difference] = [line for line in output.splitlines() if "newest_clicks" in line and "NDCG@10" in line]
+    [difference] = [line for line in output.splitlines() if line.startswith("│ newest_clicks │ NDCG@10")]
     assert float(difference.split("│")[4]) > 0.2  # its interval against popularity begins there
     manifest = read_manifest(tmp_path / "bundles-own" / "newest_clicks" / "1")
     assert (manifest.model, manifest.serving_class) == ("newest_clicks", "A")
-    assert "newest_clicks" in (tmp_path / "bundles-own/newest_clicks/1/model_card.md").read_text()
+    card = (tmp_path / "bundles-own/newest_clicks/1/model_card.md").read_text()
+    assert card.startswith("# newest_clicks 1\n\n")
+    assert "The model is the class `newest_clicks:NewestClicks`." in card
 
     (tmp_path / "bundles-own").rename(tmp_path / "bundles")  # where the service of the tests looks
     (tmp_path / "newest_clicks.py").unlink()

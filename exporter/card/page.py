@@ -44,6 +44,7 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
         f"Scores candidate items for a user from the newest {sequence.length} behaviours. "
         f"Parameters: {manifest.parameters:,}. Serving class {serving}."
     )
+    yield from _of_the_model(run, manifest)
     yield "## Intended use"
     yield (
         "Ordering candidates that another system has already chosen for a feed, through `POST /rank`. "
@@ -66,6 +67,16 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
             ("actions that count as behaviour", ", ".join(sequence.actions)),
         ],
     )
+
+
+def _of_the_model(run: Run, manifest: Manifest) -> Iterable[str]:
+    """Tell what most models do not have: a class outside the catalogue, several targets."""
+    named = run.recipe.get("model", run.name)
+    if named != run.name:
+        yield f"The model is the class `{named}`."
+    if manifest.targets:
+        weights = ", ".join(f"{weight:g} {name}" for name, weight in manifest.targets.items())
+        yield f"A score is the weighted sum of the targets' probabilities, unless an arm sets other weights: {weights}."
 
 
 def _how_good(run: Run) -> Iterable[str]:

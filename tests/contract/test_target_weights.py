@@ -54,6 +54,7 @@ def test_torch_and_the_service_agree_under_the_weights_of_each_row(tmp_path: Pat
     manifest = read_manifest(exported)
     assert manifest.targets == {name: one["score"] for name, one in TARGETS.items()}
     assert manifest.contract_version == 4
+    assert "other weights: 1 click, 0.5 like, 0 finish." in (exported / "model_card.md").read_text()
     bundle = load_bundle(exported, max_bytes=1 << 30)
     engine = OnnxEngine(bundle, "cpu", threads=1)
     engine.verify_golden()
