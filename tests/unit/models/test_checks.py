@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from models.checks import learning
 from models.checks.every import run_checks
 from models.checks.subject import Subject
 
@@ -42,3 +43,8 @@ def test_a_check_fails_for_a_model_that_breaks_its_promise(name: str, sentence: 
     found = failures(name)
     assert sentence in found
     assert found[sentence].startswith("CheckFailedError: ")
+
+
+def test_a_part_whose_gradient_comes_every_few_steps_is_no_fault() -> None:
+    config = {"length": 8, "width": 8, "interests": 3, "rnn_width": 5, "rnn_gradient_every": 4}
+    learning.every_weight_that_learns_gets_a_gradient(Subject("mgnm", config))
