@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 
-TWICE  := -n 2 --dist worksteal  # two processes: most tests wait for servers, or use one core
+PARALLEL := -n 3 --dist worksteal  # for two cores: each process waits for servers a fifth of its time
 
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
@@ -29,11 +29,11 @@ interleave-demo: setup ## half of the simulated users in an A/B test, half inter
 	@$(PY) -m deploy.experiment_demo --oneshot --interleave
 
 test: setup      ## the whole default test run, real Redis and ONNX Runtime included
-	@$(PY) -m pytest -q $(TWICE)
+	@$(PY) -m pytest -q $(PARALLEL)
 
 test-slow: setup ## tests that take minutes
-	@$(PY) -m pytest -q -m slow $(TWICE)
-	@$(PY) -m pytest -q tests/property $(TWICE) --hypothesis-profile thorough
+	@$(PY) -m pytest -q -m slow $(PARALLEL)
+	@$(PY) -m pytest -q tests/property $(PARALLEL) --hypothesis-profile thorough
 
 test-browser: setup ## the page in headless Chromium
 	@$(PY) -m pytest -q -m browser

@@ -202,8 +202,9 @@ def title(path: Path) -> str:
 
 
 def test_the_index_of_decisions_names_each_with_its_status() -> None:
+    status = statuses()
     expected = [
-        f"| [{number}]({path.name}) | {title(path)} | {statuses()[number]} |" for number, path in decisions().items()
+        f"| [{number}]({path.name}) | {title(path)} | {status[number]} |" for number, path in decisions().items()
     ]
     index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
     assert [line for line in index.splitlines() if line.startswith("| [")] == expected
