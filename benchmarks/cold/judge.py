@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes, Mask, Seen
 from training.judging.metrics import Floats, better_and_equal, ndcg
 from training.judging.scores import Scorer, Scores
 from training.recipe import SplitRecipe

@@ -14,6 +14,7 @@ from training.data.datasets.interactions import Interactions
 from training.data.datasets.locate import locate
 from training.data.known import NOTHING_KNOWN, read_known
 from training.data.prepare import prepare
+from training.data.times import DAY_MS
 
 NAME: Final = kuairand.NAME
 FIRST: Final = 6
@@ -21,13 +22,12 @@ FIRST: Final = 6
 LAST: Final = 13
 """The last day that is only judged, never learnt: the log ends with day 14, which is judged too."""
 
-_DAY_MS: Final = 86_400_000
 _BEGIN_MS: Final = 1_650_816_000_000  # 2022-04-25T00:00 in China, 24 April 16:00 UTC
 
 
 def day_start_ms(day: int) -> int:
     """Return the first millisecond of a day."""
-    return _BEGIN_MS + (day - 1) * _DAY_MS
+    return _BEGIN_MS + (day - 1) * DAY_MS
 
 
 def prepared_day(day: int, work: Path) -> Path:

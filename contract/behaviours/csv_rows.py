@@ -215,9 +215,15 @@ def open_lines(path: Path) -> Iterator[IO[bytes]]:
             are read.
     """
     opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with named_errors(path), opener(path, "rb") as file:
+        yield file  # type: ignore[misc]
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Raise a FileError that names the file for every error of opening, unpacking and reading it."""
     try:
-        with opener(path, "rb") as file:
-            yield file  # type: ignore[misc]
+        yield
     except FileNotFoundError:
         raise FileError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +15,8 @@ from contract.bundle import manifest as names
 from contract.bundle.manifest import NewItemPrior, digest_of
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
-from contract.files import BadFileError, read_array
-from exporter.errors import ExportError
+from contract.files import BadFileError, read_array, read_object
+from exporter.errors import ExportError, cause_of
 from exporter.run.features import RunFeatures, read_features
 from models.base import SequentialRecommender
 from models.checkpoint import CONFIG, CheckpointError, load_checkpoint
@@ -106,7 +105,7 @@ def read_run(directory: Path) -> Run:
     try:
         name, model = load_checkpoint(directory / CHECKPOINT)
     except CheckpointError as error:
-        raise ExportError(_one_line(error)) from error
+        raise ExportError(cause_of(error)) from error
     facts, recipe = _json(directory / RUN), _json(directory / RECIPE)
     measured = _json(directory / METRICS) if (directory / METRICS).is_file() else {}
     run = Run(
@@ -153,7 +152,7 @@ def _judgement(measured: Document, path: Path) -> Judgement:
             float(measured["repeat_share"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{path}: damaged: {_one_line(error)}; evaluate the run again") from error
+        raise ExportError(f"{path}: damaged: {cause_of(error)}; evaluate the run again") from error
 
 
 def _check_sizes(run: Run) -> None:
@@ -189,7 +188,7 @@ def _vocabulary(path: Path) -> Vocabulary:
     try:
         return Vocabulary.parse(_bytes(path))
     except ValueError as error:
-        raise ExportError(f"{path}: {_one_line(error)}") from error
+        raise ExportError(f"{path}: {cause_of(error)}") from error
 
 
 def _popularity(path: Path) -> NDArray[np.float32]:
@@ -219,12 +218,9 @@ def _numbers(values: object) -> dict[str, float]:
 
 def _json(path: Path) -> Document:
     try:
-        document = json.loads(_bytes(path))
-    except ValueError as error:
-        raise ExportError(f"{path}: {_one_line(error)}") from error
-    if not isinstance(document, dict):
-        raise ExportError(f"{path}: expected a JSON object")
-    return document
+        return read_object(path)
+    except BadFileError as error:
+        raise ExportError(str(error)) from error
 
 
 def _bytes(path: Path) -> bytes:
@@ -232,7 +228,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from contract.bundle.item_features import FeatureKind, FeatureSpec
 from contract.bundle.manifest import FEATURES
 from contract.files import BadFileError, read_object
-from exporter.errors import ExportError
+from exporter.errors import ExportError, cause_of
 from models.base import SequentialRecommender
 from models.item_feature import ItemFeature
 
@@ -51,7 +51,7 @@ def read_features(directory: Path, model: SequentialRecommender) -> RunFeatures 
         specs = tuple(_spec(name, described[name], model) for name in model.described_by)
         names = {spec.name: described[spec.name]["names"][1:] for spec in specs if spec.kind != "number"}
     except (BadFileError, KeyError, TypeError, ValidationError) as error:
-        raise ExportError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"{path}: {cause_of(error)}") from error
     for spec in specs:
         if spec.kind != "number" and len(names[spec.name]) != spec.cardinality - 1:
             raise ExportError(f"{path}: {spec.name} has not one name for each code of the checkpoint")

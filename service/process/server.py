@@ -163,12 +163,7 @@ class Server(uvicorn.Server):
         await self._abandon()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Hand a signal to the event loop; one that comes before or after the loop is only noted."""
-        if number != signal.SIGHUP:
-            self._stopping.note(number)
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._reload if number == signal.SIGHUP else self._stop)
+        self._stopping.on_signal(number, self._loop, self._reload if number == signal.SIGHUP else self._stop)
 
     def _reload(self) -> None:
         self._runtime.reload()

@@ -68,6 +68,17 @@ class Stopping:
         """Return whether a successor has the socket and is still loading."""
         return self._door is not None and self._door.has_successor
 
+    def on_signal(self, number: int, loop: asyncio.AbstractEventLoop | None, act: Callable[[], None]) -> None:
+        """Hand a signal to the event loop; one that comes before or after the loop is only noted.
+
+        Safe in a signal handler. SIGHUP stops nothing, so it is not noted.
+        """
+        if number != signal.SIGHUP:
+            self.note(number)
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(act)
+
     def note(self, number: int) -> None:
         """Note a signal; safe in a signal handler."""
         self._signals.append(signal.Signals(number))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
-from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -199,12 +198,7 @@ class Supervisor:
     # --- signals, successors, the end
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Hand a signal to the event loop; one that comes before or after the loop is only noted."""
-        if number != signal.SIGHUP:
-            self._stopping.note(number)
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._reload if number == signal.SIGHUP else self._stop)
+        self._stopping.on_signal(number, self._loop, self._reload if number == signal.SIGHUP else self._stop)
 
     def _reload(self) -> None:
         self._tell(Verb.RELOAD)

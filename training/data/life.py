@@ -6,16 +6,14 @@ Symbols: R rows, I items.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours.actions import ACTIONS
 from training.data.kept import Column, Columns
-from training.data.plausibility import DAY_MS, Report
-
-HOUR_MS: Final = 3_600_000
+from training.data.plausibility import Report
+from training.data.times import DAY_MS, HOUR_MS
 
 
 class Life:

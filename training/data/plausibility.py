@@ -17,7 +17,6 @@ DROPPED: Final = {
 }
 """Reasons why rows are dropped, in the order of dropping; other rows are `kept`."""
 
-DAY_MS: Final = 86_400_000
 _OUTSIDE: Final = ("before_1971", "future")
 
 # Above this share of its total the line begins with "warning:".

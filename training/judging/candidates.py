@@ -18,7 +18,6 @@ from training.rows.split import Rows, flat_places
 Mask = NDArray[np.bool_]
 """(B, I+1), True for a candidate; column 0 is padding and means nothing."""
 
-HOUR_MS: Final = 3_600_000
 _NEVER: Final = np.iinfo(np.int64).max
 
 

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from contract.bundle.tensors import SequenceSpec
 from models.base import SequentialRecommender
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes, Mask, Seen
 from training.judging.metrics import (
     Counts,
     Floats,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from contract.bundle.tensors import SequenceSpec
 from models.base import SequentialRecommender, Tensors
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS
+from training.data.times import HOUR_MS
 from training.judging.metrics import Counts
 from training.rows.loader import Loader, as_tensors
 from training.rows.split import Rows

@@ -19,6 +19,7 @@ from contract.command_line import CommandError
 from models.base import InteractionLog
 from training.data.kept import OUTCOME
 from training.data.prepare import Prepared
+from training.data.times import HOUR_MS
 from training.recipe import Protocol
 
 Part = Literal["train", "valid", "test"]
@@ -29,7 +30,6 @@ TEST_SHARE: Final = 0.2
 
 Places = NDArray[np.int64]
 Hours = tuple[float, float]
-_HOUR_MS: Final = 3_600_000
 
 
 class SplitError(CommandError, ValueError):
@@ -220,7 +220,7 @@ def _cuts(times_ms: Places, hours: Hours | None) -> tuple[int, int]:
     count = len(times_ms)
     if hours is None or not count:
         return int(count * TRAIN_SHARE), count - int(count * TEST_SHARE)
-    valid_ms, test_ms = (round(one * _HOUR_MS) for one in hours)
+    valid_ms, test_ms = (round(one * HOUR_MS) for one in hours)
     ends = times_ms[-1] - np.array([test_ms + valid_ms, test_ms])
     train, test = np.searchsorted(times_ms, ends, side="right").tolist()
     return train, test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -34,3 +35,10 @@ def log_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.raiseExceptions = raises
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the settings of the environment that runs the tests."""
+    for name in [name for name in os.environ if name.upper().startswith("RANKER_")]:
+        monkeypatch.delenv(name)

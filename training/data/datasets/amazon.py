@@ -25,6 +25,7 @@ from contract.behaviours.grammar import MIN_TIME_MS
 from training.data.datasets.interactions import Interactions, ItemFacts, default_actions
 from training.data.datasets.table import MAX_SECONDS, Table, read_table
 from training.data.datasets.text import digest_of, read_bytes
+from training.data.times import DAY_MS
 
 BEAUTY: Final = "amazon-beauty"
 TOYS: Final = "amazon-toys-and-games"
@@ -32,7 +33,6 @@ INSTRUMENTS: Final = "amazon-musical-instruments"
 REVIEWS: Final = "interactions.csv.gz"
 ITEMS: Final = "items.csv.gz"
 _ITEM_COLUMNS: Final = ("item_id", "category", "attributes")
-_DAY_MS: Final = 86_400_000
 _YEAR_2000_MS: Final = 946_684_800_000
 _MAX_DAYS: Final = 9_000  # after the year 2000, and still in the past
 _UNKNOWN: Final = -1
@@ -75,7 +75,7 @@ instruments = partial(_load, title="Amazon Musical Instruments", described=False
 
 
 def _made_up(reviews: Table) -> NDArray[np.int64]:
-    return _YEAR_2000_MS + _DAY_MS * reviews.whole("pos", 0, _MAX_DAYS)
+    return _YEAR_2000_MS + DAY_MS * reviews.whole("pos", 0, _MAX_DAYS)
 
 
 def _places(reviews: Table) -> NDArray[np.int64]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, cast
 
-from contract.behaviours.csv_rows import FileError
+from contract.behaviours.csv_rows import named_errors
 
 PACKED: Final = (".gz", ".zst")
 
@@ -22,15 +21,8 @@ def open_packed(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FileError: it is missing or unreadable, or not packed as its name tells; also raised while it is read.
     """
-    try:
-        with _opened(path) as file:
-            yield file
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise FileError(f"{path}: is a folder, not a file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    with named_errors(path), _opened(path) as file:
+        yield file
 
 
 def _opened(path: Path) -> IO[bytes]:

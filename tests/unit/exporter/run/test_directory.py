@@ -83,7 +83,7 @@ def _fewer_users(directory: Path) -> None:
         (_fewer_users, "users.json: is of 2, but the checkpoint's user_count is 8"),
         (lambda run: (run / "items.json").write_text("[]"), "items.json"),
         (lambda run: (run / "run.json").write_text("no JSON"), "run.json"),
-        (lambda run: (run / "recipe.json").write_text("[1]"), "recipe.json: expected a JSON object"),
+        (lambda run: (run / "recipe.json").write_text("[1]"), "recipe.json: damaged: it is not a JSON object"),
         (lambda run: (run / "catalogue.json").write_text('{"items": []}'), "catalogue.json"),
         (lambda run: (run / "catalogue.json").write_text('{"items": {"a": 1}}'), "catalogue.json"),
         (lambda run: edit(run / "run.json", sequence=None), "run.json: sequence"),

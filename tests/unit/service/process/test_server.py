@@ -12,11 +12,7 @@ import pytest
 from service.command_line import main
 from service.process.port import listen
 
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("RANKER_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def test_a_port_that_was_just_closed_can_be_had_again() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -15,11 +13,7 @@ from service.settings.root import Settings
 from service.settings.shown import effective, warnings
 from service.settings.streams import StreamsSettings
 
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("RANKER_")]:
-        monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def test_every_setting_has_a_default() -> None:
