@@ -57,7 +57,7 @@ def export_run(
     check_target(out, run.name, version)
     check_weights(run.model)
     length = run.sequence.length
-    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity)
+    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity, context=run.model.context_specs)
     book = TableBook(min_table_bytes)
     sample = maker.make([0, min(2, length), length], _SAMPLE_COUNTS)
     traced = trace(run.model, sample, book)

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from contract.bundle.context import CONTEXT, ContextSpec
 from contract.bundle.tensors import RowInput, SequenceColumn
 from contract.command_line import CommandError
+from models.context import ContextVectors
 
 Tensors = dict[str, Tensor]
 ServingClass = Literal["A", "B", "C", "D", "E"]
@@ -97,6 +99,8 @@ class DatasetFacts:
         cardinalities: by field, one more than the largest value.
         log: training interactions, for models that walk the graph of users and items; a checkpoint contains it for
             models with `reads_log`.
+        context: inputs of the context of a request.
+        context_hidden: share of the training rows from which each of them is hidden.
     """
 
     item_count: int
@@ -105,6 +109,8 @@ class DatasetFacts:
     item_features: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     cardinalities: dict[str, int] = field(default_factory=dict)
     log: InteractionLog = field(default_factory=InteractionLog.empty)
+    context: tuple[ContextSpec, ...] = ()
+    context_hidden: float = 0.0
 
 
 class SequentialRecommender(nn.Module):
@@ -120,6 +126,9 @@ class SequentialRecommender(nn.Module):
         length: T.
         targets: outcomes of an impression that the model learns, by name; none if it learns one label.
         config_class: the dataclass of its config, for a model outside the catalogue (models/lookup.py).
+        context_state: the tensor (B, ..., d) of the state that the vector of the context is added to; None: the model
+            cannot read a context.
+        context: the vectors of the context; None if the model reads none.
     """
 
     serving_class: ClassVar[ServingClass]
@@ -129,8 +138,13 @@ class SequentialRecommender(nn.Module):
     reads_log: ClassVar[bool] = False
     slot_bound: ClassVar[bool] = False
     targets: tuple[str, ...] = ()
+    context_state: ClassVar[str | None] = "user"
     length: int
     item_count: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context: ContextVectors | None = None
 
     @property
     def target_weights(self) -> dict[str, float]:
@@ -144,6 +158,23 @@ class SequentialRecommender(nn.Module):
     def score(self, state: Tensors, candidates: Tensor, rows: Tensor) -> Scored:
         """Score flat candidates (M,), each under the state of its row (M,)."""
         raise TypeError(f"{type(self).__name__} has no score")
+
+    @property
+    def context_specs(self) -> tuple[ContextSpec, ...]:
+        """Return the inputs of the context; none if the model reads none."""
+        return () if self.context is None else self.context.specs
+
+    def in_context(self, state: Tensors, inputs: Tensors) -> Tensors:
+        """Add the context of each row, codes (B, F) in `inputs`, to the state, if the model reads any."""
+        if self.context is None or self.context_state is None:
+            return state
+        users, vectors = state[self.context_state], self.context(inputs[CONTEXT])
+        shape = (-1, *(1,) * (users.dim() - 2), vectors.shape[-1])
+        return {**state, self.context_state: users + vectors.view(shape)}
+
+    def state_of(self, inputs: Tensors) -> Tensors:
+        """Return the state of `encode`, in the context of each row: what training and evaluation score with."""
+        return self.in_context(self.encode(inputs).state, inputs)
 
     @property
     def described_by(self) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ class InterestModel(SequentialRecommender):
     """A model whose subclasses write `interests`. State: `interests` (B, K, d). Explanation: `interest` (M,)."""
 
     serving_class: ClassVar[ServingClass] = "B"
+    context_state: ClassVar[str | None] = "interests"
 
     def __init__(self, config: InterestsConfig, facts: DatasetFacts) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class InterestModel(SequentialRecommender):
         """Return the sampled loss under label-aware attention; labelled rows are scored as in serving."""
         if batch.labels is not None or self._readout == "max":
             return objective_loss(self, batch, self._objective)
-        state = self.encode(batch.inputs).state
+        state = self.state_of(batch.inputs)
         near = self._dots(state, batch.targets[:, None])  # (B, K, 1)
 
         def score(items: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final
 
+import torch
 from pydantic import TypeAdapter
 
-from models.base import DatasetFacts, SequentialRecommender
+from models.base import DatasetFacts, SequentialRecommender, Tensors
 from models.baselines.a2svd import A2SVD
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig
 from models.baselines.bpr import BPR, BPRConfig
@@ -30,6 +31,7 @@ from models.baselines.sasrec import SASRec, SASRecConfig
 from models.baselines.sli_rec import SLiRec
 from models.baselines.surge import SURGE, SURGEConfig
 from models.baselines.tgsrec import TGSRec, TGSRecConfig
+from models.context import ContextVectors
 from models.mgnm import MGNM, MGNMConfig
 from models.pyramid_mixer import PyramidMixer, PyramidMixerConfig
 
@@ -74,7 +76,31 @@ class ModelEntry:
         for name in ("length", "item_count"):
             if not hasattr(model, name):
                 raise ValueError(f"{type(model).__name__} sets no {name}")
+        if facts.context:
+            model.context = ContextVectors(facts.context, _context_width(model), facts.context_hidden)
         return model
+
+
+def _context_width(model: SequentialRecommender) -> int:
+    """Return the width of the vector that the context is added to, from the state of an empty history.
+
+    Raises:
+        ValueError: the model has no such vector.
+    """
+    if model.context_state is None:
+        raise ValueError(f"context: {type(model).__name__} cannot read a context")
+    nothing: Tensors = {name: torch.zeros((2, model.length), dtype=torch.int64) for name in model.columns}
+    nothing |= {name: torch.zeros(2, dtype=torch.int64) for name in model.row_inputs}
+    model.eval()
+    with torch.no_grad():
+        state = model.encode(nothing).state
+    model.train()
+    if model.context_state not in state:
+        raise ValueError(
+            f"context: {type(model).__name__} has no {model.context_state!r} in its state; context_state names the "
+            f"tensor that the context is added to; there are {', '.join(state)}"
+        )
+    return state[model.context_state].shape[-1]
 
 
 def _check_numbers(key: str, value: object) -> None:

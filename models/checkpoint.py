@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from contract.bundle.context import ContextSpec
 from contract.command_line import CommandError, explained, one_line
 from contract.files import read_arrays, read_object, write_arrays, write_json, write_whole
 from models.base import DatasetFacts, InteractionLog, SequentialRecommender
@@ -37,6 +38,7 @@ def save_checkpoint(
         "item_count": facts.item_count,
         "user_count": facts.user_count,
         "cardinalities": facts.cardinalities,
+        **_context_document(facts),
     }
     write_json(directory / CONFIG, document)
 
@@ -54,14 +56,23 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
         columns = [arrays[f"log.{column}"] for column in InteractionLog._fields if f"log.{column}" in arrays]
         log = InteractionLog(*columns) if columns else InteractionLog.empty()
         facts = DatasetFacts(
-            document["item_count"], document["user_count"], popularity, features, document["cardinalities"], log
-        )
+            document["item_count"], document["user_count"], popularity, features, document["cardinalities"], log,
+            tuple(map(ContextSpec.model_validate, document.get("context", ()))), document.get("context_hidden", 0.0),
+        )  # fmt: skip
         found = find_model(document["model"])
         model = found.entry.build(document["config"], facts)
         model.load_state_dict(read_tensors(directory / WEIGHTS, torch.device("cpu")))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory}: {one_line(str(error))}") from error
     return found.name, model.eval()
+
+
+def _context_document(facts: DatasetFacts) -> dict[str, Any]:
+    """Return the entries of a model that reads the context of requests; a model that does not has none."""
+    if not facts.context:
+        return {}
+    specs = [spec.model_dump(mode="json") for spec in facts.context]
+    return {"context": specs, "context_hidden": facts.context_hidden}
 
 
 def write_tensors(path: Path, document: dict[str, Any]) -> None:

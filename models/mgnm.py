@@ -97,6 +97,7 @@ class MGNM(SequentialRecommender):
     """State: `interests` (B, L+1, K, d). Explanation of a score: `level` (M,), the level that won."""
 
     serving_class: ClassVar[ServingClass] = "B"
+    context_state: ClassVar[str | None] = "interests"
 
     def __init__(self, config: MGNMConfig, facts: DatasetFacts) -> None:
         super().__init__()
@@ -179,6 +180,7 @@ class MGNM(SequentialRecommender):
             return objective_loss(self, batch, self.config.objective)
         self._steps += 1
         q, adjacency = self._encode(batch.inputs)
+        q = self.in_context({"interests": q}, batch.inputs)["interests"]
 
         def score(items: Tensor) -> Tensor:  # (B, L+1, N)
             return _attended(self._dots(q, items), dim=2) + self.bias[items].unsqueeze(-2)

@@ -92,7 +92,7 @@ def objective_loss(model: SequentialRecommender, batch: TrainingBatch, objective
     Raises:
         NegativesError: the objective needs negatives, and the batch has none.
     """
-    return state_loss(model, model.encode(batch.inputs).state, batch, objective)
+    return state_loss(model, model.state_of(batch.inputs), batch, objective)
 
 
 def state_loss(model: SequentialRecommender, state: Tensors, batch: TrainingBatch, objective: Objective) -> Tensor:

@@ -481,7 +481,7 @@ class PyramidMixer(SequentialRecommender):
         if batch.labels is None:
             raise NegativesError('pyramid_mixer: config.targets need impressions: split.protocol = "impressions"')
         assert self.head is not None
-        state, items = self.encode(batch.inputs).state, batch.targets
+        state, items = self.state_of(batch.inputs), batch.targets
         logits = self.head(state["base"], state["user"], self.fields.parts.candidates(items))
         logits = logits + self.fields.biases(self.bias)[items][:, None]
         return row_mean(targets_loss(logits, batch.labels, self.target_shares[:, 0]), batch.weights)

@@ -7,9 +7,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from contract.behaviours.actions import Action
+from contract.bundle.context import MAX_INPUTS, MAX_OFFSET, MIN_OFFSET, OFFSET
 from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.command_line import CommandError, explained
 from models.lookup import Found, find_model
@@ -155,6 +164,39 @@ class PositiveRecipe(_Section):
         return self
 
 
+class ContextRecipe(_Section):
+    """The inputs of the context of a request (models/context.py); none by default.
+
+    Attributes:
+        hour: hour of the day.
+        gap: time since the newest behaviour.
+        attributes: attributes that the log has for each event, and requests name.
+        offset_minutes: local time minus UTC, for the hour of events and requests without an attribute `tz_offset`.
+        hidden: share of the training rows from which each input is hidden, so that "not known" is learnt.
+    """
+
+    hour: bool = False
+    gap: bool = False
+    attributes: Annotated[tuple[str, ...], Field(max_length=MAX_INPUTS, strict=False)] = ()
+    offset_minutes: Annotated[int, Field(ge=MIN_OFFSET, le=MAX_OFFSET)] = 0
+    hidden: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.attributes)) < len(self.attributes):
+            raise ValueError("attributes: each one once")
+        if OFFSET in self.attributes:
+            raise ValueError(f"attributes: {OFFSET} is not an input; if the log has it, it shifts the hour")
+        if self.hour + self.gap + len(self.attributes) > MAX_INPUTS:
+            raise ValueError(f"more than {MAX_INPUTS} inputs")
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there are no inputs."""
+        return not (self.hour or self.gap or self.attributes)
+
+
 class WarmRecipe(_Section):
     """A training that starts from an earlier run (`train --from`): what differs from `training`.
 
@@ -193,6 +235,7 @@ class Recipe(_Section):
         config: the model's config; its keys are the fields of its config class.
         positive: the interactions that count, and their weights.
         search: how to search around the recipe; no run keeps it, and the digest is without it.
+        context: what the model reads of a request beside the user's behaviours.
     """
 
     dataset: Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -204,6 +247,15 @@ class Recipe(_Section):
     training: TrainingRecipe = TrainingRecipe()
     warm: WarmRecipe = WarmRecipe()
     search: SearchRecipe | None = Field(default=None, exclude=True)
+    context: ContextRecipe = ContextRecipe()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_context(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a context without inputs: recipes from before there was one keep their digests."""
+        document: dict[str, Any] = handler(self)
+        if self.context.is_empty:
+            document.pop("context", None)
+        return document
 
     def found(self) -> Found:
         """Return the model, by the name of its runs and bundles."""

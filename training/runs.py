@@ -45,6 +45,7 @@ from contract.files import (
 )
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import save_checkpoint
+from training.data.attributes import write_attributes
 from training.data.prepare import Prepared
 from training.fitting.fit import Epoch
 from training.judging.metrics import Floats
@@ -148,6 +149,7 @@ class RunDirectory:
         write_array(self.path / "popularity.npy", facts.item_popularity)
         for name in ("catalogue.json", "features.json"):
             shutil.copyfile(prepared.directory / name, self.path / name)
+        write_attributes(self.path, prepared.attributes)
 
     def keep_log_only(self) -> None:
         """Remove the weights and what serving needs: a trial of a search is compared by its log."""

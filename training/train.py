@@ -258,7 +258,7 @@ def learn(
     """
     fit = Fit(
         setup.model,
-        Loader(setup.prepared, setup.spec, setup.start.rows, setup.model.targets),
+        Loader(setup.prepared, setup.spec, setup.start.rows, setup.model.targets, setup.model.context_specs),
         setup.start.training,
         setup.recipe.seed,
         validate=validate,

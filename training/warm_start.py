@@ -14,6 +14,7 @@ from contract.files import BadFileError, read_object
 from models.base import SequentialRecommender
 from models.checkpoint import CONFIG, WEIGHTS, read_tensors
 from models.growth import GrowthError, grow
+from training.data.attributes import read_attributes
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
 from training.rows.continued import continued
@@ -69,6 +70,8 @@ def _check_model(run: RunDirectory, recipe: Recipe) -> None:
     before = run.recipe()
     if (before.model, before.config) != (recipe.model, recipe.config):
         raise WarmStartError(f"--from {run.path}: its model or config is not that of the recipe")
+    if before.context != recipe.context:
+        raise WarmStartError(f"--from {run.path}: its context is not that of the recipe")
 
 
 def check_indices(path: Path, prepared: Prepared) -> None:
@@ -82,6 +85,8 @@ def check_indices(path: Path, prepared: Prepared) -> None:
     features, described = _names(path), _names(prepared.directory)
     for field, names in features.items():
         _check_appended(path, f"values of {field}", names, described.get(field, []), prepared)
+    for name, texts in read_attributes(path).items():
+        _check_appended(path, f"values of {name}", texts, prepared.attributes.get(name, ()), prepared)
 
 
 def _check_appended(path: Path, what: str, before: Sequence[str], today: Sequence[str], prepared: Prepared) -> None:

@@ -41,7 +41,7 @@ def learn_with_state(run: RunDirectory, data: Path, machine: Machine, console: C
 def _fit(run: RunDirectory, setup: Setup) -> Fit:
     return Fit(
         setup.model,
-        Loader(setup.prepared, setup.spec, setup.start.rows),
+        Loader(setup.prepared, setup.spec, setup.start.rows, context=setup.model.context_specs),
         setup.start.training,
         setup.recipe.seed,
         validate=None,

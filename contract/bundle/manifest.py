@@ -17,12 +17,13 @@ from pydantic import (
     model_validator,
 )
 
+from contract.bundle.context import MAX_INPUTS, ContextSpec
 from contract.bundle.item_features import MAX_FEATURES, FeatureSpec
 from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError
 from contract.experiments.target_weights import MAX_TARGETS, TARGET_PATTERN
 
-CONTRACT_VERSION: Final = 4  # the newest version that is read and written
+CONTRACT_VERSION: Final = 5  # the newest version that is read and written
 OLDEST_CONTRACT_VERSION: Final = 1  # each bundle gets the lowest version that can describe it
 MANIFEST: Final = "manifest.json"
 ENCODE: Final = "encode.onnx"
@@ -143,6 +144,10 @@ class Manifest(Strict):
 
     `targets` has the weight of each target: the score is the sum over targets of the weight times the explanation of
     that name, an output of `score` (M,), so a service can rank by other weights without another run.
+
+    With `context`, `score` and `score_new` take two more inputs after `rows`: `context` (R, F), the codes of R
+    requests, and `context_rows` (R,), the row of the state that each request reads. `rows` are then places among the
+    requests.
     """
 
     contract_version: int
@@ -160,6 +165,7 @@ class Manifest(Strict):
     new_items: NewItemSpec | None = None
     new_item_prior: NewItemPrior | None = None
     targets: Annotated[dict[TargetName, TargetWeight], Field(max_length=MAX_TARGETS)] = Field(default_factory=dict)
+    context: Annotated[tuple[ContextSpec, ...], Field(max_length=MAX_INPUTS)] = ()
     state: tuple[str, ...]
     explanation: tuple[str, ...] = ()
     max_candidates: Annotated[int, Field(ge=1)]
@@ -178,7 +184,7 @@ class Manifest(Strict):
         if len(set(names)) < len(names):
             raise ValueError("two tables have the same name")
         if self.contract_version != contract_version_of(
-            self.tables, new_items=self._has_new_items, targets=bool(self.targets)
+            self.tables, new_items=self._has_new_items, targets=bool(self.targets), context=bool(self.context)
         ):
             raise ValueError(f"contract version {self.contract_version} with {len(names)} tables")
         return self
@@ -191,7 +197,7 @@ class Manifest(Strict):
     def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave out empty fields of newer contract versions: older readers refuse fields that they do not know."""
         document: dict[str, object] = handler(self)
-        for name in ("tables", "new_items", "new_item_prior", "targets"):
+        for name in ("tables", "new_items", "new_item_prior", "targets", "context"):
             if not getattr(self, name):
                 del document[name]
         return document
@@ -207,10 +213,14 @@ def table_file(name: str) -> str:
     return f"{name}.npy"
 
 
-def contract_version_of(tables: Sequence[TableSpec], *, new_items: bool = False, targets: bool = False) -> int:
+def contract_version_of(
+    tables: Sequence[TableSpec], *, new_items: bool = False, targets: bool = False, context: bool = False
+) -> int:
     """Return the lowest contract version that can describe a bundle with these parts."""
-    if targets:
+    if context:
         return CONTRACT_VERSION
+    if targets:
+        return 4
     if new_items:
         return 3
     return 2 if tables else OLDEST_CONTRACT_VERSION

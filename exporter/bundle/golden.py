@@ -20,8 +20,8 @@ _MAX_TOLERANCE: Final = 1e-2
 
 def golden_rows(run: Run) -> Rows:
     """Return the rows of golden.npz: empty, short and full histories of frequent items, with ragged candidates."""
-    length = run.sequence.length
-    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity, _GOLDEN_SEED)
+    length, context = run.sequence.length, run.model.context_specs
+    maker = RowMaker(run.sequence, len(run.items), run.user_count, run.popularity, _GOLDEN_SEED, context)
     lengths = [0, 0, 1, 2, length // 2, length - 1, length, length + 10]
     return maker.make(lengths, [_GOLDEN_COUNTS[row % len(_GOLDEN_COUNTS)] for row in range(len(lengths))])
 

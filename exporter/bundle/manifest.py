@@ -27,7 +27,9 @@ def manifest_of(release: Release, version: str) -> Manifest:
     targets = run.model.target_weights
     has_new = new is not None or run.prior is not None
     return Manifest(
-        contract_version=contract_version_of(tables, new_items=has_new, targets=bool(targets)),
+        contract_version=contract_version_of(
+            tables, new_items=has_new, targets=bool(targets), context=bool(run.model.context_specs)
+        ),
         model=run.name,
         version=version,
         serving_class=run.model.serving_class,
@@ -42,6 +44,7 @@ def manifest_of(release: Release, version: str) -> Manifest:
         new_items=new,
         new_item_prior=run.prior,
         targets=targets,
+        context=run.model.context_specs,
         state=traced.names.state,
         explanation=explanation,
         max_candidates=MAX_CANDIDATES,

@@ -97,8 +97,7 @@ def _files(release: Release) -> dict[str, bytes]:
     run, golden = release.run, release.golden
     arrays: Arrays = {
         **{f"encode.{name}": values for name, values in golden.inputs.items()},
-        "candidates": golden.candidates,
-        "rows": golden.rows,
+        **golden.flat,
         "scores": release.scores,
         **(release.new.golden.arrays() if release.new is not None else {}),
     }

@@ -65,6 +65,11 @@ def _what(run: Run, manifest: Manifest) -> Iterable[str]:
             ("users the model knows by name", manifest.user_count),
             ("reads", reads),
             ("actions that count as behaviour", ", ".join(sequence.actions)),
+            *(
+                [("context of a request", ", ".join(spec.name for spec in manifest.context))]
+                if manifest.context
+                else []
+            ),
         ],
     )
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contract.bundle.tensors import Arrays
-from exporter.graphs.modules import SCORES, Names
+from exporter.graphs.modules import SCORES, Names, in_context
 from exporter.graphs.tables import TableBook
 from exporter.graphs.trace import TracedGraph, tensors_of, trace_graph
-from exporter.rows import Rows
+from exporter.rows import Requests, Rows
 from models.base import NewRows, SequentialRecommender, Tensors
 from models.new_items import NEW_ITEMS
 
@@ -33,11 +33,16 @@ class NewBatch(NamedTuple):
     inputs: Arrays  # as Rows.inputs; item index I + 1 + c is new item c
     items: NDArray[np.int64]  # (M,) the new items that are candidates, from 0
     rows: NDArray[np.int64]  # (M,)
+    requests: Requests | None = None
 
-    def only(self, row: int) -> NewBatch:
-        """Return one row as a batch."""
-        single = Rows(self.inputs, self.items, self.rows).only(row)
-        return NewBatch(self.codes, *single)
+    def only(self, request: int) -> NewBatch:
+        """Return one request as a batch."""
+        return NewBatch(self.codes, *self.flat.only(request))
+
+    @property
+    def flat(self) -> Rows:
+        """Return the batch with new items as candidates."""
+        return Rows(self.inputs, self.items, self.rows, self.requests)
 
 
 class TracedNew(NamedTuple):
@@ -76,7 +81,7 @@ class EncodeNewGraph(nn.Module):
 
 
 class ScoreNewGraph(nn.Module):
-    """`score_new` from the states, candidates' rows (M, S) and rows (M,)."""
+    """`score_new` from the states, candidates' rows (M, S) and rows (M,), and the context as `score`."""
 
     def __init__(self, model: SequentialRecommender, names: Names) -> None:
         super().__init__()
@@ -84,8 +89,10 @@ class ScoreNewGraph(nn.Module):
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """Return scores and explanations, each with leading dimension M."""
-        *state, vectors, rows = arrays
-        scored = self.model.score_new(dict(zip(self.names.state_keys, state, strict=True)), vectors, rows)
+        count = len(self.names.state_keys)
+        state, (vectors, rows, *context) = arrays[:count], arrays[count:]
+        states = in_context(self.model, dict(zip(self.names.state_keys, state, strict=True)), *context)
+        scored = self.model.score_new(states, vectors, rows)
         return (scored.scores, *(scored.explanation[name] for name in self.names.score_explanation))
 
 
@@ -121,14 +128,15 @@ def trace_new(model: SequentialRecommender, names: Names, sample: NewBatch, book
         "encode_new", EncodeNewGraph(model, names), tuple(inputs.values()), [*["B"] * len(names.inputs), "C"],
         (*names.inputs, NEW_ITEMS), (*names.state, *names.encode_explanation), "B", book,
     )  # fmt: skip
+    context = () if sample.requests is None else sample.requests.tensors
+    leading = [*["B"] * len(state), "M", "M", *["R"] * len(context)]
     score = trace_graph(
-        "score_new", ScoreNewGraph(model, names), (*state, vectors, rows), [*["B"] * len(state), "M", "M"],
-        (*names.state, *NEW_FLAT_INPUTS), (SCORES, *names.score_explanation), "M", book,
+        "score_new", ScoreNewGraph(model, names), (*state, vectors, rows, *context), leading,
+        (*names.state, *NEW_FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
     )  # fmt: skip
     return TracedNew(item, encode, score, model.described_by)
 
 
 def new_inputs(batch: NewBatch, described: NewRows) -> Tensors:
     """Return the inputs of `encode` for a batch with new items."""
-    flat = Rows(batch.inputs, batch.items, batch.rows)
-    return tensors_of(flat) | {NEW_ITEMS: described.history}
+    return tensors_of(batch.flat) | {NEW_ITEMS: described.history}

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from contract.bundle.manifest import GraphSpec, TensorSpec
 from exporter.errors import ExportError
-from exporter.graphs.modules import FLAT_INPUTS, SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
+from exporter.graphs.modules import SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
 from exporter.graphs.simplify import simplify
 from exporter.graphs.tables import TableBook, Tables
-from exporter.rows import Rows
+from exporter.rows import FLAT_INPUTS, Rows
 from models.base import SequentialRecommender, Tensors
 
 OPSET: Final = 20  # the newest that the exporter of torch 2.13 writes by default; ONNX Runtime 1.31 reads it
@@ -61,7 +61,8 @@ def trace(model: SequentialRecommender, sample: Rows, book: TableBook | None = N
     """
     inputs = tensors_of(sample)
     candidates, rows = torch.from_numpy(sample.candidates), torch.from_numpy(sample.rows)
-    names = name_tensors(model, inputs, candidates, rows)
+    context = () if sample.requests is None else sample.requests.tensors
+    names = name_tensors(model, inputs, candidates, rows, context)
     encoder, scorer = EncodeGraph(model, names), ScoreGraph(model, names)
     with torch.no_grad():
         encoded = encoder(*inputs.values())
@@ -72,8 +73,8 @@ def trace(model: SequentialRecommender, sample: Rows, book: TableBook | None = N
         (*names.state, *names.encode_explanation), "B", book,
     )  # fmt: skip
     score = trace_graph(
-        "score", scorer, (*state, candidates, rows), [*["B"] * len(state), "M", "M"], (*names.state, *FLAT_INPUTS),
-        (SCORES, *names.score_explanation), "M", book,
+        "score", scorer, (*state, candidates, rows, *context), [*["B"] * len(state), "M", "M", *["R"] * len(context)],
+        (*names.state, *FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
     )  # fmt: skip
     return Traced(encode, score, names, book.tables)
 
@@ -99,7 +100,7 @@ def trace_graph(
         graph: its name in errors.
         module: its `forward` takes `arrays` in order.
         arguments: to trace with.
-        leading: the symbol of each argument's first dimension: B, M or C.
+        leading: the symbol of each argument's first dimension: B, M, C or R.
         inputs: names.
         outputs: names.
         symbol: of every output's first dimension.
@@ -108,7 +109,7 @@ def trace_graph(
     Raises:
         ExportError: it cannot be exported with these dimensions dynamic.
     """
-    dimensions = {name: torch.export.Dim(name) for name in ("B", "M", "C")}
+    dimensions = {name: torch.export.Dim(name) for name in ("B", "M", "C", "R")}
     with torch.no_grad(), _quiet():
         results = module(*arguments)
         try:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from contract.bundle.item_features import FeatureSpec
-from exporter.graphs.modules import SCORES
+from exporter.graphs.modules import SCORES, in_context
 from exporter.graphs.new_items import ITEM_OUTPUTS, NEW_FLAT_INPUTS, NewBatch, TracedNew, feature_input, new_inputs
 from exporter.graphs.trace import Traced
 from exporter.parity.verify import Outputs, Parity, compare, make_session, run_session
@@ -49,8 +49,9 @@ def new_batch(specs: Sequence[FeatureSpec], rows: Rows, item_count: int, seed: i
     moved = (items > 0) & (random.random(items.shape) < _SHARE)
     drawn = random.integers(item_count + 1, item_count + 1 + _NEW, items.shape, dtype=np.int64)
     inputs = {**rows.inputs, "items": np.where(moved, drawn, items)}
-    B = len(items)
-    return NewBatch(codes, inputs, np.tile(np.arange(_NEW, dtype=np.int64), B), np.repeat(np.arange(B), _NEW))
+    R = len(items) if rows.requests is None else len(rows.requests.states)
+    candidates = np.tile(np.arange(_NEW, dtype=np.int64), R)
+    return NewBatch(codes, inputs, candidates, np.repeat(np.arange(R), _NEW), rows.requests)
 
 
 def verify_new(
@@ -102,7 +103,7 @@ class NewGraphs:
         encoded = _run(self._encode, {**batch.inputs, NEW_ITEMS: described["history"]})
         flat = dict(zip(NEW_FLAT_INPUTS, (described["candidates"][batch.items], batch.rows), strict=True))
         state = {name: encoded[name] for name in self._names.state}
-        return described | encoded | _run(self._score, {**state, **flat})
+        return described | encoded | _run(self._score, {**state, **flat, **batch.flat.context})
 
 
 def _run(graph: tuple[Any, Outputs], inputs: Outputs) -> Outputs:  # Any: the package has no types
@@ -116,7 +117,9 @@ def _torch_outputs(model: SequentialRecommender, traced: Traced, batch: NewBatch
         described = model.describe(codes)
         encoded = model.encode(new_inputs(batch, described))
         vectors = described.candidates[torch.from_numpy(batch.items)]
-        scored = model.score_new(encoded.state, vectors, torch.from_numpy(batch.rows))
+        context = () if batch.requests is None else batch.requests.tensors
+        states = in_context(model, encoded.state, *context)
+        scored = model.score_new(states, vectors, torch.from_numpy(batch.rows))
     names = traced.names
     state = {name: encoded.state[key] for name, key in zip(names.state, names.state_keys, strict=True)}
     tensors = {**dict(zip(ITEM_OUTPUTS, described, strict=True)), **state, **encoded.explanation, SCORES: scored.scores}
@@ -124,5 +127,4 @@ def _torch_outputs(model: SequentialRecommender, traced: Traced, batch: NewBatch
 
 
 def _compared(case: str, model: SequentialRecommender, traced: Traced, batch: NewBatch, found: Outputs) -> Parity:
-    rows = Rows(batch.inputs, batch.items, batch.rows)
-    return compare(case, traced, rows, _torch_outputs(model, traced, batch), found)
+    return compare(case, traced, batch.flat, _torch_outputs(model, traced, batch), found)

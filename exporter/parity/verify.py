@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.errors import ExportError
-from exporter.graphs.modules import FLAT_INPUTS, SCORES
+from exporter.graphs.modules import SCORES, in_context
 from exporter.graphs.trace import Traced, tensors_of
 from exporter.rows import RowMaker, Rows
 from models.base import SequentialRecommender
@@ -57,9 +57,8 @@ class OnnxPair:
         """Return every output of both graphs by name."""
         encode_tables, score_tables = self._tables
         encoded = run_session(self._encode, {**batch.inputs, **encode_tables})
-        flat = dict(zip(FLAT_INPUTS, (batch.candidates, batch.rows), strict=True))
         state = {name: encoded[name] for name in self._names.state}
-        return encoded | run_session(self._score, {**state, **flat, **score_tables})
+        return encoded | run_session(self._score, {**state, **batch.flat, **score_tables})
 
 
 def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> Outputs:
@@ -67,7 +66,9 @@ def torch_outputs(model: SequentialRecommender, traced: Traced, batch: Rows) -> 
     names = traced.names
     with torch.no_grad():
         encoded = model.encode(tensors_of(batch))
-        scored = model.score(encoded.state, torch.from_numpy(batch.candidates), torch.from_numpy(batch.rows))
+        context = () if batch.requests is None else batch.requests.tensors
+        states = in_context(model, encoded.state, *context)
+        scored = model.score(states, torch.from_numpy(batch.candidates), torch.from_numpy(batch.rows))
     state = {name: encoded.state[key] for name, key in zip(names.state, names.state_keys, strict=True)}
     tensors = {**state, **encoded.explanation, SCORES: scored.scores, **scored.explanation}
     # Detached: a state may be a parameter of the model itself, as MIMN's first memory is.
@@ -131,9 +132,10 @@ def _alone(traced: Traced, pair: OnnxPair, batch: Rows, together: Outputs) -> Pa
     per_candidate = {spec.name for spec in traced.score.spec.outputs}
     found = []
     for row in range(int(batch.rows.max()) + 1):
-        single, mine = batch.only(row), batch.rows == row
+        single, mine, state = batch.only(row), batch.rows == row, batch.row_of(row)
         expected = {
-            name: values[mine] if name in per_candidate else values[row : row + 1] for name, values in together.items()
+            name: values[mine] if name in per_candidate else values[state : state + 1]
+            for name, values in together.items()
         }
         found.append(compare("row alone", traced, single, expected, pair.run(single)))
     return max(found, key=lambda parity: parity.worst)

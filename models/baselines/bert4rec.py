@@ -30,6 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from contract.bundle.context import CONTEXT
 from models.base import MASKED, DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.dot_product import DotProductRecommender
 from models.features import ItemVectors
@@ -138,7 +139,12 @@ class BERT4Rec(DotProductRecommender):
         x = torch.where(masked[..., None], self.mask, self.items(ids))
         hidden = self._hidden(x, ids > 0, drawn.slots)[drawn.chosen]  # (N, d)
         masks = _masks(batch, ids.gather(1, drawn.slots), drawn.chosen)
-        return state_loss(self, {"user": hidden}, masks, self.config.objective)
+        state = {"user": hidden}
+        if self.context is not None:  # only the target's context is known
+            rows = torch.nonzero(drawn.chosen)[:, 0]
+            is_target = (drawn.slots == ids.shape[1] - 1)[drawn.chosen]
+            state = self.in_context(state, {CONTEXT: batch.inputs[CONTEXT][rows] * is_target[:, None]})
+        return state_loss(self, state, masks, self.config.objective)
 
     def _hidden(self, x: Tensor, real: Tensor, slots: Tensor | None = None) -> Tensor:
         """Map vectors (B, T, d) to outputs at slots (B, K), or only at the newest slot: (B, K or 1, d)."""

@@ -152,7 +152,8 @@ class MIMN(SequentialRecommender):
         weights, asked = memory.write_heads
         aggregate = _balanced(weights.detach(), asked) * (batch.inputs["items"] > 0)[..., None]
         variance = aggregate.sum(dim=1).var(dim=-1, correction=0).mean()
-        fit = state_loss(self, self._state(memory), batch, self.config.objective)
+        state = self.in_context(self._state(memory), batch.inputs)
+        fit = state_loss(self, state, batch, self.config.objective)
         return fit + self.config.utilisation * variance
 
     def _memorise(self, inputs: Tensors) -> _Memory:

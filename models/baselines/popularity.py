@@ -33,6 +33,7 @@ class Popularity(SequentialRecommender):
 
     from_data: ClassVar[tuple[str, ...]] = ("share",)
     serving_class: ClassVar[ServingClass] = "A"
+    context_state: ClassVar[str | None] = None
 
     def __init__(self, config: PopularityConfig, facts: DatasetFacts) -> None:
         super().__init__()

@@ -95,6 +95,7 @@ class SLiRec(FrameModel):
     """
 
     serving_class: ClassVar[ServingClass] = "D"
+    context_state: ClassVar[str | None] = "long"
     columns: tuple[SequenceColumn, ...] = ("items", "times")
     row_inputs: tuple[RowInput, ...] = ("request_time",)
 

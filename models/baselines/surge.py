@@ -88,6 +88,7 @@ class SURGE(SequentialRecommender):
     """State: fused behaviours, their cluster scores, and their shares of what a candidate computes with them."""
 
     serving_class: ClassVar[ServingClass] = "E"
+    context_state: ClassVar[str | None] = "behaviours"  # it has no vector of the user
 
     def __init__(self, config: SURGEConfig, facts: DatasetFacts) -> None:
         super().__init__()

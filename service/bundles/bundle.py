@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle import manifest as names
+from contract.bundle.context import CONTEXT, CONTEXT_ROWS, ContextCoder, context_inputs
 from contract.bundle.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
 from contract.bundle.vocabulary import Vocabulary
 from service.bundles.arrays import Array, read_npy, read_npz
@@ -49,11 +50,23 @@ class Bundle:
     golden: Mapping[str, Array]
     tables: Tables = field(default_factory=Tables)
     new_items: NewItems | None = None  # if it scores items that training never met
+    context: ContextCoder | None = None  # if it reads the context of requests
 
     @property
     def name(self) -> str:
         """Return `model@version`."""
         return f"{self.manifest.model}@{self.manifest.version}"
+
+    def unknown_context(self, requests: int) -> dict[str, Array]:
+        """Return the inputs of `score` for requests of one row each, in no known context; none if it reads none."""
+        if self.context is None:
+            return {}
+        codes = np.zeros((requests, len(self.manifest.context)), dtype=np.int64)
+        return {**context_inputs(codes, np.arange(requests, dtype=np.int64))}
+
+    def golden_context(self) -> dict[str, Array]:
+        """Return the inputs of `score` for the golden requests; none if it reads no context."""
+        return {} if self.context is None else {name: self.golden[name] for name in (CONTEXT, CONTEXT_ROWS)}
 
 
 def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True, reads_ids: bool = True) -> Bundle:
@@ -145,6 +158,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
         golden=_golden(files[names.GOLDEN], manifest),
         tables=tables,
         new_items=new_items,
+        context=ContextCoder(manifest.context) if manifest.context else None,
     )
 
 
@@ -161,7 +175,7 @@ def _check_signature(manifest: Manifest) -> None:
         raise BundleError("manifest: state names no output of encode")
     state = tuple(encoded[name] for name in manifest.state)
     _check_specs("encode inputs", manifest.encode.inputs, inputs)
-    _check_specs("score inputs", manifest.score.inputs, (*state, *flat))
+    _check_specs("score inputs", manifest.score.inputs, (*state, *flat, *context_signature(manifest)))
     scores = (TensorSpec(name="scores", dtype="float32", shape=("M",)),)
     _check_specs("score outputs", manifest.score.outputs[:1], scores)
     if not set(manifest.explanation) <= (set(encoded) | set(scored)) - {*manifest.state, "scores"}:
@@ -172,6 +186,14 @@ def _check_signature(manifest: Manifest) -> None:
         _check_specs(f"target {name}", (scored[name],), (TensorSpec(name=name, dtype="float32", shape=("M",)),))
     if any(not spec.shape or isinstance(spec.shape[0], int) for spec in (*encoded.values(), *scored.values())):
         raise BundleError("manifest: every output needs a symbolic first dimension")
+
+
+def context_signature(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """Return the last inputs of `score` and `score_new`: those of the context, if the bundle reads any."""
+    if not manifest.context:
+        return ()
+    codes = TensorSpec(name=CONTEXT, dtype="int64", shape=("R", len(manifest.context)))
+    return (codes, TensorSpec(name=CONTEXT_ROWS, dtype="int64", shape=("R",)))
 
 
 def _by_name(specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
@@ -225,20 +247,31 @@ def _catalogue(content: bytes | None) -> Mapping[str, Mapping[str, Any]]:
 
 def _golden(content: bytes, manifest: Manifest) -> Mapping[str, Array]:
     expected = {f"encode.{spec.name}": spec for spec in manifest.encode.inputs}
-    expected |= _by_name((*manifest.score.inputs[-2:], manifest.score.outputs[0]))
+    expected |= _by_name((*manifest.score.inputs[len(manifest.state) :], manifest.score.outputs[0]))
     arrays = read_npz(content, expected.keys() | new_golden(manifest).keys())
     rows = len(arrays[f"encode.{manifest.encode.inputs[0].name}"])
-    _check_golden(arrays, expected, rows)
-    check_new_golden(arrays, manifest, rows)
+    requests = len(arrays[CONTEXT_ROWS]) if manifest.context else rows
+    _check_golden(arrays, expected, rows, requests)
+    check_new_golden(arrays, manifest, rows, requests)
+    if manifest.context:
+        _check_golden_context(arrays, manifest, rows)
     return arrays
 
 
-def _check_golden(arrays: Mapping[str, Array], expected: Mapping[str, TensorSpec], rows: int) -> None:
+def _check_golden_context(arrays: Mapping[str, Array], manifest: Manifest, rows: int) -> None:
+    sizes = np.array([spec.cardinality for spec in manifest.context])
+    codes, places = arrays[CONTEXT], arrays[CONTEXT_ROWS]
+    if not bool(((codes >= 0) & (codes < sizes)).all() and ((places >= 0) & (places < rows)).all()):
+        raise BundleError(f"{names.GOLDEN}: a code of the context or its row is out of range")
+
+
+def _check_golden(arrays: Mapping[str, Array], expected: Mapping[str, TensorSpec], rows: int, requests: int) -> None:
     for name, spec in expected.items():
         size = rows if name.startswith("encode.") else len(arrays["scores"])
+        size = requests if name in (CONTEXT, CONTEXT_ROWS) else size
         if arrays[name].dtype != spec.dtype or arrays[name].shape != (size, *spec.shape[1:]) or not size:
             raise BundleError(f"{names.GOLDEN}: {name} is {arrays[name].dtype} {arrays[name].shape}")
     if not np.isfinite(arrays["scores"]).all():
         raise BundleError(f"{names.GOLDEN}: an expected score is not finite")
-    if not bool(((arrays["rows"] >= 0) & (arrays["rows"] < rows)).all()):
+    if not bool(((arrays["rows"] >= 0) & (arrays["rows"] < requests)).all()):
         raise BundleError(f"{names.GOLDEN}: a candidate belongs to no row")

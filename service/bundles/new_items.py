@@ -65,8 +65,8 @@ def new_golden(manifest: Manifest) -> dict[str, TensorSpec]:
     return {**codes, "new.items": items, **flat, "new.scores": scores}
 
 
-def check_new_golden(arrays: Mapping[str, Array], manifest: Manifest, rows: int) -> None:
-    """Check the golden arrays for new items against each other.
+def check_new_golden(arrays: Mapping[str, Array], manifest: Manifest, rows: int, requests: int) -> None:
+    """Check the golden arrays for new items, of these rows and requests, against each other.
 
     Raises:
         BundleError: a shape, a dtype or an index does not fit, or a score is not finite.
@@ -79,7 +79,7 @@ def check_new_golden(arrays: Mapping[str, Array], manifest: Manifest, rows: int)
     for name, one in expected.items():
         if arrays[name].dtype != one.dtype or arrays[name].shape != (sizes[str(one.shape[0])], *one.shape[1:]):
             raise BundleError(f"{names.GOLDEN}: {name} is {arrays[name].dtype} {arrays[name].shape}")
-    limits = {"new.items": manifest.item_count + 1 + sizes["C"], "new.candidates": sizes["C"], "new.rows": rows}
+    limits = {"new.items": manifest.item_count + 1 + sizes["C"], "new.candidates": sizes["C"], "new.rows": requests}
     limits |= {f"item.feature_{place}": one.cardinality for place, one in enumerate(spec.features)}
     if not all(sizes.values()) or not all(_within(arrays[name], limit) for name, limit in limits.items()):
         raise BundleError(f"{names.GOLDEN}: new items are none, or out of range")
@@ -99,11 +99,11 @@ def _check_signature(manifest: Manifest, spec: NewItemSpec) -> None:
         raise BundleError("manifest: new_items: item does not take each feature's codes and give two rows")
     new = TensorSpec(name="new_items", dtype="float32", shape=("C", *rows["history"].shape[1:]))
     vectors = TensorSpec(name="vectors", dtype="float32", shape=("M", *rows["candidates"].shape[1:]))
-    state = manifest.score.inputs[:-2]
-    rows_of = manifest.score.inputs[-1]
+    states = len(manifest.state)
+    state, (_, *rest) = manifest.score.inputs[:states], manifest.score.inputs[states:]
     _check("encode inputs", spec.encode.inputs, (*manifest.encode.inputs, new))
     _check("encode outputs", spec.encode.outputs, manifest.encode.outputs)
-    _check("score inputs", spec.score.inputs, (*state, vectors, rows_of))
+    _check("score inputs", spec.score.inputs, (*state, vectors, *rest))
     _check("score outputs", spec.score.outputs, manifest.score.outputs)
 
 

@@ -84,6 +84,8 @@ class RankResponse(Answer):
     items: list[RankedItem]
     explanation: Explanation | None = None
     """Only with `explain`."""
+    ignored_context: list[str] | None = None
+    """Names of the request's `context` that the bundle does not read; absent if there are none."""
 
 
 class ItemRefusal(Answer):

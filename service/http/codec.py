@@ -19,6 +19,7 @@ from contract.behaviours import grammar
 from contract.behaviours.actions import ACTION_CODES, ACTIONS, DEFAULT_ACTION
 from contract.behaviours.grammar import is_id, is_text
 from contract.behaviours.records import Records, item_keys, records_from_columns
+from contract.bundle.context import MAX_OFFSET, MAX_TEXT, MAX_TOLD, MIN_OFFSET, OFFSET
 from contract.bundle.vocabulary import Vocabulary
 from contract.events.activity import missing_field
 from service.errors import MAX_DETAILS, Detail, InvalidRequest, Malformed, TooLarge, UnsupportedMedia
@@ -52,6 +53,12 @@ _MESSAGES: Final = {
     "string_too_long": ID_RULE,
     "too_short": "must not be empty",
 }
+_OFFSET_RULE: Final = f"must be a whole number of minutes from {MIN_OFFSET} to {MAX_OFFSET}"
+_UNIONS: Final[dict[tuple[int | str, ...], str]] = {
+    ("attributes",): "must be a string of at most 128 characters, a number or a boolean",
+    ("context",): f"must be a string of at most {MAX_TEXT} characters or a whole number",
+}
+"""Fields whose entries may have several types, and the rule for an entry."""
 _SHOWN: Final = 64  # characters of an id in an error
 _RECENT_FIELDS: Final = frozenset(requests.Behaviour.__annotations__)
 _ITEM_FIELDS: Final = frozenset(requests.Item.model_fields)
@@ -89,6 +96,9 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     attributes = document.get("attributes")
     if isinstance(attributes, dict) and len(attributes) > requests.MAX_ATTRIBUTES:
         raise InvalidRequest(f"must have at most {requests.MAX_ATTRIBUTES} entries", field="attributes")
+    told = document.get("context")
+    if isinstance(told, dict) and len(told) > MAX_TOLD:
+        raise InvalidRequest(f"must have at most {MAX_TOLD} entries", field="context")
     features = document.get("features")
     if isinstance(features, dict) and len(features) > limits.max_candidates:
         raise TooLarge(f"must have at most {limits.max_candidates} entries", field="features")
@@ -98,9 +108,17 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     check_ids((request.user_id,), "user_id")
     check_ids(request.candidates, "candidates.{}")
     check_ids([behaviour["item_id"] for behaviour in request.recent], "recent.{}.item_id")
+    if not is_context(request.context):
+        raise InvalidRequest(_OFFSET_RULE, field=f"context.{OFFSET}")
     _check_texts(request.attributes, "attributes")
     _check_texts([value for value in request.attributes.values() if isinstance(value, str) and value], "attributes")
     return request
+
+
+def is_context(told: Mapping[str, str | int]) -> bool:
+    """Return whether a context, whose types and lengths have been checked, has an offset that can be."""
+    offset = told.get(OFFSET, 0)
+    return isinstance(offset, int) and MIN_OFFSET <= offset <= MAX_OFFSET
 
 
 def parse_items(body: bytes, limits: LimitsSettings) -> list[requests.Item]:
@@ -316,12 +334,12 @@ def _details(error: ValidationError) -> list[Detail]:
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         whole = _without_tag(problem["loc"])
-        place = whole[:2] if whole[:1] == ("attributes",) else whole
+        place = whole[:2] if whole[:1] in _UNIONS else whole
         message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be", 1)
         if place and place[-1] in _TIME_FIELDS:
             message = _TIME_MESSAGES.get(problem["type"], message)
         if len(place) < len(whole):
-            message = "must be a string of at most 128 characters, a number or a boolean"
+            message = _UNIONS[whole[:1]]
         found.setdefault(".".join(str(part) for part in place), message)
     return [Detail(field, message) for field, message in found.items()][:MAX_DETAILS]
 

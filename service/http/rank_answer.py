@@ -63,6 +63,8 @@ def rank_model(ranking: Ranking) -> bytes:
 def rank_rest(ranking: Ranking) -> bytes:
     """Return the part of an answer after the parameters."""
     tail = b"" if ranking.explanation is None else b',"explanation":' + orjson.dumps(ranking.explanation)
+    if ranking.ignored_context:
+        tail += b',"ignored_context":' + orjson.dumps(ranking.ignored_context)
     return b"".join([b',"items":[', _items(ranking), b"]", tail, b"}"])
 
 

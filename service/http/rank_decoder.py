@@ -25,6 +25,7 @@ from contract.behaviours.records import (
     item_keys,
     records_from_columns,
 )
+from contract.bundle.context import MAX_NAME, MAX_TEXT, MAX_TOLD
 from service.http import codec, requests
 from service.names import Seen
 from service.ranking.described import Features
@@ -33,6 +34,8 @@ from service.settings.limits import LimitsSettings
 _Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
 _TimeMs = Annotated[int, Meta(ge=MIN_TIME_MS, le=MAX_TIME_MS - 1)]
 _Text = Annotated[str, Meta(max_length=MAX_ID_BYTES)]
+_Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+_Value = Annotated[str, Meta(max_length=MAX_TEXT)]
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # orjson makes floats of larger ones
 
 
@@ -57,6 +60,7 @@ class RankBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     request_time: _TimeMs = requests.NOW
     explain: bool = False
     seen: Seen = "keep"
+    context: Annotated[dict[_Name, _Value | _Int64], Meta(max_length=MAX_TOLD)] = {}
 
 
 class FeaturedBody(RankBody):
@@ -85,6 +89,8 @@ def decode_rank(body: bytes, limits: LimitsSettings) -> RankBody | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     if len(wanted.candidates) > limits.max_candidates or len(wanted.recent) > limits.max_recent:
+        return None
+    if wanted.context and not codec.is_context(wanted.context):
         return None
     return wanted if _has_good_texts(wanted, body) else None
 
@@ -128,5 +134,6 @@ def _slowly(request: requests.RankRequest) -> RankBody:
         request_time=request.request_time,
         explain=request.explain,
         seen=request.seen,
+        context=request.context,
         features=request.features,
     )

@@ -167,6 +167,7 @@ class RankLane:
             explain=wanted.explain,
             seen=wanted.seen,
             attributes=wanted.attributes,
+            context=wanted.context,
             deadline=deadline,
         )
 

@@ -52,6 +52,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             explain=wanted.explain,
             seen=wanted.seen,
             attributes=wanted.attributes,
+            context=wanted.context,
             features=wanted.features if isinstance(wanted, FeaturedBody) else None,
             deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
         )

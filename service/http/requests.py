@@ -10,6 +10,9 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from contract.behaviours.actions import DEFAULT_ACTION, Action
 from contract.behaviours.grammar import ID_RULE, MAX_ID_BYTES, MIN_TIME_MS
 from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS, MAX_VALUE
+from contract.bundle.context import MAX_NAME as MAX_CONTEXT_NAME
+from contract.bundle.context import MAX_TEXT as MAX_CONTEXT_TEXT
+from contract.bundle.context import MAX_TOLD
 from contract.bundle.item_features import MAX_FEATURES, MAX_TEXT, MAX_VALUES
 from contract.events.activity import ActivityType
 from service.names import Seen
@@ -46,6 +49,10 @@ FeatureValue = FeatureText | int | float | Annotated[list[FeatureText | int], Fi
 ItemFeatures = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], FeatureValue], Field(max_length=MAX_FEATURES)
 ]
+
+
+ContextValue = Annotated[str, Strict(), Field(max_length=MAX_CONTEXT_TEXT)] | int
+ContextName = Annotated[str, Field(min_length=1, max_length=MAX_CONTEXT_NAME)]
 
 
 @with_config(STRICT)
@@ -129,6 +136,11 @@ class RankRequest(Request):
     features: dict[Id, ItemFeatures] = Field(default_factory=dict)
     """Features of candidates, by item id: an item that the model does not know gets a score from them, if the bundle
     scores new items. Features of other items are not read, and those that the model does not read are left out."""
+    context: Annotated[dict[ContextName, ContextValue], Field(max_length=MAX_TOLD)] = Field(default_factory=dict)
+    """The context of the request, for a model that reads it: attributes as in its training log, such as `device`, and
+    `tz_offset`, the user's local time minus UTC in minutes (-720 to 840), for the hour of the day. An attribute that is
+    missing, or has a value that training did not have, is not known. Names that the bundle does not read are in the
+    answer's `ignored_context`."""
     request_time: TimeMs = Field(
         default_factory=lambda: NOW,
         description="The time of the request (ms since the epoch), for replays; default now.",

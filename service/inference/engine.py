@@ -40,6 +40,7 @@ Graph = Literal["encode", "score"]
 Array = NDArray[Any]  # Any: int64 or float32, by the manifest
 Outputs = Mapping[str, Array]
 
+NO_CONTEXT: Final[Outputs] = {}
 _GRAPHS: Final[tuple[Graph, ...]] = ("encode", "score")
 _WINS: Final = 0.95  # of a plain run's time: what a captured one may need to be worth its memory
 _TRIES, _TRIED_CANDIDATES = 21, 200
@@ -57,7 +58,9 @@ class Engine(Protocol):
     def encode(self, inputs: Mapping[str, Array]) -> Outputs:
         """Return states and explanations of B rows."""
 
-    def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
+    def score(
+        self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64], context: Outputs = NO_CONTEXT
+    ) -> Outputs:
         """Return scores and explanations of M flat candidates; `state` may have more than the state."""
 
     def close(self) -> None:
@@ -129,22 +132,25 @@ class OnnxEngine:
                 return found
         return self._run("encode", inputs)
 
-    def score(self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> Outputs:
+    def score(
+        self, state: Outputs, candidates: NDArray[np.int64], rows: NDArray[np.int64], context: Outputs = NO_CONTEXT
+    ) -> Outputs:
         """Return `scores` (M,) and explanations of flat candidates, each with the row of `state` it belongs to.
 
-        `state` may have more than the state. The output of `encode` is passed on in place, without the host.
+        `state` may have more than the state. The output of `encode` is passed on in place, without the host. With a
+        `context`, the further inputs of a bundle that reads one, `rows` are places among its requests.
 
         Raises:
             EngineError: the run failed.
         """
         shaped = self._shaped
         if shaped is not None:
-            found = self._guarded("score", lambda options: shaped.score(state, candidates, rows, options))
+            found = self._guarded("score", lambda options: shaped.score(state, candidates, rows, options, context))
             if found is not None:
                 return found
         read = state.value if isinstance(state, OnDevice) else state.__getitem__
         inputs = {name: read(name) for name in self._bundle.manifest.state}
-        return self._run("score", {**inputs, "candidates": candidates, "rows": rows})
+        return self._run("score", {**inputs, "candidates": candidates, "rows": rows, **context})
 
     def verify_golden(self) -> float:
         """Compare this provider's scores with those of the bundle's golden rows; return the largest difference.
@@ -154,7 +160,8 @@ class OnnxEngine:
         """
         golden, tolerance = self._bundle.golden, self._bundle.manifest.golden_tolerance
         inputs = {name: golden[f"encode.{name}"] for name in self._bundle.manifest.sequence.names}
-        scores = self.score(self.encode(inputs), golden["candidates"], golden["rows"])["scores"]
+        context = self._bundle.golden_context()
+        scores = self.score(self.encode(inputs), golden["candidates"], golden["rows"], context)["scores"]
         if scores.shape != golden["scores"].shape or not np.isfinite(scores).all():
             raise EngineError("golden scores: as many finite scores as golden rows are needed")
         difference = float(np.abs(scores - golden["scores"]).max())
@@ -176,7 +183,8 @@ class OnnxEngine:
         shapes = {name: (size, sequence.length) if name in sequence.columns else (size,) for name in sequence.names}
         encoded = self.encode({name: np.zeros(shape, dtype=np.int64) for name, shape in shapes.items()})
         rows = np.repeat(np.arange(size, dtype=np.int64), candidates)
-        np.asarray(self.score(encoded, np.ones(len(rows), dtype=np.int64), rows)["scores"])
+        context = self._bundle.unknown_context(size)
+        np.asarray(self.score(encoded, np.ones(len(rows), dtype=np.int64), rows, context)["scores"])
 
     def _seconds(self, size: int) -> float:
         """Return the median time of both graphs for a batch of this size."""

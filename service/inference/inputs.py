@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours.records import RECORD, Records
+from contract.bundle.context import Codes, RequestFacts
 from contract.bundle.tensors import Arrays, windows
 from service.bundles.bundle import Bundle
 from service.inference.new_items import NewItem
@@ -24,6 +25,8 @@ _FIELDS: Final = {"times": "time_ms", "actions": "action", "values": "value", "p
 _KEY_BYTES: Final = 16
 _MAX_NOTES: Final = 8
 _MAX_TIME_MS: Final = 2**63 - 1
+
+_NO_CONTEXT: Final[Mapping[str, object]] = {}
 
 Notes = dict[Hashable, Any]  # Any: a row's facts, by the digest of the bundle
 
@@ -39,6 +42,7 @@ class RankRow(NamedTuple):
     notes: Notes | None = None  # to find what was derived from exactly these records before
     new: Sequence[NewItem] = ()  # further candidates, which training never met
     weights: Weights | None = None  # of the bundle's targets; None for its own
+    context: Mapping[str, object] = _NO_CONTEXT  # of the request, by name
 
 
 class Facts(NamedTuple):
@@ -49,6 +53,7 @@ class Facts(NamedTuple):
     unread: int
     unknown: int
     truncated: int
+    newest_ms: int | None = None  # of the behaviours that were read; only where the bundle reads the time since then
 
 
 class Inputs(NamedTuple):
@@ -79,6 +84,7 @@ class InputMaker:
         self._bundle, self._sequence = bundle, bundle.manifest.sequence
         self._is_read = np.zeros(256, dtype=np.bool_)  # by action code
         self._is_read[self._sequence.action_codes] = True
+        self._reads_gap = any(spec.kind == "gap" for spec in bundle.manifest.context)
 
     def make(self, rows: Sequence[RankRow]) -> Inputs:
         """Turn the rows' behaviours into the inputs of `encode`, in one go, but for the rows whose facts are noted."""
@@ -104,6 +110,17 @@ class InputMaker:
         numbers = [inputs.made[place] for place in places]
         return {name: array[numbers] for name, array in inputs.arrays.items()}
 
+    def context_of(self, inputs: Inputs, places: Sequence[int]) -> Codes | None:
+        """Return the codes (R, F) of these rows' contexts; None if the bundle reads none.
+
+        They take no part in the key of a state, which is the same in every context.
+        """
+        coder = self._bundle.context
+        if coder is None:
+            return None
+        pairs = [(inputs.rows[place], inputs.facts[place]) for place in places]
+        return coder.codes([RequestFacts(row.request_time_ms, one.newest_ms, row.context) for row, one in pairs])
+
     def _note(self, row: RankRow, facts: Facts) -> None:
         """Note what depends only on the records and on the bundle."""
         if row.notes is not None and not self._sequence.row_inputs:
@@ -124,7 +141,8 @@ class InputMaker:
         used = [min(count, length) for count in flat.counts]
         left = [count - read for count, read in zip(flat.counts, used, strict=True)]
         keys = self._keys(arrays, len(rows))
-        return arrays, list(map(Facts, keys, used, unread, unknown, left))
+        newest = _newest(flat, stops) if self._reads_gap else [None] * len(rows)
+        return arrays, list(map(Facts, keys, used, unread, unknown, left, newest))
 
     def _usable(self, flat: _Flat) -> tuple[_Flat, list[int], list[int]]:
         """Leave out behaviours that the model cannot use; count those that it does not read or know, by row."""
@@ -177,6 +195,12 @@ def _in_order(flat: _Flat) -> _Flat:
     row_of = np.repeat(np.arange(len(flat.counts)), flat.counts)
     order = np.lexsort((times, row_of))  # stable
     return _Flat(flat.records[order], flat.indices[order], flat.counts)
+
+
+def _newest(flat: _Flat, stops: Sequence[int]) -> list[int | None]:
+    """Return the time of each row's newest behaviour; None if it has none."""
+    times = flat.records["time_ms"]
+    return [int(times[stop - 1]) if count else None for stop, count in zip(stops, flat.counts, strict=True)]
 
 
 def _stops(counts: Sequence[int]) -> list[int]:

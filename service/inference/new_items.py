@@ -23,6 +23,7 @@ MAX_KEPT: Final = 20_000
 _KEY_BYTES: Final = 16
 
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32, by the manifest
+_NO_CONTEXT: Final[Arrays] = {}
 
 
 class NewItem(NamedTuple):
@@ -109,14 +110,16 @@ class NewItemGraphs:
         """
         return self._run("encode_new", {**inputs, "new_items": history})
 
-    def score(self, state: Arrays, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return scores and explanations of new items (M, S), each under its row of the state.
+    def score(
+        self, state: Arrays, vectors: NDArray[np.float32], rows: NDArray[np.int64], context: Arrays = _NO_CONTEXT
+    ) -> dict[str, NDArray[Any]]:
+        """Return scores and explanations of new items (M, S), each under its row of the state, or request with context.
 
         Raises:
             EngineError: the run failed.
         """
         states = {name: state[name] for name in self._bundle.manifest.state}
-        return self._run("score_new", {**states, "vectors": vectors, "rows": rows})
+        return self._run("score_new", {**states, "vectors": vectors, "rows": rows, **context})
 
     def verify_golden(self) -> float:
         """Compare scores of the golden rows with new items; return the largest difference.
@@ -129,7 +132,8 @@ class NewItemGraphs:
         inputs = {name: golden[f"encode.{name}"] for name in manifest.sequence.names} | {"items": golden["new.items"]}
         state = self.encode(inputs, described.history)
         vectors = described.candidates[golden["new.candidates"]]
-        scores, expected = self.score(state, vectors, golden["new.rows"])["scores"], golden["new.scores"]
+        context, expected = self._bundle.golden_context(), golden["new.scores"]
+        scores = self.score(state, vectors, golden["new.rows"], context)["scores"]
         if scores.shape != expected.shape or not np.isfinite(scores).all():
             raise EngineError("golden scores of new items: as many finite scores as golden rows are needed")
         difference = float(np.abs(scores - expected).max())

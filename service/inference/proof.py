@@ -150,11 +150,12 @@ def _best(engine: OnnxEngine, bundle: Bundle, rows: int, candidates: int, aim: f
     """Return the shortest of some runs of both graphs; one that is as fast as the aim is enough."""
     inputs, flat = _full_rows(bundle, rows), _candidates(bundle, candidates)
     row_of = np.sort(np.arange(candidates, dtype=np.int64) % rows)
+    context = bundle.unknown_context(rows)
     best, first = math.inf, time.perf_counter()
     for _ in range(_TRIES):
         began = time.perf_counter()
         encoded = engine.encode(inputs)
-        engine.score(encoded, flat, row_of)
+        engine.score(encoded, flat, row_of, context)
         best = min(best, time.perf_counter() - began)
         if best <= aim or time.perf_counter() - first > _TRY_SECONDS:
             break

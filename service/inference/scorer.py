@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from contract.bundle.context import Codes, context_inputs
 from service.bundles.bundle import Bundle
 from service.errors import InferenceFailed
 from service.inference.device import leading
@@ -25,6 +26,7 @@ from service.inference.weighing import weighed
 
 Array = NDArray[Any]  # Any: float32 or int64, by the manifest
 
+_NO_CONTEXT: Final[dict[str, Codes]] = {}
 _NOT_KNOWN: Final = "A candidate is outside the model's vocabulary."
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +46,7 @@ class ScoredRow(NamedTuple):
     encode_seconds: float  # of the whole batch
     score_seconds: float
     new_scores: NDArray[np.float32] | None = None  # (K,) of the row's new candidates; None where it has none
+    context: NDArray[np.int64] | None = None  # (F,) codes of the request's context; None where the model reads none
 
 
 class NothingScored(InferenceFailed):
@@ -130,7 +133,8 @@ class Inference:
         candidates = [work.rows[place].candidates for place in places]
         counts = list(map(len, candidates))
         slots = [states.slots[work.facts[place].key] for place in places]
-        scored = self._score(states, np.concatenate(candidates), slots, counts)
+        codes = self._maker.context_of(work, places)
+        scored = self._score(states, np.concatenate(candidates), slots, counts, codes)
         done = time.perf_counter()
         all_scores = self._weighed(work, places, counts, scored)
         finite = np.isfinite(all_scores)
@@ -150,18 +154,28 @@ class Inference:
                 ScoredRow(
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
-                    work.facts[place].key not in states.new, *work.facts[place][1:], encoded - started, done - encoded,
+                    work.facts[place].key not in states.new, *work.facts[place][1:5], encoded - started, done - encoded,
                 )
             )  # fmt: skip
+        if codes is not None:
+            results = [
+                one if isinstance(one, Exception) else one._replace(context=own)
+                for one, own in zip(results, codes, strict=True)
+            ]
         if any(work.rows[place].new for place in places):
-            results = self._with_new(states, work, places, results)
+            results = self._with_new(states, work, places, results, codes)
         if states.new:
             pairs = zip(places, results, strict=True)
             self._keep(states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)})
         return results
 
     def _with_new(
-        self, states: _States, work: Inputs, places: list[int], results: list[ScoredRow | Exception]
+        self,
+        states: _States,
+        work: Inputs,
+        places: list[int],
+        results: list[ScoredRow | Exception],
+        codes: Codes | None,
     ) -> list[ScoredRow | Exception]:
         """Score the new candidates of these rows in one run, and add their scores to the results."""
         graphs = self._engine.new_items
@@ -172,7 +186,8 @@ class Inference:
         counts = list(map(len, news))
         slots = np.array([states.slots[work.facts[place].key] for place in places], dtype=np.int64)
         vectors = graphs.vectors([item for new in news for item in new])
-        scored = graphs.score(states.outputs, vectors, slots.repeat(counts))
+        rows, context = _in_context(slots, counts, codes)
+        scored = graphs.score(states.outputs, vectors, rows, context)
         scores = self._weighed(work, places, counts, scored)
         seconds, stops = time.perf_counter() - started, np.cumsum(counts)
         return [
@@ -229,12 +244,17 @@ class Inference:
         return {self._encoded_names[number]: _stacked([state[number] for state in states]) for number in numbers}
 
     def _score(
-        self, states: _States, candidates: NDArray[np.int64], slots: Sequence[int], counts: Sequence[int]
+        self,
+        states: _States,
+        candidates: NDArray[np.int64],
+        slots: Sequence[int],
+        counts: Sequence[int],
+        codes: Codes | None,
     ) -> Mapping[str, Array]:
         if not len(candidates):
             return {"scores": np.zeros(0, dtype=np.float32), **dict.fromkeys(self._scored_explanation, candidates)}
-        rows = np.array(slots, dtype=np.int64).repeat(counts)
-        scored = self._engine.score(states.outputs, candidates, rows)
+        rows, context = _in_context(np.array(slots, dtype=np.int64), counts, codes)
+        scored = self._engine.score(states.outputs, candidates, rows, context)
         if any(len(scored[name]) != len(candidates) for name in ("scores", *self._scored_explanation)):
             raise EngineError("score: not one score for each candidate")
         return scored
@@ -255,6 +275,17 @@ class Inference:
             for key, slot in states.slots.items()
             if key in states.new and key not in failed
         )
+
+
+def _in_context(slots: Codes, counts: Sequence[int], codes: Codes | None) -> tuple[Codes, dict[str, Codes]]:
+    """Return the rows of flat candidates, and the further inputs of `score` of a bundle that reads the context.
+
+    Without a context a candidate belongs to a row of the state; with one, to a request, which names its row: requests
+    of one user share the state, and each has its own context.
+    """
+    if codes is None:
+        return slots.repeat(counts), _NO_CONTEXT
+    return np.arange(len(slots), dtype=np.int64).repeat(counts), context_inputs(codes, slots)
 
 
 def _failure(cause: EngineError) -> InferenceFailed:

@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import onnxruntime
 
+from contract.bundle.context import CONTEXT, CONTEXT_ROWS
 from contract.bundle.manifest import Manifest, TensorSpec
 from service.inference.device import Array, Device, Value
 
+_OF_REQUESTS: Final = frozenset({CONTEXT, CONTEXT_ROWS})
 _CANDIDATES: Final = tuple(256 << step for step in range(8))  # 256 to 32,768
 _GRAPH_ID: Final = "gpu_graph_id"  # of ONNX Runtime: which captured graph a run replays
 
@@ -57,7 +59,7 @@ class ShapedRuns:
         self._sessions, self._manifest, self._device = sessions, manifest, device
         self.rows = tuple(sorted(rows))
         self._encodes: dict[int, _Shaped] = {}
-        self._scores: dict[tuple[int, int], _Shaped] = {}
+        self._scores: dict[tuple[int, int, int], _Shaped] = {}
         self._versions: dict[int, int] = {}
         self._lock = Lock()  # the buffers of a shape serve one run at a time
 
@@ -74,17 +76,19 @@ class ShapedRuns:
         return ShapedState({name: array[:count] for name, array in outputs.items()}, size, version)
 
     def score(
-        self, state: Mapping[str, Array], candidates: Array, rows: Array, options: Any
+        self, state: Mapping[str, Array], candidates: Array, rows: Array, options: Any, context: Mapping[str, Array]
     ) -> dict[str, Array] | None:
         """Return scores and explanations of flat candidates; None if no shape is large enough."""
         fresh = state if isinstance(state, ShapedState) else None
         size = fresh.size if fresh is not None else _next(self.rows, len(state[self._manifest.state[0]]))
         length = _next(_CANDIDATES, len(candidates))
-        if size is None or length is None:
+        requests = _next(self.rows, len(context[CONTEXT_ROWS])) if context else 0
+        if size is None or length is None or requests is None:
             return None
         flat = {"candidates": _padded(candidates, length), "rows": _padded(rows, length)}
+        flat |= {name: _padded(array, requests) for name, array in context.items()}
         with self._lock:
-            shaped = self._score_at(size, length)
+            shaped = self._score_at(size, length, requests)
             if fresh is None or fresh.version != self._versions.get(size):
                 self._versions[size] = self._versions.get(size, 0) + 1
                 flat |= {name: _padded(state[name], size) for name in self._manifest.state}
@@ -100,17 +104,20 @@ class ShapedRuns:
             )  # fmt: skip
         return self._encodes[size]
 
-    def _score_at(self, size: int, length: int) -> _Shaped:
+    def _score_at(self, size: int, length: int, requests: int) -> _Shaped:
         """Return `score` at a shape; it reads the state where `encode` of as many rows has put it."""
-        if (size, length) not in self._scores:
+        place = (size, length, requests)
+        if place not in self._scores:
             specs, encode = self._manifest.score, self._encode_at(size)
             state = {name: encode.outputs[name] for name in self._manifest.state}
-            flat = self._empty([spec for spec in specs.inputs if spec.name not in state], length)
-            self._scores[size, length] = _Shaped(
+            others = [spec for spec in specs.inputs if spec.name not in state]
+            flat = self._empty([spec for spec in others if spec.name not in _OF_REQUESTS], length)
+            flat |= self._empty([spec for spec in others if spec.name in _OF_REQUESTS], requests)
+            self._scores[place] = _Shaped(
                 self._sessions.score, self._sessions.score_tables, {**state, **flat},
                 self._empty(specs.outputs, length), len(self._scores) + 1,
             )  # fmt: skip
-        return self._scores[size, length]
+        return self._scores[place]
 
     def _empty(self, specs: Sequence[TensorSpec], leading: int) -> dict[str, Value]:
         make = onnxruntime.OrtValue.ortvalue_from_shape_and_type

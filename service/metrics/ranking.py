@@ -7,7 +7,7 @@ from typing import Final, get_args
 
 from service.metrics.buckets import BATCH_CANDIDATES, CANDIDATES, LATENCY, LENGTHS, ROWS
 from service.metrics.families import Families
-from service.metrics.values import Gauge, Histogram, Made
+from service.metrics.values import Counter, Gauge, Histogram, Made
 from service.names import Degraded
 
 STAGES: Final = ("store", "queue", "encode", "score", "order", "total")
@@ -51,6 +51,11 @@ class RankingMetrics:
         self._moved = families.counter(
             "ranker_rule_moved_items_total", "Candidates that a rule of an experiment file moved.", rules=(), rule=()
         )
+        context = families.counter(
+            "ranker_context_values_total", "Attributes of the context that a model reads, by what the request had.",
+            input=(), result=("known", "missing", "unknown"),
+        )  # fmt: skip
+        self._context: Made[tuple[str, str], Counter] = Made(lambda labels: context.of(*labels))
         cache = families.counter("ranker_state_cache_total", "Look-ups of user states.", result=("hit", "miss"))
         self._hits, self._misses = cache.of("hit"), cache.of("miss")
         self._degraded = families.counter(
@@ -90,6 +95,10 @@ class RankingMetrics:
         """Count the candidates that each rule of a set moved."""
         for rule, count in moved.items():
             self._moved.of(name, rule).value += count
+
+    def context_value(self, name: str, result: str) -> None:
+        """Count what a request had for an attribute that the model reads: known, missing, or unknown to training."""
+        self._context[name, result].inc()
 
     def sequence(self, used: int, unknown: int) -> None:
         """Observe how many behaviours a model read, and how many it passed over as unknown."""

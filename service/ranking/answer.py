@@ -72,6 +72,7 @@ class Ranking(NamedTuple):
     is_mixed: bool = False  # whether items without a score may be among the others
     moved: MovedBy | None = None  # if rules were on
     places: NDArray[np.int64] | None = None  # among the candidates; only if numbers were given in place of the scores
+    ignored_context: tuple[str, ...] = ()  # names of the request's context that the model does not read
 
 
 def ranking_of(

@@ -91,10 +91,11 @@ class RankCall(ABC):
         attributes: of the request, for the ranking log.
         seen: what happens to candidates of the user's history (seen.py).
         features: of candidates by item id, for those that a model does not know.
+        context: what the request tells a model that reads its context, by name.
     """
 
     __slots__ = (
-        "answer", "attributes", "began", "candidates", "cost", "cutoff", "deadline", "decision", "degraded",
+        "answer", "attributes", "began", "candidates", "context", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
         "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "seen",
         "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited",
@@ -115,11 +116,12 @@ class RankCall(ABC):
         attributes: Mapping[str, object] = _NO_ATTRIBUTES,
         features: Features | None = None,
         seen: Seen = "keep",
+        context: Mapping[str, object] = _NO_ATTRIBUTES,
     ) -> None:
         self.request_id, self.user_id, self.item_ids, self.decision = request_id, user_id, candidates, decision
         self.deadline, self.limit, self.recent = deadline, limit, recent
         self.request_time_ms, self.explain, self.attributes = request_time_ms, explain, attributes
-        self.features, self.seen = features, seen
+        self.features, self.seen, self.context = features, seen, context
         self.seen_ids: frozenset[str] = frozenset()  # candidates that are moved to the end
         self.described: Described | None = None  # candidates with features, of those that the model does not know
         self.began = time.perf_counter()

@@ -32,6 +32,7 @@ from service.ranking.call import AwaitedCall, Half, RankCall
 from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.choice import Choice
 from service.ranking.cold import cold_of
+from service.ranking.context import ignored
 from service.ranking.described import described, marked, with_described
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
@@ -244,7 +245,15 @@ class Ranker:
             records, notes = np.concatenate([records, fresh]), None
         if call.seen != "keep":
             self._part_the_seen(call, records)
-        call.row = RankRow(call.user_id, records, call.candidates.indices, call.request_time_ms, call.explain, notes)
+        call.row = RankRow(
+            call.user_id,
+            records,
+            call.candidates.indices,
+            call.request_time_ms,
+            call.explain,
+            notes,
+            context=call.context,
+        )
         if call.serving.bundle.manifest.targets:
             call.row = call.row._replace(weights=arm_weights(call.serving.bundle, call.decision.parameters))
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
@@ -283,6 +292,7 @@ class Ranker:
     def _order(self, call: RankCall, value: ScoredRow | Exception) -> bool:
         scored = self._scored(call, value)
         self._recording.note_unused(call, scored)
+        self._recording.note_context(call, call.serving.bundle, scored)
         candidates, unknown = call.candidates, len(call.candidates.unknown)
         if scored is not None and scored.finite is not None:
             call.degraded.append("unscored_items")
@@ -307,6 +317,8 @@ class Ranker:
             call.answer = finished(call.answer, rules, limit, explain=call.explain and scored is not None)
         if call.seen_ids:
             call.answer = seen_last(call.answer, call.seen_ids, call.limit)
+        if call.context:
+            call.answer = call.answer._replace(ignored_context=ignored(call.context, call.serving.bundle))
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began
@@ -323,8 +335,9 @@ class Ranker:
         if len(values) < len(call.halves):
             return self._order(call, interleaved.go_on_alone(call))
         call.served = call.serving.bundle
-        for value in values:
+        for half, value in zip(call.halves, values, strict=True):
             self._recording.note_unused(call, value)
+            self._recording.note_context(call, half.serving.bundle, value)
         interleaved.note(call, values)
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
@@ -332,6 +345,9 @@ class Ranker:
         call.answer = interleaved.merged(call, values, self._rules if self._rules.book.has_rules else None)
         if call.seen_ids:
             call.answer = seen_last(call.answer, call.seen_ids, call.limit)
+        if call.context:
+            bundles = [half.serving.bundle for half in call.halves]
+            call.answer = call.answer._replace(ignored_context=ignored(call.context, *bundles))
         done = time.perf_counter()
         call.timings["order"] = done - started
         call.timings["total"] = done - call.began

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contract.events.ranking_log import RankingOutcome
+from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, NotReady, Overloaded
 from service.experiments.exposures import Exposures, Outcome
 from service.inference.scorer import ScoredRow
 from service.metrics import Metrics
 from service.ranking.call import RankCall
+from service.ranking.context import results
 from service.ranking.ranking_log import RankingLog
 
 
@@ -54,6 +56,12 @@ class Recording:
             if scored is not None:
                 self._observer.sequence(scored.used, scored.unknown)
                 self._observer.state_cache(scored.state_hit)
+
+    def note_context(self, call: RankCall, bundle: Bundle, scored: ScoredRow | None) -> None:
+        """Count the attributes of the request that the model reads, by what the request had for them."""
+        if scored is not None and scored.context is not None:
+            for name, result in results(call.context, bundle, scored):
+                self._observer.context_value(name, result)
 
     def _outcome(self, call: RankCall) -> Outcome:
         served = call.answer if call.served is not None else None

@@ -46,6 +46,9 @@ bodies = st.fixed_dictionaries(
         "limit": st.integers(1, 2**31 - 1), "recent": st.lists(behaviours, max_size=4),
         "attributes": st.dictionaries(ids, values, max_size=4), "request_time": times, "explain": st.booleans(),
         "seen": st.sampled_from(["keep", "last", "drop"]),
+        "context": st.dictionaries(
+            st.sampled_from(["device", "tz_offset", "", "x" * 64, "x" * 65]) | ids, values, max_size=4
+        ),
     },
 )  # fmt: skip
 
@@ -63,8 +66,8 @@ TOKENS = [
     "[" * 1_100 + "]" * 1_100, "[" * 30 + "]" * 30, "a", "",
 ]  # fmt: skip
 NAMES = [
-    "user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "seen", "User_Id", "x", "",
-    "user_id ",
+    "user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "seen", "context", "User_Id",
+    "x", "", "user_id ",
 ]  # fmt: skip
 PIECES = [b"", b" ", b'"', b"\\", b",", b"\xff", b"\x7f", b"\x00", b"{}", b"1", b".0", b"\xef\xbb\xbf", b"\xed\xa0\x80"]
 INSIDE = ["item_id", "ts", "action", "play_ms", "value", "user_id"]
@@ -129,6 +132,7 @@ def check(body: bytes, limits: LimitsSettings = LIMITS) -> RankBody | None:
                 slow.user_id, slow.candidates, slow.limit, slow.request_time
             ]  # fmt: skip
             assert repr([one.attributes, one.explain, one.seen]) == repr([slow.attributes, slow.explain, slow.seen])
+            assert repr(one.context) == repr(slow.context)
             assert records_of_structs(one.recent).tobytes() == records_of(slow.recent).tobytes()
     return fast
 

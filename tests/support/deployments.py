@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.bundles.bundle import Bundle
 from service.bundles.registry import BundleRegistry
 from service.inference.deployment import Deployment
-from service.inference.engine import EngineError, OnnxEngine, ProviderChoice
+from service.inference.engine import NO_CONTEXT, EngineError, OnnxEngine, ProviderChoice
 from service.inference.fleet import Deployments
 from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
@@ -61,9 +61,9 @@ class Faulty(OnnxEngine):
         self.ran_in.append(current_thread().name)
         return super().encode(inputs)
 
-    def score(self, state: Any, candidates: Any, rows: Any) -> dict[str, NDArray[Any]]:
+    def score(self, state: Any, candidates: Any, rows: Any, context: Any = NO_CONTEXT) -> dict[str, NDArray[Any]]:
         time.sleep(self.delay)
-        return super().score(state, candidates, rows)
+        return super().score(state, candidates, rows, context)
 
     def close(self) -> None:
         self.closed = True

@@ -15,9 +15,10 @@ from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.records import records_from_columns, repeats
 from contract.bundle.tensors import POSITIVE_ACTIONS
 from training.data.answers import answered
+from training.data.attributes import Numbering
 from training.data.datasets.interactions import DataError, Impressions, Interactions
 from training.data.files.coded_ids import CodedIds, Codes
-from training.data.kept import OUTCOME, Column, Columns, Kept, codes_of, distinct, with_new
+from training.data.kept import OUTCOME, REQUEST, Column, Columns, Kept, codes_of, distinct, with_new
 from training.data.known import Known
 from training.data.plausibility import dropped_rows
 
@@ -54,8 +55,9 @@ def keep(raw: Interactions, core: int, known: Known) -> Kept:
     if core <= 1 and shown is not None:  # without a filter, every user with an impression is a user
         user_ids = list(dict.fromkeys((*user_ids, *distinct(shown.users))))
         item_ids = list(dict.fromkeys((*item_ids, *distinct(shown.items))))
-    ordered = _ordered(raw, rows, user_place[coded.users], item_place[coded.items])
-    impressions = None if shown is None else shown_columns(shown, user_ids, item_ids)
+    numbered = {name: one.values.numbered(known.attributes.get(name, ())) for name, one in raw.attributes.items()}
+    ordered = _ordered(raw, rows, user_place[coded.users], item_place[coded.items], numbered)
+    impressions = None if shown is None else shown_columns(shown, user_ids, item_ids, numbered)
     dropped = dropped_rows(
         raw.read,
         repeats=len(raw.users) - len(first),
@@ -65,7 +67,8 @@ def keep(raw: Interactions, core: int, known: Known) -> Kept:
     )
     shown_batches = None if impressions is None else lambda: iter((impressions,))
     outcomes = () if impressions is None else tuple(name for name in impressions if name.startswith(OUTCOME))
-    return Kept(user_ids, item_ids, dropped, lambda: iter((ordered,)), shown_batches, outcomes)
+    texts = {name: one.texts for name, one in numbered.items()}
+    return Kept(user_ids, item_ids, dropped, lambda: iter((ordered,)), shown_batches, outcomes, texts)
 
 
 def core_filter(users: NDArray[np.integer], items: NDArray[np.integer], core: int) -> NDArray[np.bool_]:
@@ -80,7 +83,9 @@ def core_filter(users: NDArray[np.integer], items: NDArray[np.integer], core: in
         kept = enough
 
 
-def _ordered(raw: Interactions, rows: Column, user_place: Column, item_place: Column) -> Columns:
+def _ordered(
+    raw: Interactions, rows: Column, user_place: Column, item_place: Column, numbered: dict[str, Numbering]
+) -> Columns:
     """Return the rows by user and time; at equal times context comes first, then the order of the source."""
     context = np.zeros(len(raw.users), dtype=np.bool_) if raw.context is None else raw.context
     rows = rows[np.lexsort((rows, ~context[rows], raw.times_ms[rows], user_place[rows]))]
@@ -92,6 +97,7 @@ def _ordered(raw: Interactions, rows: Column, user_place: Column, item_place: Co
         "values": raw.values[rows].astype(np.int64),
         "plays": raw.plays_ms[rows].astype(np.int64),
         "context": context[rows].astype(np.int64),
+        **{f"{REQUEST}{name}": one.codes(raw.attributes[name].codes[rows]) for name, one in numbered.items()},
     }
 
 
@@ -106,16 +112,20 @@ def _impressions(raw: Interactions, coded: _Coded, first: Column, taken: Column)
     times = raw.times_ms
     labels = answered(pairs[shown], times[shown], pairs[taken], times[taken], raw.window_ms)
     users, items = CodedIds(coded.user_names, coded.users[shown]), CodedIds(coded.item_names, coded.items[shown])
-    return Impressions(users, items, times[shown], labels)
+    attributes = {name: one.codes[shown] for name, one in raw.attributes.items()}
+    return Impressions(users, items, times[shown], labels, attributes=attributes)
 
 
-def shown_columns(raw: Impressions, user_ids: list[str], item_ids: list[str]) -> Columns:
+def shown_columns(
+    raw: Impressions, user_ids: list[str], item_ids: list[str], numbered: dict[str, Numbering] | None = None
+) -> Columns:
     """Return the impressions of users and items that remain, in the order of time, ties by that of the source."""
     users, items = _places(raw.users, user_ids), _places(raw.items, item_ids) + 1
     kept = np.flatnonzero((users >= 0) & (items > 0))
     kept = kept[np.argsort(raw.times_ms[kept], kind="stable")]
     columns = {"users": users, "items": items, "times_ms": raw.times_ms, "labels": raw.labels}
     columns |= {f"{OUTCOME}{name}": values for name, values in raw.outcomes.items()}
+    columns |= {f"{REQUEST}{name}": one.codes(raw.attributes[name]) for name, one in (numbered or {}).items()}
     return {name: values[kept] for name, values in columns.items()}
 
 

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from training.data.attributes import Numbering
 from training.data.datasets.interactions import DataError
 from training.data.files.large_log import LargeLog
+from training.data.files.spill import attribute_column
 from training.data.keep import IMPRESSION, POSITIVE
-from training.data.kept import Column, Columns, Kept, with_new
+from training.data.kept import REQUEST, Column, Columns, Kept, with_new
 from training.data.known import Known
 from training.data.plausibility import dropped_rows
 
@@ -62,14 +64,39 @@ class _Large:
             self._raw.read, repeats=self._raw.rows.rows - first, impressions=shown, actions=first - taken - shown,
             core=taken - rows,
         )  # fmt: skip
-        impressions = (lambda: _batches(folder / "shown.parquet")) if shown else None
-        return Kept(user_ids, item_ids, dropped, lambda: _whole_users(folder / "ordered.parquet"), impressions)
+        coded, texts = self._numberings()
+        impressions = (lambda: _numbered(_batches(folder / "shown.parquet"), coded)) if shown else None
+
+        def ordered() -> Iterator[Columns]:
+            return _numbered(_whole_users(folder / "ordered.parquet"), coded)
+
+        return Kept(user_ids, item_ids, dropped, ordered, impressions, attributes=texts)
+
+    def _numberings(self) -> tuple[dict[str, tuple[str, Numbering]], dict[str, tuple[str, ...]]]:
+        """Return the final codes of each column of attributes, with its final name, and the texts by attribute."""
+        found = {name: one.numbered(self._known.attributes.get(name, ())) for name, one in self._raw.attributes.items()}
+        columns = zip(self._attributes, found.items(), strict=True)
+        coded = {column: (f"{REQUEST}{name}", one) for column, (name, one) in columns}
+        return coded, {name: one.texts for name, one in found.items()}
+
+    @property
+    def _attributes(self) -> list[str]:
+        return [attribute_column(place) for place in range(len(self._raw.attributes))]
+
+    def _with_attributes(self, pattern: str = ", {}") -> str:
+        """Return the columns of attributes, each written by the pattern."""
+        return "".join(pattern.format(column, column) for column in self._attributes)
 
     def _make_tables(self) -> None:
         rows = f"SELECT file_row_number AS seq, * FROM read_parquet('{self._raw.rows.path}', file_row_number = true)"
-        self._db.execute(f"CREATE TABLE first AS SELECT min(seq) AS seq, u, i, t, a, p, v FROM ({rows}) GROUP BY ALL")
+        first = self._with_attributes(", arg_min({}, seq) AS {}")
+        self._db.execute(
+            f"CREATE TABLE first AS SELECT min(seq) AS seq, u, i, t, a, p, v{first} FROM ({rows}) "
+            "GROUP BY u, i, t, a, p, v"
+        )
         self._db.execute(f"CREATE VIEW taken AS SELECT * FROM first WHERE a IN {POSITIVE}")
-        self._db.execute(f"CREATE VIEW shown AS SELECT seq, u, i, t FROM first WHERE a = {IMPRESSION}")
+        more = self._with_attributes()
+        self._db.execute(f"CREATE VIEW shown AS SELECT seq, u, i, t{more} FROM first WHERE a = {IMPRESSION}")
 
     def _filter(self) -> None:
         """Make the table of rows whose users and items have enough rows, repeated until nothing changes."""
@@ -96,16 +123,17 @@ class _Large:
         for name, places in (("users", users), ("items", items)):
             found = np.flatnonzero(places >= 0)
             self._db.register(name, pa.table({"code": found.astype(np.int32), "place": places[found]}))
+        more = self._with_attributes()
         joined = "JOIN users ON users.code = u JOIN items ON items.code = i"
         self._copy(
             f"SELECT users.place AS users, items.place + 1 AS items, t AS times_ms, a::BIGINT AS actions, "
-            f"v::BIGINT AS values, p::BIGINT AS plays, 0::BIGINT AS context FROM kept {joined} "
+            f"v::BIGINT AS values, p::BIGINT AS plays, 0::BIGINT AS context{more} FROM kept {joined} "
             f"ORDER BY users.place, t, seq",
             folder / "ordered.parquet",
         )
         if self._raw.has_impressions:
             self._copy(
-                f"SELECT users.place AS users, items.place + 1 AS items, t AS times_ms, labels "
+                f"SELECT users.place AS users, items.place + 1 AS items, t AS times_ms, labels{more} "
                 f"FROM ({self._labelled()}) {joined} ORDER BY t, seq",
                 folder / "shown.parquet",
             )
@@ -133,6 +161,15 @@ def _batches(path: Path) -> Iterator[Columns]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(_BATCH):
             yield {name: batch.column(name).to_numpy() for name in batch.schema.names}
+
+
+def _numbered(batches: Iterator[Columns], coded: dict[str, tuple[str, Numbering]]) -> Iterator[Columns]:
+    """Yield the batches with final names and codes of attributes."""
+    for batch in batches:
+        yield {
+            coded[name][0] if name in coded else name: coded[name][1].codes(column) if name in coded else column
+            for name, column in batch.items()
+        }
 
 
 def _whole_users(path: Path) -> Iterator[Columns]:

@@ -5,8 +5,8 @@ Symbols: R rows of a batch, U users, N impressions of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ COLUMNS = ("items", "times_ms", "actions", "values", "plays", "context")
 IMPRESSIONS = ("users", "items", "times_ms", "labels")
 OUTCOME = "outcome."
 """Before the name of an outcome, in columns of impressions."""
+REQUEST = "request."
+"""Before the name of an attribute of the request, in columns of interactions and of impressions: codes, 0 = unknown."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Kept:
             COLUMNS (R,).
         shown: yields IMPRESSIONS and outcomes (N,) in the order of time; None if the source has none.
         outcomes: names of those columns.
+        attributes: by attribute of the request, the texts of its codes from 1; both have columns `request.NAME`.
     """
 
     user_ids: list[str]
@@ -42,6 +45,12 @@ class Kept:
     batches: Callable[[], Iterator[Columns]]
     shown: Callable[[], Iterator[Columns]] | None
     outcomes: tuple[str, ...] = ()
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def attribute_columns(self) -> tuple[str, ...]:
+        """Return the names of the columns of attributes."""
+        return tuple(f"{REQUEST}{name}" for name in self.attributes)
 
 
 def distinct(ids: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_object
+from training.data.attributes import ATTRIBUTES_FILE, read_attributes
 from training.data.datasets.interactions import DataError
 from training.data.item_field import Names
 
@@ -23,6 +24,7 @@ class Known:
         features: names of the values, by field.
         digest: of all of them; empty if nothing is known.
         edges: of the buckets of numbers, by field.
+        attributes: texts of the attributes of requests, by name.
     """
 
     users: Sequence[str] = ()
@@ -30,6 +32,7 @@ class Known:
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
     digest: str = ""
     edges: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def names(self, name: str) -> Names:
         """Return what is known about one feature."""
@@ -53,6 +56,9 @@ def read_known(folder: Path) -> Known:
         described = read_object(folder / "features.json")
         features = {name: tuple(facts["names"][1:]) for name, facts in described.items()}
         edges = {name: tuple(facts.get("edges", ())) for name, facts in described.items()}
+        if (folder / ATTRIBUTES_FILE).exists():
+            contents.append((folder / ATTRIBUTES_FILE).read_bytes())
+        attributes = read_attributes(folder)
     except (BadFileError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"--after: {folder} is neither prepared data nor a run with vocabularies: {error}") from None
-    return Known(users, items, features, sha256(b"\0".join(contents)).hexdigest(), edges)
+    return Known(users, items, features, sha256(b"\0".join(contents)).hexdigest(), edges, attributes)

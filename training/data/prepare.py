@@ -7,6 +7,7 @@
 | impressions.npz | users (place in user_starts), items, times_ms, labels, outcome.NAME: int64 (N,), by time |
 | items.json, users.json | vocabularies; the k-th user of user_starts has index k+1 |
 | features.npz, features.json | item features (I+1, width), 0 = unknown; cardinalities, names of the codes, edges |
+| attributes.json | by attribute of the request, the texts of its codes from 1; codes are in `request.NAME` of both |
 | item_numbers.npz | float32 by feature: numbers (I+1,), NaN = unknown; embeddings (I+1, d), zeros = unknown; if any |
 | catalogue.json | titles, years and genres by item id, for people |
 | behaviours.csv | the same interactions with public ids, to load into the service |
@@ -29,10 +30,11 @@ from contract.behaviours.grammar import MAX_FUTURE_MS, MIN_TIME_MS, are_ids, id_
 from contract.bundle.tensors import POSITIVE_ACTIONS
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_arrays, read_object, whole_folder
+from training.data.attributes import read_attributes
 from training.data.datasets.interactions import DataError, Interactions
 from training.data.files.large_log import LargeLog
 from training.data.keep import keep
-from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, Kept, distinct
+from training.data.kept import COLUMNS, IMPRESSIONS, OUTCOME, REQUEST, Kept, distinct
 from training.data.known import NOTHING_KNOWN, Known
 from training.data.life import count_repeats
 from training.data.write import (
@@ -67,6 +69,8 @@ class Prepared:
         numbers: of items, by name, float32: numbers (I+1,), NaN = unknown; embeddings (I+1, d), zeros = unknown.
         targets: (R,) the interactions that a recipe counts as positive; None = all (training/rows/positives.py).
         weights: float32 (R,) of them; None = equal.
+        attributes: of the request at each interaction and impression, by name: the texts of their codes from 1. Their
+            codes are columns of interactions and impressions (`kept.REQUEST`).
         shown_weights: float32 (N,) of the impressions; None = equal.
     """
 
@@ -83,6 +87,7 @@ class Prepared:
     targets: NDArray[np.bool_] | None = None
     weights: NDArray[np.float32] | None = None
     shown_weights: NDArray[np.float32] | None = None
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -211,14 +216,14 @@ def _loaded(directory: Path, provenance: dict[str, Any]) -> Prepared:
     interactions, impressions = read_arrays(directory / "interactions.npz"), None
     if (directory / IMPRESSIONS_FILE).exists():
         shown = read_arrays(directory / IMPRESSIONS_FILE)
-        names = (*IMPRESSIONS, *(name for name in shown if name.startswith(OUTCOME)))
+        names = (*IMPRESSIONS, *(name for name in shown if name.startswith((OUTCOME, REQUEST))))
         impressions = {name: shown[name] for name in names}
     numbers = read_arrays(directory / NUMBERS_FILE) if (directory / NUMBERS_FILE).exists() else {}
-    described = read_object(directory / "features.json")
+    described, attributes = read_object(directory / "features.json"), read_attributes(directory)
     read_object(directory / "catalogue.json")
     return Prepared(
         directory,
-        {name: interactions[name] for name in COLUMNS},
+        {name: interactions[name] for name in (*COLUMNS, *(f"{REQUEST}{name}" for name in attributes))},
         interactions["user_starts"],
         Vocabulary.parse((directory / "items.json").read_bytes()),
         Vocabulary.parse((directory / "users.json").read_bytes()),
@@ -227,6 +232,7 @@ def _loaded(directory: Path, provenance: dict[str, Any]) -> Prepared:
         provenance,
         impressions,
         numbers,
+        attributes=attributes,
     )
 
 

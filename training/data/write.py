@@ -12,6 +12,7 @@ import numpy as np
 
 from contract.behaviours.actions import ACTIONS
 from contract.bundle.vocabulary import Vocabulary
+from training.data.attributes import write_attributes
 from training.data.column_files import ColumnFiles
 from training.data.datasets.interactions import Described
 from training.data.features import item_features
@@ -31,8 +32,9 @@ def write_rows(kept: Kept, directory: Path, *, has_times: bool) -> tuple[dict[st
     users, items = Vocabulary(kept.user_ids), Vocabulary(kept.item_ids)
     users.write(directory / "users.json")
     items.write(directory / "items.json")
+    write_attributes(directory, kept.attributes)
     life = Life(len(users), len(items), time.time_ns() // 1_000_000)
-    columns, context = ColumnFiles(directory / "columns", COLUMNS), 0
+    columns, context = ColumnFiles(directory / "columns", (*COLUMNS, *kept.attribute_columns)), 0
     with (directory / "behaviours.csv").open("w", encoding="utf-8", newline="") as file:
         file.write("user_id,item_id,ts,action,play_ms,value\n")
         for batch in kept.batches():
@@ -50,7 +52,7 @@ def write_rows(kept: Kept, directory: Path, *, has_times: bool) -> tuple[dict[st
 def _write_impressions(kept: Kept, directory: Path) -> dict[str, int]:
     if kept.shown is None:
         return {}
-    shown, positive = ColumnFiles(directory / "shown", (*IMPRESSIONS, *kept.outcomes)), 0
+    shown, positive = ColumnFiles(directory / "shown", (*IMPRESSIONS, *kept.outcomes, *kept.attribute_columns)), 0
     for batch in kept.shown():
         shown.add(batch)
         positive += int(batch["labels"].sum())

@@ -71,10 +71,11 @@ class ModelScores:
         return _array(self._model.score_lists(self._state(piece), torch.from_numpy(candidates).to(self._device)))
 
     def _state(self, piece: Rows) -> Tensors:
-        return self._model.encode(self._inputs(piece)).state
+        return self._model.state_of(self._inputs(piece))
 
     def _inputs(self, piece: Rows) -> Tensors:
-        inputs = Loader(self._prepared, self._spec, piece).inputs(np.arange(len(piece.items)))
+        loader = Loader(self._prepared, self._spec, piece, context=self._model.context_specs)
+        inputs = loader.inputs(np.arange(len(piece.items)))
         return {name: tensor.to(self._device) for name, tensor in as_tensors(inputs).items()}
 
 

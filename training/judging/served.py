@@ -55,4 +55,4 @@ class ServedScores(ModelScores):
         inputs = super()._inputs(piece._replace(starts=starts, stops=stops))
         if "user" in inputs:
             inputs["user"] = torch.where(inputs["user"] <= self._users, inputs["user"], 0)
-        return self._model.encode(inputs).state
+        return self._model.state_of(inputs)

@@ -5,7 +5,7 @@ Symbols: B rows, T length, N rows of a split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contract.bundle.context import CONTEXT, ContextSpec
 from contract.bundle.tensors import Arrays, SequenceSpec, windows
 from models.base import DatasetFacts, SequentialRecommender, TrainingBatch
 from training.data.prepare import Prepared
 from training.recipe import Recipe, TrainingRecipe
+from training.rows.context import context_codes, context_specs
 from training.rows.draws import Draws
 from training.rows.share import WHOLE, Share
 from training.rows.split import Rows, SplitError, training_log, training_mask
@@ -51,12 +53,21 @@ class Loader:
         spec: what the model reads.
         rows: of the split.
         targets: outcomes that are the labels, by name; none = the rows' own labels.
+        context: inputs of the context of requests.
 
     Raises:
         SplitError: the rows have no such outcome.
     """
 
-    def __init__(self, prepared: Prepared, spec: SequenceSpec, rows: Rows, targets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        spec: SequenceSpec,
+        rows: Rows,
+        targets: tuple[str, ...] = (),
+        context: Sequence[ContextSpec] = (),
+    ) -> None:
+        self._prepared, self._context = prepared, context
         self._labels = _outcomes(prepared, rows, targets) if targets else rows.labels
         self._rows, self._spec = rows, spec
         self._columns: dict[str, NDArray[np.int64]] = {name: prepared.columns[_SOURCES[name]] for name in spec.columns}
@@ -67,13 +78,15 @@ class Loader:
         return len(self._rows.items)
 
     def inputs(self, chosen: NDArray[np.int64]) -> Arrays:
-        """Return the inputs that the spec names, for chosen rows (B,)."""
+        """Return the inputs that the spec names, for chosen rows (B,), and the codes of their context, if any."""
         starts, stops = self._rows.starts[chosen], self._rows.stops[chosen]
         arrays = windows(self._columns, starts, stops, self._spec.length)
         if "user" in self._spec.row_inputs:
             arrays["user"] = self._rows.users[chosen] + 1
         if "request_time" in self._spec.row_inputs:
             arrays["request_time"] = self._rows.times_ms[chosen]
+        if self._context:
+            arrays[CONTEXT] = context_codes(self._prepared, self._context, self._rows.take(chosen))
         return arrays
 
     def targets(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,5 +203,6 @@ def dataset_facts(prepared: Prepared, recipe: Recipe, *, everything: bool = Fals
     log, learnt = training_log(prepared, mask), training_log(prepared, mask, context=False)
     counts = np.bincount(learnt.items, minlength=len(prepared.items) + 1).astype(np.float32)
     return DatasetFacts(
-        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log
-    )
+        len(prepared.items), len(prepared.users), counts, dict(prepared.features), dict(prepared.cardinalities), log,
+        context_specs(prepared, recipe.context), recipe.context.hidden,
+    )  # fmt: skip

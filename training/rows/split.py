@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from contract.command_line import CommandError
 from models.base import InteractionLog
-from training.data.kept import OUTCOME
+from training.data.kept import OUTCOME, REQUEST
 from training.data.prepare import Prepared
 from training.data.times import HOUR_MS
 from training.recipe import Protocol
@@ -50,12 +50,14 @@ class Rows(NamedTuple):
     labels: NDArray[np.float32] | None = None  # of the item shown: 1 or 0
     weights: NDArray[np.float32] | None = None  # in the loss; None = equal
     outcomes: NDArray[np.float32] | None = None  # of the item shown: (N, H), 0 to 1, in the order of Prepared.outcomes
+    attributes: Places | None = None  # of the request: codes (N, A), in the order of Prepared.attributes
 
     def take(self, chosen: Places) -> Rows:
         """Return some of the rows."""
-        labels, weights, outcomes = (None if column is None else column[chosen] for column in self[5:])
+        labels, weights, outcomes = (None if column is None else column[chosen] for column in self[5:8])
         users, starts, stops, items, times_ms = (column[chosen] for column in self[:5])
-        return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes)
+        attributes = None if self.attributes is None else self.attributes[chosen]
+        return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes, attributes)
 
 
 class Split(NamedTuple):
@@ -108,12 +110,14 @@ def every_row(prepared: Prepared, protocol: Protocol) -> Rows:
     parts = _split(prepared, protocol, 1, None)
     labels, weights = _joined([rows.labels for rows in parts]), _joined([rows.weights for rows in parts])
     outcomes = _joined([rows.outcomes for rows in parts])
+    asked = [rows.attributes for rows in parts if rows.attributes is not None]
+    attributes = np.concatenate(asked) if asked else None
     users, starts, stops, items, times_ms = (
         np.concatenate(columns) for columns in zip(*(rows[:5] for rows in parts), strict=True)
     )
     if not len(users):
         raise SplitError(f"{prepared.directory.name}: there are no rows to learn")
-    return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes)
+    return Rows(users, starts, stops, items, times_ms, labels, weights, outcomes, attributes)
 
 
 def _joined(columns: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
@@ -172,7 +176,8 @@ def impressions(prepared: Prepared) -> Rows:
     starts, weights = prepared.user_starts[users], prepared.shown_weights
     found = [shown[f"{OUTCOME}{name}"] / np.float32(1000) for name in prepared.outcomes]
     outcomes = np.stack(found, axis=1).astype(np.float32) if found else None
-    return Rows(users, starts, stops.astype(np.int64), shown["items"], times, labels, weights, outcomes)
+    attributes = _attributes(prepared, shown, slice(None))
+    return Rows(users, starts, stops.astype(np.int64), shown["items"], times, labels, weights, outcomes, attributes)
 
 
 def training_mask(
@@ -239,4 +244,12 @@ def _targets(prepared: Prepared, targets: Places) -> Rows:
     return Rows(
         users.astype(np.int64), prepared.user_starts[users], targets, columns["items"][targets],
         columns["times_ms"][targets], weights=None if prepared.weights is None else prepared.weights[targets],
+        attributes=_attributes(prepared, columns, targets),
     )  # fmt: skip
+
+
+def _attributes(prepared: Prepared, columns: dict[str, Places], chosen: Places | slice) -> Places | None:
+    """Return the codes (N, A) of the attributes of chosen interactions or impressions; None if the data have none."""
+    if not prepared.attributes:
+        return None
+    return np.stack([columns[f"{REQUEST}{name}"][chosen] for name in prepared.attributes], axis=1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from contract.bundle.context import ContextSpec
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from models.base import DatasetFacts, SequentialRecommender
@@ -45,13 +47,14 @@ def write_run(
     items: int = ITEMS,
     users: int = USERS,
     metrics: dict[str, Any] | None = None,
+    context: tuple[ContextSpec, ...] = (),
 ) -> Path:
     """Write a complete run directory and return it. Every weight is random: a start at zero hides what is wrong.
 
     `metrics` is metrics.json; by default that of an older version, without baselines.
     """
     chosen = config_of(name) if config is None else config
-    known = facts(items, users)
+    known = replace(facts(items, users), context=context)
     torch.manual_seed(5)
     model = MODELS[name].build(chosen, known).eval()
     with torch.no_grad():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from contract.bundle.context import ContextSpec
 from models.base import SequentialRecommender
+from models.checks.catalogue import facts
 from models.checks.subject import Subject
 
 LENGTH = 8
@@ -176,6 +179,13 @@ the target, and a served score is the largest over all interests.
 """
 
 
+CONTEXT = (
+    ContextSpec(kind="hour", name="hour"),
+    ContextSpec(kind="gap", name="gap"),
+    ContextSpec(kind="category", name="device", values=("ios", "web")),
+)
+
+
 @cache
 def subject(case: str) -> Subject:
     """Return a case as the checks take it."""
@@ -187,6 +197,6 @@ def ready(case: str) -> SequentialRecommender:
     return subject(case).ready
 
 
-def build(case: str, **changes: Any) -> SequentialRecommender:
+def build(case: str, context: tuple[ContextSpec, ...] = (), **changes: Any) -> SequentialRecommender:
     """Return a fresh model in evaluation mode, its start fixed, and moved off any start that hides a mistake."""
-    return subject(case).build(**changes)
+    return subject(case).build(replace(facts(), context=context), **changes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contract.behaviours.actions import ACTION_CODES, DEFAULT_ACTION
 from contract.command_line import CommandError
+from training.data.attributes import Attribute
 from training.data.item_field import FieldSource
 
 DEFAULT_WINDOW_MS: Final = 1_800_000  # between an impression and the action that answers it
@@ -45,6 +46,7 @@ class Impressions:
         times_ms: milliseconds since the epoch.
         labels: 1 or 0.
         outcomes: what came of each, by name, in thousandths: 1000 or 0 for an action, or the share that was played.
+        attributes: codes of the attributes of the request, by name, as in `Interactions`.
     """
 
     users: Sequence[str]
@@ -52,6 +54,7 @@ class Impressions:
     times_ms: NDArray[np.int64]
     labels: NDArray[np.int64]
     outcomes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    attributes: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
 
 
 class Described(Protocol):
@@ -89,6 +92,7 @@ class Interactions:
         fields: features of the items by name; None = those of the catalogue.
         has_times: False if times are made up and only their order is real.
         read: the reader's counts by name, for the provenance.
+        attributes: of the request at each row, by name.
     """
 
     name: str
@@ -107,6 +111,7 @@ class Interactions:
     fields: Mapping[str, FieldSource] | None = None
     has_times: bool = True
     read: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -16,7 +16,8 @@ from contract.behaviours.actions import ACTION_CODES, ACTIONS
 from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.grammar import shown
 from contract.behaviours.records import MAX_PLAY_MS, MAX_VALUE, tenths
-from training.data.files.coded_ids import Codes, IdCodes
+from training.data.attributes import AttributeValues
+from training.data.files.coded_ids import Codes, IdCodes, id_texts
 from training.data.files.mapping import IGNORE, Mapping
 from training.data.files.numbers import Bad, number_column
 from training.data.files.part import Batch, Part
@@ -31,6 +32,7 @@ _ALIASES: Final = {
     "value": ("value", "rating"),
 }
 _REQUIRED: Final = ("user", "item", "time")
+_CONTEXT: Final = "context."  # before the name of an attribute
 _IGNORED: Final = 0  # the code of an action that is not read
 _UNKNOWN: Final = -1
 
@@ -44,25 +46,35 @@ class Events(NamedTuple):
     actions: NDArray[np.uint8]
     plays_ms: NDArray[np.uint32]
     values: NDArray[np.uint8]  # tenths
+    attributes: Codes  # (N, A) of the request, in the order of the mapping; -1 = unknown
 
     def take(self, chosen: NDArray[Any]) -> Events:
         """Return some of the rows, by a mask or by places."""
         return Events(
             self.users[chosen], self.items[chosen], self.times_ms[chosen], self.actions[chosen],
-            self.plays_ms[chosen], self.values[chosen],
+            self.plays_ms[chosen], self.values[chosen], self.attributes[chosen],
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LogColumns:
-    """The columns of one file by our names; None if it has no such column."""
+    """The columns of one file by our names; None if it has no such column.
+
+    Attributes:
+        attributes: of the request, by name.
+    """
 
     names: dict[str, str | None]
     time_format: Format
+    attributes: dict[str, str]
+
+    def column(self, name: str) -> str | None:
+        """Return the file's name of one of our columns, or of an attribute, as `context.NAME`."""
+        return self.attributes.get(name.removeprefix(_CONTEXT)) if name.startswith(_CONTEXT) else self.names[name]
 
     def used(self) -> list[str]:
         """Return the file's names of all columns that are read."""
-        return [name for name in self.names.values() if name is not None]
+        return [name for name in (*self.names.values(), *self.attributes.values()) if name is not None]
 
 
 def log_columns(part: Part, mapping: Mapping) -> LogColumns:
@@ -75,7 +87,12 @@ def log_columns(part: Part, mapping: Mapping) -> LogColumns:
     names = {name: column_of(part, name, getattr(mapping.columns, name)) for name in _ALIASES}
     time = names["time"]
     assert time is not None
-    return LogColumns(names, format_of(part, time, mapping.time))
+    for name, column in mapping.context.items():
+        if part.whole and column not in part.columns:
+            raise FileError(
+                f"{part.path}: column {column} of context.{name} is missing; the file has: {', '.join(part.columns)}"
+            )
+    return LogColumns(names, format_of(part, time, mapping.time), mapping.context)
 
 
 def column_of(part: Part, name: str, given: str | None) -> str | None:
@@ -103,7 +120,15 @@ class EventReader:
         ignored: rows whose action the mapping ignores.
     """
 
-    def __init__(self, mapping: Mapping, users: IdCodes, items: IdCodes, latest_ms: int) -> None:
+    def __init__(
+        self,
+        mapping: Mapping,
+        users: IdCodes,
+        items: IdCodes,
+        latest_ms: int,
+        attributes: dict[str, AttributeValues] | None = None,
+    ) -> None:
+        self._attributes = attributes or {}
         self._mapping, self._users, self._items, self._latest_ms = mapping, users, items, latest_ms
         self._actions: dict[Any, int] = {
             **ACTION_CODES,
@@ -120,12 +145,12 @@ class EventReader:
         bad: dict[int, Problem] = {}
 
         def cells(name: str) -> Sequence[Any] | None:
-            theirs = columns.names[name]
+            theirs = columns.column(name)
             return None if theirs is None else batch.columns[theirs]
 
         def note(name: str, found: Bad) -> None:
             for place, (kind, message) in found.items():
-                column = columns.names[name] or name
+                column = columns.column(name) or name
                 bad.setdefault(place, part.problem(int(batch.lines[place]), column, kind, message))
 
         events = self._columns(len(batch.lines), columns.time_format, cells, note)
@@ -158,9 +183,14 @@ class EventReader:
         note("play", bad)
         values, bad = self._number(cells("value"), count, MAX_VALUE)
         note("value", bad)
+        attributes = np.full((count, len(self._attributes)), -1, dtype=np.int32)
+        for place, (name, known) in enumerate(self._attributes.items()):
+            attributes[:, place], problems = known.code(id_texts(cells(f"{_CONTEXT}{name}") or [None] * count))
+            note(f"{_CONTEXT}{name}", {at: ("attribute", problem) for at, problem in problems.items()})
         return Events(
-            found["user"], found["item"], times, actions, np.rint(plays * unit).astype(np.uint32), tenths(values)
-        )
+            found["user"], found["item"], times, actions, np.rint(plays * unit).astype(np.uint32), tenths(values),
+            attributes,
+        )  # fmt: skip
 
     def _action(self, cells: Sequence[Any] | None, count: int) -> tuple[NDArray[np.uint8], Bad]:
         if cells is None:

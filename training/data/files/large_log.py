@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from training.data.attributes import AttributeValues
 from training.data.datasets.interactions import ItemFacts
 from training.data.files.spill import Spilled
 from training.data.item_field import FieldSource
@@ -19,6 +20,7 @@ class LargeLog:
         rows: on disk.
         users, items: ids by code.
         window_ms: between an impression and the action that answers it.
+        attributes: values of the attributes of requests, by name, in the order of the rows' columns.
     """
 
     name: str
@@ -33,6 +35,7 @@ class LargeLog:
     read: Mapping[str, int] = field(default_factory=dict)
     has_times: bool = True
     impressions: None = None
+    attributes: Mapping[str, AttributeValues] = field(default_factory=dict)
 
     @property
     def has_impressions(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.behaviours.csv_rows import FileError, Problem
+from training.data.attributes import AttributeValues
 from training.data.datasets.interactions import DataError
 from training.data.files.coded_ids import IdCodes
 from training.data.files.events import EventReader, Events, LogColumns, log_columns
@@ -36,6 +37,7 @@ class Log:
     Attributes:
         users, items: ids by code.
         facts: about items; complete when `events` is exhausted.
+        attributes: values of the attributes of requests, by name; likewise.
         read: the counts of the reader, likewise.
     """
 
@@ -45,7 +47,8 @@ class Log:
         self._path, self._mapping, self._folder = path, mapping, folder
         self._skips = Skips(path, on_skip)
         self.users, self.items, self.facts = IdCodes(), IdCodes(), Facts(mapping)
-        self._events = EventReader(mapping, self.users, self.items, latest_ms)
+        self.attributes = {name: AttributeValues() for name in mapping.context}
+        self._events = EventReader(mapping, self.users, self.items, latest_ms, self.attributes)
         self._counts: Counter[str] = Counter()
 
     @property
@@ -74,7 +77,8 @@ class Log:
     def read(self) -> dict[str, int]:
         """The counts by name."""
         skipped = {f"skipped_{kind}": count for kind, count in sorted(self._skips.counts.items())}
-        return {**self._counts, "ignored_actions": self._events.ignored, **skipped}
+        left_out = {f"values_of_{name}_left_out": one.left_out for name, one in self.attributes.items() if one.left_out}
+        return {**self._counts, "ignored_actions": self._events.ignored, **skipped, **left_out}
 
     def _part(self, part: Part) -> Iterator[Events]:
         columns = log_columns(part, self._mapping)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from contract.behaviours.actions import DEFAULT_ACTION, Action
+from contract.bundle.context import MAX_INPUTS, RESERVED, InputName
 from contract.command_line import explained
 from training.data.datasets.interactions import DEFAULT_WINDOW_MS, NAME_PATTERN, DataError
 from training.data.files.kinds.base import Kind
@@ -109,6 +110,7 @@ class Mapping(_Section):
         default_action: of rows without an action.
         actions: our action, or "ignore", for each of theirs; our own names need no entry.
         features: by name.
+        context: their column of each attribute of the request, such as the device; a list names both alike.
     """
 
     columns: Columns = Columns()
@@ -119,6 +121,19 @@ class Mapping(_Section):
     impressions: Impressions = Impressions()
     items: Items = Items()
     features: dict[FeatureName, Feature] = {}
+    context: Annotated[dict[InputName, str], Field(max_length=MAX_INPUTS)] = {}
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _named(cls, given: object) -> object:
+        return {name: name for name in given} if isinstance(given, list) else given
+
+    @field_validator("context")
+    @classmethod
+    def _is_free(cls, context: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(RESERVED & context.keys()):
+            raise ValueError(f"{taken[0]} is made from the time of the event, so it cannot be an attribute")
+        return context
 
 
 def load_mapping(path: Path | None, overrides: Sequence[str] = ()) -> Mapping:

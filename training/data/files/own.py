@@ -11,6 +11,7 @@ from typing import Final
 
 from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.grammar import MAX_FUTURE_MS
+from training.data.attributes import Attribute
 from training.data.datasets.interactions import DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests
 from training.data.files.coded_ids import CodedIds
@@ -88,6 +89,10 @@ def _interactions(log: Log, mapping: Mapping, path: Path, rows: Events) -> Inter
         window_ms=round(mapping.impressions.window_s * 1000),
         fields=_fields(log),
         read=log.read,
+        attributes={
+            name: Attribute(values, rows.attributes[:, place])
+            for place, (name, values) in enumerate(log.attributes.items())
+        },
     )
 
 
@@ -103,6 +108,7 @@ def _large(log: Log, mapping: Mapping, path: Path, rows: Spilled) -> LargeLog:
         catalogue=_catalogue(log),
         fields=_fields(log),
         read=log.read,
+        attributes=log.attributes,
     )
 
 
@@ -121,8 +127,13 @@ def _digest(log: Log, mapping: Mapping, path: Path) -> str:
         files = digest_of_files(log.files)
     except FileError as error:
         raise DataError(str(error)) from None
-    digests = {"files": files, "mapping": sha256(mapping.model_dump_json().encode()).hexdigest()}
+    digests = {"files": files, "mapping": sha256(_document(mapping).encode()).hexdigest()}
     skipped = {name: count for name, count in log.read.items() if name.startswith("skipped_")}
     if skipped:  # whether a time is in the future depends on the clock, not only on the bytes
         digests["skipped"] = str(skipped)
     return digest_of_digests(digests)
+
+
+def _document(mapping: Mapping) -> str:
+    """Return a mapping as JSON; without attributes as it was before there were any, so that digests stay."""
+    return mapping.model_dump_json(exclude=None if mapping.context else {"context"})

@@ -41,11 +41,16 @@ class Spilled:
 
     @property
     def path(self) -> Path:
-        """The file, with columns u, i (codes), t (milliseconds), a (action), p (play), v (tenths)."""
+        """The file, with columns u, i (codes), t (milliseconds), a (action), p (play), v (tenths), c0, c1, ..."""
         return self.folder / ROWS_FILE
 
     def __post_init__(self) -> None:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+def attribute_column(place: int) -> str:
+    """Return the name of the column with the codes of the attribute at this place."""
+    return f"c{place}"
 
 
 def spill(batches: Iterable[Events], scratch: Path) -> Spilled:
@@ -116,4 +121,5 @@ def _table(group: Events) -> Any:
     import pyarrow as pa
 
     columns = (group.users, group.items, group.times_ms, group.actions, group.plays_ms, group.values)
-    return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
+    attributes = {attribute_column(place): column for place, column in enumerate(group.attributes.T)}
+    return pa.table({**dict(zip(_COLUMNS, columns, strict=True)), **attributes})

@@ -6,11 +6,14 @@ import onnx
 import pytest
 
 from exporter.check import exported
-from exporter.graphs.trace import TracedGraph
-from exporter.parity.verify import TOLERANCE
+from exporter.graphs.trace import TracedGraph, trace
+from exporter.parity.verify import TOLERANCE, OnnxPair, verify
+from exporter.rows import RowMaker
+from models.checks.catalogue import ITEMS, USERS
 from models.checks.subject import Subject
 from service.bundles.onnx_guard import refuse_unsafe
-from tests.unit.models.cases import VARIANTS
+from tests.unit.exporter.fake_runs import sequence_of
+from tests.unit.models.cases import CONTEXT, VARIANTS, build
 
 QUICK = frozenset({"popularity"})
 """Cases that take half a second each; `make test-slow` runs the others, and an export compares its own."""
@@ -19,6 +22,13 @@ CASES = [pytest.param(case, marks=[] if case in QUICK else pytest.mark.slow, id=
 
 SMALLER: dict[str, dict[str, int]] = {"mimn": {"length": 3}, "surge": {"length": 6}, "sasrec": {"blocks": 1}}
 """The exporter takes minutes for graphs that hold every step of a long sequence, and a second for each block."""
+
+
+IN_CONTEXT = [
+    pytest.param(case, marks=[] if case == "sasrec" else pytest.mark.slow, id=case)
+    for case in {name: case for case, (name, _) in reversed(VARIANTS.items()) if name != "popularity"}.values()
+]
+"""The first case of each model that can read a context."""
 
 
 def nodes_of(graph: TracedGraph) -> list[str]:
@@ -40,3 +50,20 @@ def test_torch_and_onnx_runtime_agree(case: str) -> None:
         assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
         assert b".py" not in graph.content  # stack traces would carry this machine's paths
     assert nodes_of(traced.score).count("Shape") == 0  # what a candidate costs is gathers and arithmetic
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("case", IN_CONTEXT)
+def test_torch_and_onnx_runtime_agree_in_any_context(case: str) -> None:
+    """Two requests of each batch share a row of the state with another one, and ask in other contexts."""
+    model = build(case, CONTEXT, **SMALLER.get(VARIANTS[case][0], {}))
+    maker = RowMaker(sequence_of(model), ITEMS, USERS, context=CONTEXT)
+    traced = trace(model, maker.make([0, 2, model.length], [3, 2, 2]))
+    assert [one.name for one in traced.score.spec.inputs][-4:] == ["candidates", "rows", "context", "context_rows"]
+    assert max(parity.worst for parity in verify(model, traced, maker, model.length)) < TOLERANCE
+    refuse_unsafe(traced.score.content)
+    spoilt = maker.make([3, 3], [40, 40])
+    assert spoilt.requests is not None
+    pair, before = OnnxPair(traced), OnnxPair(traced).run(spoilt)["scores"]
+    unknown = spoilt._replace(requests=spoilt.requests._replace(codes=0 * spoilt.requests.codes))
+    assert abs(pair.run(unknown)["scores"] - before).max() > 1e-3

@@ -84,6 +84,12 @@ async def test_request_time_is_now_unless_it_is_given(edge: Edge) -> None:
     assert [asked.request_time_ms for asked in edge.ranker.asked] == [NOW_MS, NOW_MS - 7]
 
 
+async def test_the_context_reaches_the_ranker_on_both_ways(edge: Edge) -> None:
+    await rank(edge, context={"device": "ios", "tz_offset": 60})
+    await rank(edge, context={"device": "ios", "tz_offset": 60}, features={"i1": {"year": 1995}})  # the long way
+    assert [asked.context for asked in edge.ranker.asked] == [{"device": "ios", "tz_offset": 60}] * 2
+
+
 async def test_attributes_reach_the_decision_and_nothing_else(edge: Edge) -> None:
     await rank(edge, attributes={"country": "ie"})
     assert len(edge.experiments.counted) == 1

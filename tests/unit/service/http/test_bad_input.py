@@ -168,6 +168,15 @@ RANK: dict[str, tuple[bytes, int, str | None]] = {
     "attribute too long": (raw(attributes=json.dumps({"a": "x" * 129})), 422, "attributes.a"),
     "33 attributes": (raw(attributes=json.dumps({str(n): n for n in range(33)})), 422, "attributes"),
     "attribute without a name": (raw(attributes='{"":1}'), 422, "attributes."),
+    "context as array": (raw(context="[]"), 422, "context"),
+    "context null": (raw(context='{"device":null}'), 422, "context.device"),
+    "context of a fraction": (raw(context='{"device":1.5}'), 422, "context.device"),
+    "context true": (raw(context='{"device":true}'), 422, "context.device"),
+    "context nested": (raw(context='{"device":["ios"]}'), 422, "context.device"),
+    "context too long": (raw(context=json.dumps({"device": "x" * 129})), 422, "context.device"),
+    "offset as text": (raw(context='{"tz_offset":"60"}'), 422, "context.tz_offset"),
+    "offset in seconds": (raw(context='{"tz_offset":3600}'), 422, "context.tz_offset"),
+    "17 entries of context": (raw(context=json.dumps({str(n): n for n in range(17)})), 422, "context"),
 }
 
 ACCEPTED: dict[str, bytes] = {
@@ -188,6 +197,7 @@ ACCEPTED: dict[str, bytes] = {
     "limit beyond the list": raw(limit="2147483647"),
     "a value that is whole": raw(recent='[{"item_id":"i1","ts":1700000000000,"value":5}]'),
     "blanks around": b" \r\n\t" + raw() + b"\n",
+    "context of every kind": raw(context='{"device":"ios","version":17,"empty":"","tz_offset":-720}'),
     "attributes of every kind": raw(attributes='{"s":"x","i":1,"f":1.5,"b":true,"empty":""}'),
 }  # fmt: skip
 

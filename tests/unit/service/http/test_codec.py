@@ -46,7 +46,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=12,
 )
-FIELDS = st.sampled_from(["user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "x"])
+FIELDS = st.sampled_from(
+    ["user_id", "candidates", "limit", "recent", "attributes", "request_time", "explain", "context", "x"]
+)
 
 
 @given(st.dictionaries(FIELDS, JSON, max_size=8))

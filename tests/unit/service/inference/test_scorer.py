@@ -41,12 +41,16 @@ class Watched:
         return self._engine.encode(inputs)
 
     def score(
-        self, state: Mapping[str, NDArray[Any]], candidates: NDArray[np.int64], rows: NDArray[np.int64]
+        self,
+        state: Mapping[str, NDArray[Any]],
+        candidates: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        context: Mapping[str, NDArray[Any]],
     ) -> dict[str, NDArray[Any]]:
         self.scored.append(len(candidates))
         if self.failing:
             raise self.failing.pop(0)
-        scored = self._engine.score(state, candidates, rows)
+        scored = self._engine.score(state, candidates, rows, context)
         return {name: output[:-1] for name, output in scored.items()} if self.short else scored
 
     def close(self) -> None:

@@ -58,6 +58,7 @@ def play_rankings(metrics: Metrics) -> None:
     metrics.rules_applied("spread", {"diversity:author": 3, "age_limit": 0})
     for hit in (True, False, True):
         metrics.state_cache(hit)
+    metrics.context_value("device", "unknown")
     metrics.degraded("popularity")
     metrics.queue_depth("mgnm@7", 5)
     metrics.queue_depth("store", 0)
