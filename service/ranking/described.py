@@ -5,11 +5,12 @@ Symbols: N candidates that the model knows, K with features, U others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import numpy as np
 
+from contract.bundle.item_features import FeatureCoder
 from service.bundles.bundle import Bundle
 from service.inference.new_items import NewItem
 from service.inference.scorer import ScoredRow
@@ -34,15 +35,28 @@ class Described(NamedTuple):
     refused: int
 
 
-def described(bundle: Bundle, candidates: Candidates, features: Features | None) -> Described | None:
-    """Return the unknown candidates that have features; None if there are none, or the bundle cannot score them."""
+def described(
+    bundle: Bundle, candidates: Candidates, features: Features | None, ruled: Set[str] = frozenset()
+) -> Described | None:
+    """Return the unknown candidates that have features; None if there are none, or the bundle cannot score them.
+
+    Features that only rules read (`ruled`) are no description.
+    """
     if not features or bundle.new_items is None:
         return None
-    places = [place for place in candidates.unknown if candidates.item_ids[place] in features]
-    coded = [bundle.new_items.coder.usable_codes(features[candidates.item_ids[place]]) for place in places]
+    coder = bundle.new_items.coder
+    found = {place: features[item] for place in candidates.unknown if (item := candidates.item_ids[place]) in features}
+    if ruled:
+        kept = {place: _without_rules(one, ruled, coder) for place, one in found.items()}
+        found = {place: one for place, one in kept.items() if one or not found[place]}
+    places, coded = list(found), [coder.usable_codes(one) for one in found.values()]
     if not coded:
         return None
     return Described(places, [NewItem.of(codes.values()) for codes, _ in coded], sum(refused for _, refused in coded))
+
+
+def _without_rules(features: Mapping[str, object], ruled: Set[str], coder: FeatureCoder) -> Mapping[str, object]:
+    return {name: value for name, value in features.items() if name not in ruled or coder.reads(name)}
 
 
 def with_described(

@@ -279,7 +279,8 @@ class Ranker:
         """Add the unknown candidates that have features, stored ones or those of the request, to the model's inputs."""
         unknown = [call.candidates.item_ids[place] for place in call.candidates.unknown]
         stored = {} if self._items is None else self._items.find(unknown)
-        call.described = new = described(call.serving.bundle, call.candidates, {**stored, **(call.features or {})})
+        features = {**stored, **(call.features or {})}
+        call.described = new = described(call.serving.bundle, call.candidates, features, self._rules.book.features)
         if new is not None:
             call.row = call.row._replace(new=new.items)
             call.cost += len(new.items)

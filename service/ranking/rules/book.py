@@ -12,7 +12,7 @@ from contract.bundle.manifest import Manifest
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import Decision
 from contract.experiments.fields import Parameters
-from contract.experiments.rules import Rule, rules_of
+from contract.experiments.rules import Rule, ruled_features, rules_of
 from service.bundles.bundle import Bundle
 from service.ranking.rules.features import Column, column_of, features_of, numbers_of
 from service.ranking.rules.kinds import AgeRule, BoostRule, DiversityRule, ScoreRule
@@ -53,6 +53,7 @@ class RuleBook:
         self._books: OrderedDict[str, dict[tuple[str, str], BundleRules]] = OrderedDict()
         self._last: tuple[ExperimentsSnapshot, tuple[str, ...], list[str]] | None = None
         self.has_rules = False  # in one of the last files
+        self.features: frozenset[str] = frozenset()  # that the last file's rules read
 
     def of(self, decision: Decision, name: str, bundle: Bundle) -> BundleRules | None:
         """Return a set of the file that made the decision."""
@@ -63,6 +64,7 @@ class RuleBook:
 
         The same file and bundles are prepared once. Rules of files that are in force stay.
         """
+        self.features = ruled_features(snapshot.config.rules)
         if not snapshot.config.rules:
             self._keep(snapshot.digest, {})
             return []
