@@ -40,7 +40,7 @@ def described(
 ) -> Described | None:
     """Return the unknown candidates that have features; None if there are none, or the bundle cannot score them.
 
-    Features that only rules read (`ruled`) are no description.
+    Features that only rules read (`ruled`) are left out.
     """
     if not features or bundle.new_items is None:
         return None
