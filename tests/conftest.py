@@ -42,12 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Set up the log. Keep imported objects out of garbage collections: with torch, each full one takes 0.5 s.
 
-    Full ones are also rarer, since tests import more.
+    Later collections are rarer too: tests import more, and what they make is small.
     """
     use_plain_log()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*gc.get_threshold()[:2], 100)
+    gc.set_threshold(5_000, 10, 100)
 
 
 @pytest.fixture(scope="session")

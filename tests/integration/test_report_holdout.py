@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis.__main__ import main
+from analysis.commands.report import add_arguments, report_of
 from analysis.sink.events import EXPOSURES, Reader
 from contract.experiments.assignment import snapshot_of
 from service.experiments.exposures import Exposures, Outcome
@@ -53,10 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def report(folder: Path, experiment: str, *options: str) -> dict[str, Any]:
+    """The content of report.json; the page, with its pictures, is tested in test_report.py."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
     where = ["--data", str(folder / "data"), "--out", str(folder / "out"), "--window", "7"]
-    assert main(["report", experiment, *where, "--experiments", str(folder / "plan.yaml"), *options]) == 0
-    found: dict[str, Any] = json.loads((folder / "out" / "report.json").read_text())
-    return found
+    given = parser.parse_args([experiment, *where, "--experiments", str(folder / "plan.yaml"), *options])
+    return dict(report_of(given).as_json())
 
 
 def test_the_planted_value_of_all_experiments_is_found(folder: Path) -> None:

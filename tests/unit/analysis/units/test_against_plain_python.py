@@ -1,4 +1,4 @@
-"""Every metric of 200 simulated users, compared with a computation in plain Python."""
+"""Every metric of 100 simulated users, compared with a computation in plain Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.plain_units import plain_units
 
 DAYS = 7
 POPULATION = Population(
-    users=200, seed=5, before_days=8, after_days=9, entry_days=3, sessions_per_day=1.5, lost_backgrounds=0.2,
+    users=100, seed=5, before_days=8, after_days=9, entry_days=3, sessions_per_day=1.5, lost_backgrounds=0.2,
     lost_ends=0.1, second_devices=0.5, repeats=0.05, late=0.1, experiment="e",
 )  # fmt: skip
 END = POPULATION.start_ms + 9 * DAY  # some windows are not over
@@ -66,12 +66,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["clean", "bad"])
-def test_every_metric_of_200_users_is_the_same_in_plain_python(folders: dict[str, Path], name: str) -> None:
+def test_every_metric_of_100_users_is_the_same_in_plain_python(folders: dict[str, Path], name: str) -> None:
     folder = folders[name]
     units = compute(folder, Study("e", DAYS, END), Resources("500MB", 2)).units.to_pylist()
     expected = plain_units(rows_of(folder, "exposures"), rows_of(folder, "activity"), DAYS, END)
     columns = [f"{name}{suffix}" for name in MEANS for suffix in ("", "_pre")]
-    assert len(units) == 200
+    assert len(units) == 100
     different = [
         (row["unit"], column, row[column], expected[row["unit"]][column])
         for row in units
