@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from contract.events.activity import activity_event
 from contract.events.exposures import Exposure
 from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD, ulid
 from tests.support.redis_server import RedisServer
+from tests.support.warm_service import WarmProcess, starter
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = 1_795_608_000_000  # 2026-11-25 12:00 UTC
@@ -28,15 +28,13 @@ class SinkProcess:
 
     def __init__(self, out: Path, url: str, *flags: str) -> None:
         self.out, self.log_file = out, out.with_name(f"{out.name}.log")
-        self._command = [
-            sys.executable, "-m", "analysis", "sink", "--out", str(out), "--url", url, "--metrics-port", "0", *flags
-        ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
+        self._options = ("sink", "--out", str(out), "--url", url, "--metrics-port", "0", *flags)
+        self._process: WarmProcess | None = None
 
     def start(self) -> SinkProcess:
         self.log_file.unlink(missing_ok=True)
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            self._process = starter("analysis").start(dict(os.environ), self._options, log.fileno(), log.fileno())
         return self
 
     def run(self) -> int:

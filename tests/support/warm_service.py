@@ -1,7 +1,8 @@
 """Starts `python -m service` from an interpreter that has done its imports: a second of processor time less.
 
 Each start is a fork of that interpreter: a process of its own, with its own environment and standard streams, that runs
-`service/__main__.py`. A test of the moments before the imports needs a cold start: `ServiceProcess.spawn`.
+`service/__main__.py`. Another interpreter does the same for the sink and `analysis/__main__.py`. A test of the moments
+before the imports needs a cold start: `ServiceProcess.spawn`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class WarmProcess:
-    """A service that was forked; as much of `subprocess.Popen` as tests need."""
+    """A process that was forked; as much of `subprocess.Popen` as tests need."""
 
     def __init__(self, starter: Starter, pid: int) -> None:
         self._starter, self.pid = starter, pid
@@ -63,15 +64,15 @@ class WarmProcess:
 class Starter:
     """The interpreter that forks; it and its children end with this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", "tests.support.warm_service", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.support.warm_service", package, str(theirs.fileno())]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=(theirs.fileno(),))
         atexit.register(self.close)
 
     def start(self, environment: dict[str, str], options: tuple[str, ...], output: int, errors: int) -> WarmProcess:
-        """Start a service that has these standard streams."""
+        """Start a process that has these standard streams."""
         message = {"environment": environment, "options": options}
         return WarmProcess(self, self.ask(message, output, errors))
 
@@ -94,9 +95,9 @@ class Starter:
 
 
 @cache
-def starter() -> Starter:
-    """The one of this process."""
-    return Starter()
+def starter(package: str = "service") -> Starter:
+    """The one of this process for a package: `service` or `analysis`."""
+    return Starter(package)
 
 
 def run_service(settings: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
@@ -110,10 +111,11 @@ def run_service(settings: dict[str, str], *options: str) -> subprocess.Completed
     return subprocess.CompletedProcess(options, status, *said)
 
 
-def _serve(commands: socket.socket) -> None:
-    """Fork a service for each message that has an environment; say how one ended for each that asks."""
-    _import_all()
-    proofs = forking()
+def _serve(commands: socket.socket, package: str) -> None:
+    """Fork a process for each message that has an environment; say how one ended for each that asks."""
+    _import_all(package)
+    gc.freeze()  # a fork that collects garbage would copy all of it
+    proofs = forking() if package == "service" else None
 
     running: set[int] = set()
     while True:
@@ -128,22 +130,26 @@ def _serve(commands: socket.socket) -> None:
             answer = os.fork()
             if answer == 0:
                 commands.close()
-                _become(message, proofs, *descriptors)
+                _become(package, message, proofs, *descriptors)
             running.add(answer)
             for descriptor in descriptors:
                 os.close(descriptor)
         commands.send(json.dumps(answer).encode())
 
 
-def _import_all() -> None:
-    """Import what a service imports when it starts, FastAPI's own late imports included, and keep it uncollected."""
+def _import_all(package: str) -> None:
+    """Import what the package imports when it starts, FastAPI's own late imports included."""
+    if package == "analysis":
+        import analysis.commands.sink
+        import analysis.sink.worker  # noqa: F401
+
+        return
     import service.app.serving
     import service.command_line
     import service.process.server  # noqa: F401
     from service.http.api import openapi_json
 
     openapi_json()
-    gc.freeze()  # a fork that collects garbage would copy all of it
 
 
 def _ended(pid: int) -> int | None:
@@ -158,16 +164,11 @@ def _end(running: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _become(message: dict[str, Any], proofs: socket.socket, *descriptors: int) -> None:
+def _become(package: str, message: dict[str, Any], proofs: socket.socket | None, *descriptors: int) -> None:
     import runpy
 
-    from service.inference import prover
-
-    if "proofs" in message:
-        proofs.close()
-        serve(socket.socket(fileno=descriptors[0]))
-    if COLD_PROOFS not in message["environment"]:
-        prover._start = Forks(proofs).start
+    if proofs is not None:
+        _prove_by(proofs, message, *descriptors)
     output, errors = descriptors
     for descriptor, number in ((output, 1), (errors, 2)):
         os.dup2(descriptor, number)
@@ -175,12 +176,28 @@ def _become(message: dict[str, Any], proofs: socket.socket, *descriptors: int) -
     os.environ.clear()
     os.environ.update(message["environment"])
     sys.argv[1:] = message["options"]
+    status: object = 70
     try:
-        runpy.run_module("service", run_name="__main__", alter_sys=True)
+        runpy.run_module(package, run_name="__main__", alter_sys=True)
+    except SystemExit as end:  # a service ends by itself
+        status = end.code or 0
     finally:
-        os._exit(70)  # not reached: it ends by itself
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status if isinstance(status, int) else 1)
+
+
+def _prove_by(proofs: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
+    """Serve proofs for the tests' own process, if that is what the message asks for; else have them served."""
+    from service.inference import prover
+
+    if "proofs" in message:
+        proofs.close()
+        serve(socket.socket(fileno=descriptors[0]))
+    if COLD_PROOFS not in message["environment"]:
+        prover._start = Forks(proofs).start
 
 
 if __name__ == "__main__":
     os.setpgid(0, 0)  # Ctrl-C is for the tests
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[1])
