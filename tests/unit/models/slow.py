@@ -38,4 +38,15 @@ def silu(x: Array) -> Array:
     return np.asarray(x / (1 + np.exp(-x)))
 
 
+def sigmoid(x: Array) -> Array:
+    """Return the logistic function."""
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softmax(x: Array) -> Array:
+    """Return shares in proportion to the exponentials."""
+    e = np.exp(x - x.max())
+    return np.asarray(e / e.sum())
+
+
 ACTIVATIONS = {"gelu": gelu, "silu": silu}

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from models.base import TrainingBatch
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig, cloze
@@ -15,25 +14,11 @@ from models.catalog import MODELS
 from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
 from models.objectives import full_softmax
 from tests.unit.models.cases import LENGTH, build
-
-Array = NDArray[np.float64]
-
-
-def norm(w: dict[str, Array], name: str, x: Array) -> Array:
-    centred = x - x.mean()
-    return np.asarray(centred / np.sqrt((centred**2).mean() + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"])
-
-
-def dense(w: dict[str, Array], name: str, x: Array) -> Array:
-    return np.asarray(w[f"{name}.weight"] @ x + w[f"{name}.bias"])
-
-
-def gelu(x: Array) -> Array:
-    return np.array([0.5 * value * (1 + math.erf(value / math.sqrt(2))) for value in x])
+from tests.unit.models.slow import Array, gelu, linear, norm, weights_of
 
 
 def attended(w: dict[str, Array], name: str, x: list[Array], heads: int) -> list[Array]:
-    queries, keys, values = ([dense(w, f"{name}.{part}", each) for each in x] for part in ("query", "key", "value"))
+    queries, keys, values = ([linear(each, w, f"{name}.{part}") for each in x] for part in ("query", "key", "value"))
     d = len(x[0])
     size, out = d // heads, []
     for t, old in enumerate(x):
@@ -43,21 +28,21 @@ def attended(w: dict[str, Array], name: str, x: list[Array], heads: int) -> list
             weights = np.exp([queries[t][own] @ key[own] / math.sqrt(size) for key in keys])
             weights /= weights.sum()
             parts.append(sum((a * v[own] for a, v in zip(weights, values, strict=True)), np.zeros(size)))
-        mixed = norm(w, f"{name}.norm_attention", old + dense(w, f"{name}.out", np.concatenate(parts)))
-        inner = dense(w, f"{name}.inner.2", gelu(dense(w, f"{name}.inner.0", mixed)))
-        out.append(norm(w, f"{name}.norm_inner", mixed + inner))
+        mixed = norm(old + linear(np.concatenate(parts), w, f"{name}.out"), w, f"{name}.norm_attention")
+        inner = linear(gelu(linear(mixed, w, f"{name}.inner.0")), w, f"{name}.inner.2")
+        out.append(norm(mixed + inner, w, f"{name}.norm_inner"))
     return out
 
 
 def reference(model: BERT4Rec, items: list[int]) -> Array:
     """Scores of all items after the behaviours `items`: only real slots, the mask after them."""
-    w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    w = weights_of(model)
     read = [w["items.weight"][item] for item in items[-(model.length - 1) :]] + [w["mask"]]
     first = model.length - len(read)
-    x = [norm(w, "norm", vector + w["positions"][first + t]) for t, vector in enumerate(read)]
+    x = [norm(vector + w["positions"][first + t], w, "norm") for t, vector in enumerate(read)]
     for block in range(model.config.blocks):
         x = attended(w, f"blocks.{block}", x, model.config.heads)
-    u = norm(w, "transform.2", gelu(dense(w, "transform.0", x[-1])))
+    u = norm(gelu(linear(x[-1], w, "transform.0")), w, "transform.2")
     return np.array([u @ w["items.weight"][item] + w["bias"][item] for item in range(1, ITEMS + 1)])
 
 

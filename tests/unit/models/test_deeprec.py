@@ -14,20 +14,11 @@ from models.baselines import sli_rec
 from models.baselines.sli_rec import Time4LSTM, log_days
 from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
 from tests.unit.models.cases import LENGTH, VARIANTS, build
-from tests.unit.models.slow import Array, Weights, linear, weights_of
+from tests.unit.models.slow import Array, Weights, linear, sigmoid, softmax, weights_of
 
 FRAME = ["a2svd", "gru4rec_deeprec", "caser"]
 CASES = [case for case, (name, _) in VARIANTS.items() if name in FRAME]
 LENGTHS = [0, 1, 2, 5, LENGTH]
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
-
-
-def softmax(x: Array) -> Array:
-    e = np.exp(x - x.max())
-    return np.asarray(e / e.sum())
 
 
 def relu(x: Array) -> Array:

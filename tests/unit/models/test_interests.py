@@ -11,14 +11,10 @@ import torch
 from models.base import TrainingBatch
 from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
 from tests.unit.models.cases import LENGTH, VARIANTS, build
+from tests.unit.models.slow import softmax
 
 CASES = [case for case, (name, _) in VARIANTS.items() if name in {"mind", "comirec_dr", "comirec_sa"}]
 K = 3
-
-
-def softmax(x: Any) -> Any:
-    e = np.exp(x - x.max())
-    return e / e.sum()
 
 
 def routed(z: Any, b: Any) -> Any:

@@ -14,12 +14,7 @@ from models.catalog import MODELS
 from models.checks.catalogue import ITEMS, USERS, facts, histories, inputs_of, scores_of
 from models.mgnm import MGNM
 from tests.unit.models.cases import LENGTH, VARIANTS, build
-
-Array = NDArray[np.float64]
-
-
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+from tests.unit.models.slow import Array, sigmoid, softmax
 
 
 def lstm(x: Array, weights: dict[str, Array], name: str) -> Array:
@@ -44,11 +39,6 @@ def symmetric(matrix: Array) -> Array:
 def squash(v: Array) -> Array:
     square = float(v @ v)
     return square / (1 + square) * v / np.sqrt(square + 1e-9)
-
-
-def softmax(x: Array) -> Array:
-    e = np.exp(x - x.max())
-    return np.asarray(e / e.sum())
 
 
 def graph_levels(x: Array, user: Array, w: dict[str, Array], config: Any) -> list[Array]:

@@ -12,8 +12,7 @@ from models.baselines.mimn import MIMN
 from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
 from models.objectives import objective_loss
 from tests.unit.models.cases import LENGTH, VARIANTS, build
-
-Array = NDArray[np.float64]
+from tests.unit.models.slow import Array, linear, sigmoid, softmax, weights_of
 
 
 def model_of(case: str) -> MIMN:
@@ -29,14 +28,6 @@ def model_of(case: str) -> MIMN:
     return model
 
 
-def sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def softmax(x: Array) -> Array:
-    return np.asarray(np.exp(x) / np.exp(x).sum())
-
-
 def cosine(a: Array, b: Array) -> float:
     return float(a @ b / np.sqrt((a @ a + 1e-9) * (b @ b + 1e-9)))
 
@@ -45,13 +36,13 @@ class Reference:
     """One row at a time, one slot at a time, as the paper and its code have it; everything is recomputed."""
 
     def __init__(self, model: MIMN) -> None:
-        self.w = {name: tensor.numpy().astype(np.float64) for name, tensor in model.state_dict().items()}
+        self.w = weights_of(model)
         self.config, self.d = model.config, model.vectors.width
         with torch.no_grad():
             self.x = model.vectors(torch.arange(ITEMS + 1)).numpy().astype(np.float64)
 
     def linear(self, name: str, x: Array) -> Array:
-        return np.asarray(self.w[f"{name}.weight"] @ x + self.w.get(f"{name}.bias", np.zeros(1)))
+        return linear(x, self.w, name)
 
     def gru(self, of_input: Array, of_state: Array, h: Array) -> Array:
         (ir, iz, ic), (hr, hz, hc) = np.split(of_input, 3), np.split(of_state, 3)

@@ -13,8 +13,7 @@ from models.base import TrainingBatch
 from models.baselines.surge import SURGE
 from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
 from tests.unit.models.cases import LENGTH, VARIANTS, build
-
-Array = NDArray[np.float64]
+from tests.unit.models.slow import Array, linear, sigmoid, softmax, weights_of
 
 
 def model_of(case: str) -> SURGE:
@@ -35,14 +34,6 @@ def model_of(case: str) -> SURGE:
     return model
 
 
-def sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def softmax(x: Array) -> Array:
-    return np.asarray(np.exp(x) / np.exp(x).sum())
-
-
 def leaky(x: Array) -> Array:
     return np.where(x > 0, x, 0.2 * x)
 
@@ -51,13 +42,13 @@ class Reference:
     """One row and one candidate at a time, without padding: nothing is masked, what is not kept is cut out."""
 
     def __init__(self, model: SURGE) -> None:
-        self.w = {name: tensor.numpy().astype(np.float64) for name, tensor in model.state_dict().items()}
+        self.w = weights_of(model)
         self.config = model.config
         with torch.no_grad():
             self.x = model.vectors(torch.arange(ITEMS + 1)).numpy().astype(np.float64)
 
     def linear(self, name: str, x: Array) -> Array:
-        return np.asarray(self.w[f"{name}.weight"] @ x + self.w.get(f"{name}.bias", np.zeros(1)))
+        return linear(x, self.w, name)
 
     def attention(self, name: str, keys: Array, queries: Array) -> Array:
         logits = []
