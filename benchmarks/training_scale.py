@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.figures import median, medians
+from benchmarks.markdown import table
 from contract.bundle.vocabulary import Vocabulary
 from contract.command_line import CommandError, run
 from models.base import SequentialRecommender
@@ -136,16 +137,14 @@ def _apart(way: str, options: argparse.Namespace) -> dict[str, float]:
 
 def _table(measured: dict[str, dict[str, float]]) -> str:
     slowest = min(one["rows"] for one in measured.values())
-    lines = [
-        "| Way | rows/s of CPU | ratio | CPU a step | peak memory | before |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for way, one in measured.items():
-        lines.append(
-            f"| {way} | {one['rows']:,.0f} | {one['rows'] / slowest:,.0f} | {one['step_ms']:,.0f} ms "
-            f"| {one['peak_mib']:,.0f} MiB | {one['before_mib']:,.0f} MiB |"
+    rows = [
+        (
+            way, f"{one['rows']:,.0f}", f"{one['rows'] / slowest:,.0f}", f"{one['step_ms']:,.0f} ms",
+            f"{one['peak_mib']:,.0f} MiB", f"{one['before_mib']:,.0f} MiB",
         )
-    return "\n".join(lines)
+        for way, one in measured.items()
+    ]  # fmt: skip
+    return "\n".join(table(("Way", "rows/s of CPU", "ratio", "CPU a step", "peak memory", "before"), rows))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.cold.codes import write_with_codes
 from benchmarks.cold.judge import VIEWS, WAYS, Judged, judge
 from benchmarks.cold.systems import SYSTEMS, Trained, recipe_of, trained
+from benchmarks.markdown import table
 from contract.command_line import run
 from training.data.prepare import Prepared, load_prepared
 from training.judging.intervals import Interval, interval
@@ -59,9 +60,7 @@ def _table(folder: Path, scratch: Path, rows: int, seed: int) -> str:
         lines += [_line(system, way, found, one) for way in ways]
     assert reference is not None
     differences = _differences(reference)
-    return "\n".join(
-        [_title(folder.name, reference), "", _row(_HEAD), _row(["---"] * len(_HEAD)), *lines, "", differences, ""]
-    )
+    return "\n".join([_title(folder.name, reference), "", *table(_HEAD, lines), "", differences, ""])
 
 
 def _judged(one: Trained, prepared: Prepared, popularity: np.ndarray) -> Judged:
@@ -77,10 +76,10 @@ def _title(name: str, found: Judged) -> str:
     )
 
 
-def _line(system: str, way: str, found: Judged, one: Trained) -> str:
+def _line(system: str, way: str, found: Judged, one: Trained) -> list[str]:
     cells = [_mean(found, way, view) for view in VIEWS]
     placed = f"prior ({one.quantile:.2f})" if way == "prior" else way
-    return _row([system, placed, *cells, f"{one.cpu_seconds:.0f}"])
+    return [system, placed, *cells, f"{one.cpu_seconds:.0f}"]
 
 
 def _mean(found: Judged, way: str, view: str) -> str:
@@ -105,10 +104,6 @@ def _interval(system: Floats, other: Floats, users: np.ndarray) -> Interval:
     counts = np.bincount(places)
     system, other = (np.bincount(places, weights=values) / counts for values in (system, other))
     return interval(system, other)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _parser() -> argparse.ArgumentParser:

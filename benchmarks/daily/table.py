@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.daily.systems import LABELS
+from benchmarks.markdown import table
 from training.judging.intervals import interval
 
 METRIC: Final = "ndcg@10"
-_HEAD: Final = (
-    "| Model | Every day | Rows a day | CPU s a day | NDCG@10 | minus scratch, 95% interval |",
-    "| --- | --- | --- | --- | --- | --- |",
-)
+_HEAD: Final = ("Model", "Every day", "Rows a day", "CPU s a day", "NDCG@10", "minus scratch, 95% interval")
 
 
 class Chain(NamedTuple):
@@ -54,7 +52,7 @@ class Chain(NamedTuple):
 
 def markdown(chains: list[Chain]) -> str:
     """Return the table; the metric is a mean over the days that follow a daily training."""
-    lines = list(_HEAD)
+    rows = []
     for model in dict.fromkeys(chain.model for chain in chains):
         mine = {chain.variant: chain for chain in chains if chain.model == model}
         scratch = mine["scratch"].by_user()
@@ -62,10 +60,8 @@ def markdown(chains: list[Chain]) -> str:
             difference = (
                 "" if variant == "scratch" else "{:+.4f} [{:+.4f}, {:+.4f}]".format(*interval(chain.by_user(), scratch))
             )
-            lines.append(
-                f"| {model} | {LABELS[variant]} | {chain.rows():,} | {chain.seconds():.1f} | "
-                f"{np.mean(chain.quality()[1:]):.4f} | {difference} |"
-            )
+            spent, quality = (f"{chain.rows():,}", f"{chain.seconds():.1f}"), f"{np.mean(chain.quality()[1:]):.4f}"
+            rows.append((model, LABELS[variant], *spent, quality, difference))
     for name in chains[0].records[0]["baselines"]:
-        lines.append(f"| {name.replace('_', ' ')} | | | | {np.mean(chains[0].baseline(name)[1:]):.4f} | |")
-    return "\n".join(lines) + "\n"
+        rows.append((name.replace("_", " "), "", "", "", f"{np.mean(chains[0].baseline(name)[1:]):.4f}", ""))
+    return "\n".join(table(_HEAD, rows)) + "\n"

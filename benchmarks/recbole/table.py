@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.markdown import table as markdown_table
 from benchmarks.tables.records import read_lines, write_lines
 from contract.command_line import run
 from training.recipe import load_recipe
@@ -99,10 +100,8 @@ def _row(model: str, metric: str, sides: dict[str, Documents]) -> dict[str, Any]
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table."""
-    lines = [
-        "| Model | Metric | Ours: mean (seeds) | RecBole: mean (seeds) | Difference | Accepted |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    columns = ("Model", "Metric", "Ours: mean (seeds)", "RecBole: mean (seeds)", "Difference", "Accepted")
+    lines = []
     for row in rows:
         cells = [row["model"], row["metric"].upper()]
         cells += [
@@ -110,8 +109,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             for side in ("ours", "recbole")
         ]
         cells += [f"{row['difference']:+.1%}", "yes" if row["accepted"] else "no"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return "\n".join(markdown_table(columns, lines)) + "\n"
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.figures import median, ratio
+from benchmarks.markdown import table as markdown_table
 
 PEERS: Final = "make bench-peers"
 SERVICE: Final = "make bench"
@@ -138,12 +139,12 @@ def _overload(document: Document) -> list[Bar]:
 
 def table(bars: Sequence[Bar]) -> list[str]:
     """Return the lines of a Markdown table."""
-    lines = ["| Bar | Must be | Measured | | Command |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for bar in bars:
         bound = f"{'at least' if bar.is_least else 'at most'} {bar.bound:g}{bar.unit}"
         value = "-" if math.isnan(bar.value) else f"{bar.value:.2f}{bar.unit}"
-        lines.append(f"| {bar.title} | {bound} | {value} | {bar.verdict} | `{bar.command}` |")
-    return lines
+        rows.append((bar.title, bound, value, bar.verdict, f"`{bar.command}`"))
+    return markdown_table(("Bar", "Must be", "Measured", "", "Command"), rows)
 
 
 def _at(found: Any, path: Sequence[str]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.figures import median
+from benchmarks.markdown import table as markdown_table
 
 Document = Mapping[str, Any]  # Any: JSON
 
@@ -41,12 +42,14 @@ def table(document: Document) -> list[str]:
         "each server; `wrk` closed loop; the same bundle, Redis and requests; items and scores equal byte for byte.",
         condition_line(document),
         "",
-        "| Server | requests/s at 32 connections | CPU us a request | p50 at 1 connection, ms | p99 at 32, ms | MiB |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
+    columns = (
+        "Server", "requests/s at 32 connections", "CPU us a request", "p50 at 1 connection, ms", "p99 at 32, ms", "MiB",
+    )  # fmt: skip
+    rows = []
     for name, title in document["titles"].items():
         if name in document["failed"]:
-            lines.append(f"| {title} | {_short(document['failed'][name])} | | | | |")
+            rows.append([title, _short(document["failed"][name]), "", "", "", ""])
             continue
         cells = [
             _number(middle(document, name, "closed", "32", "rate"), 0),
@@ -56,8 +59,8 @@ def table(document: Document) -> list[str]:
             _number(middle(document, name, "proportional_mib"), 0),
         ]
         if name in _measured(document):
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-    return lines
+            rows.append([title, *cells])
+    return [*lines, *markdown_table(columns, rows)]
 
 
 def page(document: Document) -> list[str]:
@@ -84,16 +87,16 @@ def _open(document: Document) -> list[str]:
         "",
         f"Poisson arrivals at a fixed mean rate; goodput is full answers within {deadline} ms of when they were due.",
         "",
-        "| Server | " + " | ".join(f"goodput, p99 ms at {float(rate):,.0f}/s" for rate in rates) + " |",
-        "| --- |" + " --- |" * len(rates),
     ]
+    rows = []
     for name in _measured(document):
         cells = [
             f"{_number(middle(document, name, 'open', rate, 'goodput'), 0)}, "
             f"{_number(middle(document, name, 'open', rate, 'p99_ms'), 1)}"
             for rate in rates
         ]
-        lines.append(f"| {document['titles'][name]} | {' | '.join(cells)} |")
+        rows.append([document["titles"][name], *cells])
+    lines += markdown_table(["Server", *(f"goodput, p99 ms at {float(rate):,.0f}/s" for rate in rates)], rows)
     shares = [middle(document, name, "open", rate, "generator_cores") for name in _measured(document) for rate in rates]
     late = [middle(document, name, "open", rate, "late_p99_ms") for name in _measured(document) for rate in rates]
     finite = [value for value in shares if math.isfinite(value)]
@@ -112,13 +115,12 @@ def _loop(document: Document) -> list[str]:
         "",
         "CPU us a user in a bare loop around the two graphs, one thread, 200 candidates.",
         "",
-        "| Batch | encode | score |",
-        "| --- | --- | --- |",
     ]
-    for batch in ("1", "8", "32"):
-        cells = [_number(middle(document, "onnx_loop", f"{graph}_{batch}"), 0) for graph in ("encode", "score")]
-        lines.append(f"| {batch} | {' | '.join(cells)} |")
-    return lines
+    rows = [
+        [batch, *(_number(middle(document, "onnx_loop", f"{graph}_{batch}"), 0) for graph in ("encode", "score"))]
+        for batch in ("1", "8", "32")
+    ]
+    return [*lines, *markdown_table(("Batch", "encode", "score"), rows)]
 
 
 def _checks(document: Document) -> list[str]:

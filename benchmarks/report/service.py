@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from benchmarks.markdown import table
 from benchmarks.report.peers import condition_line
 
 Document = Mapping[str, Any]  # Any: JSON
@@ -53,26 +54,21 @@ def summary(document: Document) -> list[str]:
 
 
 def _table(found: Document, first: str, columns: Mapping[str, tuple[str, int]]) -> list[str]:
-    lines = [f"| {first} | " + " | ".join(title for title, _ in columns.values()) + " |"]
-    lines.append("| --- |" + " --- |" * len(columns))
-    for name, one in found.items():
-        cells = [f"{one['median'].get(key, math.nan):,.{digits}f}" for key, (_, digits) in columns.items()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+    rows = [
+        [name, *(f"{one['median'].get(key, math.nan):,.{digits}f}" for key, (_, digits) in columns.items())]
+        for name, one in found.items()
+    ]
+    return table([first, *(title for title, _ in columns.values())], rows)
 
 
 def _catalogue(found: Document) -> list[str]:
-    lines = [
-        "| items | start, s | memory (PSS), MiB | item table, MiB | added, in tables |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    columns = ("items", "start, s", "memory (PSS), MiB", "item table, MiB", "added, in tables")
+    rows = []
     for name, one in found.items():
         added = "" if one["tables_added"] is None else f"{one['tables_added']:.2f}"
-        lines.append(
-            f"| {name} | {one['start_seconds']:.1f} | {one['proportional_mib']:.0f} "
-            f"| {one['table_mib']:.1f} | {added} |"
-        )
-    return [*lines, ""]
+        figures = (f"{one['start_seconds']:.1f}", f"{one['proportional_mib']:.0f}", f"{one['table_mib']:.1f}")
+        rows.append((name, *figures, added))
+    return [*table(columns, rows), ""]
 
 
 def _overload(found: Document) -> list[str]:
@@ -91,10 +87,8 @@ def _overload(found: Document) -> list[str]:
 def _stages(found: Document) -> list[str]:
     names = list(dict.fromkeys(name for one in found.values() for name in one))
     lines = ["## Stages", "", "Medians of `Server-Timing` in ms; `caller` is what a caller sees.", ""]
-    lines += ["| load | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
-    for load, one in found.items():
-        lines.append(f"| {load} | " + " | ".join(f"{one[name]:.2f}" if name in one else "" for name in names) + " |")
-    return lines
+    rows = [[load, *(f"{one[name]:.2f}" if name in one else "" for name in names)] for load, one in found.items()]
+    return [*lines, *table(["load", *names], rows)]
 
 
 def _memory(found: Document) -> list[str]:

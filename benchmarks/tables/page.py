@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.markdown import row
 from benchmarks.tables.render import MISSING
 
 _MARKED: Final = re.compile(r"<!-- ours: (\S+) (\S+) ([^>]+?) -->\n((?:\|[^\n]*\n)+)")
@@ -58,7 +59,7 @@ def _line(line: str, rows: dict[str, Any] | None, metrics: list[str], seeds: int
         f"{found[metric]:.0f}" if metric == "cpu_seconds" and metric in found else _shown(found.get(metric), seeds)
         for metric in metrics
     ]
-    return "| " + " | ".join([system, *ours, *cells[len(metrics) :]]) + " |"
+    return row([system, *ours, *cells[len(metrics) :]])
 
 
 def _cells(line: str) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.markdown import table as markdown_table
 from benchmarks.tables.picture import draw, draw_cost, draw_learning
 from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
@@ -226,16 +227,17 @@ def markdown(plan: Plan, rows: list[Row]) -> str:
         metrics = _metrics(rows, protocol)
         best = {metric: _best(rows, protocol, metric) for metric in metrics}
         head = ["System", *(metric.upper() for metric in metrics), "CPU s"]
-        lines += [f"## {protocol}", "", "| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+        shown = []
         for row in rows:
             cells = [_marked(row.cells[protocol].get(metric), best[metric], len(plan.seeds)) for metric in metrics]
             seconds = f"{row.seconds[protocol]:.0f}" if protocol in row.seconds else MISSING
-            lines.append("| " + " | ".join((row.name, *cells, seconds)) + " |")
-        lines += ["", *_differences(plan, rows, protocol, metrics)]
-    lines += ["## Trials", "", "| System | Validation, by trial | Chosen |", "| --- | --- | --- |"]
+            shown.append((row.name, *cells, seconds))
+        lines += [f"## {protocol}", "", *markdown_table(head, shown), "", *_differences(plan, rows, protocol, metrics)]
+    tried = []
     for row in rows:
         trials = ", ".join(f"{value:.4f}" for value in row.trials) or ("none to make" if row.chosen == 0 else MISSING)
-        lines.append(f"| {row.name} | {trials} | {MISSING if row.chosen is None else row.chosen + 1} |")
+        tried.append((row.name, trials, MISSING if row.chosen is None else str(row.chosen + 1)))
+    lines += ["## Trials", "", *markdown_table(("System", "Validation, by trial", "Chosen"), tried)]
     notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
     return "\n".join([*lines, "", *(["## Notes", "", *notes, ""] if notes else [])])
 
@@ -254,13 +256,13 @@ def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str])
         f"Minus {plan.reference}, paired by user: 95% interval over users; over seeds and users (tie if it has zero).",
         "",
     ]
-    lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    shown = []
     for row in rows:
         if row.name != plan.reference:
             cells = [_difference(row.cells[protocol].get(metric)) for metric in paired]
             name = row.name if row.against == plan.reference else f"{row.name} minus {row.against}"
-            lines.append("| " + " | ".join((name, *cells)) + " |")
-    return [*lines, ""]
+            shown.append((name, *cells))
+    return [*lines, *markdown_table(head, shown), ""]
 
 
 def _difference(cell: Cell | None) -> str:
