@@ -20,7 +20,7 @@ from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.fit import Fit, Progress
-from training.fitting.watchers import ConsoleWatcher, watcher_of
+from training.fitting.watchers import ConsoleWatcher, is_shown, watcher_of
 from training.fitting.world import ALONE, World
 from training.judging.document import judged
 from training.judging.evaluate import Judge
@@ -123,12 +123,13 @@ def train(
     """
     spent = Spent()
     setup = set_up(run, recipe, data, machine, console, world)
-    metric, validate = validating(setup, parts, quiet=reporting) if world.is_first else ("", lambda: 0.0)
+    quiet = reporting or not is_shown(console)
+    metric, validate = validating(setup, parts, quiet=quiet) if world.is_first else ("", lambda: 0.0)
     with telling(Training(run.path, recipe, metric), reporters, console) as report:
         watcher = watcher_of(console, recipe.found().name, metric, reporting=reporting)
         progress = learn(run, setup, watcher, report, validate, world=world)
         spent.gather(world)
-        metrics = _finish(run, setup, progress, spent, parts, quiet=reporting) if world.is_first else {}
+        metrics = _finish(run, setup, progress, spent, parts, quiet=quiet) if world.is_first else {}
         report.finished(metrics)
     return metrics
 

@@ -1,13 +1,8 @@
-"""Progress on stderr: one line that changes in a terminal; elsewhere a line now and then, so that logs stay short."""
+"""Progress of a report on stderr: the stages, one after the other."""
 
 from __future__ import annotations
 
-import sys
-import time
-from typing import Final
-
-_WIDTH: Final = 60
-_SECONDS: Final = 5.0  # between two lines that are not in a terminal
+from contract.progress import Progress
 
 
 class Shown:
@@ -15,23 +10,15 @@ class Shown:
 
     def __init__(self, stages: int) -> None:
         self._names: list[str] = []
-        self._stages = stages
-        self._in_place = sys.stderr is not None and sys.stderr.isatty()
-        self._next = time.monotonic() + _SECONDS
+        self._stages, self._shown = stages, Progress("", stages)
 
     def __call__(self, stage: str, share: float) -> None:
         """Show how much of a stage is done, 0 to 1."""
         if stage not in self._names:
             self._names.append(stage)
-        line = f"{len(self._names)}/{self._stages} {stage} {share:.0%}"
-        if self._in_place:
-            sys.stderr.write(f"\r{line:<{_WIDTH}}")
-            sys.stderr.flush()
-        elif sys.stderr is not None and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _SECONDS
-            sys.stderr.write(f"{line}\n")
+        place = len(self._names)
+        self._shown.at(place - 1 + share, title=f"{place}/{self._stages} {stage}")
 
     def end(self) -> None:
         """Clear the line."""
-        if self._in_place:
-            sys.stderr.write(f"\r{'':<{_WIDTH}}\r")
+        self._shown.clear()

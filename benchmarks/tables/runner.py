@@ -6,6 +6,7 @@ systems come first; then the final runs, seed by seed, so that a table that is s
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing import get_context
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from benchmarks.tables.plan import Job, Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Records
+from contract.progress import duration
 from training.runs import RunDirectory
 from training.train import JUDGED, Machine, evaluate_run, train
 
@@ -56,9 +58,22 @@ def pending(plan: Plan, records: Records, only: frozenset[str] = frozenset()) ->
     return first + [replace(job, parts=JUDGED) for _, job in sorted(final, key=lambda one: one[0])]
 
 
+def missing(plan: Plan, records: Records, only: frozenset[str] = frozenset()) -> int:
+    """Return the number of missing runs, with those whose trial is not chosen yet."""
+    count = 0
+    for system in plan.systems:
+        if not only or system.name in only:
+            trial = chosen_trial(plan, system, records)
+            jobs = list(final_jobs(plan, system, trial or 0))
+            count += sum(not records.has(job) for job in trial_jobs(plan, system))
+            count += sum(trial is None or not records.judged(job) for job in jobs)
+    return count
+
+
 def run(plan: Plan, places: Places, console: Console, workers: int, only: frozenset[str]) -> list[str]:
     """Train all missing runs; returns the failures, in words."""
     failed: dict[str, str] = {}
+    started, first = time.monotonic(), missing(plan, places.records, only)
     running: dict[Future[RunDirectory], Job] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         while True:
@@ -76,9 +91,10 @@ def run(plan: Plan, places: Places, console: Console, workers: int, only: frozen
                     failed[job.name] = f"{type(error).__name__}: {error}"
                     console.print(f"failed {job.name}: {failed[job.name]}")
                     continue
-                left = len(pending(plan, places.records, only))
+                left = missing(plan, places.records, only)
+                rate = (time.monotonic() - started) / max(first - left, 1)
                 where = f"{job.system}  {job.protocol}  trial {job.trial}  seed {job.recipe.seed}"
-                console.print(f"{where}  valid {value:.4f}  ({left} left)")
+                console.print(f"{where}  valid {value:.4f}  ({left} left, about {duration(rate * left)})")
 
 
 def make(job: Job, places: Places) -> float:

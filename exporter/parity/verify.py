@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from contract.progress import Progress
 from exporter.errors import ExportError
 from exporter.graphs.modules import SCORES, in_context
 from exporter.graphs.trace import Traced, tensors_of
@@ -85,9 +86,12 @@ def verify(model: SequentialRecommender, traced: Traced, maker: RowMaker, length
     pair = OnnxPair(traced)
     lengths = sorted({0, 1, 2, length - 1, length, length + 10})
     report = []
-    for case, batch in _cases(maker, lengths):
-        expected, found = torch_outputs(model, traced, batch), pair.run(batch)
-        report.append(compare(case, traced, batch, expected, found))
+    cases = list(_cases(maker, lengths))
+    with Progress("comparing torch and ONNX Runtime", sum(map(_size, cases))) as progress:
+        for case, batch in cases:
+            expected, found = torch_outputs(model, traced, batch), pair.run(batch)
+            report.append(compare(case, traced, batch, expected, found))
+            progress.advance(_size((case, batch)), case)
     batch = maker.make(lengths, [3] * len(lengths))
     together = pair.run(batch)
     report.append(_alone(traced, pair, batch, together))
@@ -117,6 +121,10 @@ def golden_scores(model: SequentialRecommender, traced: Traced, golden: Rows) ->
     expected = torch_outputs(model, traced, golden)
     parity = compare("golden", traced, golden, expected, OnnxPair(traced).run(golden))
     return expected[SCORES].astype(np.float32), parity
+
+
+def _size(case: tuple[str, Rows]) -> int:
+    return len(case[1].rows)
 
 
 def _cases(maker: RowMaker, lengths: list[int]) -> Iterator[tuple[str, Rows]]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from contract.progress import Progress
 from training.data.attributes import Numbering
 from training.data.datasets.interactions import DataError
 from training.data.files.large_log import LargeLog
@@ -51,15 +52,22 @@ class _Large:
 
     def kept(self, folder: Path) -> Kept:
         """Return the rows; they are in files of the folder, ordered."""
+        with Progress("ordering on disk", 3) as progress:
+            return self._kept(folder, progress)
+
+    def _kept(self, folder: Path, progress: Progress) -> Kept:
         self._make_tables()
+        progress.advance(1, "repeats dropped")
         first, taken, shown = self._count("first"), self._count("taken"), self._count("shown")
         self._filter()
+        progress.advance(1, "filtered")
         rows = self._count("kept")
         if not rows:
             raise DataError(f"{self._raw.source}: no user and item has {self._core} interactions; try a smaller --core")
         user_ids, users = self._places("u", self._raw.users, self._known.users)
         item_ids, items = self._places("i", self._raw.items, self._known.items)
         self._write_ordered(folder, users, items)
+        progress.advance(1, "ordered")
         dropped = dropped_rows(
             self._raw.read, repeats=self._raw.rows.rows - first, impressions=shown, actions=first - taken - shown,
             core=taken - rows,

@@ -169,7 +169,7 @@ def _keep(raw: Interactions | LargeLog, core: int, known: Known) -> Kept:
 def _write(raw: Interactions | LargeLog, directory: Path, core: int, known: Known) -> dict[str, Any]:
     """Write all files but the provenance; returns the rest of that."""
     kept = _keep(raw, core, known)
-    written, life, last_day = write_rows(kept, directory, has_times=raw.has_times)
+    written, life, last_day = write_rows(kept, directory, raw.size[0], has_times=raw.has_times)
     fields = write_features(raw, kept.item_ids, known, directory)
     born = first_seen(kept, life) if raw.has_times else None
     facts = write_catalogue(raw, kept.item_ids, directory / "catalogue.json", fields, born)

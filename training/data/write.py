@@ -12,6 +12,7 @@ import numpy as np
 
 from contract.behaviours.actions import ACTIONS
 from contract.bundle.vocabulary import Vocabulary
+from contract.progress import Progress
 from training.data.attributes import write_attributes
 from training.data.column_files import ColumnFiles
 from training.data.datasets.interactions import Described
@@ -27,21 +28,29 @@ NUMBERS_FILE: Final = "item_numbers.npz"
 _CHUNK: Final = 65_536  # rows written at once: Python's numbers take several times the memory of a column's
 
 
-def write_rows(kept: Kept, directory: Path, *, has_times: bool) -> tuple[dict[str, int], Life, Report]:
-    """Write interactions, impressions and vocabularies; returns counts, the life of items, and that of the last day."""
+def write_rows(kept: Kept, directory: Path, rows: int, *, has_times: bool) -> tuple[dict[str, int], Life, Report]:
+    """Write interactions, impressions and vocabularies; returns counts, the life of items, and that of the last day.
+
+    Args:
+        kept: what to write.
+        directory: of the files.
+        rows: of the source; at most so many are written.
+        has_times: whether the times mean something.
+    """
     users, items = Vocabulary(kept.user_ids), Vocabulary(kept.item_ids)
     users.write(directory / "users.json")
     items.write(directory / "items.json")
     write_attributes(directory, kept.attributes)
     life = Life(len(users), len(items), time.time_ns() // 1_000_000)
     columns, context = ColumnFiles(directory / "columns", (*COLUMNS, *kept.attribute_columns)), 0
-    with (directory / "behaviours.csv").open("w", encoding="utf-8", newline="") as file:
+    target = (directory / "behaviours.csv").open("w", encoding="utf-8", newline="")
+    with target as file, Progress("writing rows", rows) as progress:
         file.write("user_id,item_id,ts,action,play_ms,value\n")
         for batch in kept.batches():
             columns.add(batch)
             life.add(batch)
             context += int(batch["context"].sum())
-            _write_behaviours(file, batch, kept)
+            _write_behaviours(file, batch, kept, progress)
     last_day = life.last_day(columns.chunks(("items", "times_ms"))) if has_times else {}
     starts = np.concatenate(([0], np.cumsum(life.by_user))).astype(np.int64)
     counts = {"users": len(users), "items": len(items), "interactions": columns.rows, "context": context}
@@ -88,7 +97,7 @@ def write_json(path: Path, document: object, indent: int | None = None) -> None:
     path.write_text(json.dumps(document, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
 
 
-def _write_behaviours(file: IO[str], batch: Columns, kept: Kept) -> None:
+def _write_behaviours(file: IO[str], batch: Columns, kept: Kept, progress: Progress) -> None:
     writer = csv.writer(file, lineterminator="\n")
     names = ("users", "items", "times_ms", "actions", "plays", "values")
     for start in range(0, len(batch["users"]), _CHUNK):
@@ -101,3 +110,4 @@ def _write_behaviours(file: IO[str], batch: Columns, kept: Kept) -> None:
             )
             for user, item, time_ms, action, play, value in rows
         )  # fmt: skip
+        progress.advance(len(batch["users"][part]))

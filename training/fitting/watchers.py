@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Final
 
@@ -35,7 +36,9 @@ class ConsoleWatcher:
         """See `training.fitting.fit.Watcher`."""
         self._started = time.monotonic()
         self._done = done * rows
-        self._shown = Progress(self._title, epochs * rows, done=self._done, quiet=self.quiet or self._console.quiet)
+        self._shown = Progress(
+            self._title, epochs * rows, done=self._done, quiet=self.quiet or not is_shown(self._console)
+        )
 
     def step(self, rows: int, loss: float) -> None:
         """See `training.fitting.fit.Watcher`."""
@@ -87,6 +90,11 @@ class ReportingWatcher(ConsoleWatcher):
             self._reported = now
             report = {"title": self._title, "done": self._done, "total": self._total, "loss": loss, "rate": self.rate()}
             self._console.out(json.dumps(report))
+
+
+def is_shown(console: Console) -> bool:
+    """Whether progress belongs on stderr: a console that writes elsewhere than to standard output has no reader now."""
+    return not console.quiet and console.file is sys.stdout
 
 
 def watcher_of(console: Console, title: str, metric: str, *, reporting: bool) -> ConsoleWatcher:

@@ -21,8 +21,10 @@ from contract.behaviours.columns import Chunk
 from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.file import BadLineError, BehaviourFile, ReadCounts
 from contract.behaviours.grammar import MAX_FUTURE_MS
+from contract.progress import Progress
 from training.data.datasets.interactions import DEFAULT_WINDOW_MS, DataError, Interactions, ItemFacts
 from training.data.datasets.text import digest_of_digests
+from training.data.sizes import unpacked_bytes
 
 _NO_FACTS: Final = ItemFacts()
 _ENDING: Final = re.compile(r"\.csv(\.gz)?$", re.IGNORECASE)
@@ -47,8 +49,14 @@ def load(path: Path, on_skip: Callable[[Problem], None] | None = None) -> Intera
     columns = _Columns()
     content = sha256()
     try:
-        for chunk in file.chunks(on_bytes=content.update):
-            columns.add(chunk)
+        with Progress(f"reading {path.name}", unpacked_bytes(path)) as progress:
+
+            def taken(piece: bytes) -> None:
+                content.update(piece)
+                progress.advance(len(piece), f"{len(columns.users):,} rows")
+
+            for chunk in file.chunks(on_bytes=taken):
+                columns.add(chunk)
     except FileError as error:
         raise DataError(str(error)) from None
     except BadLineError as error:

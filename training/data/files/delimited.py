@@ -11,6 +11,7 @@ import numpy as np
 from contract.behaviours.csv_rows import CsvRows, Problem, Row
 from training.data.files.opening import open_packed
 from training.data.files.part import BATCH, Batch, Part
+from training.data.sizes import unpacked_bytes
 
 
 class DelimitedPart(Part):
@@ -29,7 +30,9 @@ class DelimitedPart(Part):
             places = {name: rows.header.index(name) for name in wanted if name in rows.header}
             rows.watched = tuple(places[name] for name in ids)
             source = iter(rows)
+            size = unpacked_bytes(self.path)
             while some := list(islice(source, BATCH)):
+                self.share = file.tell() / size if size else 0.0
                 yield self._batch(some, wanted, places, skip)
             self.lines, self.blank, self.padded = rows.lines, rows.blank, rows.padded
 

@@ -13,6 +13,7 @@ import numpy as np
 from contract.behaviours.csv_rows import FileError, Problem
 from training.data.files.opening import open_packed
 from training.data.files.part import BATCH, Batch, Part
+from training.data.sizes import unpacked_bytes
 
 
 class JsonPart(Part):
@@ -33,7 +34,9 @@ class JsonPart(Part):
         """See the base class."""
         with open_packed(self.path) as file:
             numbered = enumerate(file, start=1)
+            size = unpacked_bytes(self.path)
             while some := list(islice(numbered, BATCH)):
+                self.share = file.tell() / size if size else 0.0
                 lines, rows = self._rows(some, skip)
                 columns = {name: [row.get(name) for row in rows] for name in wanted}
                 self._count_padded([columns[name] for name in ids])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.behaviours.csv_rows import FileError, Problem
+from contract.progress import Progress
 from training.data.attributes import AttributeValues
 from training.data.datasets.interactions import DataError
 from training.data.files.coded_ids import IdCodes
@@ -64,14 +65,25 @@ class Log:
             DataError: a file cannot be read or lacks a column, or a line is bad and bad lines are not skipped.
         """
         try:
-            for path in paths_of(self._path):
-                yield from self._part(open_part(path))
+            paths = paths_of(self._path)
+            sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+            with Progress(f"reading {self._path.name}", sum(sizes)) as progress:
+                for place, path in enumerate(paths):
+                    part = open_part(path)
+                    for events in self._part(part):
+                        progress.at(sum(sizes[:place]) + min(part.share, 1.0) * sizes[place], f"{self.rows:,} rows")
+                        yield events
             if self._mapping.items.file:
                 self._counts["items_without_events"] = read_items(
                     self._folder / self._mapping.items.file, self._mapping, self.items, self.facts, self._skips
                 )
         except FileError as error:
             raise DataError(str(error)) from None
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far."""
+        return self._counts["rows"]
 
     @property
     def read(self) -> dict[str, int]:

@@ -40,6 +40,7 @@ class ParquetPart(Part):
                 for batch in file.iter_batches(BATCH, columns=present, use_threads=False):
                     lines = np.arange(self.lines + 1, self.lines + 1 + len(batch))
                     self.lines += len(batch)
+                    self.share = self.lines / file.metadata.num_rows
                     nothing: list[Any] = [None] * len(batch)
                     cells = {name: self._cells(batch.column(name), name) for name in present}
                     self._count_padded([cells[name] for name in ids if name in cells])

@@ -39,6 +39,7 @@ class Part(ABC):
         dated: columns of times without a zone: their cells are datetimes.
         lines, blank: seen so far; empty lines.
         padded: rows with blanks around an id.
+        share: of the file that is read, 0 to 1; 0 if its format does not tell.
     """
 
     unit: ClassVar[str] = "line"
@@ -49,6 +50,7 @@ class Part(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = self.blank = self.padded = 0
+        self.share = 0.0
         self.columns: tuple[str, ...] = ()
 
     @abstractmethod
