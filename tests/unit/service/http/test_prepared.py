@@ -11,7 +11,7 @@ from service.errors import Overloaded
 from service.http import rank_answer
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
-from service.ranking.answer import Explanation, Ranking
+from service.ranking.answer import Explanation, MovedBy, Ranking
 from service.settings.experiments import ExperimentsSettings
 from service.settings.http import HttpSettings
 from service.settings.root import Settings
@@ -35,6 +35,7 @@ RANKINGS = st.builds(
     degraded=st.sampled_from([(), ("popularity",), ("store_unavailable", "popularity")]),
     timings=st.sampled_from([{"store": 0.0006, "total": 0.0029}, {"total": 1.0}]),
     explanation=st.sampled_from([None, EXPLANATION]),
+    moved=st.sampled_from([None, MovedBy(("calm", "fresh%b"), [3, 0])]),
 )
 DECISIONS = st.builds(SNAPSHOT.decide, st.integers(0, 60).map(str), st.just({"platform": "ios"}), st.just(NOW_MS))
 
