@@ -18,7 +18,7 @@ START_MS: Final = 1_750_000_000_000
 _HOUR_MS: Final = 3_600_000
 
 
-def device_rows(users: int = 120, events: int = 24, items: int = 40, seed: int = 5) -> list[dict[str, Any]]:
+def device_rows(users: int = 60, events: int = 24, items: int = 40, seed: int = 5) -> list[dict[str, Any]]:
     """Return the rows of the log: the device of each event is drawn at random, and events are hours apart."""
     rng = np.random.default_rng(seed)
     rows = []

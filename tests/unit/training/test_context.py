@@ -34,7 +34,7 @@ inner = 16
 protocol = "leave_last_out"
 held = 3
 [training]
-epochs = 3
+epochs = 4
 batch = 64
 learning_rate = 0.01
 """
