@@ -24,6 +24,7 @@ from contract.command_line import run
 from training.data.datasets.interactions import DataError
 from training.data.prepare import load_prepared, prepare
 from training.data.sources import read_source
+from training.search.budget import Budget
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -47,6 +48,14 @@ def _table(options: argparse.Namespace) -> int:
         if options.workers < 1:
             raise PlanError("--workers: at least 1")
         _prepare(plan.dataset, options.data)
+        if options.search_seconds is not None:
+            if options.search_seconds <= 0:
+                raise PlanError("--search-seconds: above 0")
+            from benchmarks.tables.searches import search_all  # needs Optuna
+
+            budget = Budget(cpu_seconds=options.search_seconds)
+            search_all(plan, budget, options.data, places.folders.runs, console, frozenset(options.only))
+            return 0
         failed = runner.run(plan, places, console, options.workers, frozenset(options.only))
     console.print(f"written: {write_table(plan, places.records, results, console)}")
     if options.page:
@@ -64,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--page", type=Path, help="a page whose marked tables are updated: docs/results.md")
     parser.add_argument("--only", action="append", default=[], metavar="SYSTEM", help="train only the runs of this row")
     parser.add_argument("--workers", type=int, default=2, help="number of concurrent runs, one thread each (default 2)")
+    parser.add_argument(
+        "--search-seconds",
+        type=float,
+        metavar="S",
+        help="search around every row, with S CPU seconds for each; no table",
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of runs, with weights")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of records and tables")
