@@ -35,7 +35,7 @@ def figure_of(trials: Sequence[FrozenTrial], recipe: Recipe, space: Space, name:
     columns = 2 if len(keys) in (2, 4) else 3
     rows = -(-len(keys) // columns)
     figure = Figure(figsize=(9.5, 3.4 + 2.7 * rows), dpi=120, layout="constrained")
-    figure.suptitle(f"Search around {recipe.model} on {recipe.dataset}\n{name}: {_count(trials)}", fontsize=11)
+    figure.suptitle(f"Search around {recipe.found().name} on {recipe.dataset}\n{name}: {_count(trials)}", fontsize=11)
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[1.25, *[1.0] * rows])
     metric = next((str(trial.user_attrs[METRIC]) for trial in trials if METRIC in trial.user_attrs), "metric").upper()
     _history(figure.add_subplot(grid[0, :]), trials, metric)

@@ -73,7 +73,7 @@ class Search:
         if not recipe.training.epochs:
             raise SearchError(f"{recipe.model} has no epochs: there is nothing to search")
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe.digest()[:6]}"
-        folder = out / recipe.dataset / f"{recipe.model}-search" / name
+        folder = out / recipe.dataset / f"{recipe.found().name}-search" / name
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from contract.command_line import explained
-from models.catalog import MODELS
 from training.recipe import Recipe, RecipeError, parse_recipe
 from training.space import Dimension, SearchRecipe, Space, Value
 
@@ -62,7 +61,7 @@ def usual(recipe: Recipe) -> Space:
         "training.learning_rate": Dimension(low=min(rate, _RATES[0]), high=max(rate, _RATES[1]), log=True),
         "training.weight_decay": Dimension(choices=tuple(sorted({decay, *_DECAYS}))),
     }
-    known = {field.name for field in fields(MODELS[recipe.model].config)}
+    known = {field.name for field in fields(recipe.found().entry.config)}
     if "dropout" in known:
         dropout = float(value_of(recipe, "config.dropout"))
         space["config.dropout"] = Dimension(low=_DROPOUTS[0], high=max(dropout, _DROPOUTS[1]))
@@ -79,7 +78,7 @@ def value_of(recipe: Recipe, key: str) -> Any:  # Any: the value of any key
         RecipeError: there is no such key.
     """
     part, *names = key.split(".")
-    section = recipe.training if part == "training" else MODELS[recipe.model].configure(recipe.config)
+    section = recipe.training if part == "training" else recipe.found().entry.configure(recipe.config)
     try:
         return reduce(lambda found, name: getattr(found, name), names, section)
     except AttributeError:

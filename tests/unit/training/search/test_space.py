@@ -129,3 +129,9 @@ def test_the_projects_recipes_survive_the_way_to_toml_and_back(tmp_path: Path, p
     recipe = load_recipe(path)
     (tmp_path / "best.toml").write_text(recipe_toml(recipe, ""), encoding="utf-8")
     assert load_recipe(tmp_path / "best.toml").digest() == recipe.digest()
+
+
+def test_a_model_outside_the_catalogue_has_a_space_of_its_config() -> None:
+    recipe = _recipe("tests.unit.models.faulty_models:Sound", config={"width": 8})
+    assert value_of(recipe, "config.width") == 8
+    assert "training.learning_rate" in usual(recipe)
