@@ -15,7 +15,9 @@ from service.errors import (
 )
 from service.flow.turns import Turns
 from service.http import answers, codec, requests
+from service.http.behaviour_records import records_by_user, stored_body
 from service.http.body import JSON, json_answer, json_body, pieces
+from service.http.documents import ID_RULE
 from service.http.openapi import documented
 from service.runtime import Runtime
 from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
@@ -50,11 +52,11 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
         async def stored(user_id: str) -> Response:
             """Show what is stored of a user, newest first: for people."""
             if not is_id(user_id):
-                raise InvalidRequest(codec.ID_RULE, field="user_id")
+                raise InvalidRequest(ID_RULE, field="user_id")
             backend = runtime.needed()
             [found] = await backend.store.read((user_id,))
             return Response(
-                codec.stored_body(user_id, found, [bundle.items for bundle in backend.bundles.served()]),
+                stored_body(user_id, found, [bundle.items for bundle in backend.bundles.served()]),
                 media_type=JSON,
             )
 
@@ -68,7 +70,7 @@ async def _append(
     kept = [place for place in range(len(behaviours)) if place not in future]
     await turns.take()
     with turns.charged():
-        users = codec.records_by_user([behaviours[place] for place in kept])
+        users = records_by_user([behaviours[place] for place in kept])
     results = await _append_in_pieces(store, {user_id: records for user_id, (_, records) in users.items()}, turns)
     refused = dict.fromkeys(future, "future")
     for user_id, (places, _) in users.items():

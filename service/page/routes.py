@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from contract.behaviours.grammar import MAX_ID_BYTES, is_id
 from service.errors import InvalidRequest, Malformed
-from service.http.codec import ID_RULE, check_media
+from service.http.codec import check_media
+from service.http.documents import ID_RULE
 from service.http.front import read_body
 from service.page.comparison import Comparison, PageSources, history_of, known_users
 from service.page.report import LINK, PLACE, report_router

@@ -23,6 +23,7 @@ from contract.behaviours.file import BehaviourFile
 from contract.behaviours.records import Records, item_keys, records_from_columns
 from service.errors import InvalidRequest
 from service.http import codec
+from service.http.behaviour_records import records_of
 from service.metrics import Metrics
 from service.redis.client import make_client
 from service.seed.lines import Line, read_lines
@@ -97,7 +98,7 @@ def test_file_and_wire_refuse_the_same_cells_and_name_them_alike(odd: tuple[int,
     records, problems = read([row], blank)
     body = json.dumps({"behaviours": [document(row)]}).encode()
     if len(records):
-        assert records.tobytes() == codec.records_of(codec.parse_behaviours(body, LIMITS)).tobytes()
+        assert records.tobytes() == records_of(codec.parse_behaviours(body, LIMITS)).tobytes()
         return
     with pytest.raises(InvalidRequest) as refused:
         codec.parse_behaviours(body, LIMITS)

@@ -15,7 +15,8 @@ from contract.behaviours.actions import ACTIONS
 from contract.behaviours.grammar import MIN_TIME_MS
 from contract.behaviours.records import MAX_PLAY_MS, MAX_TIME_MS
 from service.errors import RankerError
-from service.http.codec import parse_rank, records_of
+from service.http.behaviour_records import records_of
+from service.http.codec import parse_rank
 from service.http.rank_decoder import RankBody, decode_rank, read_rank
 from service.http.rank_decoder import records_of as records_of_structs
 from service.settings.limits import LimitsSettings

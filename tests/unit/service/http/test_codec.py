@@ -16,6 +16,7 @@ from contract.behaviours.records import item_keys, unpack
 from contract.bundle.vocabulary import Vocabulary
 from service.errors import InvalidRequest, RankerError
 from service.http import codec, requests
+from service.http.behaviour_records import records_by_user, records_of, stored_body
 from service.settings.limits import LimitsSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
@@ -81,26 +82,26 @@ def test_records_are_those_of_the_stored_format() -> None:
         {"item_id": "i1", "ts": 1_000},
         {"item_id": "ü", "ts": 2_000, "action": "rate", "value": 4.5, "play_ms": 7},
     ]
-    records = codec.records_of(sent)
+    records = records_of(sent)
     assert unpack([records.tobytes()]).corrupt == [0]
     assert records["item"].tolist() == item_keys(["i1", "ü"]).tolist()
     assert records["action"].tolist() == [ACTION_CODES["click"], ACTION_CODES["rate"]]
     assert (records["value"].tolist(), records["play_ms"].tolist()) == ([0, 45], [0, 7])
-    assert len(codec.records_of([])) == 0
+    assert len(records_of([])) == 0
 
 
 def test_behaviours_are_grouped_by_user_in_the_order_sent() -> None:
     sent = [requests.UserBehaviour(user_id=user, item_id=item, ts=1) for user, item in ("ax", "by", "az")]
-    grouped = codec.records_by_user(sent)
+    grouped = records_by_user(sent)
     assert {user: places for user, (places, _) in grouped.items()} == {"a": [0, 2], "b": [1]}
     assert grouped["a"][1]["item"].tolist() == item_keys(["x", "z"]).tolist()
 
 
 def test_stored_behaviours_are_shown_newest_first_with_the_names_that_are_known() -> None:
     stored = StoredBehaviours(behaviours(["i1", "other", "i2"], start_ms=5), truncated=True)
-    body = json.loads(codec.stored_body("u", stored, [Vocabulary(["i1"]), Vocabulary(["i2", "i1"])]))
+    body = json.loads(stored_body("u", stored, [Vocabulary(["i1"]), Vocabulary(["i2", "i1"])]))
     assert [one["item_id"] for one in body["behaviours"]] == ["i2", None, "i1"]
     assert [one["ts"] for one in body["behaviours"]] == [7, 6, 5]
     assert body["behaviours"][0]["item_key"] == f"{item_keys(['i2'])[0]:016x}"
     nothing = StoredBehaviours(np.zeros(0, dtype=stored.records.dtype), status="unavailable")
-    assert json.loads(codec.stored_body("u", nothing, []))["behaviours"] == []
+    assert json.loads(stored_body("u", nothing, []))["behaviours"] == []
