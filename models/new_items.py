@@ -5,20 +5,25 @@ place of that row, and one learnt number in place of the item's bias. So that fe
 training step also takes the ids of a random share of all items away, in histories and among candidates alike
 (DropoutNet: Volkovs et al., NeurIPS 2017).
 
+The bias that training learns is that of an average item, old ones included. `shift` is added to it in evaluation: new
+items then get as many clicks as the model expects (training/judging/new_bias.py).
+
 Symbols: B rows, T length, I items, C new items, F side features, w their width, d width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from models.base import MASKED, DatasetFacts, NewRows, Tensors
+from models.base import MASKED, DatasetFacts, NewRows, SequentialRecommender, Tensors
 from models.item_feature import ItemFeature
 
+SHIFT: Final = "shift"
+"""The buffer of `IdPart` that is set after training."""
 NEW_ITEMS: Final = "new_items"
 """The input of `encode` with a row (C, F*w + d) for each new item; item index I + 1 + c means row c."""
 
@@ -44,6 +49,8 @@ class IdPart(nn.Module):
         share: of all items whose ids are taken away at each training step; 1 learns no ids at all.
     """
 
+    from_data: ClassVar[tuple[str, ...]] = (SHIFT,)  # learnt from validation clicks: yesterday's is not today's
+
     def __init__(self, facts: DatasetFacts, width: int, share: float) -> None:
         super().__init__()
         self.share = share
@@ -51,9 +58,11 @@ class IdPart(nn.Module):
         is_new = torch.from_numpy(facts.item_popularity == 0) | (share >= 1.0)
         is_new[0] = False
         self.register_buffer("is_new", is_new, persistent=False)
+        self.register_buffer(SHIFT, torch.zeros(()))
         self._missing = is_new
 
     is_new: Tensor
+    shift: Tensor
 
     def draw(self) -> None:
         """Choose the items that have no id in this training step."""
@@ -80,7 +89,24 @@ class IdPart(nn.Module):
     def fill(self, weight: Tensor, bias: Tensor) -> None:
         """Write the substitutes into the rows and biases of new items, where evaluation and export read them."""
         weight[self.is_new] = self.vector
-        bias[self.is_new] = self.bias
+        bias[self.is_new] = self.bias + self.shift
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        state_dict.setdefault(f"{prefix}{SHIFT}", torch.zeros(()))  # weights from before there was a shift
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def id_part(model: nn.Module) -> IdPart | None:
+    """Return the substitute for ids of a model, if it has one and has ids."""
+    return next((part for part in model.modules() if isinstance(part, IdPart) and part.share < 1.0), None)
+
+
+def set_shift(model: SequentialRecommender, shift: float) -> None:
+    """Set what is added to the bias of new items in evaluation; the model must have an `id_part`."""
+    part = id_part(model)
+    assert part is not None
+    part.shift.fill_(shift)
+    model.settle()
 
 
 class ItemParts(NamedTuple):
@@ -132,7 +158,7 @@ class ItemParts(NamedTuple):
         ]
         both = torch.cat(described, dim=-1)
         id_rows = self.ids.vector.expand(both.shape[0], -1)
-        bias = self.ids.bias.expand(both.shape[0], 1)
+        bias = (self.ids.bias + self.ids.shift).expand(both.shape[0], 1)
         return NewRows(torch.cat((id_rows, both), dim=-1), torch.cat((id_rows + self.out(both), bias), dim=-1))
 
     def _rows(self, ids: Tensor) -> Tensor:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
 from contract.files import write_json
+from models.checkpoint import load_checkpoint
+from models.new_items import set_shift
 from training.fitting.watchers import watcher_of
 from training.fitting.world import ALONE, World
 from training.origin import Origin, read_origin
 from training.reporting.reporter import Reporter, Training, telling
 from training.runs import RunDirectory, RunError
-from training.train import Machine, Spent, epochs_of, learn, set_up
+from training.train import Machine, Setup, Spent, epochs_of, learn, set_up
+
+_TAKEN_OVER: Final = ("new_item_prior", "new_item_shift")
+"""What the validated run learnt about new items: of rows that this fit learns too, it would be another measure."""
 
 
 def begin(
@@ -80,8 +85,17 @@ def fit_all(
             measured = {**measured, "measured_by": validated.path.name}
             write_json(run.path / "metrics.json", measured)
             facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
-            facts |= {name: value for name, value in validated.facts().items() if name == "new_item_prior"}
+            _shift_as(validated, run, setup)
+            facts |= {name: value for name, value in validated.facts().items() if name in _TAKEN_OVER}
             facts |= {"fit": "all", "validated_by": validated.path.name}
             run.finish(recipe, setup.prepared, setup.spec, facts)
         report.finished({})  # no row is left that could judge it
     return measured
+
+
+def _shift_as(validated: RunDirectory, run: RunDirectory, setup: Setup) -> None:
+    shift = validated.facts().get("new_item_shift")
+    if shift is not None:
+        _, model = load_checkpoint(run.checkpoint)
+        set_shift(model, float(shift["added"]))
+        run.keep(setup.recipe, setup.facts, model)

@@ -16,6 +16,7 @@ from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError, one_line
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import load_checkpoint
+from models.new_items import id_part, set_shift
 from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
@@ -24,6 +25,7 @@ from training.fitting.watchers import ConsoleWatcher, is_shown, watcher_of
 from training.fitting.world import ALONE, World
 from training.judging.document import judged
 from training.judging.evaluate import Judge
+from training.judging.new_bias import learn_shift
 from training.judging.new_items import learn_prior
 from training.judging.ranking import selecting_metric
 from training.judging.scores import ModelScores
@@ -139,9 +141,10 @@ def _finish(
 ) -> dict[str, float]:
     """Evaluate the best weights and complete the run; returns the metrics of the last part."""
     recipe, prepared, facts = setup.recipe, setup.prepared, setup.facts
+    shift = _shift(run, setup)
     metrics = evaluate(run, recipe, prepared, facts, setup.device, parts, quiet=quiet)
     prior = _prior(run, recipe, prepared, facts, setup.device)
-    told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **prior}
+    told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **shift, **prior}
     run.finish(recipe, prepared, setup.spec, told)
     return metrics
 
@@ -354,8 +357,26 @@ def _prior(
         return {}
     _, model = load_checkpoint(run.checkpoint)
     scorer = ModelScores(model.to(device), prepared, sequence_spec(model))
-    rows = split(prepared, recipe.split.protocol, recipe.split.held).valid
+    rows = _validation_rows(prepared, recipe)
     return {"new_item_prior": learn_prior(scorer, prepared, recipe.split, rows, facts.item_popularity)._asdict()}
+
+
+def _shift(run: RunDirectory, setup: Setup) -> dict[str, Any]:
+    """Shift the bias of new items in the checkpoint, and return the facts for run.json; none for other protocols."""
+    recipe, prepared = setup.recipe, setup.prepared
+    if recipe.split.protocol != "time" or id_part(setup.model) is None:
+        return {}
+    _, model = load_checkpoint(run.checkpoint)
+    set_shift(model.to(setup.device), 0.0)  # or a run that was stopped here would learn what is left to shift
+    scorer, rows = ModelScores(model, prepared, setup.spec), _validation_rows(prepared, recipe)
+    shift = learn_shift(scorer, prepared, recipe.split, rows, setup.facts.item_popularity)
+    set_shift(model, shift.added)
+    run.keep(recipe, setup.facts, model)
+    return {"new_item_shift": shift._asdict()}
+
+
+def _validation_rows(prepared: Prepared, recipe: Recipe) -> Rows:
+    return split(prepared, recipe.split.protocol, recipe.split.held, recipe.split.hours).valid
 
 
 def _sampled(recipe: Recipe) -> bool:

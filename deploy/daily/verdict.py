@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Document = Mapping[str, Any]  # see training/judging/document.py
+VIEWS: Final = ("unseen", "warm", "cold")
 
 
 class Verdict(NamedTuple):
@@ -30,6 +31,7 @@ def verdict(candidate: Document, before: Document | None, tolerance: float) -> V
     baselines = {name: float(values[metric]) for name, values in candidate["baselines"].items()}
     figures = {"metric": metric, "candidate": reached, "in_force": old, **baselines}
     figures["queries"] = int(candidate["queries"]["test"])
+    figures["views"] = _views(candidate, before)
     if candidate["below"]:
         name = candidate["below"][0]
         return Verdict(False, f"{metric} {reached:.4f} is below {name}, {baselines[name]:.4f}", figures)
@@ -37,3 +39,18 @@ def verdict(candidate: Document, before: Document | None, tolerance: float) -> V
         return Verdict(False, f"{metric} {reached:.4f} is below the bundle in force, {old:.4f}", figures)
     other = "no bundle before" if old is None else f"in force {old:.4f}"
     return Verdict(True, f"{metric} {reached:.4f}, {other}, popularity {baselines['popularity']:.4f}", figures)
+
+
+def _views(candidate: Document, before: Document | None) -> dict[str, dict[str, Any]]:
+    """Return the figures of the rankings without seen items, of warm and of cold items, by the name of the view."""
+    metric = candidate["first_metric"].rpartition(".")[2]
+    named = {view: f"{view}.{metric}" for view in VIEWS if f"{view}.{metric}" in candidate["test"]}
+    found = {}
+    for view, name in named.items():
+        values = {
+            "candidate": candidate["test"][name],
+            "in_force": None if before is None else before["test"].get(name),
+        }
+        values |= {baseline: metrics[name] for baseline, metrics in candidate["baselines"].items()}
+        found[view] = {**values, "queries": int(candidate["view_queries"]["test"][view])}
+    return found

@@ -1,6 +1,7 @@
 """The scores of a model that is a day old, as the service gives them: it does not know what was born since.
 
-Unknown items are below all others, unknown behaviours are not read, and an unknown user has index 0.
+An unknown user has index 0. A model that learnt to do without ids scores unknown items by their features, and reads
+behaviours on them; for others, unknown items are below all others, and behaviours on them are not read.
 
 Symbols: B queries, I items of today, n candidates of a query.
 """
@@ -53,6 +54,28 @@ class ServedScores(ModelScores):
     def _state(self, piece: Rows) -> Tensors:
         starts, stops = self._before[piece.starts], self._before[piece.stops]
         inputs = super()._inputs(piece._replace(starts=starts, stops=stops))
-        if "user" in inputs:
-            inputs["user"] = torch.where(inputs["user"] <= self._users, inputs["user"], 0)
-        return self._model.state_of(inputs)
+        return self._model.state_of(_with_known_users(inputs, self._users))
+
+
+class FeatureScores(ModelScores):
+    """The scores of an older model that has a vector for every item of today.
+
+    Args:
+        model: in evaluation mode, grown to today's items (training/later.py).
+        users: that it knows.
+        prepared: today's data.
+        spec: the model's inputs.
+    """
+
+    def __init__(self, model: SequentialRecommender, users: int, prepared: Prepared, spec: SequenceSpec) -> None:
+        super().__init__(model, prepared, spec)
+        self._users = users
+
+    def _inputs(self, piece: Rows) -> Tensors:
+        return _with_known_users(super()._inputs(piece), self._users)
+
+
+def _with_known_users(inputs: Tensors, users: int) -> Tensors:
+    if "user" not in inputs:
+        return inputs
+    return {**inputs, "user": torch.where(inputs["user"] <= users, inputs["user"], 0)}

@@ -12,7 +12,7 @@ from models.base import MASKED, DatasetFacts, SequentialRecommender, TrainingBat
 from models.checks import growing
 from models.checks.catalogue import ITEMS, facts_with_new, histories, inputs_of
 from models.checks.every import Check
-from models.new_items import IdPart
+from models.new_items import IdPart, set_shift
 from tests.unit.models.cases import LENGTH, build, subject
 
 CASES = ["fmlp-new-items", "sasrec-new-items", "pm-new-items", "pm-ranking-new-items"]
@@ -35,6 +35,33 @@ def model_of(case: str, **changes: Any) -> SequentialRecommender:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_a_model_that_describes_new_items_passes_the_check(check: Check, case: str) -> None:
     check(subject(case))
+
+
+@NEW
+def test_a_shift_raises_the_scores_of_all_new_items_and_only_theirs(case: str) -> None:
+    model, rows, features = model_of(case), torch.tensor([0, 1, 2]), facts_with_new(NEVER).item_features
+
+    def scored(item: int) -> tuple[torch.Tensor, torch.Tensor]:
+        state = model.encode(inputs_of(model, histories([0, 3, LENGTH]), [0, 1, 2])).state
+        described = model.describe({one: torch.from_numpy(features[one][item, None]) for one in model.described_by})
+        vectors = described.candidates.expand(3, -1)
+        return model.score(state, torch.full((3,), item), rows).scores, model.score_new(state, vectors, rows).scores
+
+    with torch.no_grad():
+        known, before = scored(3), scored(NEVER)
+        set_shift(model, 1.5)
+        torch.testing.assert_close(scored(3)[0], known[0])
+        for found, unshifted in zip(scored(NEVER), before, strict=True):
+            torch.testing.assert_close(found, unshifted + 1.5)
+
+
+@NEW
+def test_weights_from_before_there_was_a_shift_have_none(case: str) -> None:
+    model, other = model_of(case), model_of(case)
+    set_shift(model, 2.0)
+    other.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if not name.endswith("shift")})
+    (part,) = [one for one in other.modules() if isinstance(one, IdPart)]
+    assert float(part.shift) == 0.0
 
 
 @NEW

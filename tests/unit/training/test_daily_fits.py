@@ -18,7 +18,11 @@ from tests.support.news_log import SMALL, news_log
 from training.__main__ import main
 from training.data.prepare import load_prepared
 from training.fitting.fit import Fit
+from training.later import judge_later
 from training.origin import read_origin
+from training.recipe import SplitRecipe
+from training.runs import RunDirectory
+from training.train import Machine
 
 RECIPE = """dataset = "news"
 model = "sasrec"
@@ -27,7 +31,7 @@ length = 8
 width = 8
 blocks = 1
 inner = 8
-side = ["genres"]
+side = ["category"]
 [split]
 protocol = "time"
 [training]
@@ -202,3 +206,22 @@ def test_a_run_is_not_judged_on_what_it_has_learnt(days: Days, made: Callable[..
     run = made("fit-all", days.run, "--data", days.data[3])
     said = refused(main, "evaluate", run, "--later", "--data", days.data[3])
     assert "has learnt some of the test queries" in said
+
+
+def test_new_items_of_a_later_day_are_judged_by_their_features(days: Days, tmp_path: Path) -> None:
+    recipe = tmp_path / "features.toml"
+    recipe.write_text(RECIPE.replace('side = ["category"]', 'side = ["category"]\nout_side = true\nid_dropout = 0.3'))
+    assert train("train", recipe, "--data", days.data[3], "--out", tmp_path / "runs") == 0
+    (run,) = (tmp_path / "runs" / "news" / "sasrec").iterdir()
+    shift = facts(run)["new_item_shift"]
+    assert shift["clicks"] > 0
+    assert train("fit-all", run, "--data", days.data[3], "--out", tmp_path / "fits") == 0
+    (fit,) = (tmp_path / "fits" / "news" / "sasrec").iterdir()
+    assert facts(fit)["new_item_shift"] == shift
+    assert float(load_checkpoint(fit / "checkpoint")[1].state_dict()["items.ids.shift"]) == pytest.approx(
+        shift["added"]
+    )
+    split = SplitRecipe(protocol="time", valid_hours=6, test_hours=6)
+    found, without = (judge_later(RunDirectory(one), days.data[4], Machine("cpu", 1), split) for one in (run, days.run))
+    assert found["view_queries"]["test"]["cold"] > 20
+    assert found["test"]["cold.ndcg@10"] > 2 * without["test"]["cold.ndcg@10"]
