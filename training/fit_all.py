@@ -22,7 +22,7 @@ from training.runs import RunDirectory, RunError
 from training.train import Machine, Setup, Spent, epochs_of, learn, set_up
 
 _TAKEN_OVER: Final = ("new_item_prior", "new_item_shift")
-"""What the validated run learnt about new items: of rows that this fit learns too, it would be another measure."""
+"""Facts about new items, taken from the validated run: this fit has no rows left to learn them from."""
 
 
 def begin(

@@ -27,6 +27,7 @@ _MAX_NOTES: Final = 8
 _MAX_TIME_MS: Final = 2**63 - 1
 
 _NO_CONTEXT: Final[Mapping[str, object]] = {}
+_NONE: Final[Mapping[int, NewItem]] = {}
 
 Notes = dict[Hashable, Any]  # Any: a row's facts, by the digest of the bundle
 
@@ -41,6 +42,7 @@ class RankRow(NamedTuple):
     explain: bool = False
     notes: Notes | None = None  # to find what was derived from exactly these records before
     new: Sequence[NewItem] = ()  # further candidates, which training never met
+    met: Mapping[int, NewItem] = _NONE  # such items in the records, by item key
     weights: Weights | None = None  # of the bundle's targets; None for its own
     context: Mapping[str, object] = _NO_CONTEXT  # of the request, by name
 
@@ -53,7 +55,26 @@ class Facts(NamedTuple):
     unread: int
     unknown: int
     truncated: int
+    new: int = 0  # of those used, behaviours on items that training never met
     newest_ms: int | None = None  # of the behaviours that were read; only where the bundle reads the time since then
+
+
+class Made(NamedTuple):
+    """The inputs of `encode` for some rows.
+
+    Attributes:
+        arrays: each (U, T) or (U,); item index `item_count` + 1 + c is the new item c.
+        new: (C,) the new items.
+        is_new: (U,) which rows have new items.
+    """
+
+    arrays: Arrays
+    new: Sequence[NewItem]
+    is_new: NDArray[np.bool_]
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Made:
+        """Return some of the rows."""
+        return Made({name: array[rows] for name, array in self.arrays.items()}, self.new, self.is_new[rows])
 
 
 class Inputs(NamedTuple):
@@ -62,7 +83,10 @@ class Inputs(NamedTuple):
     rows: Sequence[RankRow]
     facts: Sequence[Facts]  # (B,)
     made: Mapping[int, int]  # place of a row whose arrays have been made, to its place in them
-    arrays: Arrays  # each (U, T) or (U,), of the U rows made
+    inputs: Made  # of the U rows made
+
+
+_NOTHING: Final = Made({}, (), np.zeros(0, dtype=np.bool_))
 
 
 class _Flat(NamedTuple):
@@ -90,25 +114,24 @@ class InputMaker:
         """Turn the rows' behaviours into the inputs of `encode`, in one go, but for the rows whose facts are noted."""
         digest = self._bundle.digest
         facts: list[Any] = [  # Any: Facts, but for None until they are made
-            None if row.notes is None else row.notes.get(digest) for row in rows
+            None if row.notes is None or row.met else row.notes.get(digest) for row in rows
         ]
         places = [place for place, noted in enumerate(facts) if noted is None]
         if not places:
-            return Inputs(rows, facts, {}, {})
-        arrays, found = self._made([rows[place] for place in places])
+            return Inputs(rows, facts, {}, _NOTHING)
+        made, found = self._made([rows[place] for place in places])
         for place, one in zip(places, found, strict=True):
             facts[place] = one
             self._note(rows[place], one)
-        return Inputs(rows, facts, {place: number for number, place in enumerate(places)}, arrays)
+        return Inputs(rows, facts, {place: number for number, place in enumerate(places)}, made)
 
-    def arrays_of(self, inputs: Inputs, places: list[int]) -> Arrays:
+    def of(self, inputs: Inputs, places: list[int]) -> Made:
         """Return the inputs of `encode` for these rows of a batch, in this order."""
         if list(inputs.made) == places:
-            return inputs.arrays
+            return inputs.inputs
         if not inputs.made.keys() >= set(places):  # a state has left the cache, and its user's facts are still noted
             return self._made([inputs.rows[place] for place in places])[0]
-        numbers = [inputs.made[place] for place in places]
-        return {name: array[numbers] for name, array in inputs.arrays.items()}
+        return inputs.inputs.take([inputs.made[place] for place in places])
 
     def context_of(self, inputs: Inputs, places: Sequence[int]) -> Codes | None:
         """Return the codes (R, F) of these rows' contexts; None if the bundle reads none.
@@ -122,17 +145,18 @@ class InputMaker:
         return coder.codes([RequestFacts(row.request_time_ms, one.newest_ms, row.context) for row, one in pairs])
 
     def _note(self, row: RankRow, facts: Facts) -> None:
-        """Note what depends only on the records and on the bundle."""
-        if row.notes is not None and not self._sequence.row_inputs:
+        """Note what depends only on the records and on the bundle; the features of new items may change."""
+        if row.notes is not None and not row.met and not self._sequence.row_inputs:
             if len(row.notes) >= _MAX_NOTES:  # of bundles that are served no more
                 row.notes.clear()
             row.notes[self._bundle.digest] = facts
 
-    def _made(self, rows: Sequence[RankRow]) -> tuple[Arrays, list[Facts]]:
+    def _made(self, rows: Sequence[RankRow]) -> tuple[Made, list[Facts]]:
         length = self._sequence.length
         # Joined as bytes: numpy concatenates structured arrays field by field, which costs five times as much.
         records = np.frombuffer(b"".join([row.records.tobytes() for row in rows]), dtype=RECORD)
         flat = _Flat(records, self._bundle.items.indices_of_keys(records["item"]), [len(row.records) for row in rows])
+        new = self._number_new(flat, rows) if any(row.met for row in rows) else []
         flat, unread, unknown = self._usable(flat)
         flat = _in_order(flat)
         stops = _stops(flat.counts)
@@ -142,7 +166,45 @@ class InputMaker:
         left = [count - read for count, read in zip(flat.counts, used, strict=True)]
         keys = self._keys(arrays, len(rows))
         newest = _newest(flat, stops) if self._reads_gap else [None] * len(rows)
-        return arrays, list(map(Facts, keys, used, unread, unknown, left, newest))
+        counts = np.zeros(len(rows), dtype=np.int64)
+        if new:
+            counts = (arrays["items"] > self._bundle.manifest.item_count).sum(axis=1)
+            keys = self._keys_of_new(arrays, keys, new, counts)
+        facts = list(map(Facts, keys, used, unread, unknown, left, counts.tolist(), newest))
+        return Made(arrays, new, counts > 0), facts
+
+    def _number_new(self, flat: _Flat, rows: Sequence[RankRow]) -> list[NewItem]:
+        """Give behaviours on described new items their indices, after those of the vocabulary; return the items."""
+        first, numbers, new = self._bundle.manifest.item_count + 1, dict[bytes, int](), list[NewItem]()
+        start = 0
+        for row, count in zip(rows, flat.counts, strict=True):
+            part, start = slice(start, start + count), start + count
+            for key, item in row.met.items():
+                number = numbers.setdefault(item.key, len(new))
+                if number == len(new):
+                    new.append(item)
+                places = flat.records["item"][part] == key
+                flat.indices[part][places & (flat.indices[part] == 0)] = first + number
+        return new
+
+    def _keys_of_new(
+        self, arrays: Arrays, keys: Sequence[StateKey], new: Sequence[NewItem], counts: NDArray[np.int64]
+    ) -> list[StateKey]:
+        """Return the keys of states, in which new items stand for themselves: their numbers are those of a batch."""
+        found, first = list(keys), self._bundle.manifest.item_count + 1
+        for row in np.flatnonzero(counts).tolist():
+            items = arrays["items"][row]
+            is_new = items >= first
+            content = [np.where(is_new, first, items).tobytes()]
+            content += [
+                np.ascontiguousarray(arrays[name][row]).tobytes() for name in self._sequence.names if name != "items"
+            ]
+            content += [new[number - first].key for number in items[is_new].tolist()]
+            found[row] = (
+                self._bundle.digest,
+                blake2b(b"".join(content), digest_size=_KEY_BYTES, person=b"new").digest(),
+            )
+        return found
 
     def _usable(self, flat: _Flat) -> tuple[_Flat, list[int], list[int]]:
         """Leave out behaviours that the model cannot use; count those that it does not read or know, by row."""

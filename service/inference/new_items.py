@@ -19,7 +19,7 @@ from service.inference.faults import EngineError, engine_error
 from service.inference.sessions import check_graph, make_session, session_options
 
 MAX_KEPT: Final = 20_000
-"""Rows of new items in memory; a row of 64 numbers takes about 500 bytes. No batch has as many candidates."""
+"""Rows of new items in memory; two rows of 64 numbers take about 1 kB. No batch has as many candidates."""
 _KEY_BYTES: Final = 16
 
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32, by the manifest
@@ -51,6 +51,11 @@ class Described(NamedTuple):
     candidates: NDArray[np.float32]  # (C, S)
 
 
+class _Rows(NamedTuple):
+    history: NDArray[np.float32]  # (E,)
+    candidates: NDArray[np.float32]  # (S,)
+
+
 class NewItemGraphs:
     """The three graphs of one bundle, on the CPU: a new item is described once, and its rows are kept by the caller.
 
@@ -65,7 +70,7 @@ class NewItemGraphs:
 
     def __init__(self, bundle: Bundle, new: NewItems, threads: int) -> None:
         self._bundle = bundle
-        self._rows: dict[bytes, NDArray[np.float32]] = {}  # by the key of a new item; of the inference thread
+        self._rows: dict[bytes, _Rows] = {}  # by the key of a new item; of the inference thread
         options, manifest = session_options(threads), bundle.manifest
         specs: dict[GraphName, GraphSpec] = {
             "item": new.spec.item, "encode_new": new.spec.encode, "score_new": new.spec.score,
@@ -77,11 +82,22 @@ class NewItemGraphs:
             self._tables[name] = {one.name: bundle.tables.arrays[one.name] for one in manifest.tables_of(name)}
 
     def vectors(self, items: Sequence[NewItem]) -> NDArray[np.float32]:
-        """Return the candidates' rows (M, S) of new items; each is computed once, and the newest are kept.
+        """Return the candidates' rows (C, S) of new items; each is computed once, and the newest are kept.
 
         Raises:
             EngineError: the run failed.
         """
+        return np.stack([row.candidates for row in self._described(items)])
+
+    def behaviours(self, items: Sequence[NewItem]) -> NDArray[np.float32]:
+        """Return the histories' rows (C, E) of new items, as `vectors` does.
+
+        Raises:
+            EngineError: the run failed.
+        """
+        return np.stack([row.history for row in self._described(items)])
+
+    def _described(self, items: Sequence[NewItem]) -> list[_Rows]:
         missing = list({item.key: item for item in items if item.key not in self._rows}.values())
         if len(self._rows) + len(missing) > MAX_KEPT:
             self._rows.clear()
@@ -89,9 +105,9 @@ class NewItemGraphs:
         if missing:
             columns = zip(*(item.codes for item in missing), strict=True)
             described = self.describe({f"feature_{place}": np.stack(codes) for place, codes in enumerate(columns)})
-            for item, row in zip(missing, described.candidates, strict=True):
-                self._rows[item.key] = row.copy()  # or one row would keep all of the run in memory
-        return np.stack([self._rows[item.key] for item in items])
+            for item, *rows in zip(missing, described.history, described.candidates, strict=True):
+                self._rows[item.key] = _Rows(*(row.copy() for row in rows))  # or one row would keep the whole run
+        return [self._rows[item.key] for item in items]
 
     def describe(self, codes: Arrays) -> Described:
         """Return the rows of new items from the codes (C, values) of their features.

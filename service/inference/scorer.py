@@ -20,7 +20,7 @@ from service.bundles.bundle import Bundle
 from service.errors import InferenceFailed
 from service.inference.device import leading
 from service.inference.engine import Engine, EngineError, Outputs
-from service.inference.inputs import InputMaker, Inputs, RankRow
+from service.inference.inputs import InputMaker, Inputs, Made, RankRow
 from service.inference.state_cache import State, StateCache, StateKey
 from service.inference.weighing import weighed
 
@@ -43,6 +43,7 @@ class ScoredRow(NamedTuple):
     unread: int  # behaviours skipped because the model does not read their action
     unknown: int  # behaviours skipped because the model does not know their item
     truncated: int  # behaviours skipped because they are too old for the sequence length
+    new: int  # of those used, behaviours on new items that their features describe
     encode_seconds: float  # of the whole batch
     score_seconds: float
     new_scores: NDArray[np.float32] | None = None  # (K,) of the row's new candidates; None where it has none
@@ -154,7 +155,7 @@ class Inference:
                 ScoredRow(
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
-                    work.facts[place].key not in states.new, *work.facts[place][1:5], encoded - started, done - encoded,
+                    work.facts[place].key not in states.new, *work.facts[place][1:6], encoded - started, done - encoded,
                 )
             )  # fmt: skip
         if codes is not None:
@@ -228,7 +229,7 @@ class Inference:
             explains = any(work.rows[place].explain for place in places)
             return _States(self._joined([state for state in found if state], explains), slots, frozenset())
         rows = [first[slot] for slot in missing]
-        encoded = self._engine.encode(self._maker.arrays_of(work, rows))
+        encoded = self._encoded(self._maker.of(work, rows))
         if any(leading(encoded, name) != len(missing) for name in self._encoded_names):
             raise EngineError("encode: not one state for each row")
         new = frozenset([keys[slot] for slot in missing])
@@ -237,6 +238,20 @@ class Inference:
         fresh = [encoded[name] for name in self._encoded_names]
         outputs = dict(zip(self._encoded_names, _interleave(found, fresh, missing), strict=True))
         return _States(outputs, slots, new)
+
+    def _encoded(self, made: Made) -> Outputs:
+        """Return the outputs of `encode`: rows with new items go through the graph that reads them."""
+        if not made.new or not made.is_new.any():
+            return self._engine.encode(made.arrays)
+        graphs = self._engine.new_items
+        assert graphs is not None
+        history = graphs.behaviours(made.new)
+        if made.is_new.all():
+            return graphs.encode(made.arrays, history)
+        parts = np.flatnonzero(made.is_new), np.flatnonzero(~made.is_new)
+        found = graphs.encode(made.take(parts[0]).arrays, history), self._engine.encode(made.take(parts[1]).arrays)
+        order = np.concatenate(parts).argsort()
+        return {name: np.concatenate([one[name] for one in found])[order] for name in self._encoded_names}
 
     def _joined(self, states: Sequence[State], explains: bool) -> dict[str, Array]:
         """Put cached states together: the outputs that `score` reads, or all if an explanation is wanted."""

@@ -41,6 +41,9 @@ class RankingMetrics:
         self._new_items = families.counter(
             "ranker_new_items_total", "Candidates that got a score from their features."
         ).of()
+        self._new_behaviours = families.counter(
+            "ranker_new_item_behaviours_total", "Behaviours on new items that a model read by their features."
+        ).of()
         self._refused_features = families.counter(
             "ranker_item_features_refused_total", "Features of candidates that the model does not read."
         ).of()
@@ -100,10 +103,11 @@ class RankingMetrics:
         """Count what a request had for an attribute that the model reads: known, missing, or unknown to training."""
         self._context[name, result].inc()
 
-    def sequence(self, used: int, unknown: int) -> None:
-        """Observe how many behaviours a model read, and how many it passed over as unknown."""
+    def sequence(self, used: int, unknown: int, new: int) -> None:
+        """Observe how many behaviours a model read, those on new items among them, and how many it passed over."""
         self._lengths.observe(used)
         self._unknown_behaviours.value += unknown
+        self._new_behaviours.value += new
 
     def history_unused(self, reason: str) -> None:
         """Count a ranking of a user with a history of which the model could use nothing: `items` or `actions`."""

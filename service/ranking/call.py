@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,6 +43,23 @@ class Ranks(Protocol):
 
     def end(self, call: RankCall) -> None:
         """End a call with the results so far."""
+
+
+class Wanted(NamedTuple):
+    """Keys of the items that the model does not know.
+
+    Attributes:
+        candidates: by item id.
+        behaviours: of the user's newest behaviours that the model reads, at most as many as its sequence has.
+    """
+
+    candidates: Mapping[str, int]
+    behaviours: Sequence[int]
+
+    @property
+    def keys(self) -> list[int]:
+        """Return all of them."""
+        return [*self.candidates.values(), *self.behaviours]
 
 
 class Half:
@@ -98,7 +115,7 @@ class RankCall(ABC):
         "answer", "attributes", "began", "candidates", "context", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
         "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "seen",
-        "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited",
+        "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -140,6 +157,7 @@ class RankCall(ABC):
         self.serving: Deployment
         self.candidates: Candidates
         self.row: RankRow
+        self.wanted: Wanted  # the items that the model does not know, if it can describe some
 
     def scored(self, value: ScoredRow | Exception) -> None:
         """Accept the engine's result for this request."""

@@ -47,7 +47,7 @@ def described(
     coder = bundle.new_items.coder
     found = {place: features[item] for place in candidates.unknown if (item := candidates.item_ids[place]) in features}
     if ruled:
-        kept = {place: _without_rules(one, ruled, coder) for place, one in found.items()}
+        kept = {place: without_rules(one, ruled, coder) for place, one in found.items()}
         found = {place: one for place, one in kept.items() if one or not found[place]}
     places, coded = list(found), [coder.usable_codes(one) for one in found.values()]
     if not coded:
@@ -55,7 +55,7 @@ def described(
     return Described(places, [NewItem.of(codes.values()) for codes, _ in coded], sum(refused for _, refused in coded))
 
 
-def _without_rules(features: Mapping[str, object], ruled: Set[str], coder: FeatureCoder) -> Mapping[str, object]:
+def without_rules(features: Mapping[str, object], ruled: Set[str], coder: FeatureCoder) -> Mapping[str, object]:
     return {name: value for name, value in features.items() if name not in ruled or coder.reads(name)}
 
 

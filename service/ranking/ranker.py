@@ -33,7 +33,7 @@ from service.ranking.candidates import candidates_of, without_scores
 from service.ranking.choice import Choice
 from service.ranking.cold import cold_of
 from service.ranking.context import ignored
-from service.ranking.described import described, marked, with_described
+from service.ranking.described import marked, with_described
 from service.ranking.history import fill_the_sequences, not_stored, what_is_known
 from service.ranking.listed import Listed
 from service.ranking.ranking_log import RankingLog
@@ -42,6 +42,7 @@ from service.ranking.rules.applied import finished
 from service.ranking.rules.book import RuleBook
 from service.ranking.rules.stage import RuleStage
 from service.ranking.seen import seen_last, seen_places, without
+from service.ranking.stored_features import StoredFeatures
 from service.ranking.targets import arm_weights
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
@@ -85,7 +86,6 @@ class Ranker:
         rules: RuleBook | None = None,
     ) -> None:
         self._rules = RuleStage(rules or RuleBook(), items, observer)
-        self._items = items
         self._choice, self._observer = Choice(deployments, experiments), observer
         self._recording = Recording(exposures, rankings, observer, now_ms)
         self._store_seconds = settings.redis.read_timeout_ms * _STORE_SLACK / 1000
@@ -111,6 +111,8 @@ class Ranker:
             read_whole, self._have_whole, max_queue=most, max_rows=_WHOLE_ROWS, max_cost=_WHOLE_ROWS,
             name="store_whole", observer=observer, concurrency=reads,
         )  # fmt: skip
+        self._without_features: list[RankCall] = []
+        self._features = StoredFeatures(items, self._have_features, observer, most=most, concurrency=reads)
 
     @property
     def is_ready(self) -> bool:
@@ -120,6 +122,7 @@ class Ranker:
     async def close(self) -> None:
         """Answer the waiting reads, and accept no more."""
         await asyncio.gather(self._reads.close(), self._whole_reads.close())
+        await self._features.reads.close()
 
     async def rank(self, call: AwaitedCall) -> Ranking:
         """Rank, and write the exposure of the attempt for every outcome.
@@ -194,6 +197,7 @@ class Ranker:
         self._score([call for call, stored in pairs if self._passes(call, self._take, stored, now, wholes)])
         if wholes:
             self._whole_reads.submit(wholes)
+        self._read_features()
 
     def _take(self, call: RankCall, stored: StoredBehaviours | Exception, now: float, wholes: list[RankCall]) -> bool:
         call.timings["store"] = now - call.queued_at
@@ -207,6 +211,7 @@ class Ranker:
         now = time.perf_counter()
         pairs = zip(calls, found, strict=True)
         self._score([call for call, stored in pairs if self._passes(call, self._take_whole, stored, now)])
+        self._read_features()
 
     def _take_whole(self, call: RankCall, stored: StoredBehaviours | Exception, now: float) -> bool:
         call.timings["store"] += now - call.queued_at
@@ -259,8 +264,8 @@ class Ranker:
         call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
         if call.halves:
             interleaved.fill(call)
-        elif call.candidates.unknown and call.serving.bundle.new_items is not None:
-            self._describe(call)
+        elif call.serving.bundle.new_items is not None:
+            return self._describe(call)
         return True
 
     def _part_the_seen(self, call: RankCall, records: Records) -> None:
@@ -275,15 +280,32 @@ class Ranker:
         else:
             call.seen_ids = frozenset([call.candidates.item_ids[place] for place in places])
 
-    def _describe(self, call: RankCall) -> None:
-        """Add the unknown candidates that have features, stored ones or those of the request, to the model's inputs."""
-        unknown = [call.candidates.item_ids[place] for place in call.candidates.unknown]
-        stored = {} if self._items is None else self._items.find(unknown)
-        features = {**stored, **(call.features or {})}
-        call.described = new = described(call.serving.bundle, call.candidates, features, self._rules.book.features)
-        if new is not None:
-            call.row = call.row._replace(new=new.items)
-            call.cost += len(new.items)
+    def _describe(self, call: RankCall) -> bool:
+        """Add new items that have features, or let the call wait for those that are in the store only."""
+        if not self._features.must_wait(call):
+            self._features.use(call, self._rules.book.features)
+            return True
+        call.until = min(asyncio.get_running_loop().time() + self._store_seconds, call.cutoff)
+        self._without_features.append(call)
+        return False
+
+    def _read_features(self) -> None:
+        calls, self._without_features = self._without_features, []
+        if calls:
+            self._features.reads.submit(calls)
+
+    def _have_features(self, calls: Sequence[RankCall], found: Sequence[Exception | None]) -> None:
+        """Continue with what has been read; a read that is too late leaves items without a score."""
+        now = time.perf_counter()
+        self._score(
+            [call for call, _ in zip(calls, found, strict=True) if self._passes(call, self._take_features, now)]
+        )
+
+    def _take_features(self, call: RankCall, now: float) -> bool:
+        call.timings["store"] += now - call.queued_at
+        call.until = call.cutoff
+        self._features.use(call, self._rules.book.features)
+        return True
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
         """Order by the model's scores or by popularity, and end the call."""

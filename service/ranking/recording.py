@@ -54,7 +54,7 @@ class Recording:
             self._observer.degraded(reason)
         for scored in results:
             if scored is not None:
-                self._observer.sequence(scored.used, scored.unknown)
+                self._observer.sequence(scored.used, scored.unknown, scored.new)
                 self._observer.state_cache(scored.state_hit)
 
     def note_context(self, call: RankCall, bundle: Bundle, scored: ScoredRow | None) -> None:

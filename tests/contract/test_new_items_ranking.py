@@ -67,7 +67,7 @@ async def test_its_score_is_that_of_the_graphs(bundles: dict[str, Bundle]) -> No
         assert engine.new_items is not None
         item = NewItem.of(bundle.new_items.coder.codes(FEATURES["new-1"]).values())
         row = world.served["fmlp"].rows[0]
-        inputs = world.served["fmlp"].inference._maker.make([row]).arrays
+        inputs = world.served["fmlp"].inference._maker.make([row]).inputs.arrays
         state = engine.encode(inputs)
         expected = engine.new_items.score(state, engine.new_items.vectors([item]), np.zeros(1, dtype=np.int64))[
             "scores"
@@ -123,7 +123,8 @@ async def test_an_item_is_described_once_and_few_are_kept(bundles: dict[str, Bun
         first = await ranked(world, CANDIDATES, features=FEATURES)
         assert (await ranked(world, CANDIDATES, features=FEATURES)).scores == first.scores
         assert len(runs) == 1
-        graphs._rows |= {bytes([0, *divmod(place, 256)]): np.zeros(1, dtype=np.float32) for place in range(MAX_KEPT)}
+        row = next(iter(graphs._rows.values()))
+        graphs._rows |= {bytes([0, *divmod(place, 256)]): row for place in range(MAX_KEPT)}
         assert (await ranked(world, CANDIDATES, features=FEATURES)).scores == first.scores
         assert len(graphs._rows) <= MAX_KEPT
 

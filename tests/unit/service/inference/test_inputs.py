@@ -50,17 +50,17 @@ def test_what_is_noted_is_not_made_again(tmp_path: Path, asked: list[int]) -> No
     first, again = maker.make(rows), maker.make(rows)
     assert asked == [3, 1]
     assert first.facts == again.facts
-    assert again.facts[0][1:5] == (1, 0, 1, 0)
-    assert len(again.arrays["items"]) == 1
+    assert again.facts[0][1:6] == (1, 0, 1, 0, 0)
+    assert len(again.inputs.arrays["items"]) == 1
 
 
 def test_inputs_are_those_of_the_rows_asked_for_noted_or_not(tmp_path: Path) -> None:
     maker, notes = InputMaker(bundle_of(tmp_path)), Notes()
     rows = [row(["i1"], notes), row(["i2"]), row(["i3"])]
-    whole = maker.arrays_of(maker.make(rows), [0, 1, 2])["items"]
+    whole = maker.of(maker.make(rows), [0, 1, 2]).arrays["items"]
     mixed = maker.make(rows)
     for places in ([0, 1, 2], [1, 2], [2], [0]):
-        assert maker.arrays_of(mixed, places)["items"].tolist() == whole[places].tolist()
+        assert maker.of(mixed, places).arrays["items"].tolist() == whole[places].tolist()
 
 
 @pytest.mark.parametrize("reads", [{"users": 3}, {"reads_time": True}])

@@ -52,8 +52,8 @@ def play_rankings(metrics: Metrics) -> None:
     metrics.stages({"store": 0.03, "order": 0.0002, "total": 3.0})
     for count, unknown in ((1, 0), (200, 3), (5_000, 5_000)):
         metrics.candidates(count, unknown)
-    for used, unknown in ((0, 2), (50, 0), (501, 1)):
-        metrics.sequence(used, unknown)
+    for used, unknown, new in ((0, 2, 0), (50, 0, 3), (501, 1, 1)):
+        metrics.sequence(used, unknown, new)
     metrics.history_unused("items")
     metrics.rules_applied("spread", {"diversity:author": 3, "age_limit": 0})
     for hit in (True, False, True):
