@@ -17,15 +17,15 @@ import yaml
 
 from tests.support.news_days import day_ms
 from tests.support.news_log import EVENTS, news_log
-from tests.support.news_loop import SIZE, VIEWS, NewsLoop
+from tests.support.news_loop import SIZE, NewsLoop, over_days
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.timeout(600)]
 
 _COLUMNS = ("articles", "events", "times_ms")
-MARGINS = (1.5, 1.15, 1.5)
-"""By view, the least multiple of popularity of the day; docs/daily.md has the figures of several seeds."""
+MARGINS = {"unseen": 1.5, "warm": 1.15, "cold": 1.5}
+"""By kind of target, the least multiple of popularity of the day over three days; docs/daily.md has three seeds."""
 
 
 class Loop(NewsLoop):
@@ -89,7 +89,7 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
     loop.arrives(3)
     line, status = loop.call("2025-03-06")
     assert (line["status"], status) == ("promoted", 0)
-    beats_popularity_of_the_day(line)
+    lines = [line]
     feed = Feed(tmp_path, redis.url, EXPERIMENTS__RELOAD_MS="100", PAGE__ENABLED="false")
     try:
         feed.follow()
@@ -100,7 +100,7 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
         assert not any(known.values())
 
         loop.arrives(4)
-        beats_popularity_of_the_day(killed_and_called_again(loop, "2025-03-07"))
+        lines.append(killed_and_called_again(loop, "2025-03-07"))
         feed.until(lambda: feed.rank(second_day)[0] == "2025-03-07-daily", "served: the second day")
         assert all(feed.rank(second_day)[1].values())
         assert not any(feed.rank(third_day)[1].values())
@@ -109,19 +109,19 @@ def test_three_days_reach_the_running_service_though_the_second_is_killed_four_t
         line, status = loop.call("2025-03-08")
         assert (line["status"], status) == ("promoted", 0)
         assert line["figures"]["candidate"] > line["figures"]["in_force"]
-        beats_popularity_of_the_day(line)
+        three_days_beat_popularity_of_the_day([*lines, line])
         feed.until(lambda: feed.rank(third_day)[0] == "2025-03-08-daily", "served: the third day")
         assert all(feed.rank(third_day)[1].values())
     finally:
         feed.close()
 
 
-def beats_popularity_of_the_day(line: dict[str, Any]) -> None:
-    """Check a day's figures: of all queries, and of targets that training met and did not meet."""
-    views = line["figures"]["views"]
-    for view, margin in zip(VIEWS, MARGINS, strict=True):
-        assert views[view]["queries"] > 150, view
-        assert views[view]["candidate"] > margin * views[view]["popularity_of_day"], view
+def three_days_beat_popularity_of_the_day(lines: list[dict[str, Any]]) -> None:
+    """Check the figures of all queries, and of targets that training met and did not meet."""
+    for view, margin in MARGINS.items():
+        days = [line["figures"]["views"][view] for line in lines]
+        assert min(day["queries"] for day in days) > 150, view
+        assert over_days(days, "candidate") > margin * over_days(days, "popularity_of_day"), view
 
 
 def killed_and_called_again(loop: Loop, day: str) -> dict[str, Any]:

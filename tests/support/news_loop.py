@@ -9,7 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,28 +79,40 @@ class NewsLoop:
         return (json.loads(said) if said else {}), process.returncode
 
 
+def over_days(days: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Return the mean over the queries of some days, from the figures of one kind of targets."""
+    return sum(day["queries"] * day[name] for day in days) / sum(day["queries"] for day in days)
+
+
+def three_days(folder: Path, seed: int) -> list[dict[str, Any]]:
+    """Return the figures of each day, by kind of targets."""
+    folder.mkdir(parents=True)
+    loop, found = NewsLoop(folder, news_log(**SIZE, seed=seed)), []
+    for day, days in DAYS.items():
+        loop.arrives(days)
+        line, status = loop.call(day)
+        if status:
+            raise SystemExit(f"{day}: {line}")
+        found.append(line["figures"]["views"])
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the candidate's NDCG@10, that of the bundle in force, and popularity of the day, for three days."""
+    """Print NDCG@10 of the candidate and of popularity of the day, for three days and over them."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.news_loop", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, nargs="+", default=[7], help="of the log, one or more (default 7)")
     options = parser.parse_args(arguments)
-    print("| Seed | Day | Targets | Queries | Candidate | In force | Popularity of the day |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| Seed | Day | Unseen | Warm | Cold |\n| --- | --- | --- | --- | --- |")
     for seed in options.seed:
-        folder = options.folder / str(seed)
-        folder.mkdir(parents=True)
-        loop = NewsLoop(folder, news_log(**SIZE, seed=seed))
-        for number, (day, days) in enumerate(DAYS.items(), start=1):
-            loop.arrives(days)
-            line, status = loop.call(day)
-            if status:
-                raise SystemExit(f"{day}: {line}")
-            for view in VIEWS:
-                found = line["figures"]["views"][view]
-                values = [found[name] for name in ("candidate", "in_force", "popularity_of_day")]
-                cells = ["" if value is None else f"{value:.4f}" for value in values]
-                print(f"| {seed} | {number} | {view} | {found['queries']} | {' | '.join(cells)} |", flush=True)
+        days = three_days(options.folder / str(seed), seed)
+        for name, chosen in (*((str(number), [day]) for number, day in enumerate(days, start=1)), ("all", days)):
+            cells = [_cell([day[view] for day in chosen]) for view in VIEWS]
+            print(f"| {seed} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def _cell(days: Sequence[Mapping[str, Any]]) -> str:
+    return f"{over_days(days, 'candidate'):.4f} / {over_days(days, 'popularity_of_day'):.4f}"
 
 
 if __name__ == "__main__":

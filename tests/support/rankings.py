@@ -126,12 +126,13 @@ class Exposures:
 class World:
     """A ranker and everything around it."""
 
-    def __init__(self, served: Mapping[str, Served], settings: Settings) -> None:
+    def __init__(self, served: Mapping[str, Served], settings: Settings, items: Any = None) -> None:
         self.store, self.experiments, self.exposures, self.metrics = Store(), Experiments(), Exposures(), Metrics()
         self.served = dict(served)
         self.ranker = Ranker(
-            self.store, self, self.experiments, self.exposures, self.metrics, settings, now_ms=lambda: 1_234
-        )
+            self.store, self, self.experiments, self.exposures, self.metrics, settings, now_ms=lambda: 1_234,
+            items=items,
+        )  # fmt: skip
 
     def find(self, model: str, version: str) -> Served | None:
         return self.served.get(model) if version == "1" else None
@@ -180,8 +181,8 @@ def settings_of(
 
 
 @asynccontextmanager
-async def world_of(bundles: Mapping[str, Bundle], **limits: Any) -> AsyncIterator[World]:
-    world = World({name: Served(bundle) for name, bundle in bundles.items()}, settings_of(**limits))
+async def world_of(bundles: Mapping[str, Bundle], *, items: Any = None, **limits: Any) -> AsyncIterator[World]:
+    world = World({name: Served(bundle) for name, bundle in bundles.items()}, settings_of(**limits), items)
     try:
         yield world
     finally:
