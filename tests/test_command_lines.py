@@ -21,6 +21,7 @@ from benchmarks import analysis as report_bench
 from benchmarks import catalogue, footprint, gpu, hop, training_scale
 from benchmarks import rules as rules_bench
 from benchmarks.cold import __main__ as cold
+from benchmarks.cold import histories as cold_histories
 from benchmarks.cold import speed as cold_speed
 from benchmarks.leak import mgnm_batch_position
 from benchmarks.load import __main__ as bench
@@ -59,7 +60,7 @@ WALKED = {
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
     "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py", "benchmarks/training_scale.py",
-    "benchmarks/cold/__main__.py", "benchmarks/cold/speed.py", "benchmarks/rules.py",
+    "benchmarks/cold/__main__.py", "benchmarks/cold/speed.py", "benchmarks/cold/histories.py", "benchmarks/rules.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
@@ -363,6 +364,7 @@ def test_a_service_that_is_not_there_is_one_line(
         (cold.main, ["news", "--rows", "many"]),
         (cold_speed.main, []),
         (rules_bench.main, []),
+        (cold_histories.main, ["news", "--rows", "many"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--memory", "lots"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--day", "soon"]),
         (analysis.main, ["report", "e", "--data", "d", "--out", "o", "--planned", "0"]),
