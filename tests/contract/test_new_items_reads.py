@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,13 @@ class Items:
         await self.open.wait()
         self.known |= self.reads[-1]
 
-    def find(self, keys: Iterable[int]) -> dict[int, Mapping[str, object]]:
+    def find(self, item_ids: Sequence[str]) -> dict[str, Mapping[str, object]]:
+        return {one: STORED[one] for one in item_ids if one in STORED}
+
+    def keys_of(self, item_ids: Sequence[str]) -> list[int]:
+        return list(item_keys(item_ids).tolist())
+
+    def by_key(self, keys: Iterable[int]) -> dict[int, Mapping[str, object]]:
         by_key = dict(zip(item_keys(STORED).tolist(), STORED.values(), strict=True))
         return {key: by_key[key] for key in keys if key in self.known and key in by_key}
 
