@@ -38,6 +38,7 @@ def _measure(path: Path) -> int:
     bundle = load_bundle(path, max_bytes=1 << 31)
     inference = Inference(bundle, OnnxEngine(bundle, "cpu", threads=1), StateCache(10))
     ways = {f"{known} known, {new} new": _row(bundle, known, new) for known, new in ((200, 0), (180, 20), (100, 100))}
+    ways |= {f"200 known, {met} behaviours on new items": _row(bundle, 200, 0, met) for met in (1, 10)}
     for row in ways.values():
         inference.run([row])
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -57,22 +58,28 @@ def _microseconds(work: Callable[[], object]) -> float:
     return (time.process_time() - began) / _RUNS * 1e6
 
 
-def _row(bundle: Bundle, known: int, new: int) -> RankRow:
+def _row(bundle: Bundle, known: int, new: int, met: int = 0) -> RankRow:
     rng = np.random.default_rng(1)
     items = rng.choice(bundle.manifest.item_count, known, replace=False).astype(np.int64) + 1
     assert bundle.new_items is not None
     specs = bundle.new_items.spec.features
     fresh = [
-        NewItem.of(rng.integers(0, one.cardinality, one.values).astype(np.int64) for one in specs) for _ in range(new)
+        NewItem.of(rng.integers(0, one.cardinality, one.values).astype(np.int64) for one in specs)
+        for _ in range(new + met)
     ]
-    return RankRow("u", _history(bundle), items, 0, new=fresh)
+    keys: list[int] = item_keys(_new_ids(met)).tolist()
+    return RankRow("u", _history(bundle, met), items, 0, new=fresh[:new], met=dict(zip(keys, fresh[new:], strict=True)))
 
 
-def _history(bundle: Bundle) -> Records:
+def _new_ids(count: int) -> list[str]:
+    return [f"new item {number}" for number in range(count)]
+
+
+def _history(bundle: Bundle, met: int) -> Records:
     length = bundle.manifest.sequence.length
     nothing = np.zeros(length)
     times = 1_700_000_000_000 + np.arange(length)
-    keys = item_keys(list(bundle.items.ids)[:length])
+    keys = item_keys([*list(bundle.items.ids)[: length - met], *_new_ids(met)])
     return records_from_columns(keys, times, np.full(length, 2, np.uint8), nothing.astype(np.int64), nothing)
 
 
