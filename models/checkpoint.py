@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
         log = InteractionLog(*columns) if columns else InteractionLog.empty()
         facts = DatasetFacts(
             document["item_count"], document["user_count"], popularity, features, document["cardinalities"], log,
-            tuple(map(ContextSpec.model_validate, document.get("context", ()))), document.get("context_hidden", 0.0),
+            context_of(document), document.get("context_hidden", 0.0),
         )  # fmt: skip
         found = find_model(document["model"])
         model = found.entry.build(document["config"], facts)
@@ -65,6 +66,11 @@ def load_checkpoint(directory: Path) -> tuple[str, SequentialRecommender]:
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {directory}: {one_line(str(error))}") from error
     return found.name, model.eval()
+
+
+def context_of(document: Mapping[str, Any]) -> tuple[ContextSpec, ...]:
+    """Return the context that a checkpoint's model reads, from its CONFIG document."""
+    return tuple(map(ContextSpec.model_validate, document.get("context", ())))
 
 
 def _context_document(facts: DatasetFacts) -> dict[str, Any]:

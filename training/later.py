@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contract.files import BadFileError, read_arrays, read_object
 from models.base import DatasetFacts, SequentialRecommender
-from models.checkpoint import CONFIG, FACTS, WEIGHTS, load_checkpoint, read_tensors
+from models.checkpoint import CONFIG, FACTS, WEIGHTS, context_of, load_checkpoint, read_tensors
 from models.growth import grow
 from models.new_items import SHIFT, id_part, set_shift
 from training.data.prepare import Prepared, load_prepared
@@ -62,7 +62,8 @@ def judge_later(run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe
 
 def _with_new_items(run: RunDirectory, recipe: Recipe, prepared: Prepared, users: int) -> SequentialRecommender:
     """Return the run's model with the items of today: each new one has the substitute for its id, and its features."""
-    cardinalities = dict(read_object(run.checkpoint / CONFIG)["cardinalities"])
+    document = read_object(run.checkpoint / CONFIG)
+    cardinalities, context = dict(document["cardinalities"]), context_of(document)
     before, weights = read_arrays(run.checkpoint / FACTS), read_tensors(run.checkpoint / WEIGHTS, torch.device("cpu"))
     popularity = np.zeros(len(prepared.items) + 1, dtype=np.float32)
     popularity[: len(before["item_popularity"])] = before["item_popularity"]
@@ -70,7 +71,8 @@ def _with_new_items(run: RunDirectory, recipe: Recipe, prepared: Prepared, users
         name: _continued(before[f"feature.{name}"], prepared.features[name], cardinality)
         for name, cardinality in cardinalities.items()
     }
-    model = build(recipe, DatasetFacts(len(prepared.items), users, popularity, features, cardinalities))
+    facts = DatasetFacts(len(prepared.items), users, popularity, features, cardinalities, context=context)
+    model = build(recipe, facts)
     grow(model, weights, len(before["item_popularity"]) - 1)
     if id_part(model) is not None:
         shifts = [float(tensor) for name, tensor in weights.items() if name.endswith(SHIFT)]
