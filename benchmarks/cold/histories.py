@@ -25,7 +25,8 @@ from contract.bundle.tensors import SequenceSpec
 from contract.command_line import run
 from models.base import SequentialRecommender, Tensors
 from training.data.prepare import Prepared, load_prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Seen
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes, Seen
 from training.judging.intervals import interval
 from training.judging.metrics import Floats, better_and_equal, ndcg
 from training.judging.scores import ModelScores

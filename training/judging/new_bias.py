@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Mask, Seen
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes, Mask, Seen
 from training.judging.metrics import Floats
 from training.judging.scores import Scorer
 from training.recipe import SplitRecipe
