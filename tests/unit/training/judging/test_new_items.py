@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from training.data.prepare import Prepared
-from training.judging.candidates import HOUR_MS, Lifetimes, Seen
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes, Seen
 from training.judging.new_items import PARTS, NewItemPrior, learn_prior, prior_of, rising
 from training.judging.scores import FixedScores
 from training.recipe import SplitRecipe

@@ -13,7 +13,8 @@ from tests.support.news_log import SMALL, news_log
 from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared, prepare
 from training.data.sources import read_source
-from training.judging.candidates import HOUR_MS, Lifetimes
+from training.data.times import HOUR_MS
+from training.judging.candidates import Lifetimes
 from training.judging.evaluate import Judge
 from training.recipe import SplitRecipe
 from training.rows.split import instances, split
