@@ -56,6 +56,7 @@ def described(
 
 
 def without_rules(features: Mapping[str, object], ruled: Set[str], coder: FeatureCoder) -> Mapping[str, object]:
+    """Return the features without those that only rules read."""
     return {name: value for name, value in features.items() if name not in ruled or coder.reads(name)}
 
 
