@@ -67,7 +67,7 @@ class LaneCall(RankCall):
         """
         self.lane.answer(self)
         self.answer, self.stored = None, NOTHING_STORED
-        self.candidates = self.row = None  # type: ignore[assignment]  # no one asks after the end
+        self.candidates = None  # type: ignore[assignment]  # no one asks after the end; a batch may still read `row`
 
 
 class RankLane:
