@@ -96,6 +96,7 @@ def test_events_that_redis_did_not_take_before_sigterm_are_written_by_the_next_s
     assert service.wait() == 0
 
 
+@pytest.mark.slow
 def test_the_same_events_sent_five_times_are_as_many_rows_as_once_across_a_kill(
     service: ServiceProcess, events: RedisServer, tmp_path: Path
 ) -> None:

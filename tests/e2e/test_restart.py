@@ -55,7 +55,8 @@ def stopped_and_started(old: ServiceProcess, new: ServiceProcess) -> None:
 Restart = Callable[[ServiceProcess, ServiceProcess], None]
 
 
-@pytest.mark.parametrize("restart", [pytest.param(replaced, marks=pytest.mark.slow), stopped_and_started])
+@pytest.mark.slow
+@pytest.mark.parametrize("restart", [replaced, stopped_and_started])
 def test_a_restart_under_load_answers_every_request(
     first: ServiceProcess, second: ServiceProcess, restart: Restart
 ) -> None:

@@ -142,7 +142,8 @@ def test_metrics_of_any_worker_count_what_all_have_answered(running: ServiceProc
     assert running.metric("ranker_workers") == running.metric("ranker_workers_wanted") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_mid_traffic_loses_nothing(service: ServiceProcess, number: signal.Signals) -> None:
     service.start()
     callers = [Caller(service.port, keeps=keeps) for keeps in (True, True, False, False)]

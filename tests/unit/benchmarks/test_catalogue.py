@@ -15,6 +15,7 @@ from training.recipe import parse_recipe
 POPULARITY_ONLY = parse_recipe({"dataset": "made-up", "model": "popularity"}, "test")
 
 
+@pytest.mark.slow
 @pytest.mark.onnx
 @pytest.mark.usefixtures("operators_read_once")
 def test_bundle_has_as_many_items_as_asked_for(tmp_path: Path) -> None:

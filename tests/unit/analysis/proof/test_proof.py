@@ -97,6 +97,7 @@ def test_the_planted_effect_is_in_the_treatment_only(population: Population) -> 
     assert not np.allclose(found.lift, nothing.lift)
 
 
+@pytest.mark.slow
 def test_every_gate_is_met_by_the_reports_statistics(population: Population) -> None:
     checks = judge(*replay(population, REPLAYS))
     assert failures({"small": [one for one in checks if "must be found" not in one.group]}) == []
@@ -109,6 +110,7 @@ def test_every_gate_is_met_by_the_reports_statistics(population: Population) -> 
     assert naive["like, naive per play"] > 0.10
 
 
+@pytest.mark.slow
 def test_wrong_statistics_are_found(population: Population) -> None:
     """Arms that depend on the user: all gates of false positives must fail."""
     order = np.argsort(np.argsort(population.columns["playtime"]))

@@ -24,10 +24,7 @@ SMALLER: dict[str, dict[str, int]] = {"mimn": {"length": 3}, "surge": {"length":
 """The exporter takes minutes for graphs that hold every step of a long sequence, and a second for each block."""
 
 
-IN_CONTEXT = [
-    pytest.param(case, marks=[] if case == "sasrec" else pytest.mark.slow, id=case)
-    for case in {name: case for case, (name, _) in reversed(VARIANTS.items()) if name != "popularity"}.values()
-]
+IN_CONTEXT = list({name: case for case, (name, _) in reversed(VARIANTS.items()) if name != "popularity"}.values())
 """The first case of each model that can read a context."""
 
 
@@ -53,6 +50,7 @@ def test_torch_and_onnx_runtime_agree(case: str) -> None:
 
 
 @pytest.mark.onnx
+@pytest.mark.slow
 @pytest.mark.parametrize("case", IN_CONTEXT)
 def test_torch_and_onnx_runtime_agree_in_any_context(case: str) -> None:
     """Two requests of each batch share a row of the state with another one, and ask in other contexts."""
