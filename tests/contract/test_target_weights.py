@@ -66,7 +66,7 @@ def test_torch_and_the_service_agree_under_the_weights_of_each_row(tmp_path: Pat
     ]
     inference = Inference(bundle, engine, StateCache(1 << 20))
     results = inference.run(rows)
-    arrays = inference._maker.make(rows).arrays
+    arrays = inference._maker.of(inference._maker.make(rows), range(len(rows))).arrays
 
     _, model = load_checkpoint(run / "checkpoint")
     own = tuple(manifest.targets.values())
