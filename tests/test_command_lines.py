@@ -64,7 +64,7 @@ WALKED = {
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
-    "service/inference/proof.py": "is started by the service alone",
+    "service/inference/proof.py": "is started by the service only",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",

@@ -145,7 +145,7 @@ def _alone(traced: Traced, pair: OnnxPair, batch: Rows, together: Outputs) -> Pa
             name: values[mine] if name in per_candidate else values[state : state + 1]
             for name, values in together.items()
         }
-        found.append(compare("row alone", traced, single, expected, pair.run(single)))
+        found.append(compare("row by itself", traced, single, expected, pair.run(single)))
     return max(found, key=lambda parity: parity.worst)
 
 

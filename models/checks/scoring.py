@@ -66,8 +66,8 @@ def other_rows_of_a_batch_do_not_change_the_scores_of_a_row(subject: Subject) ->
     rows, users = histories(lengths_of(model)), list(range(7))
     together = scores_of(model, inputs_of(model, rows, users))
     for place, (row, user) in enumerate(zip(rows, users, strict=True)):
-        alone = scores_of(model, inputs_of(model, [row], [user]))[0]
-        close(alone, together[place], f"row {place} by itself differs from the row in a batch")
+        single = scores_of(model, inputs_of(model, [row], [user]))[0]
+        close(single, together[place], f"row {place} by itself differs from the row in a batch")
     backwards = scores_of(model, inputs_of(model, rows[::-1], users[::-1]))
     close(backwards.flip(0), together, "rows in another order differ")
 

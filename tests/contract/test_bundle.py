@@ -75,6 +75,7 @@ def test_bundle_without_tables_keeps_the_older_contract(exported: Exported, mani
     assert "tables" not in json.loads((exported.bundle / names.MANIFEST).read_bytes())
 
 
+@pytest.mark.slow
 def test_large_tables_are_files_that_the_manifest_describes(tabled: Exported) -> None:
     manifest = read_manifest(tabled.bundle)
     assert manifest.contract_version == 2

@@ -124,7 +124,7 @@ def test_scores_that_are_not_finite_are_refused(plain: tuple[Plain, Traced]) -> 
 
 def test_model_whose_scores_depend_on_other_rows_is_refused() -> None:
     model = MindsNeighbours()
-    with pytest.raises(ExportError, match="row alone"):
+    with pytest.raises(ExportError, match="row by itself"):
         verify(model, exported(model), maker(model), LENGTH)
 
 
