@@ -33,7 +33,7 @@ _SECTIONS: Final = {
 
 def page(document: Document) -> list[str]:
     """Return the whole page."""
-    lines = ["# What the service costs", "", f"`{document['conditions']['command']}`", "", condition_line(document)]
+    lines = ["# Costs of the service", "", f"`{document['conditions']['command']}`", "", condition_line(document)]
     lines += ["", "Medians of the rounds of one run.", "", "![goodput and throughput](service.png)", ""]
     for name, (title, text, first, columns) in _SECTIONS.items():
         if name in document:

@@ -139,6 +139,7 @@ def test_a_mended_experiment_file_does_not_wait_for_an_endless_bundle(
     service.until(lambda: service.version() == "3", "mended")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
