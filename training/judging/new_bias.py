@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.prepare import Prepared
-from training.data.times import HOUR_MS
-from training.judging.candidates import Lifetimes, Mask, Seen
+from training.judging.candidates import Mask
 from training.judging.metrics import Floats
+from training.judging.sampled import sampled
 from training.judging.scores import Scorer
 from training.recipe import SplitRecipe
 from training.rows.split import Rows
 
-_QUERIES: Final = 2_000
-_PIECE: Final = 256
 _SEED: Final = 20_251_127
 _LARGEST: Final = 20.0
 _HALVINGS: Final = 40
@@ -56,15 +54,9 @@ def learn_shift(
         rows: validation queries; a fixed sample of them is used.
         popularity: (I+1,) training interactions by item index; an item without one is new.
     """
-    chosen = np.random.default_rng(_SEED).permutation(len(rows.users))[:_QUERIES]
-    size = max(1, min(_PIECE, scorer.cells // (len(prepared.items) + 1)))
-    lifetimes, seen = Lifetimes(prepared, round(recipe.alive_margin_hours * HOUR_MS)), Seen(prepared)
     is_new = popularity == 0
     gaps, on_new = [np.zeros(0)], [np.zeros(0, dtype=np.bool_)]
-    for start in range(0, len(chosen), size):
-        piece = rows.take(np.sort(chosen[start : start + size]))
-        candidates = lifetimes.alive(piece) & seen.unseen(piece)
-        candidates[:, 0] = False
+    for piece, candidates in sampled(scorer, prepared, recipe, rows, _SEED):
         scores = scorer.all(piece).astype(np.float64)
         new, known = (_log_sum(scores, candidates & part) for part in (is_new, ~is_new))
         both = np.isfinite(new) & np.isfinite(known)

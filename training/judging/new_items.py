@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.prepare import Prepared
-from training.data.times import HOUR_MS
-from training.judging.candidates import Lifetimes, Mask, Seen
+from training.judging.candidates import Mask
 from training.judging.metrics import Floats
+from training.judging.sampled import sampled
 from training.judging.scores import Scorer, Scores
 from training.recipe import SplitRecipe
 from training.rows.split import Rows
 
 PARTS: Final = 20
-_QUERIES: Final = 2_000
-_PIECE: Final = 256
 _SEED: Final = 20_251_126
 
 
@@ -61,16 +59,9 @@ def learn_prior(
         rows: validation queries; a fixed sample of them is used.
         popularity: (I+1,) training interactions by item index; an item without one is new.
     """
-    chosen = np.random.default_rng(_SEED).permutation(len(rows.users))[:_QUERIES]
-    size = max(1, min(_PIECE, scorer.cells // (len(prepared.items) + 1)))
-    lifetimes, seen = Lifetimes(prepared, round(recipe.alive_margin_hours * HOUR_MS)), Seen(prepared)
     is_new = popularity == 0
-    found = []
-    for start in range(0, len(chosen), size):
-        piece = rows.take(np.sort(chosen[start : start + size]))
-        candidates = lifetimes.alive(piece) & seen.unseen(piece)
-        candidates[:, 0] = False
-        found.append(_counted(scorer.all(piece), piece, candidates, is_new))
+    pieces = sampled(scorer, prepared, recipe, rows, _SEED)
+    found = [_counted(scorer.all(piece), piece, candidates, is_new) for piece, candidates in pieces]
     sums = [sum(column) for column in zip(*found, strict=True)]
     return prior_of(np.asarray(sums[0]), float(sums[1]), int(sums[2]), int(sums[3]))
 
