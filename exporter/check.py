@@ -77,7 +77,7 @@ def read_subject(path: Path, features: Sequence[str] = ()) -> Subject:
         features: item features that the config names under another key than `side`.
 
     Raises:
-        ExportError: there is no such recipe, or its model cannot be found or built.
+        ExportError: the recipe is missing, or its model cannot be found or built.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

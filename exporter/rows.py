@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
     inputs: Arrays  # by SequenceSpec.names: (B, T) or (B,)
     candidates: NDArray[np.int64]  # (M,)
-    rows: NDArray[np.int64]  # (M,) places among the requests, or among the rows where there is no context
+    rows: NDArray[np.int64]  # (M,) places among the requests, or among the rows of a bundle without a context
     requests: Requests | None = None
 
     @property

@@ -15,7 +15,7 @@ from contract.files import write_json
 from models.checkpoint import load_checkpoint
 from models.new_items import set_shift
 from training.fitting.watchers import watcher_of
-from training.fitting.world import ALONE, World
+from training.fitting.world import ONE_PROCESS, World
 from training.origin import Origin, read_origin
 from training.reporting.reporter import Reporter, Training, telling
 from training.runs import RunDirectory, RunError
@@ -55,7 +55,7 @@ def fit_all(
     console: Console,
     *,
     reporting: bool = False,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     reporters: Sequence[Reporter] = (),
 ) -> dict[str, Any]:
     """Learn every row; returns the figures that the run takes over.

@@ -22,7 +22,7 @@ from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory
 from training.fitting.fit import Fit, Progress
 from training.fitting.watchers import ConsoleWatcher, is_shown, watcher_of
-from training.fitting.world import ALONE, World
+from training.fitting.world import ONE_PROCESS, World
 from training.judging.document import judged
 from training.judging.evaluate import Judge
 from training.judging.new_bias import learn_shift
@@ -95,7 +95,7 @@ def train(
     *,
     reporting: bool = False,
     parts: tuple[Part, ...] = JUDGED,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     reporters: Sequence[Reporter] = (),
 ) -> dict[str, float]:
     """Train, keep the best weights, evaluate them; returns the metrics of the last part.
@@ -209,7 +209,7 @@ class Setup:
 
 
 def set_up(
-    run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console, world: World = ALONE
+    run: RunDirectory, recipe: Recipe, data: Path, machine: Machine, console: Console, world: World = ONE_PROCESS
 ) -> Setup:
     """Load the data, and build the model that the run's origin and recipe name; see `train` for the errors."""
     origin = read_origin(run.path)
@@ -243,7 +243,7 @@ def learn(
     validate: Callable[[], float] | None,
     *,
     last: int | None = None,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
 ) -> Progress:
     """Train until the last epoch or the end of patience; the run keeps the best weights.
 

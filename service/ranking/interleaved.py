@@ -110,12 +110,12 @@ def _ruled(call: RankCall, values: Sequence[ScoredRow], stage: RuleStage) -> lis
 
 def _own(half: Half, value: ScoredRow, rules: Ruled | None) -> _Own:
     candidates = _scored_of(half, value)
-    alone = ranking_of(
+    ranking = ranking_of(
         half.serving.bundle, candidates, value, limit=None, degraded=(), timings={},
         instead=None if rules is None else rules.after,
     )  # fmt: skip
     known = len(candidates.known)
-    ranked, rest = alone.item_ids[:known], alone.item_ids[known:]
+    ranked, rest = ranking.item_ids[:known], ranking.item_ids[known:]
     if rules is not None and rules.is_late.any():
         late = {candidates.item_ids[place] for place in rules.is_late.nonzero()[0].tolist()}
         ranked, rest = [sorted(items, key=late.__contains__) for items in (ranked, rest)]

@@ -27,7 +27,7 @@ from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
 from tests.support.rankings import World, both_models, call_of, decision_of, world_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.onnx, pytest.mark.usefixtures("operators_read_once")]
+pytestmark = [pytest.mark.anyio, pytest.mark.onnx, pytest.mark.usefixtures("operators_read_once")]
 
 ITEMS = ["film-3", "film-9", "film-20", "film-31", "film-40"]
 HISTORY = ["film-1", "film-2", "film-7"]

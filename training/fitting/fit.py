@@ -19,7 +19,7 @@ from contract.command_line import CommandError
 from models.base import SequentialRecommender, TrainingBatch
 from models.checkpoint import CheckpointError, read_tensors, write_tensors
 from training.fitting.optimiser import Optimiser
-from training.fitting.world import ALONE, World
+from training.fitting.world import ONE_PROCESS, World
 from training.recipe import TrainingRecipe
 from training.rows.loader import Loader, Portion
 
@@ -96,7 +96,7 @@ class Fit:
         resume: Path,
         data: str = "",
         last: int | None = None,
-        world: World = ALONE,
+        world: World = ONE_PROCESS,
     ) -> None:
         self._world = world
         self._model, self._loader, self._recipe, self._seed = model, loader, recipe, seed

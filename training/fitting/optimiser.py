@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from contract.command_line import CommandError
-from training.fitting.world import ALONE, World
+from training.fitting.world import ONE_PROCESS, World
 from training.recipe import TrainingRecipe
 
 
@@ -59,7 +59,7 @@ class Optimiser:
         world: the processes that train together.
     """
 
-    def __init__(self, model: nn.Module, recipe: TrainingRecipe, world: World = ALONE) -> None:
+    def __init__(self, model: nn.Module, recipe: TrainingRecipe, world: World = ONE_PROCESS) -> None:
         self._recipe, self._world = recipe, world
         embeddings = [layer for layer in model.modules() if isinstance(layer, nn.Embedding)]
         self._tables = [layer.weight for layer in embeddings if recipe.tables != "adamw" and layer.weight.requires_grad]

@@ -155,7 +155,7 @@ class World:
         return total
 
 
-ALONE: Final = World()
+ONE_PROCESS: Final = World()
 """The world of a single process."""
 
 
@@ -188,7 +188,7 @@ def joined(device: torch.device, minutes: float = DEFAULT_MINUTES) -> Iterator[W
         WorldError: not all processes came in time.
     """
     if not dist.is_torchelastic_launched():
-        yield ALONE
+        yield ONE_PROCESS
         return
     world = _join(device, timedelta(minutes=minutes))
     try:

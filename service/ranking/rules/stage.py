@@ -35,7 +35,7 @@ class RuleStage:
     def apply(
         self, call: RankCall, name: str, bundle: Bundle, candidates: Candidates, scored: ScoredRow | None
     ) -> Ruled | None:
-        """Apply a set of rules; None if there is no such set for this bundle."""
+        """Apply a set of rules; None if this bundle has no set of that name."""
         rules = self.book.of(call.decision, name, bundle)
         if rules is None:
             return None

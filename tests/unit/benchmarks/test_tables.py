@@ -49,7 +49,7 @@ trials = [{ config = { dropout = 0.1 } }, { training = { learning_rate = 1e-2 } 
 """
 ROOT = Path(__file__).resolve().parents[3]
 TABLES = [  # a thousand bootstraps of ten thousand users take seconds
-    pytest.param(path.name, marks=pytest.mark.slow)
+    pytest.param(path.name, marks=[] if path.name == "long-view" else pytest.mark.slow)
     for path in sorted((ROOT / "benchmarks" / "results").iterdir())
     if (path / "runs.jsonl").exists()
 ]

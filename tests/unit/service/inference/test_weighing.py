@@ -56,9 +56,9 @@ def test_each_row_has_the_scores_of_its_weights(inference: Inference) -> None:
 
 
 def test_neighbours_with_other_weights_change_nothing_to_the_bit(inference: Inference) -> None:
-    alone = scores_of(inference, [row((0.3, 0.7))])[0]
+    single = scores_of(inference, [row((0.3, 0.7))])[0]
     beside = scores_of(inference, [row(None), row((0.3, 0.7)), row((9.0, 1.0), user="u2")])[1]
-    assert np.array_equal(alone, beside)
+    assert np.array_equal(single, beside)
     assert np.array_equal(scores_of(inference, [row(None)])[0], scores_of(inference, [row(None), row((0.3, 0.7))])[0])
 
 

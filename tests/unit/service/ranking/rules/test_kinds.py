@@ -66,7 +66,7 @@ def test_repeats_of_no_candidates_are_none() -> None:
         ({"feature": "tags", "values": ["sport", "other"], "factor": 3}, "a1 b1"),
         ({"feature": "words", "value": 200, "factor": 3}, "a1 b1"),
         ({"feature": "words", "value": "12.5", "factor": 3}, "a2"),
-        ({"feature": "author", "value": "nobody", "factor": 3}, ""),
+        ({"feature": "author", "value": "unknown author", "factor": 3}, ""),
         ({"feature": "author", "value": "ann", "add": float(np.log(3))}, "a1 a2"),
     ],
     ids=lambda value: str(value)[:40],
