@@ -14,7 +14,7 @@ import socket
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 _NUMBER = struct.Struct("q")
@@ -23,7 +23,7 @@ _NUMBER = struct.Struct("q")
 class ForkedProof:
     """A proof that was forked; as much of `asyncio.subprocess.Process` as service/inference/prover.py needs."""
 
-    def __init__(self, pid: int, given: int, answer: _Pipe, status: _Pipe) -> None:
+    def __init__(self, pid: int, given: int, answer: _End, status: _End) -> None:
         self.pid, self._given, self._answer, self._status = pid, given, answer, status
         self.returncode: int | None = None
 
@@ -44,25 +44,24 @@ class ForkedProof:
         """Return the exit status."""
         (status,) = _NUMBER.unpack(await self._status.reader.readexactly(_NUMBER.size))
         self.returncode = os.waitstatus_to_exitcode(status)
-        self._answer.transport.close()
-        self._status.transport.close()
+        self._answer.writer.close()
+        self._status.writer.close()
         return self.returncode
 
 
-class _Pipe:
-    """The end of a pipe from which this process reads."""
+class _End(NamedTuple):
+    """The end of a pair of sockets from which this process reads.
+
+    No pipe: uvloop closes the descriptor of a pipe that it was given twice, and a thread may have opened a file of
+    that number in between.
+    """
 
     reader: asyncio.StreamReader
-    transport: asyncio.ReadTransport
+    writer: asyncio.StreamWriter
 
     @classmethod
-    async def of(cls, descriptor: int) -> _Pipe:
-        pipe, loop = cls(), asyncio.get_running_loop()
-        pipe.reader = asyncio.StreamReader()
-        pipe.transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(pipe.reader), os.fdopen(descriptor, "rb", 0)
-        )
-        return pipe
+    async def of(cls, end: socket.socket) -> _End:
+        return cls(*await asyncio.open_connection(sock=end))
 
 
 class Forks:
@@ -73,12 +72,13 @@ class Forks:
 
     async def start(self) -> ForkedProof:
         """Start a proof, which waits for its request."""
-        (input_end, given), (answers, output_end), (statuses, status_end) = os.pipe(), os.pipe(), os.pipe()
-        theirs = (input_end, output_end, status_end)
-        socket.send_fds(self._requests, [b"prove"], theirs)
-        for descriptor in theirs:
-            os.close(descriptor)
-        answer, status = await _Pipe.of(answers), await _Pipe.of(statuses)
+        input_end, given = os.pipe()
+        (answers, output_end), (statuses, status_end) = socket.socketpair(), socket.socketpair()
+        socket.send_fds(self._requests, [b"prove"], (input_end, output_end.fileno(), status_end.fileno()))
+        os.close(input_end)
+        output_end.close()
+        status_end.close()
+        answer, status = await _End.of(answers), await _End.of(statuses)
         (pid,) = _NUMBER.unpack(await status.reader.readexactly(_NUMBER.size))
         return ForkedProof(pid, given, answer, status)
 
