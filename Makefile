@@ -16,6 +16,12 @@ help:            ## what can be made
 $(VENV)/.locked: locks/dev.txt
 	@PYTHON="$(PYTHON)" bash deploy/setup
 
+# What attacks the service and makes clients of it has an environment of its own.
+.checks/.locked: locks/checks.txt | setup
+	@test -x .checks/bin/python || $(PY) -m venv .checks
+	@.checks/bin/python -m pip install -q --disable-pip-version-check -r locks/checks.txt
+	@touch $@
+
 setup: $(VENV)/.locked ## virtual environment with the pinned lock (PYTHON=name: of this Python, 3.11 to 3.13)
 	@$(PY) -c "" 2>/dev/null || PYTHON="$(PYTHON)" bash deploy/setup
 
