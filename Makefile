@@ -16,7 +16,7 @@ help:            ## what can be made
 $(VENV)/.locked: locks/dev.txt
 	@PYTHON="$(PYTHON)" bash deploy/setup
 
-# What attacks the service and makes clients of it has an environment of its own.
+# The tools that attack the service and generate clients of it have an environment of their own.
 .checks/.locked: locks/checks.txt | setup
 	@test -x .checks/bin/python || $(PY) -m venv .checks
 	@.checks/bin/python -m pip install -q --disable-pip-version-check -r locks/checks.txt

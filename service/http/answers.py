@@ -6,9 +6,9 @@ test checks real answers against them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.names import RefusalReason
 
@@ -26,7 +26,9 @@ class RankedItem(Answer):
     score: float | None
     """Comparable only within this answer; after the arm's rules. null if the model does not know the item, or two
     models are interleaved."""
-    known: Literal[False, "features"] | None = None
+    known: Annotated[
+        Literal[False, "features"] | None, WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string"}]})
+    ] = None
     """false if the model does not know the item, or gave no finite score for it; `features` if it does not know the
     item, and the score comes from the request's features of it; absent otherwise."""
     rules: list[str] | None = None

@@ -18,7 +18,7 @@ from service.http import answers, codec, requests
 from service.http.behaviour_records import records_by_user, stored_body
 from service.http.body import JSON, json_answer, json_body, pieces
 from service.http.documents import ID_RULE
-from service.http.openapi import documented
+from service.http.operation import documented
 from service.runtime import Runtime
 from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
 
@@ -30,7 +30,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
 
     @router.post(
         "/behaviours",
-        **documented(requests.BehavioursRequest, answers.BehavioursResponse, 400, 413, 415, 422, 429, 503),
+        **documented("append_behaviours", requests.BehavioursRequest, answers.BehavioursResponse, StoreDown),
     )
     async def append(request: Request) -> Response:
         """Store behaviours. Sending them again is safe, and the next ranking sees them."""
@@ -48,7 +48,10 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
 
     if runtime.settings.http.behaviours_enabled:
 
-        @router.get("/behaviours/{user_id:path}", **documented(None, answers.StoredBehavioursResponse, 422))
+        @router.get(
+            "/behaviours/{user_id:path}",
+            **documented("get_behaviours", None, answers.StoredBehavioursResponse, InvalidRequest),
+        )
         async def stored(user_id: str) -> Response:
             """Show what is stored of a user, newest first: for people."""
             if not is_id(user_id):

@@ -11,7 +11,7 @@ from service.errors import Overloaded, StoreDown
 from service.experiments.feedback import Taken
 from service.http import answers, codec, requests
 from service.http.body import json_answer, json_body, pieces
-from service.http.openapi import documented
+from service.http.operation import documented
 from service.runtime import Runtime
 from service.store.streams import Receipt
 
@@ -25,7 +25,7 @@ def feedback_routes(runtime: Runtime) -> APIRouter:
     @router.post(
         "/feedback",
         status_code=202,
-        **documented(requests.FeedbackRequest, answers.FeedbackResponse, 400, 413, 415, 422, 429, 503, success=202),
+        **documented("send_feedback", requests.FeedbackRequest, answers.FeedbackResponse, StoreDown, success=202),
     )
     async def feedback(request: Request) -> Response:
         """Take activity for the analysis of experiments: play_start, play_end, like, ...; 200 with ack=stored."""

@@ -11,7 +11,7 @@ from contract.experiments.rules import ruled_features
 from service.errors import StoreDown
 from service.http import answers, codec, requests
 from service.http.body import json_answer, json_body, pieces
-from service.http.openapi import documented
+from service.http.operation import documented
 from service.runtime import Runtime
 from service.store.behaviours import StoreUnavailable
 from service.store.items import MAX_BYTES, packed_size
@@ -22,7 +22,7 @@ def item_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["items"])
     limits, turns = runtime.settings.limits, runtime.admission.turns
 
-    @router.post("/items", **documented(requests.ItemsRequest, answers.ItemsResponse, 400, 413, 415, 422, 429, 503))
+    @router.post("/items", **documented("store_items", requests.ItemsRequest, answers.ItemsResponse, StoreDown))
     async def store(request: Request) -> Response:
         """Store features of items, in place of their earlier ones. Sending them again is safe."""
         backend = runtime.needed()

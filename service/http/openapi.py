@@ -1,4 +1,4 @@
-"""The routes' OpenAPI descriptions; none of this code runs when a route answers, because the hot path uses bytes."""
+"""The OpenAPI document of all routes; none of this code runs when a route answers, because the hot path uses bytes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.http import answers, requests
+from service.http import openapi_parts, requests
+from service.http.examples import JSON, add_examples
+from service.http.openapi_parts import add_headers, opened, sized
+from service.http.operation import REFERENCES
 from service.http.shared import Prepared
 
-JSON: Final = "application/json"
-_REFERENCES: Final = "#/components/schemas/{model}"
 _REQUESTS: Final = (requests.RankRequest, requests.BehavioursRequest, requests.ItemsRequest, requests.FeedbackRequest)
 
-_REQUEST_HEADERS: Final = {
-    "X-Request-Id": "Repeated in the answer and in the log; made where it is absent or unfit.",
-    "traceparent": "W3C trace context; repeated in the answer and in the log.",
-}
-_WITH_DEADLINE: Final = ("/rank", "/feedback")
-_DEADLINE_HEADER: Final = {"X-Deadline-Ms": "How long (ms) the answer is worth waiting for."}
 _ACK: Final = {
     "name": "ack",
     "in": "query",
@@ -31,47 +25,6 @@ _ACK: Final = {
     "description": "`stored`: answer 200 when Redis has the events, 503 if it has not got them in time.",
     "schema": {"type": "string", "enum": ["accepted", "stored"], "default": "accepted"},
 }
-_ANSWER_HEADERS: Final = {
-    "X-Request-Id": "The request's id.",
-    "X-AB-Bucket": "RFC 9651 dictionary: what every layer of the experiments decided, and why.",
-    "X-AB-Config": "Digest of the experiment file in force.",
-}
-_RANK_HEADERS: Final = {
-    "X-Model": "The bundle that answered, as model@version.",
-    "Server-Timing": "W3C: the stages of the ranking, in milliseconds.",
-}
-
-_PHRASES: Final = {
-    200: "Successful Response",
-    202: "Successful Response",
-    400: "Bad Request",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
-"""Descriptions of statuses, in the words of RFC 9110: those of Python's own library differ between its versions."""
-
-
-def documented(
-    request: type[BaseModel] | None, response: type[BaseModel], *statuses: int, success: int = 200
-) -> dict[str, Any]:  # Any: keywords of FastAPI's route decorators
-    """Return what a route tells OpenAPI of its bodies and statuses."""
-    extra: dict[str, Any] = {}
-    if request is not None:
-        reference = {"$ref": _REFERENCES.format(model=request.__name__)}
-        extra["requestBody"] = {"required": True, "content": {JSON: {"schema": reference}}}
-    return {
-        "response_class": Response,
-        "responses": {
-            success: {"model": response, "description": _PHRASES[success]},
-            **{status: {"model": answers.ErrorResponse, "description": _PHRASES[status]} for status in statuses},
-        },
-        "openapi_extra": extra,
-    }
 
 
 def describe(app: FastAPI) -> None:
@@ -102,16 +55,21 @@ def add_docs(app: FastAPI) -> None:
 def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON
     """Return the OpenAPI document."""
     found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-    _, definitions = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=_REFERENCES)
+    found["info"] |= openapi_parts.INFO
+    found["servers"] = openapi_parts.SERVERS
+    found["tags"] = openapi_parts.TAGS
+    _, definitions = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=REFERENCES)
     schemas_ = found["components"]["schemas"]
-    schemas_.update(definitions["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which this service never answers with
         schemas_.pop(name, None)
+    found["components"]["schemas"] = schemas_ = {name: opened(schema) for name, schema in schemas_.items()}
+    schemas_.update(definitions["$defs"])
     for path, operations in found["paths"].items():
         for operation in operations.values():
-            _add_headers(operation, path)
+            add_headers(operation, path)
+            add_examples(operation)
     _describe_ack(found["paths"]["/feedback"]["post"])
-    found["components"]["schemas"] = dict(sorted(schemas_.items()))
+    found["components"]["schemas"] = sized(dict(sorted(schemas_.items())))
     return found
 
 
@@ -119,17 +77,3 @@ def _describe_ack(operation: dict[str, Any]) -> None:  # Any: JSON
     operation["parameters"].append(_ACK)
     stored = operation["responses"]["202"] | {"description": "All that was accepted is stored (ack=stored)."}
     operation["responses"] = {"200": stored, **operation["responses"]}
-
-
-def _add_headers(operation: dict[str, Any], path: str) -> None:  # Any: JSON
-    ranks = path == "/rank"
-    taken = _REQUEST_HEADERS | (_DEADLINE_HEADER if path in _WITH_DEADLINE else {})
-    operation["parameters"] = operation.get("parameters", []) + [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-        for name, text in taken.items()
-    ]
-    for status, response in operation["responses"].items():
-        given = _ANSWER_HEADERS | (_RANK_HEADERS if ranks and status == "200" else {})
-        response["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}} for name, text in given.items()
-        }

@@ -11,7 +11,7 @@ from service.errors import (
 )
 from service.http import answers
 from service.http.body import JSON, json_answer
-from service.http.openapi import documented
+from service.http.operation import METRICS, documented
 from service.http.shared import Shared
 from service.metrics import CONTENT_TYPE
 from service.runtime import Runtime
@@ -22,7 +22,7 @@ def operations_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["operations"])
     rendered = Shared(runtime.workers.render, runtime.workers.gather)
 
-    @router.get("/info", **documented(None, answers.InfoResponse))
+    @router.get("/info", **documented("get_info", None, answers.InfoResponse))
     async def info() -> Response:
         """Say what this service is: bundles, limits, experiments."""
         backend = runtime.backend
@@ -38,12 +38,12 @@ def operations_routes(runtime: Runtime) -> APIRouter:
         }
         return Response(orjson.dumps(answer), media_type=JSON)
 
-    @router.get("/health/live", **documented(None, answers.HealthResponse))
+    @router.get("/health/live", **documented("get_liveness", None, answers.HealthResponse))
     async def live() -> Response:
         """Answer as long as the event loop does."""
         return json_answer(answers.HealthResponse(status="alive"))
 
-    @router.get("/health/ready", **documented(None, answers.HealthResponse, 503))
+    @router.get("/health/ready", **documented("get_readiness", None, answers.HealthResponse))
     async def ready() -> Response:
         """Say whether to send rankings here. Redis is not asked: without it, answers are degraded."""
         runtime.metrics.ready(runtime.status == "ready")
@@ -51,7 +51,7 @@ def operations_routes(runtime: Runtime) -> APIRouter:
             raise NotReady(f"The service is {runtime.status}.")
         return json_answer(answers.HealthResponse(status="ready"))
 
-    @router.get("/metrics", include_in_schema=True, response_class=Response)
+    @router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=METRICS)
     async def metrics() -> Response:
         """Metrics for Prometheus."""
         runtime.metrics.ready(runtime.status == "ready")

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Request, Response
 
 from service.connection.exchange import EXCHANGE, Exchange
 from service.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
     InvalidRequest,
 )
 from service.experiments.overrides import OVERRIDE_HEADER
 from service.http import answers, rank_answer, requests
 from service.http.body import JSON, json_body
-from service.http.openapi import documented
+from service.http.operation import documented
 from service.http.rank_decoder import FeaturedBody, read_rank, records_of
 from service.ranking.call import AwaitedCall
 from service.runtime import Backend, Runtime
@@ -58,7 +60,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         )
 
     @router.post(
-        "/rank", **documented(requests.RankRequest, answers.RankResponse, 400, 413, 415, 422, 429, 500, 503, 504)
+        "/rank", **documented("rank", requests.RankRequest, answers.RankResponse, InferenceFailed, DeadlineExceeded)
     )
     async def rank(request: Request) -> Response:
         """Put candidates in order for a user, best first."""
