@@ -76,7 +76,7 @@ _BEHAVIOURS: Final = {
         {"behaviours": [{"user_id": "44", **_PLAYED}]},
     ),
     "one_refused": Example(
-        "Of two behaviours, one is from the future",
+        "Two behaviours, one of them from the future",
         {"stored": 1, "repeated": 0, "refused": 1, "refusals": [{"index": 1, "reason": "future"}]},
         {
             "behaviours": [
@@ -89,7 +89,7 @@ _BEHAVIOURS: Final = {
 
 _STORED: Final = {
     "stored": Example(
-        "What is stored of a user",
+        "Stored behaviours of a user",
         {
             "user_id": "42",
             "status": "ok",

@@ -99,7 +99,7 @@ def opened(schema: Any) -> Any:  # Any: JSON
 def sized(schema: Any) -> Any:  # Any: JSON
     """Return a schema whose numbers have sizes: without them, some generators take 32 bits for times.
 
-    An integer beside a number in one choice says nothing more, and would give clients two types for one value.
+    An integer beside a number in one choice is dropped: it would give clients two types for one value.
     """
     if isinstance(schema, list):
         return [sized(one) for one in schema]

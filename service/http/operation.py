@@ -1,4 +1,4 @@
-"""What a route tells OpenAPI of itself: its id, bodies, and errors."""
+"""The description of a route for OpenAPI: its id, bodies, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers are told of the service (docs/openapi.json, docs/http-api.md) is what a real one does."""
+"""The public description of the service (docs/openapi.json, docs/http-api.md) is true of a real one."""
 
 from __future__ import annotations
 
