@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal  # for two cores: each process waits for serve
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check prove gpu-check check format lint types arch lock lock-check compose-test table bench bench-peers daily dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ daily: setup     ## today's bundle from yesterday's log: prepare, train, judge, 
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards
+
+helm-check: .checks/.locked ## the Helm chart: lint, rendered examples, schemas of Kubernetes (RENDER=1: write the examples)
+	@.checks/bin/python -m deploy.kubernetes $(if $(RENDER),--render)
 
 compose-test:    ## docker compose up, rank through the published port, scrape, down
 	@bash deploy/compose-test

@@ -1,0 +1,300 @@
+"""The rendered chart fits the service: settings, ports, probes, metrics, drain, user. `make helm-check` renders it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.daily.loop import BUSY, FAILED, REFUSED
+from deploy.daily.settings import Settings as DailySettings
+from deploy.kubernetes.helm import VERSION
+from deploy.kubernetes.rendering import CHART, FOLDER, RENDERED, SHAPES, Manifest, manifests
+from service import __version__
+from service.experiments.file import read_experiments
+from service.metrics.ranking import STAGES
+from service.settings.environment import variables
+from service.settings.root import DELIMITER, PREFIX, Settings
+from tests.support.programs import needed
+from training.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+ROUTES = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+METRICS = (ROOT / "tests" / "unit" / "service" / "metrics" / "recorded.txt").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+LOADED = {shape: manifests((RENDERED / f"{shape}.yaml").read_text(encoding="utf-8")) for shape in SHAPES}
+
+each_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def only(shape: str, kind: str, name: str = "ranker") -> Manifest:
+    [found] = [one for one in LOADED[shape] if one["kind"] == kind and one["metadata"]["name"] == name]
+    return found
+
+
+def pod(shape: str) -> dict[str, Any]:
+    spec: dict[str, Any] = only(shape, "Deployment")["spec"]["template"]["spec"]
+    return spec
+
+
+def container(shape: str) -> dict[str, Any]:
+    [found] = pod(shape)["containers"]
+    return dict(found)
+
+
+def environment(shape: str) -> dict[str, str]:
+    """The variables of the pod; secrets have a URL as value."""
+    values: dict[str, str] = dict(only(shape, "ConfigMap", "ranker-settings")["data"])
+    return values | {one["name"]: "redis://redis:6379" for one in container(shape)["env"]}
+
+
+def settings(shape: str) -> Settings:
+    groups: dict[str, dict[str, str]] = {}
+    for name, value in environment(shape).items():
+        group, _, field = name.removeprefix(PREFIX).lower().partition(DELIMITER)
+        groups.setdefault(group, {})[field] = value
+    return Settings(**groups)  # type: ignore[arg-type]  # pydantic parses the texts
+
+
+def numbers(text: str) -> float:
+    """The bytes of a Kubernetes quantity."""
+    amount, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()  # type: ignore[union-attr]
+    return int(amount) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+@each_shape
+def test_every_variable_of_the_pod_is_a_setting_with_a_valid_value(shape: str) -> None:
+    known = {name for name, _ in variables()}
+    assert environment(shape).keys() - known == set()
+    assert settings(shape).http.host == "0.0.0.0"
+    assert settings(shape).streams.url is not None
+
+
+def test_every_setting_of_the_values_is_known() -> None:
+    """Also of those that no example turns on."""
+    known = {name for name, _ in variables()}
+    texts = [path.read_text(encoding="utf-8") for path in (CHART / "values.yaml", *CHART.glob("templates/*"))]
+    named = {name for text in texts for name in re.findall(r"RANKER_[A-Z]+__[A-Z_]+", text)}
+    assert named
+    assert named - known == set()
+
+
+def test_a_value_cannot_replace_a_setting_that_the_chart_decides() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    kept = set(schema["properties"]["settings"]["propertyNames"]["not"]["enum"])
+    template = (CHART / "templates" / "settings.yaml").read_text(encoding="utf-8")
+    assert kept == {*re.findall(r"^ +(RANKER_\w+):", template, re.M), "RANKER_REDIS__URL", "RANKER_STREAMS__URL"}
+
+
+@each_shape
+def test_probes_ask_routes_of_the_service_at_its_port(shape: str) -> None:
+    ports = {port["name"]: port["containerPort"] for port in container(shape)["ports"]}
+    assert ports == {"http": settings(shape).http.port}
+    asked = {name: container(shape)[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert [probe["path"] for probe in asked.values()] == ["/health/live", "/health/ready", "/health/live"]
+    assert all("get" in ROUTES[probe["path"]] and probe["port"] in ports for probe in asked.values())
+    assert f"EXPOSE {settings(shape).http.port}" in DOCKERFILE
+
+
+@each_shape
+def test_the_service_and_the_network_policy_lead_to_the_same_port(shape: str) -> None:
+    [port] = only(shape, "Service")["spec"]["ports"]
+    assert port["targetPort"] in {one["name"] for one in container(shape)["ports"]}
+    policy = only(shape, "NetworkPolicy")["spec"]
+    assert [one["port"] for rule in policy["ingress"] for one in rule["ports"]] == [port["targetPort"]]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+
+
+@each_shape
+def test_selectors_find_the_pods_of_the_service_and_no_others(shape: str) -> None:
+    labels = only(shape, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        only(shape, "Deployment")["spec"]["selector"]["matchLabels"],
+        only(shape, "Service")["spec"]["selector"],
+        only(shape, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(shape, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *[one["labelSelector"]["matchLabels"] for one in pod(shape)["topologySpreadConstraints"]],
+    ]
+    assert all(selector.items() <= labels.items() for selector in selectors)
+    assert all(selector["app.kubernetes.io/component"] == "serving" for selector in selectors)
+    for other in (one for one in LOADED[shape] if one["kind"] == "CronJob"):
+        template = other["spec"]["jobTemplate"]["spec"]["template"]
+        assert template["metadata"]["labels"]["app.kubernetes.io/component"] == "daily"
+
+
+@each_shape
+def test_the_kubelet_waits_longer_than_the_drain(shape: str) -> None:
+    chosen = settings(shape)
+    drain = chosen.http.drain_delay_ms + chosen.http.drain_timeout_ms + chosen.streams.close_timeout_ms
+    assert pod(shape)["terminationGracePeriodSeconds"] * 1000 >= drain + 5_000
+    # The endpoints of a Service take seconds to change everywhere, and the readiness probe is one sign of it.
+    probe = container(shape)["readinessProbe"]
+    assert chosen.http.drain_delay_ms >= 1000 * probe["periodSeconds"] * probe["failureThreshold"]
+
+
+@each_shape
+def test_a_new_pod_may_take_as_long_as_its_bundles(shape: str) -> None:
+    probe = container(shape)["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] * 1000 >= 4 * settings(shape).bundles.load_timeout_ms
+
+
+@each_shape
+def test_the_check_of_a_bundle_fits_into_the_memory_of_the_pod(shape: str) -> None:
+    limit = numbers(container(shape)["resources"]["limits"]["memory"])
+    assert settings(shape).bundles.max_memory_bytes <= limit - 2**29
+
+
+def pods(shape: str) -> list[dict[str, Any]]:
+    jobs = [one for one in LOADED[shape] if one["kind"] == "CronJob"]
+    return [pod(shape), *[job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in jobs]]
+
+
+@each_shape
+def test_a_pod_can_change_nothing_but_what_it_is_given(shape: str) -> None:
+    [user] = {int(number) for number in re.findall(r"^USER (\d+):\1$", DOCKERFILE, re.M)} - {0}
+    for spec in pods(shape):
+        context = spec["securityContext"]
+        assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, user, user)
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert spec["shareProcessNamespace"] is True
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        for one in spec["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            }  # fmt: skip
+            assert one["resources"]["limits"]["memory"]
+        assert all("sizeLimit" in volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume)
+
+
+@each_shape
+def test_the_service_can_write_what_it_needs_and_no_bundles(shape: str) -> None:
+    mounts = {one["mountPath"]: one.get("readOnly", False) for one in container(shape)["volumeMounts"]}
+    chosen = settings(shape)
+    writable = [path for path, is_read_only in mounts.items() if not is_read_only]
+    assert str(chosen.streams.spool) in writable
+    assert "/tmp" in writable  # the home of the image's user
+    assert "HOME=/tmp" in DOCKERFILE
+    assert mounts[str(chosen.bundles.root.parent)] is True
+    if chosen.experiments.file is not None:
+        assert mounts[str(chosen.experiments.file.parent)] is True
+        assert chosen.experiments.state_copy is not None
+        assert str(chosen.experiments.state_copy.parent) in writable
+
+
+def adapter_rule() -> dict[str, Any]:
+    [rule] = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text(encoding="utf-8"))["rules"]["custom"]
+    return dict(rule)
+
+
+@pytest.mark.parametrize("shape", ["production", "gpu"])
+def test_pods_are_scaled_on_a_metric_of_the_service(shape: str) -> None:
+    scaler = only(shape, "HorizontalPodAutoscaler")["spec"]
+    waits, processor = scaler["metrics"]
+    assert waits["pods"]["metric"]["name"] == adapter_rule()["name"]["as"]
+    assert processor["resource"]["name"] == "cpu"
+    assert scaler["scaleTargetRef"]["name"] == only(shape, "Deployment")["metadata"]["name"]
+    assert "replicas" not in only(shape, "Deployment")["spec"]  # an upgrade must not undo what the scaler chose
+    texts = adapter_rule()["seriesQuery"] + adapter_rule()["metricsQuery"]
+    assert {name for name in re.findall(r"ranker_\w+", texts) if f"\n{name}{{" not in METRICS} == set()
+    assert set(re.findall(r'stage="(\w+)"', texts)) <= set(STAGES)
+
+
+@pytest.mark.prometheus
+def test_prometheus_computes_the_mean_wait_of_each_pod(tmp_path: Path) -> None:
+    """Pod a: 3 s of waits in 1,000 rankings a minute; pod b: no rankings."""
+    query = adapter_rule()["metricsQuery"].replace("<<.GroupBy>>", "pod")
+    labels = 'namespace="ranker",stage="queue"'
+    series = [
+        {"series": f'ranker_stage_duration_seconds_{part}{{{labels},pod="{pod_name}"}}', "values": f"0+{step}x20"}
+        for pod_name, waits, rankings in (("a", 0.75, 250), ("b", 0, 0))
+        for part, step in (("sum", waits), ("count", rankings))
+    ]
+    expected = [{"labels": f'{{pod="{name}"}}', "value": value} for name, value in (("a", 3), ("b", 0))]
+    case = {
+        "rule_files": [],
+        "evaluation_interval": "15s",
+        "tests": [{
+            "interval": "15s",
+            "input_series": series,
+            "promql_expr_test": [{
+                "expr": query.replace("<<.LabelMatchers>>", 'namespace="ranker",pod=~"a|b"'),
+                "eval_time": "4m",
+                "exp_samples": expected,
+            }],
+        }],
+    }  # fmt: skip
+    file = tmp_path / "case.yml"
+    file.write_text(yaml.safe_dump(case), encoding="utf-8")
+    command = [str(needed("promtool", "prometheus")), "test", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shape", ["production", "gpu"])
+def test_prometheus_scrapes_the_service_as_the_alerts_expect(shape: str) -> None:
+    monitor = only(shape, "ServiceMonitor")["spec"]
+    [endpoint] = monitor["endpoints"]
+    service = only(shape, "Service")
+    assert endpoint["path"] in ROUTES
+    assert endpoint["port"] in {one["name"] for one in service["spec"]["ports"]}
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    alerts = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    assert f'up{{job="{service["metadata"]["labels"][monitor["jobLabel"]]}"}}' in alerts
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_example_of_experiments_can_be_served() -> None:
+    [text] = only("production", "ConfigMap", "ranker-experiments")["data"].values()
+    [layer] = read_experiments(text.encode()).config.layers
+    assert layer.defaults["track"] == DailySettings.model_fields["track"].default
+
+
+@pytest.mark.parametrize("shape", ["production", "gpu"])
+def test_the_daily_job_has_settings_of_the_loop_and_ends_as_its_statuses_ask(shape: str, tmp_path: Path) -> None:
+    job = only(shape, "CronJob", "ranker-daily")["spec"]
+    assert job["concurrencyPolicy"] == "Forbid"
+    spec = job["jobTemplate"]["spec"]
+    [one] = spec["template"]["spec"]["containers"]
+    assert one["command"][:3] == ["python", "-m", "deploy.daily"]
+    configuration = only(shape, "ConfigMap", "ranker-daily")["data"]
+    daily = DailySettings.model_validate(tomllib.loads(configuration["daily.toml"]))
+    assert daily.bundles == settings(shape).bundles.root
+    writable = [mount["mountPath"] for mount in one["volumeMounts"] if not mount.get("readOnly")]
+    for folder in (daily.data, daily.runs, daily.state, daily.bundles):
+        assert str(folder.parent) in writable
+    load_recipe(written(tmp_path, configuration["recipe.toml"]))
+    failing = spec["podFailurePolicy"]["rules"][0]["onExitCodes"]
+    assert failing["containerName"] == one["name"]
+    assert {REFUSED, BUSY} <= set(failing["values"])
+    assert FAILED not in failing["values"]  # a second call goes on with the failed step
+
+
+def test_a_gpu_pod_does_not_serve_without_its_gpu() -> None:
+    assert settings("gpu").inference.provider == "cuda"
+    assert container("gpu")["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert settings("production").inference.provider == "auto"
+
+
+def test_images_are_those_of_the_dockerfile_with_the_version_of_the_project() -> None:
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.M))
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert chart["appVersion"] == __version__
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for image in (values["image"], values["daily"]["image"]):
+        assert image["repository"].removeprefix("ranker-") in stages
+    assert container("small")["image"] == f"ranker-serve-cpu:{__version__}"
+    assert "@sha256:" in container("production")["image"]
+    assert VERSION.startswith("v")
