@@ -17,6 +17,7 @@ NOT_HTTP: Final = "The bytes are not an HTTP/1.1 request that this service takes
 _TARGET: Final = "The request's target must be a path, or an http or https URL without a user."
 _AUTHORITY_END: Final = re.compile(rb"[/?#]")
 _SCHEMES: Final = frozenset({b"http", b"https"})
+_VERSION: Final = b"/v1/"
 _VERSIONS_AND_HOSTS: Final = frozenset({("1.1", 1), ("1.0", 1), ("1.0", 0)})
 
 Headers = list[tuple[bytes, bytes]]
@@ -44,6 +45,17 @@ def target_of(method: bytes, target: bytes) -> Target:
             raise Malformed(_TARGET)
         return Target(target)
     return _absolute(method, target)
+
+
+def unversioned(path: bytes) -> bytes:
+    """Return the path of a route without the prefix of the API's version, `/v1`.
+
+    Everything behind the connection sees one path for each route: no rule about paths can be passed by through the
+    other one.
+    """
+    if path.startswith(_VERSION) and path[len(_VERSION) : len(_VERSION) + 1] not in (b"", b"/", b"?"):
+        return path[len(_VERSION) - 1 :]
+    return path
 
 
 def refusal(head: Headers, version: str, limits: LimitsSettings, *, size: int, target_size: int) -> RankerError | None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from service.connection.exchange import Headers, find_header
 
 _END: Final = b"\r\n\r\n"
-_LINE: Final = b"POST /rank HTTP/1.1\r\n"
+_LINES: Final = (b"POST /rank HTTP/1.1\r\n", b"POST /v1/rank HTTP/1.1\r\n")
 _OWN: Final = re.compile(rb"\r\n(x-request-id|traceparent): ([!-~]+)(?=\r\n)", re.IGNORECASE)
 _OWN_NAMES: Final = frozenset({b"x-request-id", b"traceparent"})
 _MAX_BYTES: Final = 1_024
@@ -74,7 +74,7 @@ class KnownHeads:
         """
         end = data.find(_END, 0, _MAX_BYTES)
         size = int(find_header(headers, b"content-length") or b"0")
-        if not data.startswith(_LINE) or len(data) != end + 4 + size:
+        if not data.startswith(_LINES) or len(data) != end + 4 + size:
             return
         head, own = _OWN.subn(b"", data[: end + 2])
         kept = [(name, value) for name, value in headers if name not in _OWN_NAMES]

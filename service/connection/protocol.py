@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from service.connection.answering import FIRST_LOOK_SECONDS, Guard
 from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
-from service.connection.head import NOT_HTTP, refusal, target_of, with_host
+from service.connection.head import NOT_HTTP, refusal, target_of, unversioned, with_host
 from service.connection.rankings import RankingProtocol
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
 
@@ -203,15 +203,16 @@ class GuardedProtocol(RankingProtocol):
             self._give_up(self.cycle, error)
 
     def _check_head(self) -> None:
-        """Refuse a head that is too large or not HTTP/1.1; reduce the target to its path."""
+        """Refuse a head that is too large or not HTTP/1.1; reduce the target to its path, without a version."""
         sizes = {"size": self._head_size, "target_size": len(self.url)}
         error = refusal(self.headers, self.parser.get_http_version(), self._guard.limits, **sizes)
         if error is not None:
             raise _Refused(error)
         try:
-            self.url, authority = target_of(self.parser.get_method(), self.url)
+            path, authority = target_of(self.parser.get_method(), self.url)
         except Malformed as malformed:
             raise _Refused(malformed) from malformed
+        self.url = unversioned(path)
         if authority is not None:
             self.headers[:] = with_host(self.headers, authority)
 

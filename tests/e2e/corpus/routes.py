@@ -14,6 +14,7 @@ def cases() -> Iterator[Case]:
     """Return all cases of this file."""
     yield from _reads()
     yield from _writes()
+    yield from _versioned()
 
 
 def _reads() -> Iterator[Case]:
@@ -44,6 +45,29 @@ def _reads() -> Iterator[Case]:
     for user in ("two", "cold-2", "wrong", "torn", "a%20b", "%20a", "a%00", "x" * 129, "%F0%9F%8E%AC", "a/b", ""):
         yield Case(f"GET /behaviours/{user}", get(f"/behaviours/{user}"))
     yield Case("DELETE /behaviours/two", get("/behaviours/two", method="DELETE"))
+
+
+def _versioned() -> Iterator[Case]:
+    """The prefix of the version is an alias of every route, once and exactly so."""
+    yield Case("POST /v1/rank", post(body(), path="/v1/rank"))
+    yield Case("POST /v1/rank, twice", (*post(body(), path="/v1/rank"), *post(body(), path="/v1/rank")), requests=2)
+    yield Case("POST /v1/rank: no user", post("{}", path="/v1/rank"))
+    yield Case("GET /v1/rank", get("/v1/rank"))
+    yield Case("POST /v1/behaviours", post(f'{{"behaviours":[{_BEHAVIOUR}]}}', path="/v1/behaviours"))
+    yield Case("POST /v1/feedback?ack=stored", post(f'{{"feedback":[{_EVENT}]}}', path="/v1/feedback?ack=stored"))
+    yield Case("GET http://ranker/v1/behaviours/two", get("http://ranker/v1/behaviours/two"))
+    for path in (
+        "/v1/health/ready",
+        "/v1",
+        "/v1/",
+        "/v1?x",
+        "/v1/?x",
+        "/v1//rank",
+        "/v1/v1/rank",
+        "/v2/rank",
+        "/%761/rank",
+    ):
+        yield Case(f"GET {path}", get(path))
 
 
 def _typed_feedback() -> Iterator[Case]:

@@ -106,6 +106,14 @@ def test_only_the_beginning_of_a_request_is_remembered() -> None:
     assert heads.find(data[data.index(b"Host") :]) is None
 
 
+def test_a_ranking_under_the_prefix_of_the_version_is_remembered_too() -> None:
+    heads, data = KnownHeads(64), request(LINES).replace(b"/rank", b"/v1/rank")
+    [(_, headers, _)] = Parsed(data).whole
+    heads.note(data, headers, 1.0)
+    assert heads.find(data) is not None
+    assert heads.find(request(LINES)) is None
+
+
 def test_ids_count_as_header_lines() -> None:
     assert knowing(max_lines=4).find(request(LINES)) is not None
     assert knowing(max_lines=4).find(request([*LINES, b"x-request-id: a"])) is None
