@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from exporter.bundle.golden import golden_rows
 from exporter.bundle.release import NewRelease, Release
-from exporter.bundle.write import check_target, write_bundle
+from exporter.bundle.write import Seal, check_target, write_bundle
 from exporter.graphs.new_items import trace_new
 from exporter.graphs.tables import MIN_TABLE_BYTES, TableBook
 from exporter.graphs.trace import Traced, trace
@@ -37,6 +37,7 @@ def export_run(
     min_table_bytes: int = MIN_TABLE_BYTES,
     *,
     force: bool = False,
+    seal: Seal | None = None,
 ) -> Exported:
     """Read a run, trace its model, compare both, and write the bundle below `out`.
 
@@ -46,6 +47,7 @@ def export_run(
         version: name of the version; None = the next free whole number.
         min_table_bytes: size from which a table is a file.
         force: export a model below popularity or chance.
+        seal: signs the complete bundle before it gets its name.
 
     Raises:
         ExportError: the run is incomplete, the model is below popularity or chance on its own test, cannot be exported,
@@ -68,7 +70,7 @@ def export_run(
     check_targets(run.model, traced, golden)
     new = _new_items(run, traced, sample, golden, maker, book)
     report += new.report if new is not None else []
-    bundle = write_bundle(Release(run, traced, report, golden, scores, new), out, version)
+    bundle = write_bundle(Release(run, traced, report, golden, scores, new), out, version, seal)
     return Exported(bundle, run, traced, report)
 
 

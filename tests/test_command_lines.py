@@ -37,7 +37,7 @@ from deploy.demo import __main__ as demo
 from deploy.experiment_demo import __main__ as experiment_demo
 from deploy.scoring import __main__ as scoring
 from exporter import __main__ as exporter
-from exporter import check
+from exporter import check, sign
 from service.seed import __main__ as seed
 from tests.support.builders import TinyModel
 from tests.support.command_lines import KINDS, spoilt
@@ -49,7 +49,8 @@ from training.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
-    "training/__main__.py", "exporter/__main__.py", "exporter/check.py", "analysis/__main__.py", "service/__main__.py",
+    "training/__main__.py", "exporter/__main__.py", "exporter/check.py", "exporter/sign.py", "analysis/__main__.py",
+    "service/__main__.py",
     "service/seed/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
@@ -359,6 +360,7 @@ def test_a_service_that_is_not_there_is_one_line(
         (training.main, ["train", "--seed", "x"]),
         (training.main, ["predict"]),
         (exporter.main, []),
+        (sign.main, []),
         (tables.main, ["plan.toml", "--workers", "two"]),
         (catalogue.main, ["--items", "many"]),
         (training_scale.main, ["--items", "many"]),
@@ -391,8 +393,18 @@ def test_names_that_nothing_has_are_one_line(world: World, refused: Callable[...
     plan = ROOT / "benchmarks" / "tables" / "ml-100k.toml"
     assert "no row 'Nope'" in refused(tables.main, plan, "--only", "Nope", "--results", world.folder / "out")
     assert "at least 1" in refused(tables.main, plan, "--workers", "0", "--results", world.folder / "out")
+    assert "nowhere" in refused(exporter.main, world.run, "--sign", "nowhere", "--out", world.folder / "out")
     assert "version" in refused(exporter.main, world.run, "--version", "../up", "--out", world.folder / "out")
     assert not (world.folder / "out").exists()
+
+
+def test_what_cannot_be_signed_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
+    key = tmp_path / "key"
+    assert "nowhere" in refused(sign.main, "bundle", tmp_path / "nowhere", tmp_path)
+    assert "nowhere" in refused(sign.main, "new-key", tmp_path / "nowhere" / "key")
+    assert sign.main(["new-key", str(key)]) == 0
+    assert "exists already" in refused(sign.main, "new-key", key)
+    assert "manifest" in refused(sign.main, "bundle", key, tmp_path)
 
 
 def test_dashboards_that_cannot_be_written_are_one_line(
@@ -410,6 +422,7 @@ def test_dashboards_that_cannot_be_written_are_one_line(
         ({"REDIS__URL": "redis://localhost:eight"}, 2),
         ({"BUNDLES__ROOT": "/no/such/folder", "EXPERIMENTS__FILE": "/no/such/file.yaml"}, 1),
         ({"HTTP__PORT": "nan"}, 2),
+        ({"BUNDLES__SIGNERS": "/no/such/key.pub"}, 1),
     ],
 )
 def test_a_service_that_cannot_start_says_why_and_ends(settings: dict[str, str], status: int) -> None:

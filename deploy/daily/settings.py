@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contract.bundle.tracks import TrackName
 from contract.command_line import CommandError, explained
+from service.settings.environment import signers_of_environment
 
 
 class SettingsError(CommandError, ValueError):
@@ -32,6 +33,8 @@ class Settings(BaseModel):
         tolerance: share by which the candidate may be below the bundle in force.
         threads: of torch.
         keep: days whose runs are kept.
+        sign: private key that signs the bundle.
+        signers: public keys, as the service's `bundles.signers`: the bundle must be signed by one of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +51,8 @@ class Settings(BaseModel):
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
     threads: Annotated[int, Field(ge=0)] = 1
     keep: Annotated[int, Field(ge=1)] = 7
+    sign: Path | None = None
+    signers: Path | None = Field(default_factory=signers_of_environment)
 
 
 class Call(BaseModel):
@@ -102,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="status: 0 promoted, 1 failed, 3 refused, 4 another call is running",
     )
     parser.add_argument("config", type=Path, nargs="?", help="a TOML file with these settings, by their names")
-    for name in ("log", "recipe", "data", "runs", "bundles", "state"):
+    for name in ("log", "recipe", "data", "runs", "bundles", "state", "sign", "signers"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--track")
     for name in ("core", "threads", "keep"):

@@ -102,15 +102,17 @@ def export(work: Work) -> Facts:
     bundle = work.settings.bundles.resolve() / model / version
     if not bundle.exists():
         force = ["--force"] if work.call.force else []
-        work.run("exporter", run, "--out", work.settings.bundles.resolve(), "--version", version, *force)
+        sign = [] if work.settings.sign is None else ["--sign", work.settings.sign.resolve()]
+        work.run("exporter", run, "--out", work.settings.bundles.resolve(), "--version", version, *force, *sign)
     elif _run_of(bundle) != run.name:
         raise StepFailedError(f"{bundle} exists already, of another run")
     return {"model": model, "version": version, "bundle": str(bundle)}
 
 
 def verify(work: Work) -> Facts:
-    """Check the bundle as the service does before it serves one: digests, contract, golden scores, speed."""
-    request = json.dumps({"directory": work.made("export")["bundle"], **_PROOF})
+    """Check the bundle as the service does before it serves one: signature, digests, contract, golden scores, speed."""
+    signers = None if work.settings.signers is None else str(work.settings.signers.resolve())
+    request = json.dumps({"directory": work.made("export")["bundle"], **_PROOF, "signers": signers})
     answer = json.loads(work.run("service.inference.proof", given=request).splitlines()[-1])
     if "refused" in answer:
         raise StepFailedError(f"the service would refuse the bundle: {answer['refused']}")

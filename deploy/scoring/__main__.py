@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from contract.command_line import CommandError, run
 from contract.files import whole_folder, write_json
+from service.settings.environment import signers_of_environment
 
 SUMMARY: Final = "_scoring.json"  # readers of Parquet folders skip names that begin with an underscore
 
@@ -40,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", help="of a running Ray cluster (default: start one here)")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run (default 1)")
     parser.add_argument("--provider", choices=("cpu", "cuda", "auto"), default="cpu", help="of ONNX Runtime")
+    parser.add_argument(
+        "--signers", type=Path, default=signers_of_environment(),
+        help="public keys, one of which must have signed the bundle (default: RANKER_BUNDLES__SIGNERS)",
+    )  # fmt: skip
     parser.add_argument("--at", type=int, metavar="MS", help="time of the request in ms (default: now)")
     return parser
 
@@ -51,7 +56,7 @@ def _score(options: argparse.Namespace) -> int:
     _check(options)
     began = time.monotonic()
     options.out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    candidates = chosen(options.bundle, options.candidates, options.popular)
+    candidates = chosen(options.bundle, options.candidates, options.popular, options.signers)
     with tempfile.TemporaryDirectory(dir=options.out.absolute().parent, prefix=".histories-") as scratch:
         histories = Path(scratch) / "histories"
         users = write_histories(options.behaviours, histories)
@@ -87,7 +92,8 @@ def _write_lists(options: argparse.Namespace, items: tuple[str, ...], histories:
 
     at: Any = time.time_ns() // 1_000_000 if options.at is None else options.at
     bundle = options.bundle.absolute()
-    plan = Plan(bundle, items, options.top, options.seen, at, options.provider, options.threads)
+    signers = None if options.signers is None else options.signers.absolute()
+    plan = Plan(bundle, items, options.top, options.seen, at, options.provider, options.threads, signers)
     if options.workers:
         score_with_ray(histories, out, plan, options.workers, options.address)
     else:

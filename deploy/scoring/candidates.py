@@ -25,19 +25,20 @@ class Chosen(NamedTuple):
     bundle: str
 
 
-def chosen(bundle: Path, file: Path | None, popular: int) -> Chosen:
+def chosen(bundle: Path, file: Path | None, popular: int, signers: Path | None = None) -> Chosen:
     """Return the candidates.
 
     Args:
         bundle: `<model>/<version>` directory.
         file: one item id per line, or Parquet with a column `item_id`; None = the most popular ones.
         popular: how many of those; 0 = all items.
+        signers: public keys, one of which must have signed the bundle; None accepts every bundle.
 
     Raises:
         CandidatesError: the bundle is damaged, or knows none of the file's items.
     """
     try:
-        loaded = load_bundle(bundle, max_bytes=BundlesSettings().max_bytes)
+        loaded = load_bundle(bundle, max_bytes=BundlesSettings().max_bytes, signers=signers)
     except BundleError as error:
         raise CandidatesError(str(error)) from error
     if file is None:

@@ -47,6 +47,7 @@ class Plan:
         request_time_ms: for models that read the time of the request.
         provider: of ONNX Runtime.
         threads: of one run.
+        signers: public keys, one of which must have signed the bundle; None accepts every bundle.
     """
 
     bundle: Path
@@ -56,6 +57,7 @@ class Plan:
     request_time_ms: int
     provider: ProviderChoice = "cpu"
     threads: int = 1
+    signers: Path | None = None
 
 
 class UserScorer:
@@ -71,7 +73,7 @@ class UserScorer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         try:
-            self._bundle = load_bundle(plan.bundle, max_bytes=BundlesSettings().max_bytes)
+            self._bundle = load_bundle(plan.bundle, max_bytes=BundlesSettings().max_bytes, signers=plan.signers)
             engine = OnnxEngine(self._bundle, plan.provider, plan.threads)
             engine.verify_golden()
         except (BundleError, EngineError) as error:

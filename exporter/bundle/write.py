@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +34,17 @@ _READABLE: Final = 0o755  # a temporary directory is private; the service runs a
 _READ_ONLY: Final = 0o444  # a served table is mapped: an edit in place would change what is being served
 
 Arrays = Mapping[str, NDArray[Any]]  # Any: int64 or float32
+Seal = Callable[[Path], None]
 
 
-def write_bundle(release: Release, out: Path, version: str | None = None) -> Path:
+def write_bundle(release: Release, out: Path, version: str | None = None, seal: Seal | None = None) -> Path:
     """Write `out/<model>/<version>/` and return it; without a version, the next free whole number.
+
+    Args:
+        release: its contents.
+        out: folder of the bundles.
+        version: its name.
+        seal: signs the complete bundle before it gets its name.
 
     Raises:
         ExportError: the version exists already or is not a valid name, or the disk refuses.
@@ -46,7 +53,7 @@ def write_bundle(release: Release, out: Path, version: str | None = None) -> Pat
     home = out / release.run.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        return _build_and_move(release, home, version or _next_version(home))
+        return _build_and_move(release, home, version or _next_version(home), seal)
     except OSError as error:
         raise ExportError(f"{error.filename or home}: {error.strerror}") from error
 
@@ -69,10 +76,12 @@ def check_target(out: Path, model: str, version: str | None) -> None:
         raise ExportError(f"{out / model / version}: this version exists already; a version is never overwritten")
 
 
-def _build_and_move(release: Release, home: Path, version: str) -> Path:
+def _build_and_move(release: Release, home: Path, version: str, seal: Seal | None) -> Path:
     building = Path(tempfile.mkdtemp(prefix=f".{version}.", suffix=".partial", dir=home))
     try:
         _fill(building, release, version, previous_bundle(home, release.run))
+        if seal is not None:
+            seal(building)
         building.chmod(_READABLE)
         building.rename(home / version)  # refuses to replace a bundle that appeared meanwhile
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
@@ -74,6 +75,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         StartError: there is nothing to serve.
     """
     settings, metrics = runtime.settings, runtime.metrics
+    _check_signers(settings.bundles.signers)
     for warning in settings_warnings(settings):
         _log.warning("unsafe_setting", warning=warning)
     async with AsyncExitStack() as stack:
@@ -132,6 +134,20 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             yield
         finally:
             runtime.drain()
+
+
+def _check_signers(path: Path | None) -> None:
+    """Start with keys that can be used, or not at all; they are read again for each bundle."""
+    if path is None:
+        return
+    try:
+        from service.bundles.signatures import SignersError, read_signers
+    except ImportError as error:
+        raise StartError("bundles.signers is set, but cryptography is missing: install the extra `signing`") from error
+    try:
+        read_signers(path)
+    except SignersError as error:
+        raise StartError(f"bundles.signers: {error}") from error
 
 
 def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes | None) -> RankingLog | None:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from contract.bundle import manifest as names
 from contract.bundle.context import CONTEXT, CONTEXT_ROWS, ContextCoder, context_inputs
 from contract.bundle.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
+from contract.bundle.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
+from contract.bundle.signature import SIGNATURE
 from contract.bundle.vocabulary import Vocabulary
 from service.bundles.arrays import Array, read_npy, read_npz
 from service.bundles.files import BundleError, Content, open_directory, read_files, read_small
@@ -69,7 +71,9 @@ class Bundle:
         return {} if self.context is None else {name: self.golden[name] for name in (CONTEXT, CONTEXT_ROWS)}
 
 
-def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True, reads_ids: bool = True) -> Bundle:
+def load_bundle(
+    directory: Path, *, max_bytes: int, map_tables: bool = True, reads_ids: bool = True, signers: Path | None = None
+) -> Bundle:
     """Read and verify the bundle in `<model>/<version>/`.
 
     Args:
@@ -78,13 +82,17 @@ def load_bundle(directory: Path, *, max_bytes: int, map_tables: bool = True, rea
         map_tables: map its tables from their files; else they are read into memory.
         reads_ids: read the ids of items and users, most of the time with a large catalogue; else there are none. Their
             files are checked in any case.
+        signers: public keys; without the signature of one of them nothing of the bundle is parsed. None accepts all.
 
     Raises:
+        UntrustedBundleError: no signer signed it.
         BundleError: missing, incomplete, altered, of a newer contract, or otherwise not fit to be served.
     """
     with _reading(directory):
         with open_directory(directory) as listing:
             content = read_small(listing, names.MANIFEST, min(max_bytes, _MAX_MANIFEST_BYTES))
+            if signers is not None:
+                _check_signer(listing, content, signers)
             manifest = _manifest(content, directory)
             files, tables = _files(listing, manifest, max_bytes - len(content), map_tables)
         read = read_tables(directory.absolute(), manifest.tables, tables)
@@ -98,11 +106,20 @@ def _reading(directory: Path) -> Iterator[None]:
     try:
         yield
     except BundleError as error:
-        raise BundleError(f"bundle {place}: {error}") from error
+        raise type(error)(f"bundle {place}: {error}") from error
     except OSError as error:
         raise BundleError(f"bundle {place}: cannot be read ({error.strerror or type(error).__name__})") from error
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise a dozen errors for bytes that are not arrays
         raise BundleError(f"bundle {place}: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _check_signer(listing: int, manifest: bytes, signers: Path) -> None:
+    from service.bundles.signatures import check_signature, read_signers  # imports cryptography
+
+    signed = SIGNATURE in os.listdir(listing)
+    check_signature(
+        manifest, read_small(listing, SIGNATURE, MAX_SIGNATURE_BYTES) if signed else None, read_signers(signers)
+    )
 
 
 def _manifest(content: bytes, directory: Path) -> Manifest:
@@ -130,7 +147,7 @@ def _files(
         raise BundleError(f"manifest: does not name {min(missing)}")
     if unknown := expected - known:
         raise BundleError(f"manifest: names an unknown file {min(unknown)[:64]!r}")
-    if extra := set(os.listdir(listing)) - expected - {names.MANIFEST}:
+    if extra := set(os.listdir(listing)) - expected - {names.MANIFEST, SIGNATURE}:
         raise BundleError(f"{min(extra)[:64]!r} is not in the manifest")
     found = read_files(listing, manifest.files, room, not_held=_NOT_HELD, mapped=tables if map_tables else ())
     held = {name: content for name, content in found.items() if name not in tables and isinstance(content, bytes)}

@@ -25,6 +25,10 @@ class BundleError(ValueError):
     """The bundle cannot be served; the message names the file and the reason."""
 
 
+class UntrustedBundleError(BundleError):
+    """No accepted key signed the bundle; nothing of it was parsed."""
+
+
 class Stamp(NamedTuple):
     """The facts that change when a file is written to."""
 
@@ -122,6 +126,8 @@ def identity_of(directory: Path) -> Identity:
     try:
         with os.scandir(directory) as entries:
             found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    except NotADirectoryError:
+        found = [(directory.name, directory.stat())]
     except OSError:
         return ()
     return tuple(sorted((name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for name, one in found))

@@ -136,7 +136,7 @@ class Deployments:
                     loaded[model] = await self._load_one(model)
                 except NotServable as error:
                     if error.was_tried:
-                        self._observer.bundle_loaded("failed")
+                        self._observer.bundle_loaded("untrusted" if error.is_untrusted else "failed")
                     problems.append(f"{model[0]}@{model[1]} cannot be served: {error}")
         except BaseException:  # cancelled: the process ends, or another file is to be loaded
             await _close(loaded)

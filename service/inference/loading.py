@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from service.bundles.bundle import Bundle, BundleError, load_bundle
-from service.bundles.files import Identity, identity_of
+from service.bundles.files import Identity, UntrustedBundleError, identity_of
 from service.bundles.refusals import Model, Refusals
 from service.bundles.registry import BundleRegistry
 from service.flow.threads import DaemonThreads, in_time
@@ -36,11 +36,12 @@ class NotServable(Exception):  # noqa: N818 - the name describes the bundle
 
     Attributes:
         was_tried: false if an earlier refusal is still valid.
+        is_untrusted: no accepted key signed it.
     """
 
-    def __init__(self, problem: str, *, was_tried: bool) -> None:
+    def __init__(self, problem: str, *, was_tried: bool, is_untrusted: bool = False) -> None:
         super().__init__(problem)
-        self.was_tried = was_tried
+        self.was_tried, self.is_untrusted = was_tried, is_untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,15 @@ class Loader:
         identity: Identity = ()
         try:
             directory = self._directory(model)
-            identity = await in_time(self._threads, _LOOK_SECONDS, identity_of, directory)
+            identity = await in_time(self._threads, _LOOK_SECONDS, self._identity, directory)
             self._refuse_again(model, identity)
             loaded = await self._load(directory)
         except (BundleError, EngineError, TimeoutError) as error:
             problem = str(error) or "its folder could not be read in time"
             if self.refusals.note(model, identity, problem, for_good=isinstance(error, BundleError)):
                 _log.error("bundle_refused", model=model[0], version=model[1], error=problem)
-            raise NotServable(problem, was_tried=True) from error
+            is_untrusted = isinstance(error, UntrustedBundleError)
+            raise NotServable(problem, was_tried=True, is_untrusted=is_untrusted) from error
         self.refusals.forget(model)
         return loaded
 
@@ -111,6 +113,11 @@ class Loader:
         if directory is None:
             raise BundleError("this is not a name of a bundle")
         return directory.absolute()
+
+    def _identity(self, directory: Path) -> Identity:
+        """Return a value that changes with the bundle's files or with the keys that it must be signed with."""
+        signers = self._settings.bundles.signers
+        return (*identity_of(directory), *(() if signers is None else identity_of(signers)))
 
     def _refuse_again(self, model: Model, identity: Identity) -> None:
         problem = self.refusals.of(model, identity)
@@ -141,7 +148,9 @@ class Loader:
 
     def _open(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
         bundles, most = settings.bundles, settings.limits.max_candidates
-        bundle = load_bundle(directory, max_bytes=bundles.max_bytes, map_tables=bundles.map_tables)
+        bundle = load_bundle(
+            directory, max_bytes=bundles.max_bytes, map_tables=bundles.map_tables, signers=bundles.signers
+        )
         if not np.ptp(bundle.golden["scores"]) and len(np.unique(bundle.golden["candidates"])) > 1:
             _log.warning("bundle_orders_nothing", bundle=bundle.name)  # its golden scores are all the same
         if digest is not None and bundle.digest != digest:
@@ -169,6 +178,7 @@ def _request(directory: Path, settings: Settings) -> ProofRequest:
         budget_seconds=_budget_seconds(settings),
         memory_bytes=bundles.max_memory_bytes,
         limit_seconds=bundles.load_timeout_ms / 1000,
+        signers=str(bundles.signers.absolute()) if bundles.signers is not None else None,
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundles.bundle import Bundle, BundleError, load_bundle
+from service.bundles.files import UntrustedBundleError
 from service.inference.cpus import available_cpus
 from service.inference.engine import EngineError, OnnxEngine, ProviderChoice, wants_cuda
 
@@ -50,6 +51,7 @@ class ProofRequest:
     budget_seconds: float  # that the largest request may take
     memory_bytes: int  # that this process may have
     limit_seconds: float  # that all of it may take
+    signers: str | None = None  # public keys; None accepts every bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ def prove(request: ProofRequest) -> Proof:
         BundleError: it must not be served.
         EngineError: its graphs cannot be run, give other scores, or take too long.
     """
-    bundle = load_bundle(Path(request.directory), max_bytes=request.max_bundle_bytes, reads_ids=False)
+    signers = Path(request.signers) if request.signers is not None else None
+    bundle = load_bundle(Path(request.directory), max_bytes=request.max_bundle_bytes, reads_ids=False, signers=signers)
     engine, seconds = _engine(bundle, request)
     budget = request.budget_seconds
     if seconds > budget:
@@ -118,7 +121,7 @@ def _answer(request: ProofRequest) -> Mapping[str, object]:
     try:
         return {"proof": asdict(prove(request))}
     except BundleError as error:
-        return {"refused": str(error), "for_good": True}
+        return {"refused": str(error), "for_good": True, "untrusted": isinstance(error, UntrustedBundleError)}
     except (EngineError, MemoryError) as error:
         return {"refused": str(error) or "not enough memory", "for_good": False}
 

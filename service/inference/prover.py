@@ -6,12 +6,14 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from service.bundles.bundle import BundleError
+from service.bundles.files import UntrustedBundleError
 from service.inference.engine import EngineError
 from service.inference.proof import Proof, ProofRequest
 
@@ -60,7 +62,13 @@ def _proof(said: bytes, status: int | None) -> Proof:
     answer = json.loads(said)
     if "proof" in answer:
         return Proof(**answer["proof"])
-    raise (BundleError if answer["for_good"] else EngineError)(answer["refused"])
+    raise _refusal(answer)(answer["refused"])
+
+
+def _refusal(answer: Mapping[str, Any]) -> type[BundleError | EngineError]:  # Any: JSON
+    if answer.get("untrusted"):
+        return UntrustedBundleError
+    return BundleError if answer["for_good"] else EngineError
 
 
 def _ended(status: int) -> str:

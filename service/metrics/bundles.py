@@ -17,7 +17,9 @@ class BundleMetrics:
             "ranker_bundle_info", "1 for each bundle that is loaded.", "max",
             bundle=(), model=(), version=(), provider=(),
         )  # fmt: skip
-        self._loads = families.counter("ranker_bundle_load_total", "Loadings of a bundle.", result=("ok", "failed"))
+        self._loads = families.counter(
+            "ranker_bundle_load_total", "Loadings of a bundle.", result=("ok", "failed", "untrusted")
+        )
         # The inference threads count in these two.
         self._engine_failures = families.shared_counter(
             "ranker_engine_failures_total", "Runs of a graph that failed.", bundle=()
@@ -31,7 +33,7 @@ class BundleMetrics:
         )
 
     def bundle_loaded(self, result: str) -> None:
-        """Count a loading: `ok` or `failed`."""
+        """Count a loading: `ok`, `failed`, or `untrusted` if no accepted key signed it."""
         self._loads.of(result).inc()
 
     def bundle_served(self, model: str, version: str, provider: str) -> None:

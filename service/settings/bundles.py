@@ -25,5 +25,7 @@ class BundlesSettings(Group):
     """How long (ms) loading one bundle may take before the bundle is refused."""
     deadline_share: Annotated[float, Field(gt=0, le=1_000)] = 0.8
     """Share of `limits.deadline_ms` that the largest request may take; a slower bundle is refused at load."""
+    signers: Path | None = None
+    """Public keys, a file or folder of PEM: only bundles that one of them signed are served; empty serves all."""
     default_model: str = ""
     """The model to serve without an experiment file; empty means the only model in the folder."""

@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -68,6 +69,12 @@ def with_workers(settings: Settings, workers: int | None) -> Settings:
     if not 1 <= workers <= MAX_WORKERS:
         raise SettingsError([f"--workers: a number from 1 to {MAX_WORKERS}"])
     return settings.model_copy(update={"http": settings.http.model_copy(update={"workers": workers})})
+
+
+def signers_of_environment() -> Path | None:
+    """Return `bundles.signers` of the environment, for programs beside the service that load bundles too."""
+    value = os.environ.get(f"{PREFIX}BUNDLES{DELIMITER}SIGNERS")  # noqa: TID251 - this is the one reader
+    return Path(value) if value else None
 
 
 def passed_sockets() -> int:

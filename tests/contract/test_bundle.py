@@ -14,7 +14,7 @@ import pytest
 from contract.bundle import manifest as names
 from contract.bundle.manifest import Manifest, digest_of, read_manifest
 from contract.bundle.vocabulary import Vocabulary
-from exporter.__main__ import main
+from exporter.__main__ import main, seal_of
 from exporter.bundle import write as writing
 from exporter.bundle.golden import golden_rows, golden_tolerance
 from exporter.bundle.release import Release
@@ -22,7 +22,9 @@ from exporter.bundle.write import write_bundle
 from exporter.errors import ExportError
 from exporter.export import Exported, export_run
 from exporter.parity.verify import Parity, golden_scores
+from exporter.signing import make_key
 from service.bundles.bundle import load_bundle
+from service.bundles.files import UntrustedBundleError
 from service.inference.engine import OnnxEngine
 from tests.unit.exporter.fake_runs import ITEMS, USERS, config_of, write_run
 
@@ -40,9 +42,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None
 
 @pytest.fixture(scope="module")
 def tabled(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Exported:
-    """The same run with a limit so low that its tables leave the graphs."""
+    """The same run with a limit so low that its tables leave the graphs, and signed."""
     home = tmp_path_factory.mktemp("tabled")
-    return export_run(write_run(home / "run", "mgnm", SMALL), home / "bundles", min_table_bytes=200)
+    make_key(home / "key")
+    seal = seal_of(home / "key")
+    return export_run(write_run(home / "run", "mgnm", SMALL), home / "bundles", min_table_bytes=200, seal=seal)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,13 @@ def test_manifest_names_every_file_with_its_digest(exported: Exported, manifest:
     del found[names.MANIFEST]
     assert found == manifest.files
     assert set(found) == {*names.REQUIRED_FILES, names.USERS, names.CATALOGUE}
+
+
+def test_a_bundle_can_be_signed_by_its_export(exported: Exported, tabled: Exported) -> None:
+    signers = tabled.bundle.parents[2] / "key.pub"
+    assert load_bundle(tabled.bundle, max_bytes=10_000_000, signers=signers).tables
+    with pytest.raises(UntrustedBundleError):
+        load_bundle(exported.bundle, max_bytes=10_000_000, signers=signers)
 
 
 def test_bundle_without_tables_keeps_the_older_contract(exported: Exported, manifest: Manifest) -> None:

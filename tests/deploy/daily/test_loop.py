@@ -17,9 +17,12 @@ from deploy.daily import __main__ as daily
 from deploy.daily.commands import Processes, StepFailedError
 from deploy.daily.loop import BUSY, FAILED, PROMOTED, REFUSED
 from deploy.daily.settings import Call, Settings
-from deploy.daily.state import Days
-from deploy.daily.steps import STEPS
+from deploy.daily.state import Day, Days
+from deploy.daily.steps import STEPS, Work
 from exporter.__main__ import main as exporter
+from service.inference import proof
+from tests.support.builders import TinyModel
+from tests.support.signing import Signer
 from training.__main__ import main as training
 
 POPULARITY = """dataset = "shop"
@@ -115,8 +118,10 @@ def feed(tmp_path: Path, operators_read_once: None) -> Feed:
 
 
 def test_days_follow_one_another(feed: Feed, refused: Any) -> None:
-    """One test of the whole loop, because each promotion exports a bundle."""
-    feed.settings = feed.settings.model_copy(update={"keep": 1})
+    """One test of the whole loop, because each promotion exports a bundle; here they are signed."""
+    signer = Signer.make(feed.folder / "keys")
+    keys = {"sign": feed.folder / "keys" / "key", "signers": signer.public}
+    feed.settings = feed.settings.model_copy(update={"keep": 1, **keys})
     feed.arrives(3)
     first, status = feed.call(6)
     assert (first["status"], first["version"], status) == ("promoted", "2025-03-06-daily", PROMOTED)
@@ -131,6 +136,21 @@ def test_days_follow_one_another(feed: Feed, refused: Any) -> None:
     assert [path.name for path in (feed.settings.runs / "daily").iterdir()] == ["2025-03-08"]
     where = [f"--{name}={getattr(feed.settings, name)}" for name in ("log", "recipe", "state")]
     assert "2025-03-08 has begun already" in refused(daily.main, *where, "--day", "2025-03-05")
+
+
+def test_a_bundle_that_no_signer_signed_is_not_promoted(tmp_path: Path) -> None:
+    signer = Signer.make(tmp_path / "keys")
+    settings = Settings(log=tmp_path, recipe=tmp_path, signers=signer.public)
+    record = Day(day=date(2025, 3, 6), recipe="", steps={"export": {"bundle": str(TinyModel().write(tmp_path))}})
+
+    def run(*_arguments: object, given: str = "") -> str:
+        return json.dumps(proof._answer(proof.ProofRequest(**json.loads(given))))
+
+    work = Work(settings, Call(day=record.day), record, None, run)
+    with pytest.raises(StepFailedError, match="the service would refuse the bundle: bundle tiny/1: it is not signed"):
+        STEPS["verify"](work)
+    signer.sign(tmp_path / "tiny" / "1")
+    assert STEPS["verify"](work)["digest"]
 
 
 def _a_second_call_does_nothing(feed: Feed, ran: int) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from deploy.scoring.__main__ import main
 from tests.support.builders import TinyModel
+from tests.support.signing import Signer
 
 pytestmark = pytest.mark.onnx
 
@@ -50,6 +51,18 @@ def test_the_lists_and_a_summary_are_written(tmp_path: Path, behaviours: Path) -
     assert {len(row["item_ids"]) for row in rows} == {3}
     summary = json.loads((out / "_scoring.json").read_text())
     assert (summary["model"], summary["version"], summary["users"], summary["candidates"]) == ("tiny", "1", 20, 5)
+
+
+def test_with_signers_only_a_signed_bundle_scores(
+    tmp_path: Path, behaviours: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    bundle, signer = TinyModel().write(tmp_path), Signer.make(tmp_path / "keys")
+    monkeypatch.setenv("RANKER_BUNDLES__SIGNERS", str(signer.public))
+    arguments = [str(bundle), str(behaviours), "--out", str(tmp_path / "lists"), "--popular", "5"]
+    assert "it is not signed" in refused(main, *arguments)
+    signer.sign(bundle)
+    assert main(arguments) == 0
+    assert len(_lists(tmp_path / "lists")) == 20
 
 
 @pytest.mark.parametrize("ending", ["txt", "parquet"])

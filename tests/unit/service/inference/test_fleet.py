@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import weakref
 from pathlib import Path
 from threading import Event
@@ -19,6 +20,7 @@ from service.inference.deployment import Deployment
 from service.inference.inline import InlineRuns
 from tests.support.builders import TinyModel
 from tests.support.deployments import NEW, OLD, Asked, rig_of, score, settings_of
+from tests.support.signing import Signer
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
@@ -181,6 +183,24 @@ async def test_a_refused_bundle_is_not_loaded_again_until_its_files_change(tmp_p
         (directory / "score.onnx").write_bytes(good)
         await rig.deployments.prepare(frozenset({OLD, NEW}))
         assert set(rig.deployments.live) == {OLD, NEW}
+
+
+async def test_an_unsigned_bundle_is_refused_counted_and_served_once_its_signer_is_known(tmp_path: Path) -> None:
+    signer, keys = Signer.make(tmp_path / "private"), tmp_path / "keys"
+    Signer.make(keys, "first")
+    (keys / "first").unlink()
+    async with rig_of(tmp_path, TinyModel()) as rig:
+        signer.sign(tmp_path / "tiny" / "1")
+        rig.deployments._loader._settings = settings_of(bundles={"signers": keys})
+        with capture_logs() as lines:
+            for _ in range(3):
+                with pytest.raises(ExperimentsError, match=r"tiny@1 cannot be served: .*not a key of bundles\.signers"):
+                    await rig.deployments.prepare(frozenset({OLD}))
+        assert [line["event"] for line in lines] == ["bundle_refused"]
+        assert 'ranker_bundle_load_total{result="untrusted"} 1.0' in rig.shown("ranker_bundle_load_total{")
+        shutil.copy(signer.public, keys / "second.pub")
+        await rig.deployments.prepare(frozenset({OLD}))
+        assert list(rig.deployments.live) == [OLD]
 
 
 async def test_a_bundle_that_the_machine_may_have_failed_is_tried_again_when_told_to(tmp_path: Path) -> None:
