@@ -29,7 +29,6 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
 SINK = (ROOT / "docs" / "sink.md").read_text(encoding="utf-8")
 HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
-ALERTS = ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml"
 
 
 def rows(text: str, heading: str) -> list[list[str]]:
@@ -104,14 +103,6 @@ def test_every_stream_of_the_sink_is_documented_with_its_table() -> None:
         (cells[0].strip("`"), cells[1].strip("`"), cells[2].strip("`")) for cells in rows(SINK, "## Files")[1:]
     }
     assert documented == {(kind.table, kind.stream, kind.clock) for kind in KINDS}
-
-
-def test_every_alert_is_in_the_runbook_and_no_other() -> None:
-    alerts = set(re.findall(r"alert: (\w+)", ALERTS.read_text(encoding="utf-8")))
-    documented = {
-        name for cells in rows(OPERATIONS, "## Runbook")[1:] for name in re.findall(r"`(Ranker\w+)`", cells[0])
-    }
-    assert documented == alerts
 
 
 def test_every_error_is_documented_with_its_status_and_nothing_else_is() -> None:

@@ -27,16 +27,17 @@ Series = dict[str, Any]
 class Prometheus:
     """One server that scrapes one ranker and one sink at loopback ports."""
 
-    def __init__(self, target: str, sink: str) -> None:
+    def __init__(self, target: str, sink: str, alertmanager: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ranker-prometheus-"))
         port = free_port()
-        self._configure({"ranker": target, "ranker-sink": sink, "prometheus": f"127.0.0.1:{port}"})
+        self._configure({"ranker": target, "ranker-sink": sink, "prometheus": f"127.0.0.1:{port}"}, alertmanager)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         command = [
             str(needed("prometheus", "prometheus")),
             f"--config.file={self._folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--rules.alert.resend-delay=1s",
             "--log.level=error",
         ]
         with (self._folder / "log").open("wb") as log:
@@ -85,9 +86,12 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def _configure(self, targets: dict[str, str]) -> None:
+    def _configure(self, targets: dict[str, str], alertmanager: str | None) -> None:
         config = yaml.safe_load((SOURCE / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": EVALUATE}
+        config["alerting"]["alertmanagers"] = (
+            [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
+        )
         for job in config["scrape_configs"]:
             job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
         (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
