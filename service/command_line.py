@@ -16,7 +16,8 @@ from service.log import logging_to
 from service.process.inherited import Inherited
 from service.settings.environment import SettingsError, load_settings, passed_sockets, with_workers
 from service.settings.root import Settings
-from service.settings.shown import effective, env_example, warnings
+from service.settings.shown import effective, env_example
+from service.settings.unsafe import warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,11 +6,14 @@
     │   ├── UnsupportedMedia 415                     another content type, an encoding
     │   ├── HeadersTooLarge 431                      too many or too long header lines
     │   └── ReceiveTimeout  408                      a request that does not arrive
+    ├── Unauthorized        401 unauthorized         no API key in force; WWW-Authenticate
+    ├── Forbidden           403 forbidden            a key without the scope of the path
     ├── NotFound            404 not_found
     ├── MethodNotAllowed    405 method_not_allowed
     ├── NotImplementedHere  501 not_implemented      a part of HTTP that this service does not have
     ├── TooLarge            413 too_large            body or list over its limit
     ├── Overloaded          429 overloaded           no permit, or queue full; Retry-After
+    ├── OverQuota           429 over_quota           the caller's own quota is used up; Retry-After
     ├── InternalError       500 internal_error       a bug that no other class describes
     ├── InferenceFailed     500 inference_failed     engine error or non-finite scores
     ├── NotReady            503 not_ready            loading, draining, no bundle; Retry-After
@@ -53,6 +56,7 @@ class RankerError(Exception):
         field: the field it is about, as the caller named it.
         retry_after: seconds after which to try again.
         details: further fields.
+        headers: of the answer, beside those that every answer has.
     """
 
     code: ClassVar[str]
@@ -67,11 +71,12 @@ class RankerError(Exception):
         field: str | None = None,
         retry_after: int | None = None,
         details: Sequence[Detail] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self.message = message or self.default_message
         self.field = field
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
-        self.details = tuple(details)
+        self.details, self.headers = tuple(details), tuple(headers)
         super().__init__(self.message)
 
     def body(self, request_id: str) -> bytes:
@@ -123,6 +128,20 @@ class ReceiveTimeout(InvalidRequest):
     default_message = "The request did not arrive in time."
 
 
+class Unauthorized(RankerError):
+    """No API key, or one that is not in force."""
+
+    code, status = "unauthorized", 401
+    default_message = "The API key is not known."
+
+
+class Forbidden(RankerError):
+    """An API key that may do other things."""
+
+    code, status = "forbidden", 403
+    default_message = "The API key lacks the scope of this path."
+
+
 class NotFound(RankerError):
     """No such route."""
 
@@ -156,6 +175,14 @@ class Overloaded(RankerError):
 
     code, status = "overloaded", 429
     default_message = "The service has as much work as it can do."
+    default_retry_after = 1
+
+
+class OverQuota(RankerError):
+    """The caller has used up its own quota; others are not affected."""
+
+    code, status = "over_quota", 429
+    default_message = "The caller's quota is used up."
     default_retry_after = 1
 
 

@@ -24,9 +24,13 @@ ErrorKind = Literal[
     "timeout", "auth", "loading", "connection", "wrong_server", "unconfirmed", "busy", "wrong_type", "response",
     "other",
 ]  # fmt: skip
+# The end of a caller's request.
+CallerOutcome = Literal[
+    "answered", "unauthorized", "forbidden", "over_quota", "overloaded", "refused", "failed", "gone"
+]  # fmt: skip
 # Background tasks, counted by name when they fail.
 TaskName = Literal[
-    "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
+    "access", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
     "spool_replay", "store_lookup", "store_probe", "stream",
 ]  # fmt: skip
 

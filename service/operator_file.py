@@ -19,7 +19,7 @@ _Base: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: one of
 
 
 class OperatorFileError(ValueError):
-    """The file cannot be read as data; the message says why, and on which line."""
+    """The file cannot be read as data; the message has the reason and the line."""
 
 
 def parse(content: bytes, max_bytes: int) -> object:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract.experiments.decision import UNDECIDED, Decision
+from service.access.access import Access
 from service.errors import NotReady
 from service.experiments.feedback import FeedbackLog
 from service.experiments.live import Experiments
@@ -59,6 +60,9 @@ class Runtime:
         self.settings, self.metrics, self.version, self.now_ms = settings, metrics, version, now_ms
         self.access = access or access_log(settings.logging, None)
         self.admission = Admission(settings.limits)
+        self.keys = (
+            Access(settings.http.workers) if settings.access.file is not None else None
+        )  # None: no one needs one
         self.backend: Backend | None = None
         self.is_draining = False
         metrics.workers_wanted(settings.http.workers)

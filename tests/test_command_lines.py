@@ -38,6 +38,7 @@ from deploy.experiment_demo import __main__ as experiment_demo
 from deploy.scoring import __main__ as scoring
 from exporter import __main__ as exporter
 from exporter import check, sign
+from service.access import __main__ as access
 from service.seed import __main__ as seed
 from tests.support.builders import TinyModel
 from tests.support.command_lines import KINDS, spoilt
@@ -51,7 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "exporter/check.py", "exporter/sign.py", "analysis/__main__.py",
     "service/__main__.py",
-    "service/seed/__main__.py",
+    "service/seed/__main__.py", "service/access/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
     "deploy/scoring/__main__.py",
@@ -142,6 +143,7 @@ def test_every_command_line_is_walked_here() -> None:
         "train",
         "check",
         "seed",
+        "access",
         "offer",
         "greedy",
         "compare",
@@ -171,6 +173,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "train": (training.main, "train", path, "--out", out),
         "check": (check.main, path),
         "seed": (seed.main, path),
+        "access": (access.main, "check", path),
         "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
         "bench": (bench.main, "--behaviours", path, "--out", out),
         "peers": (peers.main, "--behaviours", path, "--out", out),

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service import __version__
+from service.app.access import access_source
 from service.app.experiments import accepted_experiments
 from service.app.redis import behaviour_store, event_sinks, item_store, watch_redis
 from service.bundles.registry import BundleRegistry
@@ -35,7 +36,7 @@ from service.ranking.ranking_log import RankingLog
 from service.ranking.rules.book import RuleBook
 from service.runtime import Backend, Runtime
 from service.settings.root import Settings
-from service.settings.shown import warnings as settings_warnings
+from service.settings.unsafe import warnings as settings_warnings
 from service.store.sinks import Sinks
 
 _log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
     for warning in settings_warnings(settings):
         _log.warning("unsafe_setting", warning=warning)
     async with AsyncExitStack() as stack:
+        access = await access_source(runtime, stack)
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
         bundles = ServedBundles(deployments)
@@ -106,6 +108,8 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         def reload() -> None:
             deployments.try_again()
             experiments.poke()
+            if access is not None:
+                access.poke()
 
         runtime.reload = reload
         override_secret = settings.experiments.override_secret

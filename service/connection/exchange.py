@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, TypedDict
 
 from contract.experiments.decision import Decision
+from service.access.callers import Key
 from service.errors import InvalidRequest
 from service.flow.gate import Place
 
@@ -34,6 +35,8 @@ class Notes(TypedDict, total=False):
     candidates: int
     degraded: Sequence[str]
     code: str
+    caller: str
+    key: str  # id of the API key
 
 
 class Exchange:
@@ -47,6 +50,7 @@ class Exchange:
         "headers",
         "is_ranking",
         "is_shed",
+        "key",
         "notes",
         "place",
         "request_headers",
@@ -62,6 +66,7 @@ class Exchange:
         self.traceparent = traceparent_of(request_headers)
         self.body: bytes | None = None  # once it has been read
         self.decision: Decision | None = None
+        self.key: Key | None = None  # of its caller, if callers have keys
         self.is_ranking = False
         self.place: Place | None = None  # at the gate
         self.is_shed = False  # refused at the gate: counted but not logged, because logging costs more than refusing
@@ -72,6 +77,11 @@ class Exchange:
         """Leave the gate, if the request is inside one."""
         if self.place is not None:
             self.place.leave()
+
+    def count_candidates(self, count: int) -> None:
+        """Count the candidates of a ranking in its caller's quota."""
+        if self.key is not None:
+            self.key.caller.meter.count("candidates", count)
 
     def header(self, name: bytes) -> str | None:
         """Return the first value of a request header, or None."""

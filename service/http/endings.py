@@ -6,15 +6,18 @@ import time
 from typing import Final, Literal, Protocol
 
 from contract.experiments.decision import Decision
-from service.connection.exchange import Exchange, Headers
-from service.errors import RankerError, TooLarge
+from service.access.access import Access
+from service.connection.exchange import CLIENT_GONE, Exchange, Headers
+from service.errors import Forbidden, OverQuota, RankerError, TooLarge, Unauthorized
 from service.flow.admission import Admission
 from service.http.cors import Cors
 from service.metrics import Metrics
+from service.names import CallerOutcome
 from service.output.access_log import AccessLog
 from service.settings.root import Settings
 
 _QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+_OUTCOMES: Final[dict[int, CallerOutcome]] = {Forbidden.status: "forbidden", CLIENT_GONE: "gone"}
 _PERSONAL: Final = (b"cache-control", b"private, no-store")
 
 
@@ -28,6 +31,10 @@ class Front(Protocol):
     @property
     def admission(self) -> Admission:
         """Return the gates and turns."""
+
+    @property
+    def keys(self) -> Access | None:
+        """Return the check of API keys; None: no request needs one."""
 
     @property
     def access(self) -> AccessLog:
@@ -49,7 +56,8 @@ class Endings:
     def __init__(self, front: Front, metrics: Metrics, settings: Settings) -> None:
         self._front, self._metrics = front, metrics
         self._show_bucket = settings.experiments.show_bucket
-        self.cors = Cors(settings.http.cors_origins)
+        self._counts_callers = settings.access.file is not None
+        self.cors = Cors(settings.http.cors_origins, takes_keys=self._counts_callers)
 
     def headers(self, exchange: Exchange) -> Headers:
         """Return the headers of an answer; its bucket shows whether an arm was decided."""
@@ -65,6 +73,8 @@ class Endings:
             headers.append(_PERSONAL)
         if exchange.traceparent is not None:
             headers.append((b"traceparent", exchange.traceparent))
+        if exchange.key is not None and not exchange.is_shed:
+            headers += exchange.key.caller.meter.fields()
         if self._front.is_draining:
             headers.append((b"connection", b"close"))
         return headers
@@ -82,6 +92,7 @@ class Endings:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if error.retry_after is not None:
             headers.append((b"retry-after", str(error.retry_after).encode()))
+        headers += error.headers
         if isinstance(error, TooLarge) and error.field is None:
             headers.append((b"connection", b"close"))  # the rest of the body is not read
         return headers, body
@@ -91,11 +102,32 @@ class Endings:
         seconds = time.perf_counter() - exchange.began
         variant = exchange.decision.variant if exchange.decision is not None else "none"
         self._metrics.request_finished(route, status, variant, seconds)
-        if not exchange.is_shed and (status >= 400 or route not in _QUIET):
+        if self._counts_callers:
+            self._count_caller(exchange, status)
+        is_silent = exchange.is_shed or (status == OverQuota.status and exchange.notes.get("code") == OverQuota.code)
+        if not is_silent and (status >= 400 or route not in _QUIET):
             trace_id = exchange.traceparent[3:35].decode() if exchange.traceparent else None
             self._front.access.request(
                 exchange.request_id, method, route, status, seconds, variant, trace_id, **exchange.notes
             )
+
+    def _count_caller(self, exchange: Exchange, status: int) -> None:
+        key = exchange.key
+        if key is not None:
+            exchange.notes["caller"], exchange.notes["key"] = key.caller.id, key.id
+            self._metrics.caller_answered(key.caller.id, outcome_of(status, exchange))
+        elif status == Unauthorized.status:
+            self._metrics.caller_answered("none", "unauthorized")
+
+
+def outcome_of(status: int, exchange: Exchange) -> CallerOutcome:
+    """Return what became of a caller's request."""
+    if status < 400:
+        return "answered"
+    if status == OverQuota.status:
+        return "over_quota" if exchange.notes.get("code") == OverQuota.code else "overloaded"
+    known: CallerOutcome | None = _OUTCOMES.get(status)
+    return known or ("failed" if status >= 500 else "refused")
 
 
 def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:

@@ -13,9 +13,11 @@ from typing import Any, Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access.access import Access
 from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
 from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
 from service.flow.gate import Gate, Place
+from service.flow.turns import Turns
 from service.http.endings import Endings, Front
 from service.metrics import Metrics
 from service.settings.root import Settings
@@ -48,7 +50,7 @@ class FrontMiddleware:
         self._limits = settings.limits
         self._endings = Endings(front, metrics, settings)
         self._cors = self._endings.cors
-        self._admission = front.admission
+        self._admission, self._keys = front.admission, front.keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; one that asks for the head of an answer only is routed as GET."""
@@ -83,6 +85,8 @@ class FrontMiddleware:
         exchange: Exchange = scope[EXCHANGE]
         path: str = scope["path"]
         try:
+            if self._keys is not None:
+                self._check_key(self._keys, scope)
             self._check_length(exchange)
             if exchange.is_ranking:
                 return await self._admitted(self._admission.rankings, scope, receive, send)
@@ -96,8 +100,9 @@ class FrontMiddleware:
                 return await self._run(scope, receive, send)
         except RankerError as error:
             exchange.leave()  # waiting for a turn must not keep good rankings out
-            await self._admission.turns.take()
-            self._admission.turns.charge(_REFUSAL_SECONDS)
+            turns = self._turns(error, exchange)
+            await turns.take()
+            turns.charge(_REFUSAL_SECONDS)
             return error
 
     async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
@@ -145,6 +150,19 @@ class FrontMiddleware:
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
         return True
+
+    def _check_key(self, keys: Access, scope: Scope) -> None:
+        """Refuse a request without a fit key; browsers ask for permission before they send one."""
+        if self._cors.preflight(scope["method"], scope["headers"]) is None:
+            exchange: Exchange = scope[EXCHANGE]
+            exchange.key = keys.identify(scope["path"], scope["headers"])
+            if exchange.key is not None:
+                keys.check(exchange.key, scope["path"])
+
+    def _turns(self, error: RankerError, exchange: Exchange) -> Turns:
+        """Return the turns in which a refusal is sent."""
+        own = self._keys.turns(error, exchange.key) if self._keys is not None else None
+        return own or self._admission.turns
 
     def _check_length(self, exchange: Exchange) -> None:
         declared = find_header(exchange.request_headers, b"content-length")

@@ -90,18 +90,23 @@ class PreparedAnswer:
         """Return the bytes of one answer."""
         key = (decision.digest, ranking.model, ranking.version, ranking.degraded)
         prepared = self._formats.get(key) or self._prepare(key, decision, ranking)
-        request_id, trace = exchange.request_id.encode(), exchange.traceparent
+        request_id = exchange.request_id.encode()
         parameters, rest = orjson.dumps(decision.parameters), rank_answer.rank_rest(ranking)
         return prepared.text % (
             prepared.body_bytes + len(request_id) + len(parameters) + len(rest),
             request_id,
             decision.header(self._show_bucket).encode(),
             rank_answer.server_timing(ranking.timings),
-            b"" if trace is None else b"traceparent: %b\r\n" % trace,
+            self._own_lines(exchange),
             request_id,
             parameters,
             rest,
         )
+
+    def _own_lines(self, exchange: Exchange) -> bytes:
+        """Return the header lines that only some requests have."""
+        trace = exchange.traceparent
+        return b"" if trace is None else b"traceparent: %b\r\n" % trace
 
     def _prepare(self, key: _Key, decision: Decision, ranking: Ranking) -> _Format:
         exchange = Exchange([], 0.0)

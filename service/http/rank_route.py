@@ -67,6 +67,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         exchange: Exchange = request.scope[EXCHANGE]
         backend = runtime.needed()
         call = await call_of(request, exchange, backend, runtime.now_ms())
+        exchange.count_candidates(len(call.item_ids))
         ranking = await backend.ranker.rank(call)
         exchange.headers += rank_answer.rank_headers(ranking)
         exchange.notes |= {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}

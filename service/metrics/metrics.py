@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from service.metrics.access import AccessMetrics
 from service.metrics.bundles import BundleMetrics
 from service.metrics.experiments import ExperimentMetrics
 from service.metrics.exposition import Exposition
@@ -14,7 +15,9 @@ from service.metrics.ranking import RankingMetrics
 from service.metrics.store import StoreMetrics
 
 
-class Metrics(HttpMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, ProcessMetrics):
+class Metrics(
+    HttpMetrics, AccessMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, ProcessMetrics
+):  # fmt: skip
     """All metrics of one application: plain numbers, which only the event loop's thread changes.
 
     The two methods that inference threads call (`engine_failed`, `scores_not_finite`) take a lock; no other does.
@@ -23,6 +26,7 @@ class Metrics(HttpMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, Bund
     def __init__(self) -> None:
         self._families = families = Families()
         HttpMetrics.__init__(self, families)
+        AccessMetrics.__init__(self, families)
         RankingMetrics.__init__(self, families)
         StoreMetrics.__init__(self, families)
         ExperimentMetrics.__init__(self, families)

@@ -46,6 +46,8 @@ class AccessLog:
         candidates: int | None = None,
         degraded: Sequence[str] = (),
         code: str | None = None,
+        caller: str | None = None,
+        key: str | None = None,
     ) -> None:
         """Write the line of one request; the keyword arguments are left out where they say nothing.
 
@@ -61,6 +63,8 @@ class AccessLog:
             candidates: of the ranking.
             degraded: what the answer went without.
             code: of the error.
+            caller: id of the caller, if callers have API keys.
+            key: id of the caller's API key.
         """
         if not self.is_on:
             return
@@ -78,6 +82,8 @@ class AccessLog:
             fields["degraded"] = degraded
         if code is not None:
             fields["code"] = code
+        if caller is not None:
+            fields["caller"], fields["key"] = caller, key
         self._write(fields)
 
     def _write(self, fields: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from service.connection.exchange import Headers
 from service.connection.protocol import Guard, GuardedProtocol
 from service.http.endings import bucket_headers
-from service.http.rank_lane import RankLane
+from service.http.keyed_lane import rank_lane
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
 from service.process.port import Port, address_of, cannot_listen, open_port
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
         self._runtime: Runtime = app.state.runtime
-        self._lane = RankLane(self._runtime)
+        self._lane = rank_lane(self._runtime)
         guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers, self._lane)
         super().__init__(
             uvicorn.Config(

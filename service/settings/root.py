@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.redis_url.address import RedisAddress
 from contract.redis_url.parse import parse_redis_url
+from service.settings.access import AccessSettings
 from service.settings.batching import BatchingSettings
 from service.settings.bundles import BundlesSettings
 from service.settings.experiments import ExperimentsSettings
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
 
     http: HttpSettings = HttpSettings()
     """The port and its connections."""
+    access: AccessSettings = AccessSettings()
+    """Who may call."""
     limits: LimitsSettings = LimitsSettings()
     """Limits on one request, and on concurrent requests."""
     redis: RedisSettings = RedisSettings()

@@ -1,4 +1,4 @@
-"""The settings as people read them: the example file, the effective values, warnings."""
+"""The settings as people read them: the example file, the effective values."""
 
 from __future__ import annotations
 
@@ -30,16 +30,6 @@ def effective(settings: Settings) -> dict[str, str]:
         group, _, field = name.removeprefix(PREFIX).lower().partition(DELIMITER)
         values[name] = _shown(field, getattr(getattr(settings, group), field))
     return values
-
-
-def warnings(settings: Settings) -> list[str]:
-    """Return the unsafe settings, each with its variable."""
-    found = [f"{PREFIX}REDIS__URL: {warning}" for warning in settings.redis.address.warnings]
-    if settings.streams.enabled and settings.streams.url is not None:
-        found += [f"{PREFIX}STREAMS__URL: {warning}" for warning in settings.streams_address.warnings]
-    if settings.ranking_log.share and not settings.streams.enabled:
-        found.append(f"{PREFIX}RANKING_LOG__SHARE: nothing is logged, because {PREFIX}STREAMS__ENABLED is false")
-    return found
 
 
 def _shown(field: str, value: object) -> str:

@@ -22,7 +22,7 @@ from tests.support.streams import stream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
-SECRET = "of-the-test"
+SECRET = "of-the-test-and-long-enough-for-the-service"
 CANDIDATES = [*(f"i{place}" for place in range(1, 13)), "unknown"]
 EXPERIMENT = "pyramid-vs-mgnm"
 ARMS = ("control", "treatment")

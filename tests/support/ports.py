@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from service.connection.protocol import Guard, GuardedProtocol
 from service.http.answers import ErrorResponse
 from service.http.endings import bucket_headers
-from service.http.rank_lane import RankLane
+from service.http.keyed_lane import rank_lane
 from service.settings.http import HttpSettings
 from service.settings.root import Settings
 from tests.support.fakes import Edge
@@ -76,7 +76,7 @@ async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> Asy
         settings.limits,
         edge.metrics,
         lambda: bucket_headers(edge.runtime.undecided("error"), show_bucket=True),
-        RankLane(edge.runtime) if HAS_SHORT_WAY else None,
+        rank_lane(edge.runtime) if HAS_SHORT_WAY else None,
     )
     config = uvicorn.Config(
         edge.app, http=functools.partial(GuardedProtocol, guard), ws="none", lifespan="off", log_config=None,  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from tests.support.builders import WIDTH, TinyModel
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
-SECRET = "of-the-corpus"
+SECRET = "of-the-corpus-and-long-enough-for-the-service"
 START_MS = 1_700_000_000_000
 _EXPERIMENTS = Path(__file__).with_name("experiments.yaml")
 _MODELS = ("mgnm", "pyramid_mixer", "timed")

@@ -45,6 +45,8 @@ def play_http(metrics: Metrics) -> None:
     metrics.feedback_dropped()
     metrics.feedback_refused()
     metrics.feedback_clamped()
+    metrics.caller_answered("feed", "answered")
+    metrics.access_reloaded("invalid")
 
 
 def play_rankings(metrics: Metrics) -> None:

@@ -44,7 +44,7 @@ def test_the_settings_in_force_are_printed_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANKER_HTTP__PORT", "9000")
-    monkeypatch.setenv("RANKER_EXPERIMENTS__OVERRIDE_SECRET", "hunter2")
+    monkeypatch.setenv("RANKER_EXPERIMENTS__OVERRIDE_SECRET", "hunter2" * 5)
     assert main(["--check-settings"]) == 0
     out = capsys.readouterr().out
     assert "RANKER_HTTP__PORT=9000\n" in out

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service.settings.access import AccessSettings
 from service.settings.environment import SettingsError, load_settings, variables
 from service.settings.experiments import ExperimentsSettings
+from service.settings.group import Group
+from service.settings.http import HttpSettings
+from service.settings.page import PageSettings
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
 from service.settings.root import Settings
-from service.settings.shown import effective, warnings
+from service.settings.shown import effective
 from service.settings.streams import StreamsSettings
+from service.settings.unsafe import warnings
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+
+SAFE = Settings(access=AccessSettings(file=Path("access.yaml")), http=HttpSettings(docs_enabled=False))
 
 
 def test_every_setting_has_a_default() -> None:
@@ -121,7 +130,7 @@ def test_settings_never_change() -> None:
 def test_secrets_are_shown_nowhere() -> None:
     settings = Settings(
         redis=RedisSettings(url=SecretStr("rediss://me:hunter2@cache.example:6380/1?password=hunter2")),
-        experiments=ExperimentsSettings(override_secret=SecretStr("hunter2"), pseudonym_key=SecretStr("hunter2")),
+        experiments=ExperimentsSettings(override_secret=SecretStr("hunter2" * 5), pseudonym_key=SecretStr("hunter2")),
     )
     shown = effective(settings)
     assert "hunter2" not in repr(settings) + str(settings) + str(shown) + settings.model_dump_json()
@@ -145,22 +154,53 @@ def test_a_redis_url_that_does_not_parse_is_refused_and_never_shown(monkeypatch:
 
 
 def test_a_secret_that_looks_like_a_url_is_not_shown_as_one() -> None:
-    settings = Settings(experiments=ExperimentsSettings(override_secret=SecretStr("redis://hunter2/0")))
+    settings = Settings(experiments=ExperimentsSettings(override_secret=SecretStr("redis://hunter2/0" * 2)))
     assert effective(settings)["RANKER_EXPERIMENTS__OVERRIDE_SECRET"] == "***"
 
 
 def test_tls_without_verification_is_a_warning() -> None:
     url = SecretStr("rediss://:hunter2@h/0?ssl_cert_reqs=none")
-    [warning] = warnings(Settings(redis=RedisSettings(url=url)))
+    [warning] = warnings(SAFE.model_copy(update={"redis": RedisSettings(url=url)}))
     assert warning.startswith("RANKER_REDIS__URL: ssl_cert_reqs=none")
-    assert warnings(Settings()) == []
+    assert warnings(SAFE) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "unsafe"),
+    [
+        ("RANKER_ACCESS__FILE", {"access": AccessSettings()}),
+        ("RANKER_PAGE__ENABLED", {"page": PageSettings(enabled=True)}),
+        ("RANKER_HTTP__DOCS_ENABLED", {"http": HttpSettings(docs_enabled=True)}),
+        ("RANKER_HTTP__BEHAVIOURS_ENABLED", {"http": HttpSettings(docs_enabled=False, behaviours_enabled=True)}),
+        (
+            "RANKER_EXPERIMENTS__PSEUDONYM_KEY",
+            {"experiments": ExperimentsSettings(pseudonym_key=SecretStr("too short"))},
+        ),
+    ],
+)
+def test_every_unsafe_choice_is_one_warning_with_its_variable(variable: str, unsafe: dict[str, Group]) -> None:
+    [warning] = warnings(SAFE.model_copy(update=unsafe))
+    assert warning.startswith(f"{variable}: ")
+    assert "too short" not in warning
+
+
+def test_a_short_override_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a secret that can be guessed, every caller could choose its users' arms."""
+    monkeypatch.setenv("RANKER_EXPERIMENTS__OVERRIDE_SECRET", "a" * 31)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    [problem] = caught.value.problems
+    assert problem.startswith("RANKER_EXPERIMENTS__OVERRIDE_SECRET: shorter than 32 characters")
+    assert "aaa" not in problem
+    monkeypatch.setenv("RANKER_EXPERIMENTS__OVERRIDE_SECRET", "a" * 32)
+    assert load_settings().experiments.override_secret is not None
 
 
 def test_a_ranking_log_without_streams_is_a_warning() -> None:
     log = RankingLogSettings(share=0.1)
-    [warning] = warnings(Settings(ranking_log=log, streams=StreamsSettings(enabled=False)))
+    [warning] = warnings(SAFE.model_copy(update={"ranking_log": log, "streams": StreamsSettings(enabled=False)}))
     assert warning.startswith("RANKER_RANKING_LOG__SHARE: nothing is logged")
-    assert warnings(Settings(ranking_log=log)) == []
+    assert warnings(SAFE.model_copy(update={"ranking_log": log})) == []
 
 
 @pytest.mark.parametrize("prefix", ["a{b}", "blank here", "star*", "[x]", "a" * 65, "new\nline", "ü:"])

@@ -1,0 +1,1 @@
+"""Who may call: the keys of callers, their scopes and their quotas (docs/access.md)."""

@@ -1,0 +1,16 @@
+"""The section `access`: who may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.settings.group import Group, Milliseconds
+
+
+class AccessSettings(Group):
+    """Who may call."""
+
+    file: Path | None = None
+    """The access file, YAML or JSON: callers, hashes of their API keys, scopes, quotas. Without it no key is needed."""
+    reload_ms: Milliseconds = 5_000
+    """How often (ms) to check the access file for changes."""

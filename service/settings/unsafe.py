@@ -1,0 +1,40 @@
+"""Unsafe choices in the settings: the service works with them, and warns of each at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from service.settings.experiments import MIN_SECRET
+from service.settings.root import PREFIX, Settings
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return the unsafe choices, each with its variable."""
+    return [f"{PREFIX}{name}: {problem}" for name, problem in (*_of_callers(settings), *_of_stores(settings))]
+
+
+def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.access.file is None:
+        yield "ACCESS__FILE", "not set, so no API keys: everyone who reaches the port may read and write every history"
+    if settings.page.enabled:
+        yield "PAGE__ENABLED", "the page shows what users did to everyone who may open it"
+    if settings.http.behaviours_enabled:
+        yield "HTTP__BEHAVIOURS_ENABLED", "GET /behaviours/{user_id} shows what a user did"
+    if settings.http.docs_enabled:
+        yield "HTTP__DOCS_ENABLED", "/docs and /openapi.json describe every route; production needs neither"
+
+
+def _of_stores(settings: Settings) -> Iterator[tuple[str, str]]:
+    for warning in settings.redis.address.warnings:
+        yield "REDIS__URL", warning
+    if settings.streams.enabled and settings.streams.url is not None:
+        for warning in settings.streams_address.warnings:
+            yield "STREAMS__URL", warning
+    key = settings.experiments.pseudonym_key
+    if key is not None and len(key.get_secret_value()) < MIN_SECRET:
+        yield (
+            "EXPERIMENTS__PSEUDONYM_KEY",
+            f"shorter than {MIN_SECRET} characters, so it may be guessed and pseudonyms turned into ids",
+        )
+    if settings.ranking_log.share and not settings.streams.enabled:
+        yield "RANKING_LOG__SHARE", f"nothing is logged, because {PREFIX}STREAMS__ENABLED is false"
