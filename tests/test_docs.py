@@ -20,7 +20,7 @@ from service import __version__, errors
 from service.errors import RankerError
 from service.http.api import openapi_json
 from service.metrics import Metrics
-from service.settings.environment import variables
+from service.settings.environment import secret_variables, variables
 from service.settings.root import Settings
 from service.settings.shown import effective, env_example
 
@@ -60,6 +60,7 @@ def test_every_variable_that_a_file_of_the_deployment_sets_exists() -> None:
     known = {name for name, _ in variables()} | set(
         map(sink_settings.variable, sink_settings.SinkSettings.model_fields)
     )
+    known |= {f"{name}_FILE" for name in (*secret_variables(), sink_settings.variable("url"))}
     files = [*ROOT.glob("docker-compose*.yml"), *(ROOT / "deploy").rglob("*.py"), ROOT / "README.md"]
     named = {name for file in files for name in re.findall(r"\bRANKER_[A-Z]+__[A-Z_]+\b", file.read_text())}
     assert named - known == set()

@@ -1,4 +1,7 @@
-"""Settings of the sink, from `RANKER_SINK__<NAME>` and from flags; a flag takes precedence."""
+"""Settings of the sink, from `RANKER_SINK__<NAME>` and from flags; a flag takes precedence.
+
+`RANKER_SINK__URL_FILE` names a file that has the URL.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contract.command_line import CommandError
 from contract.redis_url.address import RedisAddress
 from contract.redis_url.parse import parse_redis_url
+from contract.secret_files import ENDING, secrets_of
 
 PREFIX: Final = "RANKER_SINK__"
 
@@ -82,8 +86,12 @@ def load(options: argparse.Namespace) -> SinkSettings:
     """
     _check_names()
     given = {name: value for name, value in vars(options).items() if name in SinkSettings.model_fields}
+    secrets = secrets_of(os.environ, [variable("url")])
+    if secrets.problems:
+        raise CommandError("; ".join(secrets.problems))
+    url = secrets.values.get(variable("url"))
     try:
-        return SinkSettings(**given)
+        return SinkSettings(**({} if url is None else {"url": url}) | given)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         raise CommandError("; ".join(_problem(detail, given) for detail in details)) from None
@@ -102,7 +110,7 @@ def shown(default: object) -> str:
 
 
 def _check_names() -> None:
-    known = [variable(name) for name in SinkSettings.model_fields]
+    known = [*map(variable, SinkSettings.model_fields), variable("url") + ENDING]
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)

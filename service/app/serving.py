@@ -35,6 +35,7 @@ from service.ranking.ranker import Ranker
 from service.ranking.ranking_log import RankingLog
 from service.ranking.rules.book import RuleBook
 from service.runtime import Backend, Runtime
+from service.settings.environment import SettingsError, override_secret_again
 from service.settings.root import Settings
 from service.settings.unsafe import warnings as settings_warnings
 from service.store.sinks import Sinks
@@ -105,20 +106,23 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
         _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
 
+        override_secret = settings.experiments.override_secret
+        overrides = Overrides(
+            override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
+        )
+
         def reload() -> None:
             deployments.try_again()
             experiments.poke()
             if access is not None:
                 access.poke()
+            _use_new_secret(overrides)
 
         runtime.reload = reload
-        override_secret = settings.experiments.override_secret
         runtime.backend = Backend(
             ranker=ranker,
             experiments=experiments,
-            overrides=Overrides(
-                override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
-            ),
+            overrides=overrides,
             store=store,
             items=items,
             feedback=FeedbackLog(
@@ -185,6 +189,17 @@ def _page_sources(runtime: Runtime) -> PageSources:
         ranker=backend.ranker,
         show_bucket=runtime.settings.experiments.show_bucket,
     )
+
+
+def _use_new_secret(overrides: Overrides) -> None:
+    """Read the file of the override secret again; a file that cannot be used changes nothing."""
+    try:
+        secret = override_secret_again()
+    except SettingsError as error:
+        _log.error("secret_refused", problems=error.problems)
+        return
+    if secret is not None:
+        overrides.use(secret.get_secret_value())
 
 
 def _secret(secret: SecretStr | None) -> bytes | None:

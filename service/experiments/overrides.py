@@ -64,6 +64,10 @@ class Overrides:
         self._secret = secret
         self._on_rejected = on_rejected
 
+    def use(self, secret: str) -> None:
+        """Check headers with another secret from now on."""
+        self._secret = secret
+
     def forced(
         self, header: str | None, unit: str, snapshot: ExperimentsSnapshot, now_ms: int
     ) -> Mapping[str, str] | None:

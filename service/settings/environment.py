@@ -2,6 +2,7 @@
 
 A setting is `RANKER_<SECTION>__<NAME>`, for example `RANKER_REDIS__READ_TIMEOUT_MS=20`. Unknown names are refused at
 start, at any level, because a misspelt limit must not be ignored silently. Nothing is read elsewhere or at import.
+A secret may come from a file instead, which `RANKER_<SECTION>__<NAME>_FILE` names.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from contract.secret_files import ENDING, secrets_of
 from service.settings.http import MAX_WORKERS
 from service.settings.root import DELIMITER, PREFIX, Settings
+from service.settings.secret import secret_fields
 
 # Read by the tools around the service and often set in the same shell or container.
 FOREIGN: Final = frozenset({"RANKER_DATA", "RANKER_BIND", "RANKER_PORT", "RANKER_RECIPES", "RANKER_BUILD_NETWORK"})
@@ -45,14 +48,16 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: a variable is unknown or has an invalid value.
     """
-    problems = unknown_names(os.environ)  # noqa: TID251 - this is the one reader
+    environment = os.environ  # noqa: TID251 - this is the one reader
+    secrets = secrets_of(environment, secret_variables())
+    problems = [*unknown_names(environment), *secrets.problems]
     if problems:
         raise SettingsError(problems)
     try:
-        return Settings()
+        return Settings(**_by_section(secrets.values))
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        problems = [f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}" for detail in details]
+        problems = [_problem(detail["loc"], detail["msg"], secrets.values) for detail in details]
         raise SettingsError(problems) from error
     except ValueError as error:  # from pydantic-settings, which names the group but not the variable
         raise SettingsError([f"{str(error).splitlines()[0][:200]}: write a list as JSON, for example [1,8]"]) from error
@@ -71,6 +76,18 @@ def with_workers(settings: Settings, workers: int | None) -> Settings:
     return settings.model_copy(update={"http": settings.http.model_copy(update={"workers": workers})})
 
 
+def override_secret_again() -> SecretStr | None:
+    """Return the override secret as its file has it now; None if it does not come from a file.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    name = f"{PREFIX}EXPERIMENTS{DELIMITER}OVERRIDE_SECRET{ENDING}"
+    if not any(variable.upper() == name for variable in os.environ):  # noqa: TID251 - this is the one reader
+        return None
+    return load_settings().experiments.override_secret
+
+
 def signers_of_environment() -> Path | None:
     """Return `bundles.signers` of the environment, for programs beside the service that load bundles too."""
     value = os.environ.get(f"{PREFIX}BUNDLES{DELIMITER}SIGNERS")  # noqa: TID251 - this is the one reader
@@ -86,7 +103,7 @@ def passed_sockets() -> int:
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Return the problems with the names of the environment's RANKER_ variables."""
-    known = sorted(name for name, _ in variables())
+    known = sorted([name for name, _ in variables()] + [name + ENDING for name in secret_variables()])
     problems = []
     for name in sorted(environment):
         upper = name.upper()
@@ -101,6 +118,25 @@ def variables() -> Iterator[tuple[str, Any]]:  # Any: pydantic's FieldInfo and t
     for group_name, group in Settings.model_fields.items():
         for name, field in type(group.default).model_fields.items():
             yield f"{PREFIX}{group_name}{DELIMITER}{name}".upper(), field
+
+
+def secret_variables() -> list[str]:
+    """Return the variables of settings that are secret; each may end in `_FILE` and name a file."""
+    return [f"{PREFIX}{section}{DELIMITER}{name}".upper() for section, name in secret_fields(Settings)]
+
+
+def _by_section(values: Mapping[str, str]) -> dict[str, Any]:  # Any: sections; pydantic checks them
+    sections: dict[str, Any] = {}
+    for variable, value in values.items():
+        section, _, name = variable.removeprefix(PREFIX).lower().partition(DELIMITER)
+        sections.setdefault(section, {})[name] = value
+    return sections
+
+
+def _problem(location: tuple[int | str, ...], message: str, from_files: Collection[str]) -> str:
+    variable = _variable(location)
+    ending = ENDING if variable in from_files else ""
+    return f"{variable}{ending}: {message.removeprefix('Value error, ')}"
 
 
 def _is_foreign(name: str, value: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract.redis_url.address import RedisAddress
 from contract.redis_url.parse import parse_redis_url
@@ -19,6 +19,7 @@ from service.settings.logging import LoggingSettings
 from service.settings.page import PageSettings
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
+from service.settings.secret import without_files
 from service.settings.streams import StreamsSettings
 
 PREFIX: Final = "RANKER_"
@@ -62,6 +63,20 @@ class Settings(BaseSettings):
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()
     """Logs on standard output."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments and variables; variables that name a file are not settings themselves."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings = without_files(env_settings, cls)
+        return (init_settings, env_settings)
 
     @property
     def streams_address(self) -> RedisAddress:
