@@ -10,7 +10,8 @@ from service.settings.root import PREFIX, Settings
 
 def warnings(settings: Settings) -> list[str]:
     """Return the unsafe choices, each with its variable."""
-    return [f"{PREFIX}{name}: {problem}" for name, problem in (*_of_callers(settings), *_of_stores(settings))]
+    found = (*_of_callers(settings), *_of_bundles(settings), *_of_stores(settings))
+    return [f"{PREFIX}{name}: {problem}" for name, problem in found]
 
 
 def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -22,6 +23,11 @@ def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "HTTP__BEHAVIOURS_ENABLED", "GET /behaviours/{user_id} shows what a user did"
     if settings.http.docs_enabled:
         yield "HTTP__DOCS_ENABLED", "/docs and /openapi.json describe every route; production needs neither"
+
+
+def _of_bundles(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.bundles.signers is None:
+        yield "BUNDLES__SIGNERS", "not set, so every bundle in the folder may be served, signed or not"
 
 
 def _of_stores(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service.settings.access import AccessSettings
+from service.settings.bundles import BundlesSettings
 from service.settings.environment import SettingsError, load_settings, variables
 from service.settings.experiments import ExperimentsSettings
 from service.settings.group import Group
@@ -22,7 +23,11 @@ from service.settings.unsafe import warnings
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-SAFE = Settings(access=AccessSettings(file=Path("access.yaml")), http=HttpSettings(docs_enabled=False))
+SAFE = Settings(
+    access=AccessSettings(file=Path("access.yaml")),
+    http=HttpSettings(docs_enabled=False),
+    bundles=BundlesSettings(signers=Path("signers")),
+)
 
 
 def test_every_setting_has_a_default() -> None:
@@ -169,6 +174,7 @@ def test_tls_without_verification_is_a_warning() -> None:
     ("variable", "unsafe"),
     [
         ("RANKER_ACCESS__FILE", {"access": AccessSettings()}),
+        ("RANKER_BUNDLES__SIGNERS", {"bundles": BundlesSettings()}),
         ("RANKER_PAGE__ENABLED", {"page": PageSettings(enabled=True)}),
         ("RANKER_HTTP__DOCS_ENABLED", {"http": HttpSettings(docs_enabled=True)}),
         ("RANKER_HTTP__BEHAVIOURS_ENABLED", {"http": HttpSettings(docs_enabled=False, behaviours_enabled=True)}),
