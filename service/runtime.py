@@ -22,6 +22,7 @@ from service.ranking.ranker import Ranker
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore
 from service.store.items import ItemStore
+from service.tracing.traces import Traces
 from service.workers import Workers
 
 
@@ -64,6 +65,7 @@ class Runtime:
             Access(settings.http.workers) if settings.access.file is not None else None
         )  # None: no one needs one
         self.backend: Backend | None = None
+        self.traces: Traces | None = None  # if requests are traced
         self.is_draining = False
         metrics.workers_wanted(settings.http.workers)
         self.workers = Workers(metrics, lambda: self.status, self._digest)

@@ -83,6 +83,10 @@ class Workers:
         """Return the metrics of all workers as one, as fresh as the last `gather`; may be called from any thread."""
         return self._metrics.render(self._others)
 
+    def render_openmetrics(self) -> bytes:
+        """Return the same as `render` in the OpenMetrics format."""
+        return self._metrics.render_openmetrics(self._others)
+
     def _counts(self, one: dict[str, Any]) -> list[bytes]:
         return _dumps(one) if one["is_alive"] else [self._metrics.past(_dumps(one))]
 

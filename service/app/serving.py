@@ -37,8 +37,10 @@ from service.ranking.rules.book import RuleBook
 from service.runtime import Backend, Runtime
 from service.settings.environment import SettingsError, override_secret_again
 from service.settings.root import Settings
+from service.settings.traces import TracesSettings
 from service.settings.unsafe import warnings as settings_warnings
 from service.store.sinks import Sinks
+from service.tracing.traces import Traces
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +83,9 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
     for warning in settings_warnings(settings):
         _log.warning("unsafe_setting", warning=warning)
     async with AsyncExitStack() as stack:
+        if settings.traces.endpoint is not None:
+            runtime.traces = _traces(settings.traces, metrics)
+            stack.push_async_callback(runtime.traces.close)
         access = await access_source(runtime, stack)
         deployments = _deployments(settings, metrics)
         stack.push_async_callback(deployments.close)
@@ -162,6 +167,14 @@ def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes 
     if sinks.rankings is None:
         return None
     return RankingLog(sinks.rankings, settings.ranking_log, on_logged=metrics.ranking_logged, pseudonym_key=key)
+
+
+def _traces(settings: TracesSettings, metrics: Metrics) -> Traces:
+    try:
+        from service.tracing.exporting import exported_traces
+    except ImportError as error:
+        raise StartError("RANKER_TRACES__ENDPOINT needs OpenTelemetry: pip install 'ranker[otel]'") from error
+    return exported_traces(settings, __version__, metrics.spans_sent, metrics.trace_over_limit)
 
 
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypedDict
 
 from contract.experiments.decision import Decision
 from service.access.callers import Key
 from service.errors import InvalidRequest
 from service.flow.gate import Place
+from service.tracing.run import ModelRun
+from service.tracing.sampling import Trace
 
 EXCHANGE: Final = "ranker.exchange"  # in the scope
 REFUSED: Final = "ranker.refused"  # in the scope: the status with which the protocol has ended the request
@@ -22,6 +24,7 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DEADLINE: Final = re.compile(rb"[0-9]{1,9}")
 
+_NO_STAGES: Final[Mapping[str, float]] = {}
 _DRAWN: Final = 256
 _RANDOM: Final[list[str]] = []
 
@@ -55,6 +58,9 @@ class Exchange:
         "place",
         "request_headers",
         "request_id",
+        "runs",
+        "stages",
+        "trace",
         "traceparent",
     )
 
@@ -72,6 +78,16 @@ class Exchange:
         self.is_shed = False  # refused at the gate: counted but not logged, because logging costs more than refusing
         self.headers: Headers = []  # of the answer, beside those that every answer has
         self.notes: Notes = {}  # for the access line
+        self.trace: Trace | None = None  # if it is traced
+        self.stages: Mapping[str, float] = _NO_STAGES  # of a ranking that is traced: seconds by name
+        self.runs: Sequence[ModelRun] = ()  # of the models, that it joined
+
+    @property
+    def trace_id(self) -> str | None:
+        """Return the trace id for the log: of the request's trace, or else of the caller's."""
+        if self.trace is not None:
+            return self.trace.trace_id
+        return self.traceparent[3:35].decode() if self.traceparent else None
 
     def leave(self) -> None:
         """Leave the gate, if the request is inside one."""

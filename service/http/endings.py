@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 from contract.experiments.decision import Decision
 from service.access.access import Access
@@ -15,6 +15,8 @@ from service.metrics import Metrics
 from service.names import CallerOutcome
 from service.output.access_log import AccessLog
 from service.settings.root import Settings
+from service.tracing.ended import Ended, Fact
+from service.tracing.traces import Traces
 
 _QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 _OUTCOMES: Final[dict[int, CallerOutcome]] = {Forbidden.status: "forbidden", CLIENT_GONE: "gone"}
@@ -35,6 +37,10 @@ class Front(Protocol):
     @property
     def keys(self) -> Access | None:
         """Return the check of API keys; None: no request needs one."""
+
+    @property
+    def traces(self) -> Traces | None:
+        """Return the traces, if requests are traced."""
 
     @property
     def access(self) -> AccessLog:
@@ -106,10 +112,13 @@ class Endings:
             self._count_caller(exchange, status)
         is_silent = exchange.is_shed or (status == OverQuota.status and exchange.notes.get("code") == OverQuota.code)
         if not is_silent and (status >= 400 or route not in _QUIET):
-            trace_id = exchange.traceparent[3:35].decode() if exchange.traceparent else None
+            trace_id = exchange.trace_id
             self._front.access.request(
                 exchange.request_id, method, route, status, seconds, variant, trace_id, **exchange.notes
             )
+        if exchange.trace is not None and self._front.traces is not None and route not in _QUIET:
+            self._front.traces.ended(exchange.trace, _ended(method, route, exchange, status, seconds))
+            self._metrics.traced(route, status, variant, seconds, exchange.trace.trace_id)
 
     def _count_caller(self, exchange: Exchange, status: int) -> None:
         key = exchange.key
@@ -118,6 +127,15 @@ class Endings:
             self._metrics.caller_answered(key.caller.id, outcome_of(status, exchange))
         elif status == Unauthorized.status:
             self._metrics.caller_answered("none", "unauthorized")
+
+
+def _ended(method: str, route: str, exchange: Exchange, status: int, seconds: float) -> Ended:
+    facts: dict[str, Fact] = {f"ranker.{name}": cast(Fact, value) for name, value in exchange.notes.items()}
+    if exchange.decision is not None:
+        facts["ranker.variant"] = exchange.decision.variant
+    return Ended(
+        method, route, status, exchange.began, seconds, exchange.request_id, facts, exchange.stages, exchange.runs
+    )
 
 
 def outcome_of(status: int, exchange: Exchange) -> CallerOutcome:

@@ -46,7 +46,7 @@ class FrontMiddleware:
     """
 
     def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
-        self._app, self._metrics = app, metrics
+        self._app, self._front, self._metrics = app, front, metrics
         self._limits = settings.limits
         self._endings = Endings(front, metrics, settings)
         self._cors = self._endings.cors
@@ -58,6 +58,8 @@ class FrontMiddleware:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope["headers"], asyncio.get_running_loop().time() - scope.get(WAITED, 0.0))
+        if self._front.traces is not None:
+            exchange.trace = self._front.traces.begin(exchange.traceparent, exchange.request_id)
         exchange.is_ranking = scope["path"] == "/rank"
         scope[EXCHANGE] = exchange
         is_head = scope["method"] == "HEAD"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from contract.bundle.manifest import CONTRACT_VERSION
 from service.errors import (
@@ -13,14 +15,17 @@ from service.http import answers
 from service.http.body import JSON, json_answer
 from service.http.operation import METRICS, documented
 from service.http.shared import Shared
-from service.metrics import CONTENT_TYPE
+from service.metrics import CONTENT_TYPE, OPENMETRICS_TYPE
 from service.runtime import Runtime
+
+_OPENMETRICS: Final = "application/openmetrics-text"
 
 
 def operations_routes(runtime: Runtime) -> APIRouter:
     """Return the routes for people and probes."""
     router = APIRouter(tags=["operations"])
     rendered = Shared(runtime.workers.render, runtime.workers.gather)
+    with_exemplars = Shared(runtime.workers.render_openmetrics, runtime.workers.gather)
 
     @router.get("/info", **documented("get_info", None, answers.InfoResponse))
     async def info() -> Response:
@@ -52,9 +57,11 @@ def operations_routes(runtime: Runtime) -> APIRouter:
         return json_answer(answers.HealthResponse(status="ready"))
 
     @router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=METRICS)
-    async def metrics() -> Response:
-        """Metrics for Prometheus."""
+    async def metrics(request: Request) -> Response:
+        """Metrics for Prometheus; with the trace ids of traced requests for one that asks for OpenMetrics."""
         runtime.metrics.ready(runtime.status == "ready")
+        if runtime.traces is not None and _OPENMETRICS in request.headers.get("accept", ""):
+            return Response(await with_exemplars.get(), headers={"content-type": OPENMETRICS_TYPE})
         return Response(await rendered.get(), headers={"content-type": CONTENT_TYPE})
 
     return router

@@ -144,6 +144,8 @@ class RankLane:
         except Exception:  # the long way fails on it too, and knows how to say so
             exchange.leave()
             return None
+        if self._runtime.traces is not None:
+            exchange.trace = self._runtime.traces.begin(exchange.traceparent, exchange.request_id)
         self._open.add(call)
         self._metrics.request_started()
         return call
@@ -184,6 +186,8 @@ class RankLane:
         self._open.discard(call)
         exchange = call.exchange
         exchange.leave()
+        if exchange.trace is not None:
+            exchange.stages, exchange.runs = call.timings, call.runs
         status = CLIENT_GONE
         if not call.is_gone:
             content, status = self._answer_of(call)

@@ -68,7 +68,9 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         backend = runtime.needed()
         call = await call_of(request, exchange, backend, runtime.now_ms())
         exchange.count_candidates(len(call.item_ids))
+        exchange.stages = call.timings  # which fills while it is ranked
         ranking = await backend.ranker.rank(call)
+        exchange.runs = call.runs
         exchange.headers += rank_answer.rank_headers(ranking)
         exchange.notes |= {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}
         if ranking.degraded:

@@ -23,6 +23,7 @@ from service.inference.engine import Engine, EngineError, Outputs
 from service.inference.inputs import InputMaker, Inputs, Made, RankRow
 from service.inference.state_cache import State, StateCache, StateKey
 from service.inference.weighing import weighed
+from service.tracing.run import ModelRun
 
 Array = NDArray[Any]  # Any: float32 or int64, by the manifest
 
@@ -48,6 +49,7 @@ class ScoredRow(NamedTuple):
     score_seconds: float
     new_scores: NDArray[np.float32] | None = None  # (K,) of the row's new candidates; None where it has none
     context: NDArray[np.int64] | None = None  # (F,) codes of the request's context; None where the model reads none
+    run: ModelRun | None = None  # that scored it
 
 
 class NothingScored(InferenceFailed):
@@ -137,6 +139,7 @@ class Inference:
         codes = self._maker.context_of(work, places)
         scored = self._score(states, np.concatenate(candidates), slots, counts, codes)
         done = time.perf_counter()
+        run = ModelRun(self._bundle.name, len(places), started, encoded - started, done - encoded)
         all_scores = self._weighed(work, places, counts, scored)
         finite = np.isfinite(all_scores)
         all_finite = bool(finite.all())
@@ -156,6 +159,7 @@ class Inference:
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
                     work.facts[place].key not in states.new, *work.facts[place][1:6], encoded - started, done - encoded,
+                    run=run,
                 )
             )  # fmt: skip
         if codes is not None:

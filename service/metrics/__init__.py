@@ -5,9 +5,9 @@ or a text that a client sent is never a label. A series whose labels are known f
 at 0: a rate over a series that begins with its first event does not see that event.
 """
 
-from service.metrics.exposition import CONTENT_TYPE
+from service.metrics.exposition import CONTENT_TYPE, OPENMETRICS_TYPE
 from service.metrics.http import REFUSALS
 from service.metrics.metrics import Metrics
 from service.metrics.ranking import STAGES
 
-__all__ = ["CONTENT_TYPE", "REFUSALS", "STAGES", "Metrics"]
+__all__ = ["CONTENT_TYPE", "OPENMETRICS_TYPE", "REFUSALS", "STAGES", "Metrics"]

@@ -15,12 +15,18 @@ import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
+from service.metrics.exemplars import Place, Seen
+from service.metrics.exemplars import merged as merged_exemplars
 from service.metrics.families import Description, Families
 from service.metrics.values import Across, Kind, Labels, Reading
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE: Final = openmetrics.CONTENT_TYPE_LATEST
+_EXEMPLARS: Final = "#exemplars"  # in a dump, beside the metrics
 _OF_PROCESSES: Final[Mapping[str, Across]] = {"process_start_time_seconds": "min"}  # all others are added up
 
 _Series = Mapping[Labels, Reading]
@@ -45,12 +51,20 @@ class Exposition:
         """Return what this process has counted; may be called from any thread."""
         process = {family.name: _samples(family) for family in self._process.collect()}
         ours = {family.description.name: family.read() for family in self._families.all}
-        return orjson.dumps(process | ours)
+        return orjson.dumps(process | ours | {_EXEMPLARS: self._families.exemplars.dump()})
 
     def render(self, dumps: Iterable[bytes]) -> bytes:
         """Return the metrics of some processes as one, in Prometheus' text format."""
         merged = self._merged(dumps)
-        return generate_latest(_Families(_family(description, series) for description, series in merged))
+        return generate_latest(_Families(_family(description, series, {}) for description, series in merged))
+
+    def render_openmetrics(self, dumps: Iterable[bytes]) -> bytes:
+        """Return the same in the OpenMetrics format, with the trace ids of exemplars."""
+        found = list(dumps)
+        exemplars = merged_exemplars(orjson.loads(dump).get(_EXEMPLARS, ()) for dump in found)
+        families = (_family(description, series, exemplars) for description, series in self._merged(found))
+        text: bytes = openmetrics.generate_latest(_Families(families))  # type: ignore[no-untyped-call]
+        return text
 
     def past(self, dumps: Iterable[bytes]) -> bytes:
         """Return, as one dump, the part of the dumps that is still true when their processes have ended."""
@@ -82,6 +96,12 @@ def _description(family: Metric) -> Description:
     return Description(family.name, family.documentation, kind, labels, _OF_PROCESSES.get(family.name, "sum"))
 
 
+def _bucket(bucket: tuple[str, float], seen: Seen | None) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    if seen is None:
+        return bucket
+    return *bucket, Exemplar({"trace_id": seen.trace_id}, seen.value, seen.at)
+
+
 def _samples(family: Metric) -> list[tuple[Labels, Reading]]:
     return [(tuple(sample.labels.values()), sample.value) for sample in family.samples]
 
@@ -106,14 +126,16 @@ def _together(one: Reading, other: Reading, across: Across) -> Reading:
     return min(one, other) if across == "min" else max(one, other)
 
 
-def _family(description: Description, series: _Series) -> Metric:
+def _family(description: Description, series: _Series, exemplars: Mapping[Place, Seen]) -> Metric:
     name, text, labels = description.name, description.text, description.labels
     if description.kind == "histogram":
         histogram = HistogramMetricFamily(name, text, labels=labels)
         names = [*(str(float(bound)) for bound in description.bounds), "+Inf"]
         for values, reading in series.items():
             if isinstance(reading, list):
-                histogram.add_metric(values, list(zip(names, accumulate(reading[1:]), strict=True)), reading[0])
+                buckets = zip(names, accumulate(reading[1:]), strict=True)
+                found = (exemplars.get((name, tuple(values), number)) for number in range(len(names)))
+                histogram.add_metric(values, list(map(_bucket, buckets, found)), reading[0])
         return histogram
     make = CounterMetricFamily if description.kind == "counter" else GaugeMetricFamily
     family = make(name, text, labels=labels)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from service.metrics.exemplars import Exemplars
 from service.metrics.values import Across, Counter, Gauge, Histogram, Kind, Labels, Reading, SharedCounter, Watched
 
 
@@ -81,6 +82,7 @@ class Families:
 
     def __init__(self) -> None:
         self.all: list[Family[Any]] = []  # Any: counters, gauges and histograms
+        self.exemplars = Exemplars()
 
     def counter(self, name: str, text: str, *, across: Across = "sum", **labels: Iterable[str]) -> Family[Counter]:
         """Declare a counter; each label with the values that are known from the start."""

@@ -11,6 +11,7 @@ from service.metrics.families import Families
 from service.metrics.values import Counter, Histogram, Made
 from service.names import RefusalReason
 
+_DURATION: Final = "ranker_request_duration_seconds"
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
 
 
@@ -24,9 +25,10 @@ class HttpMetrics:
     def __init__(self, families: Families) -> None:
         self._requests = families.counter("ranker_requests_total", "Answers sent.", route=(), status=(), variant=())
         self._durations = families.histogram(
-            "ranker_request_duration_seconds", "From the request's headers to the last byte of a successful answer.",
+            _DURATION, "From the request's headers to the last byte of a successful answer.",
             LATENCY, route=(), variant=(),
         )  # fmt: skip
+        self._exemplars = families.exemplars
         self._answered: Made[tuple[str, int, str], tuple[Counter, Histogram | None]] = Made(self._of_answer)
         self._inflight = families.gauge("ranker_inflight_requests", "Requests being answered.", "sum").of()
         self._connections = families.gauge("ranker_connections", "Open connections.", "sum").of()
@@ -76,6 +78,11 @@ class HttpMetrics:
         answers.value += 1
         if durations is not None:
             durations.observe(seconds)
+
+    def traced(self, route: str, status: int, variant: str, seconds: float, trace_id: str) -> None:
+        """Note the trace of a request, beside its duration."""
+        if status < 400:
+            self._exemplars.note(_DURATION, (route, variant), LATENCY, seconds, trace_id)
 
     def ranking_shed(self) -> None:
         """Count a ranking that was refused at once, as one too many."""

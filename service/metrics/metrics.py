@@ -47,6 +47,10 @@ class Metrics(
         """
         return self._exposition.render([self.dump(), *others])
 
+    def render_openmetrics(self, others: Iterable[bytes] = ()) -> bytes:
+        """Return all metrics in the OpenMetrics format, which has the trace ids of traced requests."""
+        return self._exposition.render_openmetrics([self.dump(), *others])
+
     def dump(self) -> bytes:
         """Return what this process has counted, for `render` in another one; may be called from any thread."""
         return self._exposition.dump()

@@ -32,6 +32,14 @@ class ProcessMetrics:
             generation=("0", "1", "2"),
         )  # fmt: skip
         self._pauses = [pauses.of(generation) for generation in ("0", "1", "2")]
+        self._spans = families.shared_counter(
+            "ranker_spans_total",
+            "Spans of traced requests, by whether the collector took them.",
+            result=("exported", "failed"),
+        )
+        self._untraced = families.counter(
+            "ranker_traces_over_limit_total", "Requests not traced because too many others of the same second were."
+        ).of()
         workers = families.gauge("ranker_workers", "Processes that serve the port.", "sum")
         workers.of().value = 1  # this one
         self._wanted = families.gauge("ranker_workers_wanted", "Processes that the settings ask for.", "max")
@@ -53,6 +61,14 @@ class ProcessMetrics:
         """Count a restart of a background task."""
         self._tasks_down.of(task).value -= 1
         self._restarts.of(task).inc()
+
+    def spans_sent(self, result: str, count: int) -> None:
+        """Count spans that a collector took (`exported`) or did not (`failed`); from any thread."""
+        self._spans.of(result).inc(count)
+
+    def trace_over_limit(self) -> None:
+        """Count a request that was not traced because too many others of the same second were."""
+        self._untraced.inc()
 
     def watch_log(self, dropped: Callable[[], int]) -> None:
         """Ask at each scrape how many log lines were dropped: counting while a line is written could deadlock."""

@@ -23,6 +23,7 @@ from service.ranking.answer import Ranking
 from service.ranking.candidates import Candidates
 from service.ranking.described import Described, Features
 from service.store.behaviours import StoredBehaviours
+from service.tracing.run import ModelRun
 
 NO_RECORDS: Final[Records] = np.zeros(0, dtype=RECORD)
 _NO_ATTRIBUTES: Final[Mapping[str, object]] = {}
@@ -114,7 +115,7 @@ class RankCall(ABC):
     __slots__ = (
         "answer", "attributes", "began", "candidates", "context", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
-        "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "seen",
+        "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "runs", "seen",
         "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited", "wanted",
     )  # fmt: skip
 
@@ -148,6 +149,7 @@ class RankCall(ABC):
         self.cost, self.queued_at, self.waited = 1, 0.0, 0.0
         self.stored, self.fresh = NOTHING_STORED, 0
         self.served: Bundle | None = None  # whose scores are in the answer
+        self.runs: Sequence[ModelRun] = ()  # of the models, that scored it
         self.answer: Ranking | None = None
         self.error: Exception | None = None
         self.is_over = self.is_gone = False

@@ -361,6 +361,7 @@ class Ranker:
         for half, value in zip(call.halves, values, strict=True):
             self._recording.note_unused(call, value)
             self._recording.note_context(call, half.serving.bundle, value)
+        call.runs = [value.run for value in values if value.run is not None]
         interleaved.note(call, values)
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
@@ -411,6 +412,8 @@ class Ranker:
             call.degraded.append("popularity")
             return None
         call.served = call.serving.bundle
+        if value.run is not None:
+            call.runs = (value.run,)
         timings = call.timings
         timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
         return value

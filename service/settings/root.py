@@ -21,6 +21,7 @@ from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
 from service.settings.secret import without_files
 from service.settings.streams import StreamsSettings
+from service.settings.traces import TracesSettings
 
 PREFIX: Final = "RANKER_"
 DELIMITER: Final = "__"
@@ -63,6 +64,8 @@ class Settings(BaseSettings):
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()
     """Logs on standard output."""
+    traces: TracesSettings = TracesSettings()
+    """Requests as OpenTelemetry traces; off without an endpoint."""
 
     @classmethod
     def settings_customise_sources(
