@@ -14,6 +14,7 @@ import pytest
 from analysis.sink import settings as sink_settings
 from analysis.sink.events import KINDS
 from analysis.sink.metrics import Metrics as SinkMetrics
+from analysis.sink.reports import FAMILIES
 from benchmarks.tables.page import refreshed
 from contract.events.activity import REQUIRED
 from service import __version__, errors
@@ -93,10 +94,19 @@ def test_every_metric_of_the_sink_is_documented_with_its_type_and_labels() -> No
             expected[samples[0].name] = (family.type, set(samples[0].labels), family.documentation)
     documented = {
         cells[0].strip("`"): (cells[1], set(re.findall(r"`(\w+)`", cells[2])), cells[3])
-        for cells in rows(SINK, "## Metrics")[1:]
+        for cells in rows(SINK.replace("### Reports", "## Reports"), "## Metrics")[1:]
     }
     assert documented == expected
     assert len(expected) == 10
+
+
+def test_every_gauge_of_a_report_is_documented_with_its_labels() -> None:
+    expected = {name: ("gauge", labels, text) for name, (text, labels) in FAMILIES.items()}
+    documented = {
+        cells[0].strip("`"): (cells[1], tuple(re.findall(r"`(\w+)`", cells[2])), cells[-1].strip("| "))
+        for cells in rows(SINK, "### Reports")[1:]
+    }
+    assert documented == expected
 
 
 def test_every_stream_of_the_sink_is_documented_with_its_table() -> None:

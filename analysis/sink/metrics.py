@@ -1,13 +1,15 @@
-"""Metrics of the sink (docs/analysis.md describes them)."""
+"""Metrics of the sink (docs/sink.md describes them)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
 
 from analysis.sink.files import Written
+from analysis.sink.reports import Reports
 from analysis.sink.source import Lag
 
 KINDS = ("json", "version", "field", "type", "time")
@@ -15,11 +17,13 @@ STEPS = ("redis", "disk")
 
 
 class Metrics:
-    """Counters and gauges, by table."""
+    """Counters and gauges, by table; with a folder of reports, also theirs."""
 
-    def __init__(self, tables: Sequence[str]) -> None:
+    def __init__(self, tables: Sequence[str], reports: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        if reports is not None:
+            self.registry.register(Reports(reports))
         self._rows = self._counter("rows", "Events written to Parquet; an event that is written again counts again.")
         self._rejected = self._counter("rejected", "Damaged events, kept in the folder `rejected`.", "kind")
         self._lost = self._counter("lost", "Events trimmed from the stream after they were read and before the write.")

@@ -33,7 +33,7 @@ def run_sink(settings: SinkSettings, folder: Path, *, once: bool) -> None:
     stop = threading.Event()
     problem = f"another sink named {settings.consumer!r} writes to this folder; give each its own --consumer"
     with locked(folder, settings.consumer, problem), _stopped_by_signals(stop):
-        metrics = Metrics([kind.table for kind in KINDS])
+        metrics = Metrics([kind.table for kind in KINDS], settings.reports)
         if settings.metrics_port and not once:
             metrics.serve(settings.metrics_host, settings.metrics_port)
         workers = [_worker(kind, settings, folder, metrics, stop, once=once) for kind in KINDS]

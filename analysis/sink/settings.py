@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -64,6 +65,8 @@ class SinkSettings(BaseSettings):
     """Address of the port for Prometheus."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9109
     """Port for Prometheus; 0 opens none. `--once` opens none."""
+    reports: Path | None = None
+    """Folder of reports: `report.json` in it and in its folders becomes gauges for dashboards; empty exports none."""
 
     @property
     def address(self) -> RedisAddress:
@@ -106,6 +109,8 @@ def shown(default: object) -> str:
     """Return a default as the documentation shows it."""
     if isinstance(default, SecretStr):
         return default.get_secret_value()
+    if default is None:
+        return ""
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
