@@ -48,6 +48,7 @@ _log = structlog.get_logger(__name__)
 def create_app(settings: Settings, log: LineWriter | None = None, worker: int | None = None) -> FastAPI:
     """Return the application; its parts are created when its lifespan begins.
 
+    Its state has the `runtime`, and the application for `operators`, which is another one if they have their own port.
     Entering the lifespan raises StartError if there is nothing to serve.
 
     Args:
@@ -64,10 +65,12 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
         async with serving(runtime):
             yield
 
-    app = make_api(runtime, lifespan=lifespan)
-    app.state.runtime = runtime
+    has_own_port = settings.admin.port is not None
+    app = make_api(runtime, "callers" if has_own_port else "all", lifespan=lifespan)
+    operators = make_api(runtime, "operators") if has_own_port else app
+    app.state.runtime, app.state.operators = runtime, operators
     if settings.page.enabled:
-        app.include_router(page_router(lambda _request: _page_sources(runtime), settings.page.report))
+        operators.include_router(page_router(lambda _request: _page_sources(runtime), settings.page.report))
     return app
 
 

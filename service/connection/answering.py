@@ -62,6 +62,7 @@ class Guard:
     metrics: Metrics
     headers: Callable[[], Headers]  # of an answer to something that never became a request
     lane: Lane | None = None  # the short way of rankings
+    counts: bool = True  # whether its connections are those of the metric
     heads: KnownHeads = field(init=False)
     readers: SlowReaders = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
@@ -70,6 +71,11 @@ class Guard:
         """Create the shared parts."""
         object.__setattr__(self, "heads", KnownHeads(self.limits.max_header_lines))
         object.__setattr__(self, "readers", SlowReaders(self.http.max_unsent_bytes))
+
+    def count(self, connections: int) -> None:
+        """Note how many connections are open."""
+        if self.counts:
+            self.metrics.connections(connections)
 
 
 class AnsweringProtocol(HttpToolsProtocol):
@@ -102,7 +108,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         if self._look_timer is not None:
             self._look_timer.cancel()
         super().connection_lost(exc)
-        self._guard.metrics.connections(len(self.connections))
+        self._guard.count(len(self.connections))
         for _ in range(len(self.pipeline) + (self._held is not None)):
             self._guard.metrics.refused_by_protocol(CLIENT_GONE)
         self.pipeline.clear()

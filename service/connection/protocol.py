@@ -48,7 +48,7 @@ class GuardedProtocol(RankingProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a connection, or refuse it above the limit."""
         super().connection_made(transport)
-        self._guard.metrics.connections(len(self.connections))
+        self._guard.count(len(self.connections))
         if len(self.connections) <= self._guard.http.max_connections:
             self._await("head")
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from service import __version__
@@ -21,16 +22,31 @@ from service.http.feedback_routes import feedback_routes
 from service.http.front import FrontMiddleware
 from service.http.item_routes import item_routes
 from service.http.openapi import add_docs, describe
-from service.http.operations_routes import operations_routes
+from service.http.operations_routes import operations_routes, probe_routes
 from service.http.rank_route import rank_routes
 from service.metrics import Metrics
 from service.runtime import Runtime
 from service.settings.http import HttpSettings
 from service.settings.root import Settings
 
+Part = Literal["all", "callers", "operators"]
 
-def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own, as its lifespan
-    """Return the application around a runtime; its backend may come later."""
+_OF_CALLERS: Final = (rank_routes, behaviour_routes, item_routes, feedback_routes)
+_ROUTES: Final[dict[Part, tuple[Callable[[Runtime], APIRouter], ...]]] = {
+    "all": (*_OF_CALLERS, operations_routes, probe_routes),
+    "callers": (*_OF_CALLERS, probe_routes),
+    "operators": (operations_routes, probe_routes),
+}
+
+
+def make_api(runtime: Runtime, part: Part = "all", **options: Any) -> FastAPI:  # Any: FastAPI's own, as its lifespan
+    """Return the application around a runtime; its backend may come later.
+
+    Args:
+        runtime: the service's state.
+        part: the routes of one port, if callers and operators have separate ones.
+        options: for FastAPI.
+    """
     app = FastAPI(
         title="Ranker",
         version=runtime.version,
@@ -41,16 +57,13 @@ def make_api(runtime: Runtime, **options: Any) -> FastAPI:  # Any: FastAPI's own
         redirect_slashes=False,
         **options,
     )
-    app.include_router(rank_routes(runtime))
-    app.include_router(behaviour_routes(runtime))
-    app.include_router(item_routes(runtime))
-    app.include_router(feedback_routes(runtime))
-    app.include_router(operations_routes(runtime))
+    for routes in _ROUTES[part]:
+        app.include_router(routes(runtime))
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
     describe(app)
-    if runtime.settings.http.docs_enabled:
-        add_docs(app)
+    if runtime.settings.http.docs_enabled and part != "callers":
+        add_docs(app, app.openapi if part == "all" else lambda: make_api(runtime).openapi())
     return app
 
 

@@ -154,3 +154,8 @@ def bucket_headers(decision: Decision, show_bucket: bool) -> Headers:
     if decision.digest:
         headers.append((b"x-ab-config", f'"{decision.digest}"'.encode()))
     return headers
+
+
+def undecided_headers(front: Front) -> Headers:
+    """Return those headers of an answer to bytes that never became a request."""
+    return bucket_headers(front.undecided("error"), show_bucket=True)

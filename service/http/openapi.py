@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -38,9 +39,9 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
-def add_docs(app: FastAPI) -> None:
-    """Serve the document at /openapi.json and its page at /docs, as bytes that are made once."""
-    made = Prepared(lambda: orjson.dumps(app.openapi()))
+def add_docs(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> None:  # Any: JSON
+    """Serve a document at /openapi.json and its page at /docs, as bytes that are made once."""
+    made = Prepared(lambda: orjson.dumps(describe()))
     page = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title=f"{app.title} - Swagger UI").body)
 
     @app.get("/openapi.json", include_in_schema=False)

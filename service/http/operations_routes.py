@@ -22,7 +22,7 @@ _OPENMETRICS: Final = "application/openmetrics-text"
 
 
 def operations_routes(runtime: Runtime) -> APIRouter:
-    """Return the routes for people and probes."""
+    """Return the routes for people and Prometheus."""
     router = APIRouter(tags=["operations"])
     rendered = Shared(runtime.workers.render, runtime.workers.gather)
     with_exemplars = Shared(runtime.workers.render_openmetrics, runtime.workers.gather)
@@ -43,6 +43,21 @@ def operations_routes(runtime: Runtime) -> APIRouter:
         }
         return Response(orjson.dumps(answer), media_type=JSON)
 
+    @router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=METRICS)
+    async def metrics(request: Request) -> Response:
+        """Metrics for Prometheus; with the trace ids of traced requests for one that asks for OpenMetrics."""
+        runtime.metrics.ready(runtime.status == "ready")
+        if runtime.traces is not None and _OPENMETRICS in request.headers.get("accept", ""):
+            return Response(await with_exemplars.get(), headers={"content-type": OPENMETRICS_TYPE})
+        return Response(await rendered.get(), headers={"content-type": CONTENT_TYPE})
+
+    return router
+
+
+def probe_routes(runtime: Runtime) -> APIRouter:
+    """Return the health checks."""
+    router = APIRouter(tags=["operations"])
+
     @router.get("/health/live", **documented("get_liveness", None, answers.HealthResponse))
     async def live() -> Response:
         """Answer as long as the event loop does."""
@@ -55,13 +70,5 @@ def operations_routes(runtime: Runtime) -> APIRouter:
         if runtime.status != "ready":
             raise NotReady(f"The service is {runtime.status}.")
         return json_answer(answers.HealthResponse(status="ready"))
-
-    @router.get("/metrics", operation_id="get_metrics", response_class=Response, responses=METRICS)
-    async def metrics(request: Request) -> Response:
-        """Metrics for Prometheus; with the trace ids of traced requests for one that asks for OpenMetrics."""
-        runtime.metrics.ready(runtime.status == "ready")
-        if runtime.traces is not None and _OPENMETRICS in request.headers.get("accept", ""):
-            return Response(await with_exemplars.get(), headers={"content-type": OPENMETRICS_TYPE})
-        return Response(await rendered.get(), headers={"content-type": CONTENT_TYPE})
 
     return router

@@ -54,7 +54,7 @@ class Child:
         Args:
             number: of the worker.
             options: for the command line.
-            descriptors: that it inherits and its command line names, after the number and the channel's.
+            descriptors: that it inherits and its command line names, after the number and the channel's; -1 is none.
             on_question: called when the worker asks how all workers are.
         """
         ours, theirs = socket.socketpair()
@@ -63,7 +63,7 @@ class Child:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *_interpreter_options(), "-m", "service", *options),
                 *("--worker", *map(str, numbers)),
-                pass_fds=numbers[1:],
+                pass_fds=[number for number in numbers[1:] if number >= 0],
             )
         return cls(number, process, await Channel.open(ours), on_question)
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 
 class Inherited(NamedTuple):
-    """A worker's number, and file descriptors."""
+    """A worker's number, and file descriptors; `admin` is -1 if operators have no port of their own."""
 
     worker: int
     channel: int
     listener: int
     counts: int
+    admin: int

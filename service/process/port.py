@@ -1,4 +1,4 @@
-"""The listening socket: passed by a service manager, taken over from the previous process, or newly bound."""
+"""The listening sockets: passed by a service manager, taken over from the previous process, or newly bound."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import errno
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from service.errors import StartError
 from service.process.handover import READY, StillServing, take_over
-from service.settings.http import HttpSettings
+from service.settings.root import Settings
 
 _FIRST_PASSED: Final = 3  # the first descriptor that a service manager passes (sd_listen_fds(3))
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +42,47 @@ class Port:
             self.predecessor.close()
 
 
-def open_port(http: HttpSettings, *, passed: int = 0, replaces: bool = False) -> Port:
-    """Return the socket to serve on.
+class Ports(NamedTuple):
+    """The port of callers, and that of operators if it is another one."""
+
+    callers: Port
+    admin: Port | None = None
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.callers.close()
+        if self.admin is not None:
+            self.admin.close()
+
+
+def open_ports(settings: Settings, *, passed: int = 0, replaces: bool = False) -> Ports:
+    """Return the sockets to serve on.
 
     Args:
-        http: the address.
-        passed: sockets that a service manager has passed.
-        replaces: whether to take the port over from one of our processes that is not stopping.
+        settings: their addresses.
+        passed: sockets that a service manager has passed: the first for callers, the second for operators.
+        replaces: whether to take the ports over from one of our processes that is not stopping.
 
     Raises:
-        StartError: the address cannot be had.
+        StartError: an address cannot be had.
     """
-    if passed > 1:
-        raise StartError(f"{passed} sockets were passed; the service listens on one")
-    if passed:
-        return Port(_passed_socket())
+    wanted = _wanted(settings)
+    if passed > len(wanted):
+        raise StartError(f"{passed} sockets were passed; the service listens on {('one', 'two')[len(wanted) - 1]}")
+    opened: list[Port] = []
     try:
-        return Port(listen(http.host, http.port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return _taken_over(http, error, replaces=replaces)
-        raise cannot_listen(http, error.strerror) from error
+        for number, address in enumerate(wanted):
+            opened.append(Port(_passed_socket(number)) if number < passed else _open_port(address, replaces=replaces))
+    except StartError:
+        for port in opened:
+            port.close()
+        raise
+    return Ports(*opened)
 
 
-def cannot_listen(http: HttpSettings, reason: str | None) -> StartError:
+def cannot_listen(address: Address, reason: str | None) -> StartError:
     """Return the error with the unavailable address and the reason."""
-    return StartError(f"cannot listen on {http.host}:{http.port} ({reason})")
+    return StartError(f"cannot listen on {address.host}:{address.port} ({reason})")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,9 +113,23 @@ def _resolved(host: str, port: int) -> tuple[Any, ...]:  # Any: getaddrinfo's ty
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
 
 
-def _passed_socket() -> socket.socket:
+def _wanted(settings: Settings) -> list[Address]:
+    callers, admin = Address(settings.http.host, settings.http.port), settings.admin
+    return [callers] if admin.port is None else [callers, Address(admin.host, admin.port)]
+
+
+def _open_port(address: Address, *, replaces: bool) -> Port:
     try:
-        listener = socket.socket(fileno=_FIRST_PASSED)
+        return Port(listen(*address))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return _taken_over(address, error, replaces=replaces)
+        raise cannot_listen(address, error.strerror) from error
+
+
+def _passed_socket(number: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=_FIRST_PASSED + number)
     except OSError as error:
         raise StartError(f"the socket that was passed cannot be used ({error.strerror})") from error
     listener.set_inheritable(False)
@@ -101,15 +137,15 @@ def _passed_socket() -> socket.socket:
     return listener
 
 
-def _taken_over(http: HttpSettings, error: OSError, *, replaces: bool) -> Port:
-    address = _resolved(http.host, http.port)[4]
+def _taken_over(wanted: Address, error: OSError, *, replaces: bool) -> Port:
+    address = _resolved(*wanted)[4]
     try:
         taken = take_over(address, replaces=replaces)
     except StillServing as serving:
         advice = f"process {serving.process_id} serves there; stop it first, or take over with --replace"
-        raise cannot_listen(http, f"{error.strerror}: {advice}") from error
+        raise cannot_listen(wanted, f"{error.strerror}: {advice}") from error
     if taken is None:
-        raise cannot_listen(http, error.strerror) from error
+        raise cannot_listen(wanted, error.strerror) from error
     listener, predecessor = taken
     listener.setblocking(False)
     return Port(listener, predecessor)

@@ -21,14 +21,15 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.connection.exchange import Headers
-from service.connection.protocol import Guard, GuardedProtocol
-from service.http.endings import bucket_headers
+from service.connection.protocol import Guard
+from service.http.endings import undecided_headers
 from service.http.keyed_lane import rank_lane
+from service.process.admin import AdminListener
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
-from service.process.port import Port, address_of, cannot_listen, open_port
+from service.process.port import Address, Ports, address_of, cannot_listen, open_ports
 from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
+from service.process.uvicorn_config import uvicorn_config
 from service.runtime import Runtime
 from service.settings.root import Settings
 
@@ -58,11 +59,11 @@ def serve(
     Raises:
         StartError: the port cannot be had, or there is nothing to serve.
     """
-    port = open_port(settings.http, passed=passed_sockets, replaces=replaces)
+    ports = open_ports(settings, passed=passed_sockets, replaces=replaces)
     try:
-        Server(app, settings, port, flush_log).run([port.listener])
+        Server(app, settings, ports, flush_log).run([ports.callers.listener])
     finally:
-        port.close()
+        ports.close()
 
 
 class Server(uvicorn.Server):
@@ -71,35 +72,24 @@ class Server(uvicorn.Server):
     Args:
         app: made by create_app; its lifespan is entered before the port answers.
         settings: all of them.
-        port: bound.
+        ports: bound.
         flush_log: writes the last log lines.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, port: Port, flush_log: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, ports: Ports, flush_log: Callable[[], None]) -> None:
         self._app, self._settings, self._http = app, settings, settings.http
-        self._port, self._latest_end = port, LatestEnd(flush_log)
+        self._port, self._latest_end = ports.callers, LatestEnd(flush_log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
         self._runtime: Runtime = app.state.runtime
         self._lane = rank_lane(self._runtime)
-        guard = Guard(settings.http, settings.limits, self._runtime.metrics, self._refusal_headers, self._lane)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=functools.partial(GuardedProtocol, guard),  # type: ignore[arg-type]  # called as a class is
-                ws="none",
-                lifespan="off",
-                loop="uvloop",
-                backlog=settings.http.backlog,
-                timeout_keep_alive=settings.http.keep_alive_ms / 1000,  # type: ignore[arg-type]  # seconds, used as such
-                server_header=False,
-                date_header=False,
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-            )
-        )
+        headers = functools.partial(undecided_headers, self._runtime)
+        guard = Guard(settings.http, settings.limits, self._runtime.metrics, headers, self._lane)
+        super().__init__(uvicorn_config(app, guard, settings.http))
+        self._admin: AdminListener | None = None
+        if ports.admin is not None:
+            self._admin = AdminListener(app.state.operators, settings, ports.admin, self._runtime)
         self._stopping = Stopping(settings.http.drain_delay_ms / 1000, self._on_successor)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,6 +113,9 @@ class Server(uvicorn.Server):
             if self._starting is None or not self._is_cut_short:
                 raise
             self._starting.uncancel()
+        finally:
+            if self._admin is not None:
+                await self._admin.close()
         _log.info("stopped")
 
     @contextmanager
@@ -139,10 +132,12 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:  # another process listens by now
-            raise cannot_listen(self._http, error.strerror) from error
+            raise cannot_listen(Address(self._http.host, self._http.port), error.strerror) from error
         self._listeners = sockets or []
         for listener in self._listeners:
             _log.info("listening", address=address_of(listener))
+        if self._admin is not None:
+            await self._admin.open()
         self._port.ready()
         self._stopping.open_door(self._port.listener, is_stopping=lambda: self._runtime.is_draining)
 
@@ -232,6 +227,3 @@ class Server(uvicorn.Server):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=ABANDON_SECONDS)
-
-    def _refusal_headers(self) -> Headers:
-        return bucket_headers(self._runtime.undecided("error"), show_bucket=True)

@@ -18,7 +18,8 @@ from service.errors import StartError
 from service.process.channel import Verb
 from service.process.child import BEAT_SECONDS, HUNG_SECONDS, Child
 from service.process.ending import longest_end_seconds
-from service.process.port import Port, address_of, open_port
+from service.process.handover import Door
+from service.process.port import Ports, address_of, open_ports
 from service.process.sharing import Counts
 from service.process.stopping import Stopping, handling
 from service.settings.root import Settings
@@ -42,11 +43,11 @@ def supervise(settings: Settings, *, passed_sockets: int = 0, replaces: bool = F
     Raises:
         StartError: the port cannot be had, or a worker cannot start.
     """
-    port = open_port(settings.http, passed=passed_sockets, replaces=replaces)
+    ports = open_ports(settings, passed=passed_sockets, replaces=replaces)
     try:
-        Supervisor(settings, port).run()
+        Supervisor(settings, ports).run()
     finally:
-        port.close()
+        ports.close()
 
 
 class Supervisor:
@@ -54,11 +55,11 @@ class Supervisor:
 
     Args:
         settings: all of them.
-        port: bound.
+        ports: bound.
     """
 
-    def __init__(self, settings: Settings, port: Port) -> None:
-        self._settings, self._port = settings, port
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self._settings, self._port, self._admin = settings, ports.callers, ports.admin
         self._count = settings.http.workers
         self._counts = Counts.make(self._count)
         self._serving: dict[int, Child] = {}
@@ -67,6 +68,7 @@ class Supervisor:
         self._restarts = [0] * self._count
         self._is_draining = False
         self._stopping = Stopping(settings.http.drain_delay_ms / 1000, self._on_successor)
+        self._admin_door: Door | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
         self._keeping: list[asyncio.Task[None]] = []
@@ -103,10 +105,23 @@ class Supervisor:
         await asyncio.gather(*(self._start_first(number) for number in range(1, self._count)))
         listener = self._port.listener
         listener.listen(self._settings.http.backlog)
+        if self._admin is not None:
+            self._admin.listener.listen(self._settings.http.backlog)
         self._tell(Verb.LISTEN)
         _log.info("listening", address=address_of(listener), workers=self._count)
+        self._open_admin_door()
         self._port.ready()
         self._stopping.open_door(listener, is_stopping=lambda: self._is_draining)
+
+    def _open_admin_door(self) -> None:
+        if self._admin is None:
+            return
+        _log.info("listening_for_operators", address=address_of(self._admin.listener))
+        self._admin.ready()
+        self._admin_door = Door(
+            self._admin.listener, is_stopping=lambda: self._is_draining, on_change=self._on_admin_successor
+        )
+        self._admin_door.open()
 
     async def _start_first(self, number: int) -> None:
         child = self._serving[number] = await self._spawn(number)
@@ -114,7 +129,8 @@ class Supervisor:
             raise StartError(f"worker {number} did not start ({child.end}); the lines above say why")
 
     async def _spawn(self, number: int) -> Child:
-        descriptors = (self._port.listener.fileno(), self._counts.descriptor)
+        admin = -1 if self._admin is None else self._admin.listener.fileno()
+        descriptors = (self._port.listener.fileno(), self._counts.descriptor, admin)
         options = ("--workers", str(self._count))
         child = await Child.start(number, options, descriptors, self._answer)
         self._living.add(child)
@@ -163,6 +179,7 @@ class Supervisor:
 
     async def _retire(self, child: Child) -> None:
         self._ending.append(child)
+        child.say(Verb.CLOSE_ADMIN)
         child.say(Verb.DRAIN)
         child.say(Verb.CLOSE)
         await child.end_by(longest_end_seconds(self._settings) + _SLACK_SECONDS)
@@ -217,6 +234,10 @@ class Supervisor:
         elif self._is_draining:
             self._stopping.tell()
 
+    def _on_admin_successor(self) -> None:
+        if self._admin_door is not None and self._admin_door.is_succeeded:
+            self._tell(Verb.CLOSE_ADMIN)
+
     def _drain(self) -> None:
         if not self._is_draining:
             self._is_draining = True
@@ -238,6 +259,8 @@ class Supervisor:
             child.say(Verb.CLOSE)
         seconds = longest_end_seconds(self._settings) + _SLACK_SECONDS
         await asyncio.gather(*(child.end_by(seconds) for child in self._living))
+        if self._admin_door is not None:
+            self._admin_door.close()
 
     def _tell(self, verb: Verb) -> None:
         for child in self._living:

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from service.process.channel import Channel, Message, Verb
 from service.process.inherited import Inherited
-from service.process.port import Port
+from service.process.port import Port, Ports
 from service.process.server import Server
 from service.process.sharing import Acceptor, CountedConnections, Counts
 from service.settings.root import Settings
@@ -36,12 +36,20 @@ def serve_as_worker(app: FastAPI, settings: Settings, flush_log: Callable[[], No
     Raises:
         StartError: there is nothing to serve.
     """
-    with (
-        socket.socket(fileno=inherited.listener) as listener,
-        socket.socket(fileno=inherited.channel) as channel,
-    ):
-        listener.setblocking(False)
-        WorkerServer(app, settings, Port(listener), flush_log, inherited, channel).run([listener])
+    ports = Ports(
+        _inherited_port(inherited.listener), _inherited_port(inherited.admin) if inherited.admin >= 0 else None
+    )
+    try:
+        with socket.socket(fileno=inherited.channel) as channel:
+            WorkerServer(app, settings, ports, flush_log, inherited, channel).run([ports.callers.listener])
+    finally:
+        ports.close()
+
+
+def _inherited_port(descriptor: int) -> Port:
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return Port(listener)
 
 
 class WorkerServer(Server):
@@ -51,16 +59,17 @@ class WorkerServer(Server):
         self,
         app: FastAPI,
         settings: Settings,
-        port: Port,
+        ports: Ports,
         flush_log: Callable[[], None],
         inherited: Inherited,
         end: socket.socket,
     ) -> None:
-        super().__init__(app, settings, port, flush_log)
+        super().__init__(app, settings, ports, flush_log)
         self._end, self._counts, self._worker = end, Counts(inherited.counts), inherited.worker
         self._connections = CountedConnections(self._counts, self._worker)
         self.server_state.connections = self._connections
-        self._acceptor = Acceptor(port.listener, functools.partial(self._counts.has_most, self._worker), self._connect)
+        gives_way = functools.partial(self._counts.has_most, self._worker)
+        self._acceptor = Acceptor(ports.callers.listener, gives_way, self._connect)
         self._channel: Channel | None = None
         self._asked: deque[asyncio.Future[bytes]] = deque()
         self._runtime.workers.ask = self._ask
@@ -71,6 +80,7 @@ class WorkerServer(Server):
             Verb.CLOSE: self._close,
             Verb.HURRY: self._hurry,
             Verb.RELOAD: self._reload,
+            Verb.CLOSE_ADMIN: self._close_admin,
         }
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -94,6 +104,8 @@ class WorkerServer(Server):
         self._connections.is_counted = True
         self._connections.write()
         self._acceptor.start()
+        if self._admin is not None:
+            await self._admin.open(has_door=False)
 
     async def main_loop(self) -> None:
         """Wait until the supervisor closes the port."""
@@ -145,6 +157,10 @@ class WorkerServer(Server):
         self._may_listen.set()
         self._must_close.set()
         self._stop()
+
+    def _close_admin(self) -> None:
+        if self._admin is not None:
+            self._admin.leave_the_port()
 
     def _hurry(self) -> None:
         self._stopping.note(signal.SIGTERM)

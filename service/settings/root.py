@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from contract.redis_url.address import RedisAddress
 from contract.redis_url.parse import parse_redis_url
 from service.settings.access import AccessSettings
+from service.settings.admin import AdminSettings
 from service.settings.batching import BatchingSettings
 from service.settings.bundles import BundlesSettings
 from service.settings.experiments import ExperimentsSettings
@@ -44,6 +45,8 @@ class Settings(BaseSettings):
     """The port and its connections."""
     access: AccessSettings = AccessSettings()
     """Who may call."""
+    admin: AdminSettings = AdminSettings()
+    """A second port, for operators: metrics, information, documents, the page, and health checks."""
     limits: LimitsSettings = LimitsSettings()
     """Limits on one request, and on concurrent requests."""
     redis: RedisSettings = RedisSettings()

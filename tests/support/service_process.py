@@ -49,6 +49,7 @@ class ServiceProcess:
             self.experiments.write_text(document.replace("pyramid_mixer", self.models[-1]), encoding="utf-8")
         self.port = int(settings.get("HTTP__PORT", "0")) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.admin_url = f"http://127.0.0.1:{settings.get('ADMIN__PORT', self.port)}"
         chosen = {
             "REDIS__URL": redis_url,
             "BUNDLES__ROOT": str(self.bundles),
@@ -99,6 +100,11 @@ class ServiceProcess:
         made._client = httpx.Client(base_url=self.url, verify=False)
         return made
 
+    def with_settings(self, **settings: str) -> ServiceProcess:
+        """Return this one, not started yet, with further settings."""
+        self._environment |= {f"RANKER_{name}": value for name, value in settings.items()}
+        return self
+
     def refusal(self) -> tuple[int, str]:
         """Start a service that must not start; return its exit status and all output."""
         self._start_warm()
@@ -134,7 +140,7 @@ class ServiceProcess:
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric, summed over all series that have these labels."""
         total = 0.0
-        for line in self._client.get("/metrics").text.splitlines():
+        for line in self._client.get(f"{self.admin_url}/metrics").text.splitlines():
             series, _, value = line.rpartition(" ")
             wanted = all(f'{label}="{text}"' in series for label, text in labels.items())
             if series.partition("{")[0] == name and wanted:
