@@ -31,7 +31,7 @@ CallerOutcome = Literal[
 # Background tasks, counted by name when they fail.
 TaskName = Literal[
     "access", "bundle_probe", "bundle_release", "bundles", "engine_rebuild", "experiments", "redis_watch",
-    "spool_replay", "store_lookup", "store_probe", "stream",
+    "shadow", "spool_replay", "store_lookup", "store_probe", "stream",
 ]  # fmt: skip
 
 

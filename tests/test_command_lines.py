@@ -67,6 +67,7 @@ WALKED = {
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",
     "service/inference/proof.py": "is started by the service only",
+    "service/shadow/process.py": "is started by the service only",
     "deploy/kubernetes/__main__.py": "takes only --render",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from contract.experiments.decision import ERROR, NOT_RANKED, Decision, LayerDecision, Reason
-from contract.experiments.definition import ExperimentsConfig
+from contract.experiments.definition import ExperimentsConfig, Layer
 from contract.experiments.fields import Parameters
 from contract.experiments.parse import parse_experiments
 from contract.experiments.rules import RULES, rules_of
+from contract.experiments.shadows import ShadowBundle
 from contract.experiments.tables import HELD_OUT, HoldoutTable, LayerTable
 
 # a longer integer id exceeds every allowed unit, and its decimal form is expensive to compute
@@ -43,6 +44,7 @@ class ExperimentsSnapshot:
         self.layers = tuple(LayerTable(layer, resolve) for layer in config.layers)
         ruled = [place for place, layer in enumerate(config.layers) if RULES in layer.defaults]
         self._ruled = ruled[0] if ruled and config.rules else None  # the layer whose arms name sets of rules
+        self._shadowed = next((place for place, layer in enumerate(config.layers) if _has_shadow(layer)), None)
         self._max_bytes = config.unit.max_bytes
         self._holdout = HoldoutTable(config)
         self._overrides = config.overrides.units
@@ -109,14 +111,22 @@ class ExperimentsSnapshot:
         if holdout is not None and wanted and any(layer.forced for layer in layers):
             holdout = holdout._replace(forced=True)
         pair = next((layer.pair for layer in layers if layer.pair), None) if self._interleaves else None
-        return Decision(layers, self.digest, name, holdout, pair, self._rules(layers))
+        return Decision(layers, self.digest, name, holdout, pair, self._rules(layers), self._shadow(layers))
 
     def _everywhere(self, reason: Reason, unit: str | None) -> Decision:
         layers = tuple([layer.nothing(reason, None) for layer in self.layers])
-        return Decision(layers, self.digest, unit, rules=self._rules(layers))
+        return Decision(layers, self.digest, unit, rules=self._rules(layers), shadow=self._shadow(layers))
+
+    def _shadow(self, layers: tuple[LayerDecision, ...]) -> ShadowBundle | None:
+        return layers[self._shadowed].shadow if self._shadowed is not None else None
 
     def _rules(self, layers: tuple[LayerDecision, ...]) -> str:
         return rules_of(layers[self._ruled].parameters) if self._ruled is not None else ""
+
+
+def _has_shadow(layer: Layer) -> bool:
+    arms = [arm for one in layer.experiments for arm in one.arms]
+    return layer.shadow is not None or any(arm.shadow is not None for arm in arms)
 
 
 def snapshot_of(document: object, resolve: Callable[[Parameters], Parameters] = dict) -> ExperimentsSnapshot:

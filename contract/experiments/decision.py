@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 from contract.experiments.fields import NO_ARM, Parameters, Scalar
+from contract.experiments.shadows import ShadowBundle
 
 Reason = Literal[
     "split", "override", "holdout", "unallocated", "inactive", "not_targeted", "disabled", "no_unit",
@@ -39,6 +40,7 @@ class LayerDecision(NamedTuple):
     parameters: Mapping[str, Scalar]  # the layer's defaults overlaid by the arm's
     salt: str  # the experiment's, "" without one
     pair: tuple[LayerArm, LayerArm] | None = None  # the arms that are interleaved for the unit, the control first
+    shadow: ShadowBundle | None = None  # scores a sample of the unit's rankings after they were answered
 
     @property
     def variant(self) -> str:
@@ -60,6 +62,7 @@ class Decision(NamedTuple):
     holdout: LayerDecision | None = None  # its arm of the comparison of held-out units with others; most are in none
     pair: tuple[LayerArm, LayerArm] | None = None  # the two arms whose lists are interleaved; nearly all have none
     rules: str = ""  # the set of rules after scoring; of interleaved arms, the control's
+    shadow: ShadowBundle | None = None  # of the layer that decides the model
 
     @property
     def assigned(self) -> tuple[LayerDecision, ...]:

@@ -31,6 +31,7 @@ from contract.experiments.fields import (
     distinct,
 )
 from contract.experiments.rules import RuleSets
+from contract.experiments.shadows import Shadow
 from contract.experiments.target_weights import with_text
 
 MAX_LAYERS: Final = 8
@@ -105,6 +106,7 @@ class Arm(Strict):
     key: Key
     buckets: Ranges
     params: Params = Field(default_factory=dict)
+    shadow: Shadow | None = None
 
 
 class Experiment(Strict):
@@ -147,6 +149,7 @@ class Layer(Strict):
     key: Key
     salt: Salt
     defaults: Params
+    shadow: Shadow | None = None  # of users without an arm
     experiments: Annotated[tuple[Experiment, ...], Field(max_length=MAX_EXPERIMENTS)] = ()
 
     @model_validator(mode="after")

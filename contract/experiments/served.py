@@ -54,6 +54,8 @@ def _unserved(config: ExperimentsConfig) -> Iterator[Problem]:
 def _of_defaults(layer: Layer, where: Place) -> Iterator[Problem]:
     names_model = "model" in layer.defaults
     yield from _of_parameters(layer.key, layer.defaults, where, names_model=names_model)
+    if layer.shadow is not None:
+        yield from _of_shadow(layer, None, (*where[:-1], "shadow"))
     if len(layer.defaults) > MAX_PARAMETERS:
         yield Problem(f"{layer.key}: more than {MAX_PARAMETERS} params, and every answer contains them", where)
     for name, value in layer.defaults.items():
@@ -119,12 +121,22 @@ def _of_experiment(layer: Layer, experiment: Experiment, where: Place) -> Iterat
     if experiment.kind == "interleave" and experiment.status != "stopped":
         yield from _of_interleaving(layer, experiment, where)
     for index, arm in enumerate(experiment.arms):
+        if arm.shadow is not None:
+            yield from _of_shadow(layer, experiment, (*where, "arms", index, "shadow"))
         name = f"{layer.key}.{experiment.key}:{arm.key}"
         place = (*where, "arms", index, "params")
         yield from _of_parameters(name, arm.params, place, names_model="model" in layer.defaults)
         if arm.params.get("version") and TRACK not in arm.params and layer.defaults.get(TRACK):
             text = f'{name}: the layer names a track, which decides the version: add track: ""'
             yield Problem(text, (*place, "version"))
+
+
+def _of_shadow(layer: Layer, experiment: Experiment | None, where: Place) -> Iterator[Problem]:
+    name = layer.key if experiment is None else f"{layer.key}.{experiment.key}"
+    if "model" not in layer.defaults:
+        yield Problem(f"{name}: only a layer with a model can have a shadow", where)
+    elif experiment is not None and experiment.kind == "interleave":
+        yield Problem(f"{name}: an interleaved ranking has no scores to compare a shadow with", where)
 
 
 def _of_interleaving(layer: Layer, experiment: Experiment, where: Place) -> Iterator[Problem]:

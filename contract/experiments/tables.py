@@ -11,6 +11,7 @@ from contract.experiments.decision import LayerArm, LayerDecision, Reason
 from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import CONTROL, Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
+from contract.experiments.shadows import shadow_of
 from contract.experiments.targets import condition_test
 
 HOLDOUT: Final = "_holdout"
@@ -45,6 +46,7 @@ class LayerTable:
     def __init__(self, layer: Layer, resolve: Callable[[Parameters], Parameters]) -> None:
         self.key = layer.key
         self.defaults: Parameters = resolve(dict(layer.defaults))
+        self.shadow = shadow_of(layer.shadow, resolve)
         self.experiments = [ExperimentTable(one, layer, resolve) for one in layer.experiments]
         self._prefix = f"{layer.salt}.slot.".encode()
         # A stopped experiment keeps its slots (reason `inactive`) until another one takes them.
@@ -60,7 +62,7 @@ class LayerTable:
 
     def nothing(self, reason: Reason, slot: int | None) -> LayerDecision:
         """Return the decision that gives the layer's defaults."""
-        return LayerDecision(self.key, None, None, reason, slot, None, False, self.defaults, "")
+        return LayerDecision(self.key, None, None, reason, slot, None, False, self.defaults, "", shadow=self.shadow)
 
     def decide(
         self,
@@ -98,6 +100,7 @@ class ExperimentTable:
         self.salt = experiment.salt
         self.arms = [arm.key for arm in experiment.arms]
         self.parameters: list[Parameters] = [resolve({**layer.defaults, **arm.params}) for arm in experiment.arms]
+        self.shadows = [shadow_of(arm.shadow, resolve) for arm in experiment.arms]
         self.stopped = experiment.status == "stopped"
         self.target = [condition_test(one) for one in experiment.target.all] if experiment.target else []
         self._running = experiment.status == "running"
@@ -132,5 +135,6 @@ class ExperimentTable:
         forced = reason == "override"
         parameters = self.parameters[place]
         return LayerDecision(
-            self.layer, self.key, self.arms[place], reason, slot, arm_bucket, forced, parameters, self.salt
-        )
+            self.layer, self.key, self.arms[place], reason, slot, arm_bucket, forced, parameters, self.salt,
+            shadow=self.shadows[place],
+        )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Final
 
 from contract.experiments.definition import ExperimentsConfig
 from contract.experiments.fields import Parameters
+from contract.experiments.shadows import Shadow
 
 TRACK: Final = "track"
 """The parameter; empty text names none."""
@@ -28,4 +29,12 @@ def tracks_of(config: ExperimentsConfig) -> frozenset[str]:
         if one.status != "stopped"
         for arm in one.arms
     ]
+    named += [track_of(shadow.parameters) for shadow in shadows_of(config)]
     return frozenset(track for track in named if track is not None)
+
+
+def shadows_of(config: ExperimentsConfig) -> list[Shadow]:
+    """Return every shadow that a file may ask."""
+    running = [one for layer in config.layers for one in layer.experiments if one.status != "stopped"]
+    named = [*(layer.shadow for layer in config.layers), *(arm.shadow for one in running for arm in one.arms)]
+    return [shadow for shadow in named if shadow is not None]

@@ -17,6 +17,7 @@ from service.app.experiments import accepted_experiments
 from service.app.redis import behaviour_store, event_sinks, item_store, watch_redis
 from service.bundles.registry import BundleRegistry
 from service.errors import StartError
+from service.experiments.arm_models import shadow_models_of
 from service.experiments.exposures import Exposures
 from service.experiments.feedback import FeedbackLog
 from service.experiments.live import Experiments
@@ -39,6 +40,7 @@ from service.settings.environment import SettingsError, override_secret_again
 from service.settings.root import Settings
 from service.settings.traces import TracesSettings
 from service.settings.unsafe import warnings as settings_warnings
+from service.shadow.shadows import Shadows
 from service.store.sinks import Sinks
 from service.tracing.traces import Traces
 
@@ -105,9 +107,12 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         key = _secret(settings.experiments.pseudonym_key)
         exposures = Exposures(sinks.exposures, on_exposure=metrics.exposure, pseudonym_key=key)
         rankings = _ranking_log(settings, sinks, metrics, key)
+        shadows = _shadows(runtime, experiments)
+        stack.push_async_callback(shadows.close)
         ranker = Ranker(
-            store, deployments, experiments, exposures, metrics, settings, rankings=rankings, items=items, rules=rules
-        )
+            store, deployments, experiments, exposures, metrics, settings,
+            rankings=rankings, items=items, rules=rules, shadows=shadows,
+        )  # fmt: skip
         if not ranker.is_ready:
             raise StartError("the default model of a layer cannot be served; the lines above say why")
         stack.push_async_callback(ranker.close)
@@ -178,6 +183,16 @@ def _traces(settings: TracesSettings, metrics: Metrics) -> Traces:
     except ImportError as error:
         raise StartError("RANKER_TRACES__ENDPOINT needs OpenTelemetry: pip install 'ranker[otel]'") from error
     return exported_traces(settings, __version__, metrics.spans_sent, metrics.trace_over_limit)
+
+
+def _shadows(runtime: Runtime, experiments: Experiments) -> Shadows:
+    def named() -> frozenset[tuple[str, str]]:
+        return shadow_models_of(experiments.snapshot) if experiments.snapshot is not None else frozenset()
+
+    gate, seconds = runtime.admission.rankings, runtime.settings.limits.deadline_ms / 1000
+    registry = BundleRegistry(runtime.settings.bundles.root)
+    # Busy: a ranking with half the usual deadline would be refused.
+    return Shadows(runtime.settings, registry, runtime.metrics, named, lambda: gate.is_full(seconds / 2))
 
 
 def _deployments(settings: Settings, metrics: Metrics) -> Deployments:

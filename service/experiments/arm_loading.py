@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.problems import ExperimentsError
-from service.experiments.arm_models import Models, default_models_of, models_of
+from service.experiments.arm_models import Models, default_models_of, models_of, shadow_models_of
 from service.experiments.source import Rejected
 from service.experiments.targets import TargetsOf, target_problems
 from service.flow.threads import Detached
@@ -60,7 +60,8 @@ class ArmModels:
             Rejected: a model is missing or cannot be served, or an arm's weights or rules name what it lacks.
         """
         wanted = models_of(snapshot)
-        missing = await self.look(lambda: [one for one in sorted(wanted) if one[1] not in self.versions(one[0])])
+        named = sorted(wanted | shadow_models_of(snapshot))  # a shadow is loaded in a process of its own, later
+        missing = await self.look(lambda: [one for one in named if one[1] not in self.versions(one[0])])
         if missing:
             raise Rejected("not_servable", [f"no such model: {model}@{version}" for model, version in missing])
         if self._prepare is not None and not wanted <= self._ready:

@@ -52,6 +52,13 @@ def models_of(snapshot: ExperimentsSnapshot) -> Models:
     return _models([*(layer.defaults for layer in snapshot.layers), *arms])
 
 
+def shadow_models_of(snapshot: ExperimentsSnapshot) -> Models:
+    """Return every model that scores as a shadow."""
+    running = [one for layer in snapshot.layers for one in layer.experiments if not one.stopped]
+    named = [*(layer.shadow for layer in snapshot.layers), *(shadow for one in running for shadow in one.shadows)]
+    return frozenset((shadow.model, shadow.version) for shadow in named if shadow is not None)
+
+
 def default_models_of(snapshot: ExperimentsSnapshot) -> Models:
     """Return the models without which a layer cannot answer."""
     return _models([layer.defaults for layer in snapshot.layers])

@@ -12,3 +12,5 @@ ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 CANDIDATES: Final = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 BATCH_CANDIDATES: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 LENGTHS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+# Differences between the scores of two bundles, without their sign.
+DIFFERENCES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -12,11 +12,13 @@ from service.metrics.families import Description, Families
 from service.metrics.http import HttpMetrics
 from service.metrics.process import ProcessMetrics
 from service.metrics.ranking import RankingMetrics
+from service.metrics.shadows import ShadowMetrics
 from service.metrics.store import StoreMetrics
 
 
 class Metrics(
-    HttpMetrics, AccessMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, ProcessMetrics
+    HttpMetrics, AccessMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, ShadowMetrics,
+    ProcessMetrics,
 ):  # fmt: skip
     """All metrics of one application: plain numbers, which only the event loop's thread changes.
 
@@ -31,6 +33,7 @@ class Metrics(
         StoreMetrics.__init__(self, families)
         ExperimentMetrics.__init__(self, families)
         BundleMetrics.__init__(self, families)
+        ShadowMetrics.__init__(self, families)
         ProcessMetrics.__init__(self, families)
         self._exposition = Exposition(families)
 

@@ -92,6 +92,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Count observations that are already in buckets, and their sum."""
+        self.counts = [one + more for one, more in zip(self.counts, counts, strict=True)]
+        self.sum += total
+
     def read(self) -> list[float]:
         """Return the sum and the counts."""
         return [self.sum, *self.counts]

@@ -116,7 +116,7 @@ class RankCall(ABC):
         "answer", "attributes", "began", "candidates", "context", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
         "item_ids", "limit", "queued_at", "ranker", "recent", "request_id", "request_time_ms", "row", "runs", "seen",
-        "seen_ids", "served", "serving", "stored", "timings", "until", "user_id", "waited", "wanted",
+        "seen_ids", "served", "serving", "shadowed", "stored", "timings", "until", "user_id", "waited", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +150,7 @@ class RankCall(ABC):
         self.stored, self.fresh = NOTHING_STORED, 0
         self.served: Bundle | None = None  # whose scores are in the answer
         self.runs: Sequence[ModelRun] = ()  # of the models, that scored it
+        self.shadowed: ScoredRow | None = None  # whose scores a shadow may be compared with
         self.answer: Ranking | None = None
         self.error: Exception | None = None
         self.is_over = self.is_gone = False

@@ -42,6 +42,7 @@ from service.ranking.rules.applied import finished
 from service.ranking.rules.book import RuleBook
 from service.ranking.rules.stage import RuleStage
 from service.ranking.seen import seen_last, seen_places, without
+from service.ranking.shadowed import NoShadows, TakesRankings, ranked_of
 from service.ranking.stored_features import StoredFeatures
 from service.ranking.targets import arm_weights
 from service.settings.root import Settings
@@ -70,6 +71,7 @@ class Ranker:
         rankings: the log of answered lists, if there is one.
         items: stored features of items.
         rules: those of the experiment file.
+        shadows: take answered rankings of arms that have a shadow.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Ranker:
         rankings: RankingLog | None = None,
         items: ItemStore | None = None,
         rules: RuleBook | None = None,
+        shadows: TakesRankings | None = None,
     ) -> None:
+        self._shadows = shadows or NoShadows()
         self._rules = RuleStage(rules or RuleBook(), items, observer)
         self._choice, self._observer = Choice(deployments, experiments), observer
         self._recording = Recording(exposures, rankings, observer, now_ms)
@@ -159,6 +163,8 @@ class Ranker:
             call.finished()
         except Exception:
             _note_failure(call)
+        if call.shadowed is not None:
+            self._shadow(call, call.shadowed)
 
     # --- the stages
 
@@ -381,6 +387,15 @@ class Ranker:
 
     # --- inside
 
+    def _shadow(self, call: RankCall, scored: ScoredRow) -> None:
+        """Offer an answered ranking to the shadow of its arm."""
+        shadow = call.decision.shadow
+        try:
+            if shadow is not None and call.answer is not None:
+                self._shadows.offer(shadow, call.request_id, lambda: ranked_of(call, scored))
+        except Exception:  # no answer depends on a shadow
+            _note_failure(call)
+
     def _passes(self, call: RankCall, work: Callable[..., bool], *given: object) -> bool:
         """Do a stage's work on a call; return whether it goes on. An error ends this call only."""
         if call.is_over:
@@ -414,6 +429,8 @@ class Ranker:
         call.served = call.serving.bundle
         if value.run is not None:
             call.runs = (value.run,)
+        if call.decision.shadow is not None:
+            call.shadowed = value
         timings = call.timings
         timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
         return value

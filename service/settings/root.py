@@ -21,6 +21,7 @@ from service.settings.page import PageSettings
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
 from service.settings.secret import without_files
+from service.settings.shadow import ShadowSettings
 from service.settings.streams import StreamsSettings
 from service.settings.traces import TracesSettings
 
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     """The source of models."""
     experiments: ExperimentsSettings = ExperimentsSettings()
     """Assignment of users to models."""
+    shadow: ShadowSettings = ShadowSettings()
+    """Bundles that score a sample of the rankings after they were answered."""
     streams: StreamsSettings = StreamsSettings()
     """Exposures and feedback written to Redis streams."""
     ranking_log: RankingLogSettings = RankingLogSettings()

@@ -12,6 +12,7 @@ import numpy as np
 from contract.behaviours.records import RECORD, Records
 from contract.experiments.decision import Decision, LayerArm, LayerDecision
 from contract.experiments.interleaving import INTERLEAVED
+from contract.experiments.shadows import ShadowBundle
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded, InferenceFailed
 from service.experiments.exposures import Outcome
@@ -29,6 +30,7 @@ from service.settings.inference import InferenceSettings
 from service.settings.limits import LimitsSettings
 from service.settings.redis import RedisSettings
 from service.settings.root import Settings
+from service.shadow.queue import Ranked
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import TinyModel
 
@@ -123,15 +125,28 @@ class Exposures:
         return 1
 
 
+class Shadows:
+    """Notes which rankings are offered to which shadow; fails if it is told to."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[ShadowBundle, str, Ranked]] = []
+        self.fault: Exception | None = None
+
+    def offer(self, shadow: ShadowBundle, request_id: str, make: Callable[[], Ranked]) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.offered.append((shadow, request_id, make()))
+
+
 class World:
     """A ranker and everything around it."""
 
     def __init__(self, served: Mapping[str, Served], settings: Settings, items: Any = None) -> None:
         self.store, self.experiments, self.exposures, self.metrics = Store(), Experiments(), Exposures(), Metrics()
-        self.served = dict(served)
+        self.served, self.shadows = dict(served), Shadows()
         self.ranker = Ranker(
             self.store, self, self.experiments, self.exposures, self.metrics, settings, now_ms=lambda: 1_234,
-            items=items,
+            items=items, shadows=self.shadows,
         )  # fmt: skip
 
     def find(self, model: str, version: str) -> Served | None:

@@ -20,7 +20,8 @@ def test_counters_bring_no_series_of_when_they_were_made() -> None:
 def test_names_end_in_their_unit() -> None:
     for one in Metrics().descriptions:
         if one.kind == "histogram":
-            assert one.name.endswith(("_seconds", "_rows", "_candidates", "_length")), one.name
+            units = ("_seconds", "_rows", "_candidates", "_length", "_distance", "_overlap", "_difference")
+            assert one.name.endswith(units), one.name
         assert one.name.endswith("_total") == (one.kind == "counter"), one.name
 
 

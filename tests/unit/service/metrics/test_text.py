@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+
 from contract.events.streams import ACTIVITY_STREAM, EXPOSURE_STREAM
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.parse import parse_experiments
 from service.metrics import Metrics
 from service.names import StoreState
+from service.shadow.comparison import compare
 from tests.support.fakes import EXPERIMENTS, NOW_MS, FakeExperiments
 
 RECORDED = Path(__file__).with_name("recorded.txt")
@@ -110,6 +113,10 @@ def play_bundles(metrics: Metrics) -> None:
     metrics.scores_not_finite("mgnm@7", 9)
     metrics.bundle_slow("mgnm@7", True)
     metrics.run_ended("mgnm@7")
+    metrics.shadow_dropped("mgnm@7", "mgnm@8", "full")
+    metrics.shadow_failed("mgnm@7", "mgnm@8")
+    scores = np.array([0.5, 1.0, 2.0], dtype=np.float32)
+    metrics.shadow_compared("mgnm@7", "mgnm@8", compare(scores, scores[::-1]), 0.001, 0.004)
     metrics.task_failed("stream")
     metrics.task_restarted("stream")
     metrics.task_failed("bundles")
