@@ -3,7 +3,7 @@
     RankerError
     ├── InvalidRequest      422 invalid_request      values that cannot be used; the field is named
     │   ├── Malformed       400                      not JSON, not HTTP, a broken body
-    │   ├── UnsupportedMedia 415                     another content type, an encoding
+    │   ├── UnsupportedMedia 415                     another content type, a coding that is not gzip
     │   ├── HeadersTooLarge 431                      too many or too long header lines
     │   └── ReceiveTimeout  408                      a request that does not arrive
     ├── Unauthorized        401 unauthorized         no API key in force; WWW-Authenticate
@@ -108,10 +108,10 @@ class Malformed(InvalidRequest):
 
 
 class UnsupportedMedia(InvalidRequest):
-    """A body in another format."""
+    """A body in another format or coding."""
 
     status = 415
-    default_message = "The body must be JSON: Content-Type application/json, and no Content-Encoding."
+    default_message = "The body must be JSON: Content-Type application/json, and Content-Encoding gzip or none."
 
 
 class HeadersTooLarge(InvalidRequest):

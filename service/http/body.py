@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from service.connection.exchange import EXCHANGE
+from service.connection.exchange import EXCHANGE, Exchange
 from service.http import codec
 from service.http.front import read_body
 
@@ -25,8 +25,10 @@ async def json_body(request: Request, limit: int) -> bytes:
         TooLarge: longer than the limit.
         ClientGone: the caller hung up.
     """
-    codec.check_media(request.headers.get("content-type"), request.headers.get("content-encoding"))
-    body: bytes | None = request.scope[EXCHANGE].body
+    exchange: Exchange = request.scope[EXCHANGE]
+    body = exchange.body
+    coding = None if body is not None else request.headers.get("content-encoding")  # the front has inflated it
+    codec.check_media(request.headers.get("content-type"), coding)
     return body if body is not None else await read_body(request.receive, limit)
 
 

@@ -11,7 +11,10 @@ _ANY: Final = b"*"
 _EXPOSED: Final = b"X-Request-Id, X-AB-Bucket, X-AB-Config, X-Model, Server-Timing, Retry-After, traceparent"
 _PREFLIGHT: Final = [
     (b"access-control-allow-methods", b"GET, HEAD, POST"),
-    (b"access-control-allow-headers", b"Content-Type, X-Request-Id, X-Deadline-Ms, X-AB-Override, traceparent"),
+    (
+        b"access-control-allow-headers",
+        b"Content-Type, Content-Encoding, X-Request-Id, X-Deadline-Ms, X-AB-Override, traceparent",
+    ),
     (b"access-control-max-age", b"600"),
 ]
 _WITH_KEYS: Final = {b"access-control-allow-headers": b", Authorization"}

@@ -18,6 +18,8 @@ from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, 
 from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
 from service.flow.gate import Gate, Place
 from service.flow.turns import Turns
+from service.http.codec import check_media
+from service.http.content_coding import inflated, is_gzip
 from service.http.endings import Endings, Front
 from service.metrics import Metrics
 from service.settings.root import Settings
@@ -117,7 +119,10 @@ class FrontMiddleware:
         if gate is not self._admission.rankings and gate.is_full():
             exchange.is_shed = True
             raise Overloaded  # with its body unread
-        exchange.body = body = await read_body(receive, self._limits.max_body_bytes)
+        body = await read_body(receive, self._limits.max_body_bytes)
+        if find_header(exchange.request_headers, b"content-encoding") is not None:
+            body = await self._plain(exchange, gate, body)
+        exchange.body = body
         if len(body) > _LARGE_BODY_BYTES and exchange.is_ranking:
             await self._admission.turns.take()
             self._admission.turns.charge(len(body) * _SECONDS_PER_BYTE)
@@ -128,6 +133,16 @@ class FrontMiddleware:
             return Overloaded()
         exchange.place = Place(gate)
         return await self._run(scope, receive, send)
+
+    async def _plain(self, exchange: Exchange, gate: Gate, body: bytes) -> bytes:
+        """Return a body without its coding; a request that would be refused in any case costs no inflating."""
+        check_media(exchange.header(b"content-type"), None)
+        if not is_gzip(exchange.request_headers):
+            return body
+        if gate.is_full():
+            exchange.is_shed = True
+            raise Overloaded
+        return await inflated(body, self._limits.max_body_bytes, self._admission.turns)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
         exchange: Exchange = scope[EXCHANGE]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from service.http.operation import PROBES
+
 INFO: Final = {
     "description": (
         "Orders candidate items for a user, and takes the behaviours and feedback of users.\n\n"
@@ -22,6 +24,15 @@ TAGS: Final = [
     {"name": "items", "description": "Describe items."},
     {"name": "operations", "description": "Probes, metrics, and what is being served."},
 ]
+
+SECURITY_SCHEMES: Final = {
+    "api_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, if the service has an access file (docs/access.md); without one, none is needed.",
+    }
+}
+SECURITY: Final[list[dict[str, list[str]]]] = [{"api_key": []}, {}]
 
 _Header = tuple[str, dict[str, object], object]  # description, schema, example
 _TEXT: Final[dict[str, object]] = {"type": "string"}
@@ -56,14 +67,37 @@ _RANKED: Final[dict[str, _Header]] = {
     "X-Model": ("The bundle that answered, as model@version.", _TEXT, "mgnm@7"),
     "Server-Timing": ("W3C: the stages of the ranking, in milliseconds.", _TEXT, "store;dur=0.884, total;dur=1.804"),
 }
+_QUOTAS: Final[dict[str, _Header]] = {
+    "RateLimit-Policy": (
+        "What a caller with a quota may do (IETF draft RateLimit header fields).",
+        _TEXT,
+        '"requests";q=1000;w=2',
+    ),
+    "RateLimit": ("What is left of it.", _TEXT, '"requests";r=998;t=1'),
+}
 _PRIVATE: Final[dict[str, _Header]] = {
     "Cache-Control": ("Answers about users are not cached.", _TEXT, "private, no-store")
 }
 _PERSONAL: Final = ("/rank",)
 _ANSWERED_WITH: Final[dict[str, dict[str, _Header]]] = {
+    "401": {"WWW-Authenticate": ("How to authenticate.", _TEXT, 'Bearer realm="ranker"')},
+    "403": {
+        "WWW-Authenticate": (
+            "The scope that the key lacks.",
+            _TEXT,
+            'Bearer realm="ranker", error="insufficient_scope", scope="write"',
+        )
+    },
+    "415": {"Accept-Encoding": ("Content codings of requests; after a wrong Content-Encoding.", _TEXT, "gzip")},
     "429": {"Retry-After": ("Seconds after which to try again.", _COUNT, 1)},
     "503": {"Retry-After": ("Seconds after which to try again.", _COUNT, 1)},
 }
+
+
+def add_security(operation: dict[str, Any]) -> None:  # Any: JSON
+    """Tell clients of an operation to send a key if they have one."""
+    if operation["operationId"] not in PROBES:
+        operation["security"] = SECURITY
 
 
 def add_headers(operation: dict[str, Any], path: str) -> None:  # Any: JSON
@@ -74,6 +108,7 @@ def add_headers(operation: dict[str, Any], path: str) -> None:  # Any: JSON
     ]
     for status, response in operation["responses"].items():
         given = _ANSWERED | _ANSWERED_WITH.get(status, {})
+        given |= {} if operation["operationId"] in PROBES else _QUOTAS
         given |= _PRIVATE if path in _PERSONAL else {}
         given |= _RANKED if path == "/rank" and status == "200" else {}
         response["headers"] = {name: _described(header) for name, header in given.items()}

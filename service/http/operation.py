@@ -19,13 +19,20 @@ ALWAYS: Final = (
     errors.NotReady,
 )  # fmt: skip
 """Errors of every route: of the connection, and of a service that is loading or stopping."""
+WITH_KEY: Final = (errors.Unauthorized, errors.Forbidden, errors.OverQuota)
+"""Further errors of every route but the probes, if the service has an access file."""
 WITH_BODY: Final = (errors.TooLarge, errors.UnsupportedMedia, errors.InvalidRequest, errors.Overloaded)
 """Further errors of every route that takes a body."""
+
+PROBES: Final = frozenset({"get_liveness", "get_readiness"})
+"""Operations that never need a key."""
 
 _PHRASES: Final = {
     200: "Successful Response",
     202: "Successful Response",
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",
@@ -67,7 +74,7 @@ METRICS: Final[dict[int | str, dict[str, Any]]] = {  # Any: JSON
             }
         },
     },
-    **_errors(list(ALWAYS)),
+    **_errors([*ALWAYS, *WITH_KEY]),
 }
 """The answers of the route for Prometheus, which answers text."""
 
@@ -88,7 +95,8 @@ def documented(
         further: its errors, beside those that every route or every route with a body has.
         success: the status of the usual answer.
     """
-    kinds = [*ALWAYS, *(WITH_BODY if request is not None else ()), *further]
+    probes = operation in PROBES
+    kinds = [*ALWAYS, *(() if probes else WITH_KEY), *(WITH_BODY if request is not None else ()), *further]
     body = {} if request is None else {"schema": {"$ref": REFERENCES.format(model=request.__name__)}}
     return {
         "operation_id": operation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.e2e.corpus.case import JSON, Case, Piece, body, post, raw
+from tests.e2e.corpus.case import JSON, Case, Piece, body, chunked, gzipped, post, raw
 from tests.e2e.corpus.rig import START_MS
 
 T0 = str(START_MS)
@@ -35,6 +35,10 @@ def cases() -> Iterator[Case]:
         yield Case(f"Content-Type {content_type!a}", post(body(), headers=header))
     for encoding in ("gzip", "identity", "Identity ", "deflate", "br", "gzip, gzip", ""):
         yield Case(f"Content-Encoding {encoding!r}", post(body(), headers=f"{JSON}content-encoding: {encoding}\r\n"))
+    for name, content in (("", gzipped(body())), (", broken", gzipped(body())[:-1]), (", two", 2 * gzipped(body()))):
+        headers = f"{JSON}content-encoding: gzip\r\n"
+        yield Case(f"Content-Encoding gzip{name}", post(content, headers=headers))
+        yield Case(f"Content-Encoding gzip{name}, in chunks", chunked(content, headers=headers))
     yield Case("Content-Type twice", post(body(), headers=f"{JSON}content-type: text/plain\r\n"))
     yield Case("Content-Type twice, the first wrong", post(body(), headers=f"content-type: text/plain\r\n{JSON}"))
     yield Case("Content-Type wrong and a bad body", post("x", headers="content-type: text/plain\r\n"))

@@ -283,8 +283,8 @@ async def test_content_type_must_be_json(edge: Edge, content_type: str | None, s
         assert status == 200 or answer.json()["error"]["field"] == "Content-Type"
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, gzip", "zstd", "compress", ""])
-async def test_an_encoded_body_is_refused_unread(edge: Edge, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["deflate", "br", "gzip, gzip", "zstd", "compress", ""])
+async def test_a_body_of_another_coding_is_refused(edge: Edge, encoding: str) -> None:
     async with edge.client() as client:
         headers = {"content-type": "application/json", "content-encoding": encoding}
         answer = await client.post("/rank", content=raw(), headers=headers)

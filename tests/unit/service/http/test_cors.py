@@ -33,7 +33,9 @@ async def test_a_browser_that_asks_for_an_allowed_page_is_told_yes(open_edge: Ed
     assert answer.headers.get_list("access-control-allow-origin") == [FEED]
     assert "POST" in answer.headers["access-control-allow-methods"]
     allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
-    assert {"content-type", "x-request-id", "x-deadline-ms", "x-ab-override", "traceparent"} == set(allowed)
+    assert {"content-type", "content-encoding", "x-request-id", "x-deadline-ms", "x-ab-override", "traceparent"} == set(
+        allowed
+    )
     assert answer.headers["vary"] == "Origin"
     assert answer.headers["x-request-id"]
     assert "access-control-allow-credentials" not in answer.headers
