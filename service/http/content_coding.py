@@ -1,7 +1,7 @@
 """Compressed bodies of requests (RFC 9110 section 8.4): gzip only, and never more than a plain body may have.
 
 A body is inflated in small pieces of input and of output, each in a turn of its own, so that neither a bomb nor a slow
-stream holds up rankings. It stops at the limit, however much more there is.
+stream delays rankings. It stops at the limit, however much more there is.
 """
 
 from __future__ import annotations
