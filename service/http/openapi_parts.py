@@ -69,11 +69,11 @@ _RANKED: Final[dict[str, _Header]] = {
 }
 _QUOTAS: Final[dict[str, _Header]] = {
     "RateLimit-Policy": (
-        "What a caller with a quota may do (IETF draft RateLimit header fields).",
+        "The quota of the caller, if it has one (IETF draft RateLimit header fields).",
         _TEXT,
         '"requests";q=1000;w=2',
     ),
-    "RateLimit": ("What is left of it.", _TEXT, '"requests";r=998;t=1'),
+    "RateLimit": ("The rest of the quota.", _TEXT, '"requests";r=998;t=1'),
 }
 _PRIVATE: Final[dict[str, _Header]] = {
     "Cache-Control": ("Answers about users are not cached.", _TEXT, "private, no-store")
