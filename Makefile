@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal  # for two cores: each process waits for serve
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers daily dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers faults faults-full daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ bench: setup     ## how fast the service is (QUICK=1: does it run?)
 
 bench-peers: setup ## the service beside FastAPI, mosec, MLServer, LitServe, BentoML, Ray Serve (QUICK=1)
 	@$(PY) -m benchmarks.peers $(if $(QUICK),--quick)
+
+faults: setup    ## faults in the real service, the rows that matter most: under 5 minutes (ONLY="R3 load": of these)
+	@$(PY) -m tests.faults --quick $(if $(ONLY),--only $(ONLY))
+
+faults-full: setup ## every row of the fault table: under an hour (docs/reliability.md)
+	@$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY))
 
 daily: setup     ## today's bundle from yesterday's log: prepare, train, judge, export, promote (CONFIG=daily.toml, docs/daily.md)
 	@$(PY) -m deploy.daily $(or $(CONFIG),daily.toml)

@@ -7,9 +7,10 @@ import random
 import select
 import selectors
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +25,9 @@ _READ: Final = 262_144
 _OPENED: Final = 32  # connections that are open before the first request is due
 
 Address = tuple[str, int]
+Read = Callable[
+    [int, bytes, int], str
+]  # the number of a request, its complete answer, the end of the head: the outcome
 
 
 class Phase(NamedTuple):
@@ -41,6 +45,7 @@ class Answer(NamedTuple):
     late: float  # delay from due to sent, caused by the generator
     seconds: float  # from when it was due
     outcome: str  # "full", "degraded", a status such as "429", or the reason why there was no answer
+    number: int = -1  # of the request
 
 
 @dataclass(slots=True)
@@ -64,7 +69,7 @@ class Offered:
 @dataclass(slots=True, eq=False)
 class _Connection:
     socket: socket.socket
-    request: tuple[int, float, float] | None = None  # phase, due, late
+    request: tuple[int, float, float, int] | None = None  # phase, due, late, number
     received: bytes = b""
     missing: int = 0  # bytes of the answer that have not arrived; 0 before its head is complete
 
@@ -99,8 +104,8 @@ def content_length(head: bytes) -> int:
 
 
 class _Loop:
-    def __init__(self, address: Address, connections: int, is_kept: bool) -> None:
-        self.address, self.most, self.is_kept = address, connections, is_kept
+    def __init__(self, address: Address, connections: int, is_kept: bool, read_answer: Read) -> None:
+        self.address, self.most, self.is_kept, self.read_answer = address, connections, is_kept, read_answer
         self.selector = selectors.DefaultSelector()
         self.idle: list[_Connection] = []
         self.busy = 0
@@ -120,16 +125,16 @@ class _Loop:
         self.open.add(connection)
         return connection
 
-    def send(self, request: bytes, phase: int, due: float) -> None:
+    def send(self, request: bytes, phase: int, due: float, number: int) -> None:
         """Send one request on an idle connection, or on a new one."""
         connection = self.idle.pop() if self.idle else None
         if connection is None and len(self.open) < self.most:
             connection = self.connect()
             if connection is None:
-                return self._note(phase, due, 0.0, "not connected")
+                return self._note(phase, due, 0.0, number, "not connected")
         if connection is None:
-            return self._note(phase, due, 0.0, "no connection")
-        connection.request = (phase, due, time.perf_counter() - due)
+            return self._note(phase, due, 0.0, number, "no connection")
+        connection.request = (phase, due, time.perf_counter() - due, number)
         self.busy += 1
         try:
             sent = connection.socket.send(request)
@@ -174,10 +179,9 @@ class _Loop:
         request, connection.request = connection.request, None
         if request is None:  # an answer that no request asked for, such as 408 on an idle connection
             return self._close(connection, "")
-        phase, due, late = request
         self.busy -= 1
-        outcome = outcome_of(answer, head_end)
-        self._note(phase, due, late, outcome)
+        outcome = self.read_answer(request[3], answer, head_end)
+        self._note(*request, outcome)
         if outcome == FULL and len(self.offered.heads) < _HEADS:
             self.offered.heads.append(answer[:head_end])
         if not self.is_kept or b"connection: close" in answer[:head_end].lower():
@@ -185,8 +189,8 @@ class _Loop:
         self.idle.append(connection)
         return None
 
-    def _note(self, phase: int, due: float, late: float, outcome: str) -> None:
-        self.offered.answers.append(Answer(phase, due, late, time.perf_counter() - due, outcome))
+    def _note(self, phase: int, due: float, late: float, number: int, outcome: str) -> None:
+        self.offered.answers.append(Answer(phase, due, late, time.perf_counter() - due, outcome, number))
 
     def _close(self, connection: _Connection, why: str) -> None:
         self.open.discard(connection)
@@ -194,8 +198,7 @@ class _Loop:
             self.idle.remove(connection)
         if connection.request is not None:
             self.busy -= 1
-            phase, due, late = connection.request
-            self._note(phase, due, late, why)
+            self._note(*connection.request, why)
         with suppress(KeyError, ValueError):
             self.selector.unregister(connection.socket)
         connection.socket.close()
@@ -215,6 +218,8 @@ def offer(
     *,
     connections: int = 1_000,
     is_kept: bool = True,
+    read_answer: Read = lambda _, answer, head_end: outcome_of(answer, head_end),
+    told: threading.Event | None = None,
 ) -> Offered:
     """Send requests at their moments, over kept connections, and wait for the last answers.
 
@@ -225,29 +230,35 @@ def offer(
         draw: source of the random moments.
         connections: open at once, at most; a request that finds none free is lost.
         is_kept: whether a connection serves more than one request.
+        read_answer: returns the outcome of a complete answer.
+        told: ends the run early when it is set.
     """
-    loop = _Loop(address, connections, is_kept)
+    loop = _Loop(address, connections, is_kept, read_answer)
     gc.disable()  # a collection would be this loop's own pause
     try:
-        return _offered(loop, requests, phases, draw)
+        return _offered(loop, requests, phases, draw, told or threading.Event())
     finally:
         loop.close()  # counts what has not been answered
         gc.enable()
 
 
-def _offered(loop: _Loop, requests: Sequence[bytes], phases: Sequence[Phase], draw: random.Random) -> Offered:
+def _offered(
+    loop: _Loop, requests: Sequence[bytes], phases: Sequence[Phase], draw: random.Random, told: threading.Event
+) -> Offered:
     moments = schedule(phases, draw)
     loop.idle = [made for _ in range(min(_OPENED, loop.most) if loop.is_kept else 0) if (made := loop.connect())]
     started = time.perf_counter()
     marks: list[float] = []  # processor time at the first request of each phase, and at the end of the last
     loop.offered.began = [started + sum(one.seconds for one in phases[:place]) for place in range(len(phases))]
     for number, (moment, phase) in enumerate(moments):
+        if told.is_set():
+            break
         due = started + moment
         while (pause := due - time.perf_counter()) > 0:
             loop.read(pause)
         while len(marks) <= phase:
             marks.append(time.process_time())
-        loop.send(requests[number % len(requests)], phase, due)
+        loop.send(requests[number % len(requests)], phase, due, number)
         if number % 8 == 0:  # read answers even when it is late
             loop.read(0)
     marks += [time.process_time()] * (len(phases) + 1 - len(marks))

@@ -1,0 +1,13 @@
+"""The rows of the fault table, one module for each family."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tests.faults.row import FAMILIES
+
+
+def load_all() -> None:
+    """Fill the table, in the order of the families."""
+    for family in FAMILIES:
+        import_module(f"tests.faults.rows.{family}")
