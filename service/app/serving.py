@@ -22,6 +22,7 @@ from service.experiments.exposures import Exposures
 from service.experiments.feedback import FeedbackLog
 from service.experiments.live import Experiments
 from service.experiments.overrides import Overrides
+from service.flow.loop_wait import LoopWait
 from service.flow.supervision import supervise
 from service.http.api import make_api
 from service.inference.fleet import Deployments, ServedBundles
@@ -119,6 +120,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         _watch(experiments, settings.experiments.reload_ms / 1000, metrics, stack)
         _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
 
+        stack.callback(LoopWait(metrics.loop_waited).stop)
         override_secret = settings.experiments.override_secret
         overrides = Overrides(
             override_secret.get_secret_value() if override_secret else None, metrics.override_rejected

@@ -40,6 +40,9 @@ class ProcessMetrics:
         self._untraced = families.counter(
             "ranker_traces_over_limit_total", "Requests not traced because too many others of the same second were."
         ).of()
+        self._loop_waits = families.histogram(
+            "ranker_event_loop_wait_seconds", "Time that ready work waited for the event loop.", LATENCY
+        ).of()
         workers = families.gauge("ranker_workers", "Processes that serve the port.", "sum")
         workers.of().value = 1  # this one
         self._wanted = families.gauge("ranker_workers_wanted", "Processes that the settings ask for.", "max")
@@ -77,3 +80,7 @@ class ProcessMetrics:
     def garbage_collected(self, generation: int, seconds: float) -> None:
         """Observe a garbage collection; in any thread, but never in two at once."""
         self._pauses[generation].observe(seconds)
+
+    def loop_waited(self, seconds: float) -> None:
+        """Observe how long ready work waited for the event loop."""
+        self._loop_waits.observe(seconds)

@@ -203,21 +203,27 @@ def test_pods_are_scaled_on_a_metric_of_the_service(shape: str) -> None:
     assert scaler["scaleTargetRef"]["name"] == only(shape, "Deployment")["metadata"]["name"]
     assert "replicas" not in only(shape, "Deployment")["spec"]  # an upgrade must not undo what the scaler chose
     texts = adapter_rule()["seriesQuery"] + adapter_rule()["metricsQuery"]
-    assert {name for name in re.findall(r"ranker_\w+", texts) if f"\n{name}{{" not in METRICS} == set()
+    assert {
+        name for name in re.findall(r"ranker_\w+", texts) if not re.search(rf"^{name}[ {{]", METRICS, re.M)
+    } == set()
     assert set(re.findall(r'stage="(\w+)"', texts)) <= set(STAGES)
 
 
 @pytest.mark.prometheus
 def test_prometheus_computes_the_mean_wait_of_each_pod(tmp_path: Path) -> None:
-    """Pod a: 3 s of waits in 1,000 rankings a minute; pod b: no rankings."""
+    """Pod a: 2 ms for the event loop and 3 ms for the engine; pod b: idle, 0.5 ms for the event loop."""
     query = adapter_rule()["metricsQuery"].replace("<<.GroupBy>>", "pod")
-    labels = 'namespace="ranker",stage="queue"'
+    query = f"round(1000 * ({query}))"  # in whole microseconds
+    loop, queue = "ranker_event_loop_wait_seconds", "ranker_stage_duration_seconds"
+    steps = {
+        ("a", loop): (0.6, 300), ("a", queue): (0.75, 250), ("b", loop): (0.15, 300), ("b", queue): (0, 0),
+    }  # fmt: skip
     series = [
-        {"series": f'ranker_stage_duration_seconds_{part}{{{labels},pod="{pod_name}"}}', "values": f"0+{step}x20"}
-        for pod_name, waits, rankings in (("a", 0.75, 250), ("b", 0, 0))
-        for part, step in (("sum", waits), ("count", rankings))
+        {"series": f'{name}_{part}{{namespace="ranker",pod="{pod_name}",stage="queue"}}', "values": f"0+{step}x20"}
+        for (pod_name, name), both in steps.items()
+        for part, step in zip(("sum", "count"), both, strict=True)
     ]
-    expected = [{"labels": f'{{pod="{name}"}}', "value": value} for name, value in (("a", 3), ("b", 0))]
+    expected = [{"labels": f'{{pod="{name}"}}', "value": value} for name, value in (("a", 5_000), ("b", 500))]
     case = {
         "rule_files": [],
         "evaluation_interval": "15s",

@@ -27,6 +27,7 @@ def play(metrics: Metrics) -> None:
     play_bundles(metrics)
     metrics.workers_wanted(2)
     metrics.worker_restarted()
+    metrics.loop_waited(0.004)
 
 
 def play_http(metrics: Metrics) -> None:
