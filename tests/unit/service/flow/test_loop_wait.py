@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def sampled(work_seconds: float, samples: int = 3) -> list[float]:
-    """The samples of a loop whose every pass takes that long."""
+    """The samples of a loop in which each pass takes that long."""
     found: list[float] = []
     wait = LoopWait(found.append)
     try:
