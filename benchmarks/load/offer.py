@@ -20,9 +20,10 @@ from contract.command_line import run
 from deploy.processes import port_number
 
 
-def requests_of(contents: Sequence[bytes], deadline_ms: int, path: str = "/rank") -> list[bytes]:
-    """Return the bytes of a request for each body."""
+def requests_of(contents: Sequence[bytes], deadline_ms: int, path: str = "/rank", more: str = "") -> list[bytes]:
+    """Return the bytes of a request for each body; `more` are further header lines, each with its end."""
     head = f"POST {path} HTTP/1.1\r\nhost: ranker\r\ncontent-type: application/json\r\nx-deadline-ms: {deadline_ms}\r\n"
+    head += more
     return [f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in contents]
 
 

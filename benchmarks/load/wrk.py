@@ -7,7 +7,7 @@ import resource
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from contract.command_line import CommandError
 _SCRIPT: Final = """
 local requests, heads, tails, place, digits = {}, {}, {}, 0, 7
 function init(args)
-  local headers, prefix = {["content-type"] = "application/json"}, args[4]
+  local headers, prefix = {HEADERS}, args[4]
   for body in io.lines(args[1]) do
     local request = wrk.format("POST", args[3], headers, body)
     requests[#requests + 1] = request
@@ -76,18 +76,21 @@ class Wrk:
     Args:
         folder: for the script and the bodies; must outlive this.
         bodies: JSON without line ends, one request each; sent in their order in a cycle.
+        headers: of every request, beside its content type.
 
     Raises:
         CommandError: this machine has no wrk.
     """
 
-    def __init__(self, folder: Path, bodies: Sequence[bytes]) -> None:
+    def __init__(self, folder: Path, bodies: Sequence[bytes], headers: Mapping[str, str] = {}) -> None:
         self._program = shutil.which("wrk")
         if self._program is None:
             raise CommandError("no wrk on PATH; install it (apt-get install wrk, brew install wrk)")
         name = secrets.token_hex(4)
         self._script, self._bodies = folder / f"{name}.lua", folder / f"{name}.jsonl"
-        self._script.write_text(_SCRIPT)
+        lines = {"content-type": "application/json", **headers}
+        table = ", ".join(f"[{json.dumps(key)}] = {json.dumps(value)}" for key, value in lines.items())
+        self._script.write_text(_SCRIPT.replace("{HEADERS}", f"{{{table}}}"))
         self._bodies.write_bytes(b"\n".join(bodies) + b"\n")
         self._next = 0
 
