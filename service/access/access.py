@@ -7,9 +7,9 @@ from typing import Final
 
 from service.access.callers import Callers, Key
 from service.access.file import AccessFile
+from service.access.pace import STRANGERS_SECONDS, Pace
 from service.access.scopes import OPEN, Scope, scope_of
 from service.errors import Forbidden, NotFound, OverQuota, RankerError, Unauthorized
-from service.flow.turns import Turns
 
 _HEADER: Final = b"authorization"
 _NO_KEY: Final = "Send an API key: `Authorization: Bearer <key>`."
@@ -26,7 +26,7 @@ class Access:
 
     def __init__(self, workers: int = 1) -> None:
         self._callers = Callers(1 / workers)
-        self._strangers = Turns(lambda: True)  # refusals of those without a key
+        self._strangers = Pace(STRANGERS_SECONDS)  # refusals of those without a key
 
     def put(self, file: AccessFile) -> None:
         """Put a file in force."""
@@ -77,14 +77,11 @@ class Access:
             raise OverQuota(f"The caller's quota of {unit} is used up.", retry_after=seconds)
         key.caller.meter.count("requests")
 
-    def turns(self, error: RankerError, key: Key | None) -> Turns | None:
-        """Return the turns in which a refusal is sent; None: it is like those of other errors.
-
-        A caller over its quota that repeats its request at once would otherwise keep the event loop busy.
-        """
+    def pace(self, error: RankerError, key: Key | None) -> Pace | None:
+        """Return the pace at which such refusals are sent; None: as other errors are."""
         if isinstance(error, Unauthorized):
             return self._strangers
-        return key.caller.turns if isinstance(error, OverQuota) and key is not None else None
+        return key.caller.pace if isinstance(error, OverQuota) and key is not None else None
 
 
 def _unauthorized(values: Sequence[bytes]) -> Unauthorized:

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from service.access.file import AccessFile, CallerEntry, Quota
 from service.access.keys import HASH_PREFIX, KEY_LENGTH, digest_of, key_id
+from service.access.pace import CALLER_SECONDS, Pace
 from service.access.quotas import Meter
 from service.access.scopes import Scope
-from service.flow.turns import Turns
 
 _SCHEME: Final = b"bearer "
 _VALUE_LENGTH: Final = len(_SCHEME) + KEY_LENGTH
@@ -27,7 +27,7 @@ class Caller:
         self.id = entry.id
         self.scopes: frozenset[Scope] = frozenset()
         self._quota: Quota | None = None
-        self.turns = Turns(lambda: True)  # of its refusals: one that is refused often waits for each refusal
+        self.pace = Pace(CALLER_SECONDS)  # of its refusals
         self.update(entry, share)
 
     def update(self, entry: CallerEntry, share: float) -> None:

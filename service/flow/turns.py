@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_PAUSE: Final = 3.0  # pause after a piece, as a multiple of its duration: a quarter of the time is left for other work
+PAUSE: Final = 3.0  # pause after a piece, as a multiple of its duration: a quarter of the time is left for other work
 _LONGEST_SECONDS: Final = 0.02  # what a piece is charged at most: the rest of it was waiting for others
 _TICK_SECONDS: Final = 0.001  # the event loop's timers are not finer
 
@@ -52,7 +52,7 @@ class Turns:
     def charge(self, seconds: float) -> None:
         """Note how long the piece of work has taken."""
         if self._is_pressed():
-            self._free_at = max(self._free_at, time.perf_counter()) + _PAUSE * min(seconds, _LONGEST_SECONDS)
+            self._free_at = max(self._free_at, time.perf_counter()) + PAUSE * min(seconds, _LONGEST_SECONDS)
 
     @contextmanager
     def charged(self) -> Iterator[None]:

@@ -17,7 +17,6 @@ from service.access.access import Access
 from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
 from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
 from service.flow.gate import Gate, Place
-from service.flow.turns import Turns
 from service.http.codec import check_media
 from service.http.content_coding import inflated, is_gzip
 from service.http.endings import Endings, Front
@@ -104,9 +103,7 @@ class FrontMiddleware:
                 return await self._run(scope, receive, send)
         except RankerError as error:
             exchange.leave()  # waiting for a turn must not keep good rankings out
-            turns = self._turns(error, exchange)
-            await turns.take()
-            turns.charge(_REFUSAL_SECONDS)
+            await self._wait_to_refuse(error, exchange)
             return error
 
     async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
@@ -176,10 +173,13 @@ class FrontMiddleware:
             if exchange.key is not None:
                 keys.check(exchange.key, scope["path"])
 
-    def _turns(self, error: RankerError, exchange: Exchange) -> Turns:
-        """Return the turns in which a refusal is sent."""
-        own = self._keys.turns(error, exchange.key) if self._keys is not None else None
-        return own or self._admission.turns
+    async def _wait_to_refuse(self, error: RankerError, exchange: Exchange) -> None:
+        pace = self._keys.pace(error, exchange.key) if self._keys is not None else None
+        if pace is not None:
+            await pace.wait()
+            return
+        await self._admission.turns.take()
+        self._admission.turns.charge(_REFUSAL_SECONDS)
 
     def _check_length(self, exchange: Exchange) -> None:
         declared = find_header(exchange.request_headers, b"content-length")
