@@ -62,7 +62,7 @@ class Runtime:
         self.access = access or access_log(settings.logging, None)
         self.admission = Admission(settings.limits)
         self.keys = (
-            Access(settings.http.workers) if settings.access.file is not None else None
+            Access(settings.http.workers, self.admission.rankings) if settings.access.file is not None else None
         )  # None: no one needs one
         self.backend: Backend | None = None
         self.traces: Traces | None = None  # if requests are traced

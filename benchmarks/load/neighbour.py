@@ -3,10 +3,11 @@
 The good caller ranks at a low fixed rate, in an open loop. The greedy one is `wrk` with 32 connections, each of which
 sends its next ranking as soon as the last one is answered or refused. Each round measures every case once, in turn:
 
-- alone: no greedy caller.
+- calm: no greedy caller.
 - quota: the greedy caller has a quota and is far over it.
 - no quota: the greedy caller has a key without a quota.
-- no keys: a service without an access file, as before.
+- no keys: a service without an access file.
+- rush, rush without keys: as the two before, with four times as many connections, which is more than the gate lets in.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from service.access.keys import hash_of, new_key
 RESULTS: Final = ROOT / "benchmarks" / "results" / "access"
 QUICK_RESULTS: Final = ROOT / ".bench" / "quick" / "access"
 CALLERS: Final = ("good", "greedy", "hungry")
-CASES: Final = ("alone", "quota", "no quota", "no keys")
+CALM: Final = "calm"
+_RUSH: Final = 4  # times as many connections
 _LEAD_SECONDS: Final = 1.0  # of greed, before and after the good caller
 _DEADLINE_MS: Final = 2_000  # a late answer is measured, not refused
 _SHOWN: Final = {
@@ -99,24 +101,28 @@ def _cases(
         headers = {"authorization": f"Bearer {keys[name]}"} if name else {}
         return Wrk(place.folder, bodies(place.users, place.items, options.candidates, seed=2), headers)
 
-    def case(server: Server, good: str, wrk: Wrk | None) -> Callable[[], Figures]:
+    def case(server: Server, good: str, wrk: Wrk | None, times: int = 1) -> Callable[[], Figures]:
         more = f"authorization: Bearer {keys[good]}\r\n" if good else ""
         contents = bodies(place.users, place.items, options.candidates)
         rankings = requests_of(contents, _DEADLINE_MS, more=more)
-        return lambda: _beside(server, rankings, wrk, options)
+        return lambda: _beside(server, rankings, wrk, times * options.connections, options)
 
     return {
-        "alone": case(keyed, "good", None),
+        CALM: case(keyed, "good", None),
         "quota": case(keyed, "good", greedy("greedy")),
         "no quota": case(keyed, "good", greedy("hungry")),
         "no keys": case(plain, "", greedy("")),
+        "rush": case(keyed, "good", greedy("hungry"), _RUSH),
+        "rush without keys": case(plain, "", greedy(""), _RUSH),
     }
 
 
-def _beside(server: Server, rankings: Sequence[bytes], wrk: Wrk | None, options: argparse.Namespace) -> Figures:
+def _beside(
+    server: Server, rankings: Sequence[bytes], wrk: Wrk | None, connections: int, options: argparse.Namespace
+) -> Figures:
     """Return the figures of the good caller, while the greedy one does its worst."""
     closed: list[Closed] = []
-    with _greed(wrk, server, options, closed):
+    with _greed(wrk, server, connections, options, closed):
         before = server.usage().cpu_seconds
         phases = [Phase(options.rate, options.seconds)]
         draw = random.Random(time.time_ns())
@@ -135,13 +141,13 @@ def _beside(server: Server, rankings: Sequence[bytes], wrk: Wrk | None, options:
 
 
 @contextmanager
-def _greed(wrk: Wrk | None, server: Server, options: argparse.Namespace, closed: list[Closed]) -> Any:
+def _greed(wrk: Wrk | None, server: Server, connections: int, options: argparse.Namespace, closed: list[Closed]) -> Any:
     """Run the greedy caller, in a process of its own, from before the block until after it."""
     if wrk is None:
         yield
         return
     seconds = options.seconds + 3 * _LEAD_SECONDS
-    thread = threading.Thread(target=lambda: closed.append(wrk.run(server.url, options.connections, seconds)))
+    thread = threading.Thread(target=lambda: closed.append(wrk.run(server.url, connections, seconds)))
     thread.start()
     time.sleep(_LEAD_SECONDS)
     yield
@@ -149,15 +155,15 @@ def _greed(wrk: Wrk | None, server: Server, options: argparse.Namespace, closed:
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """Return the result as Markdown: medians over rounds, and the ratio to the same round alone."""
+    """Return the result as Markdown: medians over rounds, and the ratio to the calm case of the same round."""
     cases, options, where = document["cases"], document["options"], document["conditions"]
     rows = []
-    for name in CASES:
+    for name in cases:
         figures = cases[name]["median"]
         row = [
             name,
             *[_number(figures[key]) for key in _SHOWN],
-            _ratios(cases[name]["rounds"], cases["alone"]["rounds"]),
+            _ratios(cases[name]["rounds"], cases[CALM]["rounds"]),
         ]
         rows.append(row)
     return (
@@ -166,13 +172,13 @@ def page(document: Mapping[str, Any]) -> str:
         f"{options['connections']} connections and has a quota of {options['quota']:.0f} requests/s.\n"
         f"{where['cores']} cores ({where['processor']}), shared with both callers and Redis; commit {where['commit']}, "
         f"{where['date']}; `{where['command']}`.\n\n"
-        + "\n".join(table(["case", *_SHOWN.values(), "p99 / p99 alone, median (range)"], rows))
+        + "\n".join(table(["case", *_SHOWN.values(), "p99 / calm p99, median (range)"], rows))
         + "\n"
     )
 
 
-def _ratios(rounds: Sequence[Figures], alone: Sequence[Figures]) -> str:
-    found = [ratio(one["p99_ms"], other["p99_ms"]) for one, other in zip(rounds, alone, strict=True)]
+def _ratios(rounds: Sequence[Figures], calm: Sequence[Figures]) -> str:
+    found = [ratio(one["p99_ms"], other["p99_ms"]) for one, other in zip(rounds, calm, strict=True)]
     return f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 

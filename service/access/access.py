@@ -10,6 +10,7 @@ from service.access.file import AccessFile
 from service.access.pace import STRANGERS_SECONDS, Pace
 from service.access.scopes import OPEN, Scope, scope_of
 from service.errors import Forbidden, NotFound, OverQuota, RankerError, Unauthorized
+from service.flow.gate import Gate
 
 _HEADER: Final = b"authorization"
 _NO_KEY: Final = "Send an API key: `Authorization: Bearer <key>`."
@@ -22,10 +23,11 @@ class Access:
 
     Args:
         workers: processes behind the port; each has its share of every quota.
+        rankings: the gate that callers share.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self._callers = Callers(1 / workers)
+    def __init__(self, workers: int, rankings: Gate) -> None:
+        self._callers = Callers(1 / workers, rankings)
         self._strangers = Pace(STRANGERS_SECONDS)  # refusals of those without a key
 
     def put(self, file: AccessFile) -> None:

@@ -10,6 +10,7 @@ from service.access.keys import HASH_PREFIX, KEY_LENGTH, digest_of, key_id
 from service.access.pace import CALLER_SECONDS, Pace
 from service.access.quotas import Meter
 from service.access.scopes import Scope
+from service.flow.gate import Gate, Part
 
 _SCHEME: Final = b"bearer "
 _VALUE_LENGTH: Final = len(_SCHEME) + KEY_LENGTH
@@ -21,13 +22,15 @@ class Caller:
     Args:
         entry: of the file.
         share: of its quota that this process has.
+        rankings: the gate of all rankings.
     """
 
-    def __init__(self, entry: CallerEntry, share: float) -> None:
+    def __init__(self, entry: CallerEntry, share: float, rankings: Gate) -> None:
         self.id = entry.id
         self.scopes: frozenset[Scope] = frozenset()
         self._quota: Quota | None = None
         self.pace = Pace(CALLER_SECONDS)  # of its refusals
+        self.rankings = Part(rankings)
         self.update(entry, share)
 
     def update(self, entry: CallerEntry, share: float) -> None:
@@ -50,10 +53,11 @@ class Callers:
 
     Args:
         share: of each quota that this process has.
+        rankings: the gate of all rankings.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
-        self._share = share
+    def __init__(self, share: float, rankings: Gate) -> None:
+        self._share, self._rankings = share, rankings
         self._callers: dict[str, Caller] = {}
         self._keys: dict[bytes, Key] = {}
 
@@ -64,13 +68,16 @@ class Callers:
         for entry in file.callers:
             caller = self._callers.get(entry.id)
             if caller is None:
-                caller = Caller(entry, self._share)
+                caller = Caller(entry, self._share, self._rankings)
             else:
                 caller.update(entry, self._share)
             callers[entry.id] = caller
             for text in entry.keys:
                 digest = bytes.fromhex(text.removeprefix(HASH_PREFIX))
                 keys[digest] = Key(key_id(digest), digest, caller)
+        is_shared = sum("rank" in caller.scopes for caller in callers.values()) > 1
+        for caller in callers.values():
+            caller.rankings.is_shared = is_shared
         self._callers, self._keys = callers, keys
 
     def find(self, authorization: bytes) -> Key | None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.access import Access
 from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
 from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
-from service.flow.gate import Gate, Place
+from service.flow.gate import Gate, Part, Place
 from service.http.codec import check_media
 from service.http.content_coding import inflated, is_gzip
 from service.http.endings import Endings, Front
@@ -92,7 +92,7 @@ class FrontMiddleware:
                 self._check_key(self._keys, scope)
             self._check_length(exchange)
             if exchange.is_ranking:
-                return await self._admitted(self._admission.rankings, scope, receive, send)
+                return await self._admitted(self._rankings(exchange), scope, receive, send)
             if scope["method"] == "POST" and path in self._admission.writes:
                 return await self._admitted(self._admission.writes[path], scope, receive, send)
             if path in _PROBES:
@@ -106,14 +106,18 @@ class FrontMiddleware:
             await self._wait_to_refuse(error, exchange)
             return error
 
-    async def _admitted(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
+    def _rankings(self, exchange: Exchange) -> Gate | Part:
+        """Return the gate of a ranking, as its caller sees it."""
+        return exchange.key.caller.rankings if exchange.key is not None else self._admission.rankings
+
+    async def _admitted(self, gate: Gate | Part, scope: Scope, receive: Receive, send: Send) -> RankerError | None:
         """Answer behind a gate.
 
         Excess requests are refused before any work: under overload, refusals are the load. A request enters only when
         it is complete, so that a caller that sends slowly cannot block a place.
         """
         exchange: Exchange = scope[EXCHANGE]
-        if gate is not self._admission.rankings and gate.is_full():
+        if not exchange.is_ranking and gate.is_full():
             exchange.is_shed = True
             raise Overloaded  # with its body unread
         body = await read_body(receive, self._limits.max_body_bytes)

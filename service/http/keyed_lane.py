@@ -47,6 +47,7 @@ class KeyedLane(RankLane):
         self._key = self._keys.allowed(headers, "rank")
         if self._key is None:
             return None
+        self._gate = self._key.caller.rankings
         content = super().refusal(headers, budget)
         if content is not None:
             self._metrics.caller_answered(self._key.caller.id, "overloaded")

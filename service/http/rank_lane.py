@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.connection.exchange import CLIENT_GONE, Exchange, Headers, budget_of, request_id_of, traceparent_of
 from service.connection.lane import Caller
 from service.errors import InternalError, NotReady, Overloaded, RankerError
-from service.flow.gate import Place
+from service.flow.gate import Gate, Part, Place
 from service.http import rank_answer, rank_decoder, requests
 from service.http.endings import Endings
 from service.http.prepared import PreparedAnswer, PreparedRefusal
@@ -80,7 +80,7 @@ class RankLane:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._metrics, self._limits = runtime, runtime.metrics, runtime.settings.limits
         self._endings = Endings(runtime, runtime.metrics, runtime.settings)
-        self._gate = runtime.admission.rankings
+        self._gate: Gate | Part = runtime.admission.rankings
         self._open: set[LaneCall] = set()
         self._overloaded = PreparedRefusal(Overloaded(), self._endings)
         self._prepared = PreparedAnswer(self._endings, runtime.settings.experiments.show_bucket)

@@ -12,6 +12,7 @@ from service.access.callers import Callers
 from service.access.file import AccessFile, AccessFileError, Quota, read_access
 from service.access.keys import hash_of, key_id, new_key
 from service.access.quotas import Meter
+from service.flow.gate import Gate
 
 HASH = hash_of("rk_" + "a" * 43)
 
@@ -29,7 +30,7 @@ def test_a_key_is_256_random_bits_and_its_hash_is_read_back() -> None:
     assert re.fullmatch(r"rk_[A-Za-z0-9_-]{43}", key)
     assert key != new_key()
     file = read(caller(keys=[hash_of(key)]))
-    callers = Callers()
+    callers = Callers(1.0, Gate(64))
     callers.put(file)
     found = callers.find(b"Bearer " + key.encode())
     assert found is not None
@@ -44,7 +45,7 @@ def test_a_key_is_256_random_bits_and_its_hash_is_read_back() -> None:
 )
 def test_only_a_bearer_with_a_whole_key_is_found(header: bytes) -> None:
     key = new_key()
-    callers = Callers()
+    callers = Callers(1.0, Gate(64))
     callers.put(read(caller(keys=[hash_of(key)])))
     assert callers.find(b"bearer " + key.encode()) is not None  # the scheme's case does not matter
     assert callers.find(header.replace(b"%b", key.encode())) is None
@@ -156,7 +157,7 @@ def test_a_caller_without_a_quota_has_no_limit_and_no_fields() -> None:
 
 
 def test_an_edit_of_the_file_does_not_fill_a_quota_again() -> None:
-    callers = Callers()
+    callers = Callers(1.0, Gate(64))
     quota = {"requests_per_second": 1}
     callers.put(read(caller(quota=quota)))
     key = callers.find(b"Bearer rk_" + b"a" * 43)

@@ -11,6 +11,7 @@ from service.access.access import Access
 from service.access.keys import hash_of, new_key
 from service.access.live import AccessSource, ReloadResult
 from service.errors import StartError
+from service.flow.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +20,7 @@ class Place:
     """A file, and what the service makes of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.access, self.results = folder / "access.yaml", Access(), Counter[str]()
+        self.path, self.access, self.results = folder / "access.yaml", Access(1, Gate(64)), Counter[str]()
         self.source = AccessSource(self.path, self.access, self)
 
     def access_reloaded(self, result: ReloadResult) -> None:

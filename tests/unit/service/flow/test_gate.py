@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.flow.gate import Gate, Place
+from service.flow.gate import Gate, Part, Place
 
 BUDGET = 0.1
 
@@ -11,7 +11,7 @@ def gate(most: int = 64) -> Gate:
     return Gate(most, budget_seconds=BUDGET)
 
 
-def fill(through: Gate, budget: float | None = None) -> int:
+def fill(through: Gate | Part, budget: float | None = None) -> int:
     """Have as many enter as may, and return how many are inside."""
     while through.enter(budget):
         pass
@@ -109,3 +109,50 @@ def test_a_place_is_left_once_and_tells_among_how_many_it_was() -> None:
         place.leave()
     assert one.inside == 0
     assert 0 < one._pace < 1
+
+
+def test_a_caller_cannot_fill_the_gate_and_others_find_room() -> None:
+    one = gate()
+    greedy, good = Part(one), Part(one)
+    assert fill(greedy) == 48
+    assert greedy.is_full()
+    assert [good.enter() for _ in range(7)] == [True] * 7
+    assert one.inside == 55
+    greedy.leave(0.01)
+    assert greedy.is_full()  # the others have its room now
+
+
+def test_callers_with_few_inside_share_the_last_quarter_up_to_the_most() -> None:
+    one = gate()
+    fill(Part(one))
+    others = [Part(one) for _ in range(20)]
+    assert sum(part.enter() for part in others) == 16
+    assert one.inside == 64
+
+
+def test_the_room_that_is_left_free_follows_the_pace() -> None:
+    one = gate()
+    rush(one, pace=0.002)  # room for 30
+    greedy, good = Part(one), Part(one)
+    assert fill(greedy) in {22, 23}
+    assert good.enter()
+
+
+def test_a_caller_that_is_the_only_one_has_all_of_the_gate() -> None:
+    part = Part(gate())
+    part.is_shared = False
+    assert fill(part) == 64
+
+
+def test_every_place_in_a_part_is_given_back() -> None:
+    one = gate()
+    part = Part(one)
+    for _ in range(3):
+        places = []
+        while part.enter():
+            places.append(Place(part))
+        assert one.inside == 48
+        for place in places:
+            place.leave()
+            place.leave()
+        assert one.inside == 0

@@ -229,6 +229,27 @@ async def test_the_short_way_of_rankings_knows_keys_quotas_and_their_end() -> No
     assert port.count("ranker_caller_requests_total", '{caller="feed",outcome="over_quota"}') == 1
 
 
+async def test_a_caller_with_few_rankings_is_let_into_a_gate_that_another_one_has_filled() -> None:
+    edge = KeyedEdge(PATIENT, entry("greedy", "rank"), entry("good", "rank"))
+    assert edge.runtime.keys is not None
+    greedy = edge.runtime.keys.allowed([(b"authorization", f"Bearer {key_of('greedy')}".encode())], "rank")
+    assert greedy is not None
+    while greedy.caller.rankings.enter():
+        pass
+    expected = {"greedy": 429, "good": 200}
+    async with edge.client() as client:
+        answers = {name: (await client.post("/rank", json=RANKING, headers=bearer(name))) for name in expected}
+    assert {name: answer.status_code for name, answer in answers.items()} == expected
+    assert answers["greedy"].json()["error"]["code"] == "overloaded"
+    async with serving(edge) as port:  # the same on the short way, with a head that is not known yet and one that is
+        connection = await port.connect()
+        for name in [*expected, *expected]:
+            line = b"Authorization: Bearer " + key_of(name).encode()
+            assert (await asked(connection, post(line))).status == expected[name]
+        await connection.close()
+    assert edge.runtime.admission.rankings.inside == 48
+
+
 async def test_a_full_service_tells_the_caller_apart_from_one_over_its_quota() -> None:
     edge = KeyedEdge()
     gate = edge.runtime.admission.rankings
