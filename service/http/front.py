@@ -135,7 +135,7 @@ class FrontMiddleware:
         exchange.place = Place(gate)
         return await self._run(scope, receive, send)
 
-    async def _plain(self, exchange: Exchange, gate: Gate, body: bytes) -> bytes:
+    async def _plain(self, exchange: Exchange, gate: Gate | Part, body: bytes) -> bytes:
         """Return a body without its coding; a request that would be refused in any case costs no inflating."""
         check_media(exchange.header(b"content-type"), None)
         if not is_gzip(exchange.request_headers):
