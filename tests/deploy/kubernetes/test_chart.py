@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.secret_files import ENDING
 from deploy.daily.loop import BUSY, FAILED, REFUSED
 from deploy.daily.settings import Settings as DailySettings
 from deploy.kubernetes.helm import VERSION
 from deploy.kubernetes.rendering import CHART, FOLDER, RENDERED, SHAPES, Manifest, manifests
 from service import __version__
+from service.access.file import read_access
+from service.bundles.signatures import read_signers
 from service.experiments.file import read_experiments
 from service.metrics.ranking import STAGES
-from service.settings.environment import variables
+from service.settings.environment import secret_variables, unknown_names, variables
 from service.settings.root import DELIMITER, PREFIX, Settings
 from tests.support.programs import needed
 from training.recipe import load_recipe
@@ -29,6 +32,8 @@ ROUTES = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
 METRICS = (ROOT / "tests" / "unit" / "service" / "metrics" / "recorded.txt").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LOADED = {shape: manifests((RENDERED / f"{shape}.yaml").read_text(encoding="utf-8")) for shape in SHAPES}
+
+SECRETS = {name + ENDING for name in secret_variables()}
 
 each_shape = pytest.mark.parametrize("shape", SHAPES)
 
@@ -49,14 +54,16 @@ def container(shape: str) -> dict[str, Any]:
 
 
 def environment(shape: str) -> dict[str, str]:
-    """The variables of the pod; secrets have a URL as value."""
+    """The variables of the pod."""
     values: dict[str, str] = dict(only(shape, "ConfigMap", "ranker-settings")["data"])
-    return values | {one["name"]: "redis://redis:6379" for one in container(shape)["env"]}
+    return values | {one["name"]: one["value"] for one in container(shape)["env"]}
 
 
 def settings(shape: str) -> Settings:
     groups: dict[str, dict[str, str]] = {}
     for name, value in environment(shape).items():
+        if name in SECRETS:
+            name, value = name.removesuffix(ENDING), "redis://redis:6379" if "URL" in name else "0" * 64
         group, _, field = name.removeprefix(PREFIX).lower().partition(DELIMITER)
         groups.setdefault(group, {})[field] = value
     return Settings(**groups)  # type: ignore[arg-type]  # pydantic parses the texts
@@ -70,17 +77,29 @@ def numbers(text: str) -> float:
 
 @each_shape
 def test_every_variable_of_the_pod_is_a_setting_with_a_valid_value(shape: str) -> None:
-    known = {name for name, _ in variables()}
-    assert environment(shape).keys() - known == set()
+    assert unknown_names(environment(shape)) == []
     assert settings(shape).http.host == "0.0.0.0"
     assert settings(shape).streams.url is not None
+
+
+@each_shape
+def test_secrets_come_from_files_that_are_mounted_for_the_group_of_the_user(shape: str) -> None:
+    paths = {Path(value) for name, value in environment(shape).items() if name in SECRETS}
+    assert len(paths) == len(container(shape)["env"]) >= 2
+    [volume] = [one["secret"] for one in pod(shape)["volumes"] if one["name"] == "secrets"]
+    [mount] = [one for one in container(shape)["volumeMounts"] if one["name"] == "secrets"]
+    assert paths == {Path(mount["mountPath"]) / item["path"] for item in volume["items"]}
+    assert (volume["defaultMode"], pod(shape)["securityContext"]["fsGroup"]) == (0o440, 65532)
+    secret = [one for one in LOADED[shape] if one["kind"] == "Secret"]
+    assert [one["metadata"]["name"] for one in secret] in ([], [volume["secretName"]])
+    assert {item["key"] for item in volume["items"]} in [set(one["stringData"]) for one in secret] or not secret
 
 
 def test_every_setting_of_the_values_is_known() -> None:
     """Also of those that no example turns on."""
     known = {name for name, _ in variables()}
     texts = [path.read_text(encoding="utf-8") for path in (CHART / "values.yaml", *CHART.glob("templates/*"))]
-    named = {name for text in texts for name in re.findall(r"RANKER_[A-Z]+__[A-Z_]+", text)}
+    named = {name for text in texts for name in re.findall(r"RANKER_[A-Z]+__[A-Z0-9_]+", text)}
     assert named
     assert named - known == set()
 
@@ -95,19 +114,22 @@ def test_a_value_cannot_replace_a_setting_that_the_chart_decides() -> None:
 @each_shape
 def test_probes_ask_routes_of_the_service_at_its_port(shape: str) -> None:
     ports = {port["name"]: port["containerPort"] for port in container(shape)["ports"]}
-    assert ports == {"http": settings(shape).http.port}
+    assert ports == {"http": settings(shape).http.port, "admin": settings(shape).admin.port}
+    assert settings(shape).admin.host == settings(shape).http.host == "0.0.0.0"
     asked = {name: container(shape)[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert [probe["path"] for probe in asked.values()] == ["/health/live", "/health/ready", "/health/live"]
-    assert all("get" in ROUTES[probe["path"]] and probe["port"] in ports for probe in asked.values())
+    assert all("get" in ROUTES[probe["path"]] and probe["port"] == "admin" for probe in asked.values())
     assert f"EXPOSE {settings(shape).http.port}" in DOCKERFILE
 
 
 @each_shape
-def test_the_service_and_the_network_policy_lead_to_the_same_port(shape: str) -> None:
-    [port] = only(shape, "Service")["spec"]["ports"]
-    assert port["targetPort"] in {one["name"] for one in container(shape)["ports"]}
+def test_the_service_and_the_network_policy_lead_to_the_same_ports(shape: str) -> None:
+    ports = [one["targetPort"] for one in only(shape, "Service")["spec"]["ports"]]
+    assert ports == [one["name"] for one in container(shape)["ports"]] == ["http", "admin"]
     policy = only(shape, "NetworkPolicy")["spec"]
-    assert [one["port"] for rule in policy["ingress"] for one in rule["ports"]] == [port["targetPort"]]
+    allowed = [one["port"] for rule in policy["ingress"] for one in rule["ports"]]
+    assert allowed == (["http"] if shape == "small" else ports)
+    assert all(rule["from"] for rule in policy["ingress"])
     assert policy["policyTypes"] == ["Ingress", "Egress"]
 
 
@@ -250,7 +272,9 @@ def test_prometheus_scrapes_the_service_as_the_alerts_expect(shape: str) -> None
     [endpoint] = monitor["endpoints"]
     service = only(shape, "Service")
     assert endpoint["path"] in ROUTES
-    assert endpoint["port"] in {one["name"] for one in service["spec"]["ports"]}
+    assert endpoint["port"] == "admin"
+    assert "admin" in {one["name"] for one in service["spec"]["ports"]}
+    assert endpoint["authorization"]["credentials"]["name"]  # the access file asks for a key
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     alerts = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
     assert f'up{{job="{service["metadata"]["labels"][monitor["jobLabel"]]}"}}' in alerts
@@ -260,6 +284,19 @@ def written(folder: Path, text: str) -> Path:
     path = folder / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_the_example_of_an_access_file_lets_callers_rank_and_prometheus_scrape() -> None:
+    [text] = only("production", "ConfigMap", "ranker-access")["data"].values()
+    feed, prometheus = read_access(text.encode()).callers
+    assert {"rank", "write"} == set(feed.scopes)
+    assert set(prometheus.scopes) == {"admin"}
+
+
+def test_the_example_of_signers_has_a_public_key(tmp_path: Path) -> None:
+    for name, text in only("production", "ConfigMap", "ranker-signers")["data"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert len(read_signers(tmp_path)) == 1
 
 
 def test_the_example_of_experiments_can_be_served() -> None:

@@ -36,6 +36,8 @@ def test_rendered_examples_are_what_helm_makes_of_the_chart(helm: Helm, shape: s
         ("image.digest=sha256:1", "does not match pattern"),
         ("networkPolicy.callers=null", "name the pods that may rank"),
         ("secret.settings.RANKER_EXPERIMENTS__OVERRIDE_SECRET=override", "name a Secret in secret.existing"),
+        ("access.file=callers,monitoring.serviceMonitor.enabled=true", "Prometheus needs a key"),
+        ("bundles.signers.a=PRIVATE", "/bundles/signers/a"),
         ("settings.RANKER_HTTP__DRAIN_DELAY_MS=null", "RANKER_HTTP__DRAIN_DELAY_MS"),
     ],
 )
