@@ -60,7 +60,9 @@ def make_api(runtime: Runtime, part: Part = "all", **options: Any) -> FastAPI:  
     for routes in _ROUTES[part]:
         app.include_router(routes(runtime))
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings)
+    needs_keys = part != "operators" or runtime.settings.access.on_admin_port
+    keys = runtime.keys if needs_keys else None
+    app.add_middleware(FrontMiddleware, front=runtime, metrics=runtime.metrics, settings=runtime.settings, keys=keys)
     describe(app)
     if runtime.settings.http.docs_enabled and part != "callers":
         add_docs(app, app.openapi if part == "all" else lambda: make_api(runtime).openapi())

@@ -6,7 +6,6 @@ import time
 from typing import Final, Literal, Protocol, cast
 
 from contract.experiments.decision import Decision
-from service.access.access import Access
 from service.connection.exchange import CLIENT_GONE, Exchange, Headers
 from service.errors import Forbidden, OverQuota, RankerError, TooLarge, Unauthorized
 from service.flow.admission import Admission
@@ -33,10 +32,6 @@ class Front(Protocol):
     @property
     def admission(self) -> Admission:
         """Return the gates and turns."""
-
-    @property
-    def keys(self) -> Access | None:
-        """Return the check of API keys; None: no request needs one."""
 
     @property
     def traces(self) -> Traces | None:

@@ -44,14 +44,17 @@ class FrontMiddleware:
         front: the service's state.
         metrics: counts.
         settings: limits and logging.
+        keys: checks API keys; None: no request needs one.
     """
 
-    def __init__(self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, front: Front, metrics: Metrics, settings: Settings, keys: Access | None = None
+    ) -> None:
         self._app, self._front, self._metrics = app, front, metrics
         self._limits = settings.limits
         self._endings = Endings(front, metrics, settings)
         self._cors = self._endings.cors
-        self._admission, self._keys = front.admission, front.keys
+        self._admission, self._keys = front.admission, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; one that asks for the head of an answer only is routed as GET."""

@@ -17,6 +17,8 @@ def warnings(settings: Settings) -> list[str]:
 def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.access.file is None:
         yield "ACCESS__FILE", "not set, so no API keys: everyone who reaches the port may read and write every history"
+    elif settings.admin.port is not None and not settings.access.on_admin_port:
+        yield "ACCESS__ON_ADMIN_PORT", "off, so everyone who reaches the port of operators may use it"
     if settings.page.enabled:
         yield "PAGE__ENABLED", "the page shows what users did to everyone who may open it"
     if settings.http.behaviours_enabled:

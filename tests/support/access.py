@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from service.access.file import read_access
 from service.access.keys import hash_of
-from service.settings.access import AccessSettings
 from service.settings.root import Settings
 from tests.support.fakes import PATIENT, Edge
 
@@ -42,7 +41,8 @@ class KeyedEdge(Edge):
     """The whole HTTP layer before fakes, for callers with keys."""
 
     def __init__(self, settings: Settings = PATIENT, *entries: dict[str, Any]) -> None:
-        super().__init__(settings.model_copy(update={"access": AccessSettings(file=Path("access.yaml"))}))
+        access = settings.access.model_copy(update={"file": Path("access.yaml")})
+        super().__init__(settings.model_copy(update={"access": access}))
         self.put(*entries)
 
     def put(self, *entries: dict[str, Any]) -> None:

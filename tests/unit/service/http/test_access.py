@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import http_sf
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
 from service.access.scopes import OPEN, scope_of
+from service.http.api import make_api
 from service.page.routes import page_router
+from service.settings.access import AccessSettings
 from service.settings.http import HttpSettings
 from tests.support.access import SCOPES, KeyedEdge, bearer, entry, key_of
 from tests.support.fakes import PATIENT, Edge
@@ -129,6 +132,22 @@ async def test_a_browser_asks_for_permission_without_a_key_and_is_told_to_send_o
     assert answer.status_code == 204
     assert "Authorization" in answer.headers["access-control-allow-headers"]
     assert other.status_code == 401
+
+
+@pytest.mark.parametrize(("needs_keys", "status"), [(True, 401), (False, 200)])
+async def test_the_port_of_operators_needs_keys_unless_the_network_protects_it(needs_keys: bool, status: int) -> None:
+    settings = SETTINGS.model_copy(update={"access": AccessSettings(on_admin_port=needs_keys)})
+    edge = KeyedEdge(settings)
+    statuses = {}
+    for part in ("callers", "operators"):
+        transport = httpx.ASGITransport(make_api(edge.runtime, part))  # type: ignore[arg-type]  # one of its literals
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            statuses[part] = [
+                (await client.get("/info")).status_code,
+                (await client.get("/info", headers=bearer("admin"))).status_code,
+                (await client.post("/rank", json=RANKING)).status_code,
+            ]
+    assert statuses == {"callers": [401, 404, 401], "operators": [status, 200, 401 if needs_keys else 404]}
 
 
 async def test_without_an_access_file_no_key_is_needed_and_none_is_looked_at(edge: Edge) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service.settings.access import AccessSettings
+from service.settings.admin import AdminSettings
 from service.settings.bundles import BundlesSettings
 from service.settings.environment import SettingsError, load_settings, variables
 from service.settings.experiments import ExperimentsSettings
@@ -175,6 +176,13 @@ def test_tls_without_verification_is_a_warning() -> None:
     [
         ("RANKER_ACCESS__FILE", {"access": AccessSettings()}),
         ("RANKER_BUNDLES__SIGNERS", {"bundles": BundlesSettings()}),
+        (
+            "RANKER_ACCESS__ON_ADMIN_PORT",
+            {
+                "access": AccessSettings(file=Path("access.yaml"), on_admin_port=False),
+                "admin": AdminSettings(port=8001),
+            },
+        ),
         ("RANKER_PAGE__ENABLED", {"page": PageSettings(enabled=True)}),
         ("RANKER_HTTP__DOCS_ENABLED", {"http": HttpSettings(docs_enabled=True)}),
         ("RANKER_HTTP__BEHAVIOURS_ENABLED", {"http": HttpSettings(docs_enabled=False, behaviours_enabled=True)}),
