@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from contract.experiments.fields import BUCKETS
 
-Stage = Literal["holdout", "slot", "arm"]
+Stage = Literal["holdout", "slot", "arm", "ramp"]
 
 NO_OWNER: Final = 255  # more than any place of an experiment or of an arm
 

@@ -32,6 +32,7 @@ from contract.experiments.fields import (
 )
 from contract.experiments.rules import RuleSets
 from contract.experiments.shadows import Shadow
+from contract.experiments.shares import Ramp, check_ramp
 from contract.experiments.target_weights import with_text
 
 MAX_LAYERS: Final = 8
@@ -120,6 +121,7 @@ class Experiment(Strict):
     end: UtcTime
     owner: Label
     slots: Ranges
+    ramp: Ramp = ()
     target: Target | None = None
     arms: Annotated[tuple[Arm, ...], Field(max_length=8), AfterValidator(at_least(2))]
     primary: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
@@ -130,6 +132,7 @@ class Experiment(Strict):
     def _check(self) -> Experiment:
         if not self.start < self.end <= self.start + timedelta(days=MAX_DAYS):
             raise ValueError(f"start must be before end, at most {MAX_DAYS} days apart")
+        check_ramp(self.ramp, self.start, self.end)
         distinct("arm keys", [arm.key for arm in self.arms])
         if CONTROL not in {arm.key for arm in self.arms}:
             raise ValueError(f"one arm must be named '{CONTROL}'")

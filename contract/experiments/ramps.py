@@ -1,7 +1,7 @@
 """The allowed changes of an experiment file, so that no unit ever moves from one arm to another.
 
-While an experiment runs, slots can be added, the end extended, secondary metrics added, the owner changed, and it can
-be stopped. Any other change would move units between arms, or change the meaning of an arm, after the first units were
+While an experiment runs, slots can be added, its ramp sped up or held, the end extended, secondary metrics added, the
+owner changed, and it can be stopped. Any other change would move units between arms, or change the meaning of an arm, after the first units were
 counted. A used key or salt can never be reused (history.py): an experiment that was stopped or is over cannot start
 again, and a new one needs a new key and a new salt.
 """
@@ -15,6 +15,7 @@ from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.history import MAX_DIGESTS, MAX_USED, ExperimentFile, State, Used
 from contract.experiments.problems import Place, Problem
 from contract.experiments.rule_ramps import rule_refusals
+from contract.experiments.shares import reached
 from contract.experiments.tracks import tracks_of
 
 SLACK_MS: Final = 300_000
@@ -222,6 +223,9 @@ def _course_refusals(name: str, old: Experiment, new: Experiment, where: Place, 
             text = f"{name}: a {state} experiment cannot start again: use a new key and salt"
             yield Problem(text, (*where, field))
         return
+    about = (now_ms - SLACK_MS, now_ms, now_ms + SLACK_MS)
+    if new.status != "stopped" and any(reached(new.ramp, time) < reached(old.ramp, time) for time in about):
+        yield Problem(f"{name}: the share of a ramp can only grow while it runs", (*where, "ramp"))
     for field, words, holds in _COURSE:
         if not holds(old, new):
             yield Problem(f"{name}: {words}", (*where, field))

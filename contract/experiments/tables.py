@@ -12,6 +12,7 @@ from contract.experiments.definition import Experiment, ExperimentsConfig, Layer
 from contract.experiments.fields import CONTROL, Parameters
 from contract.experiments.interleaving import ARMS, INTERLEAVED
 from contract.experiments.shadows import shadow_of
+from contract.experiments.shares import reached
 from contract.experiments.targets import condition_test
 
 HOLDOUT: Final = "_holdout"
@@ -84,7 +85,7 @@ class LayerTable:
         if place == NO_OWNER:
             return self.nothing("unallocated", slot)
         experiment = self.experiments[place]
-        if not experiment.is_active(now_ms):
+        if not experiment.is_active(now_ms) or not experiment.has_reached(unit, now_ms):
             return self.nothing("inactive", slot)
         if not all(matches(attributes) for matches in experiment.target):
             return self.nothing("not_targeted", slot)
@@ -106,7 +107,8 @@ class ExperimentTable:
         self._running = experiment.status == "running"
         self._start_ms = math.ceil(experiment.start.timestamp() * 1000)
         self._end_ms = math.ceil(experiment.end.timestamp() * 1000)
-        self.turns_ms = (self._start_ms, self._end_ms)
+        self._ramp, self._ramp_prefix = experiment.ramp, f"{experiment.salt}.ramp.".encode()
+        self.turns_ms = (self._start_ms, self._end_ms, *(step.at_ms for step in experiment.ramp))
         self.pair = self._pair() if experiment.kind == "interleave" and len(self.arms) == ARMS else None
         self._prefix = f"{experiment.salt}.arm.".encode()
         self._table = table_of([arm.buckets for arm in experiment.arms])
@@ -119,6 +121,10 @@ class ExperimentTable:
     def is_active(self, now_ms: int) -> bool:
         """Return whether the experiment assigns units at this time."""
         return self._running and self._start_ms <= now_ms < self._end_ms
+
+    def has_reached(self, unit: bytes, now_ms: float) -> bool:
+        """Return whether the ramp has come to a unit; without a ramp it has come to all."""
+        return not self._ramp or place_of(self._ramp_prefix, unit) < reached(self._ramp, now_ms)
 
     def split(self, unit: bytes, slot: int) -> LayerDecision:
         """Return the arm that the hash chooses for a unit."""

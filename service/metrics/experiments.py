@@ -8,7 +8,9 @@ from typing import get_args
 
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import Decision
+from contract.experiments.definition import Experiment
 from contract.experiments.fields import BUCKETS
+from contract.experiments.shares import reached
 from service.metrics.families import Families
 from service.metrics.values import Counter, Labels, Made
 from service.names import RejectReason, TrackResult
@@ -83,6 +85,10 @@ class ExperimentMetrics:
             "ranker_experiments_file_in_force",
             "1 while the experiment file on this machine is the one in force.", "min",
         ).of()  # fmt: skip
+        self._ramp_shares = families.gauge(
+            "ranker_experiment_ramp_share", "Share of a running experiment's units that its ramp has reached.", "max",
+            experiment=(),
+        )  # fmt: skip
         self._arm_shares = families.gauge(
             "ranker_experiment_arm_share", "Planned share of an experiment's units.", "max", experiment=(), variant=()
         )
@@ -140,16 +146,25 @@ class ExperimentMetrics:
             self._reloaded_at.value = time.time()
 
     def watch_arms(self, snapshot: Callable[[], ExperimentsSnapshot | None]) -> None:
-        """Tell the planned shares of the experiments in force at each scrape."""
+        """Tell the planned shares of the experiments in force, and how far their ramps are, at each scrape."""
         self._arm_shares.watch_all(lambda: _planned_shares(snapshot()))
+        self._ramp_shares.watch_all(lambda: _ramp_shares(snapshot(), time.time() * 1000))
 
 
 def _planned_shares(snapshot: ExperimentsSnapshot | None) -> dict[Labels, float]:
     """Return the share of the units that each arm of a running experiment was given."""
-    layers = snapshot.config.layers if snapshot is not None else ()
-    running = [one for layer in layers for one in layer.experiments if one.status == "running"]
     return {
         (experiment.key, arm.key): sum(stop - start for start, stop in arm.buckets) / BUCKETS
-        for experiment in running
+        for experiment in _running(snapshot)
         for arm in experiment.arms
     }
+
+
+def _ramp_shares(snapshot: ExperimentsSnapshot | None, now_ms: float) -> dict[Labels, float]:
+    """Return the share of the units of each running experiment that may be in it now."""
+    return {(experiment.key,): reached(experiment.ramp, now_ms) / BUCKETS for experiment in _running(snapshot)}
+
+
+def _running(snapshot: ExperimentsSnapshot | None) -> list[Experiment]:
+    layers = snapshot.config.layers if snapshot is not None else ()
+    return [one for layer in layers for one in layer.experiments if one.status == "running"]

@@ -16,6 +16,12 @@ from contract.experiments.ramps import SLACK_MS, is_live, propose
 
 DAY_MS = 86_400_000
 UNITS = [str(unit) for unit in range(16)]
+RAMPS = [
+    [],
+    [{"at": "2026-03-01T00:00:00Z", "share": 0.3}],
+    [{"at": "2026-03-02T00:00:00Z", "share": 0.2}, {"at": "2026-03-03T12:00:00Z", "share": 0.6}],
+    [{"at": "2026-03-01T12:00:00Z", "share": 0.1}, {"at": "2026-03-03T12:00:00Z", "share": 1.0}],
+]
 DAYS = [1, 4, 7, 10]  # of March 2026: the times at which experiments start and end
 START_MS = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp() * 1000)
 
@@ -59,6 +65,7 @@ of_an_experiment = st.one_of(
     st.tuples(st.just("start"), st.sampled_from(DAYS[:2]).map(_day)),
     st.tuples(st.just("end"), st.sampled_from(DAYS[2:]).map(_day)),
     st.tuples(st.just("slots"), st.sampled_from([[[0, 10000]], [[0, 5000]], [[5000, 10000]]])),
+    st.tuples(st.just("ramp"), st.sampled_from(RAMPS)),
     st.tuples(st.just("arms"), new_experiments.map(lambda one: one["arms"])),
 )
 of_the_file = st.one_of(
@@ -101,6 +108,7 @@ class _Witness:
 
     def __init__(self) -> None:
         self.arms: dict[tuple[str, str], str] = {}  # by experiment and unit
+        self.since: dict[tuple[str, str], int] = {}  # the clock that first had the unit in
         self.served: dict[tuple[str, str], Any] = {}  # by experiment and arm
         self.salts: dict[str, str] = {}  # by experiment
 
@@ -110,10 +118,12 @@ class _Witness:
         live = {one.key for one in experiments if state.file.config.enabled and is_live(one, now_ms)}
         for unit in UNITS:
             [layer] = snapshot.decide(unit, {}, now_ms).layers
-            was_in = {key for key, known in self.arms if known == unit}
+            # A clock that is behind may see a step of a ramp later than another one.
+            was_in = {key for (key, known), since in self.since.items() if known == unit and since <= now_ms}
             assert was_in & live <= {layer.experiment}  # who is in stays in while it runs
             if layer.experiment is None or layer.arm is None:
                 continue
+            self.since.setdefault((layer.experiment, unit), now_ms)
             assert self.arms.setdefault((layer.experiment, unit), layer.arm) == layer.arm
             assert self.served.setdefault((layer.experiment, layer.arm), layer.parameters) == layer.parameters
             assert self.salts.setdefault(layer.experiment, layer.salt) == layer.salt
