@@ -1,9 +1,9 @@
 """The allowed changes of an experiment file, so that no unit ever moves from one arm to another.
 
 While an experiment runs, slots can be added, its ramp sped up or held, the end extended, secondary metrics added, the
-owner changed, and it can be stopped. Any other change would move units between arms, or change the meaning of an arm, after the first units were
-counted. A used key or salt can never be reused (history.py): an experiment that was stopped or is over cannot start
-again, and a new one needs a new key and a new salt.
+owner changed, and it can be stopped. Any other change would move units between arms, or change the meaning of an arm,
+after the first units were counted. A used key or salt can never be reused (history.py): an experiment that was stopped
+or is over cannot start again, and a new one needs a new key and a new salt.
 """
 
 from __future__ import annotations
