@@ -21,7 +21,6 @@ from service.settings.limits import LimitsSettings
 
 _TEXT_RULE: Final = f"must be 1 to {grammar.MAX_ID_BYTES} bytes of UTF-8 without control characters"
 _OFFSET_RULE: Final = f"must be a whole number of minutes from {MIN_OFFSET} to {MAX_OFFSET}"
-_SHOWN: Final = 64  # characters of an id in an error
 _RECENT_FIELDS: Final = frozenset(requests.Behaviour.__annotations__)
 _ITEM_FIELDS: Final = frozenset(requests.Item.model_fields)
 _BEHAVIOUR_FIELDS: Final = frozenset(requests.UserBehaviour.__annotations__)
@@ -64,8 +63,8 @@ def parse_rank(body: bytes, limits: LimitsSettings) -> requests.RankRequest:
     features = document.get("features")
     if isinstance(features, dict) and len(features) > limits.max_candidates:
         raise TooLarge(f"must have at most {limits.max_candidates} entries", field="features")
-    for item, found in features.items() if isinstance(features, dict) else ():
-        check_item_features(found, f"features.{item[:_SHOWN]}")
+    for place, found in enumerate(features.values() if isinstance(features, dict) else ()):
+        check_item_features(found, f"features.{place}")
     request = validated(requests.RankRequest, document)
     check_ids((request.user_id,), "user_id")
     check_ids(request.candidates, "candidates.{}")

@@ -6,6 +6,7 @@ names is not checked further, and nothing that a client sent is returned except 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -81,17 +82,24 @@ def validated(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        details = _details(error)
+        details = _details(error, _places(document.get("features")))
         raise InvalidRequest(
             details[0].message, field=details[0].field, details=details if len(details) > 1 else ()
         ) from error
 
 
-def _details(error: ValidationError) -> list[Detail]:
+def _places(features: object) -> Mapping[int | str, int]:
+    """Return the place of each item among the features of a ranking: an error does not repeat ids of items."""
+    return {item: place for place, item in enumerate(features)} if isinstance(features, dict) else {}
+
+
+def _details(error: ValidationError, places: Mapping[int | str, int]) -> list[Detail]:
     """Return the first problems, each field once: a union reports every member that did not fit."""
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         whole = _without_tag(problem["loc"])
+        if whole[:1] == ("features",):
+            whole = ("features", *(places.get(part, part) for part in whole[1:2]), *whole[2:])
         place = whole[:2] if whole[:1] in _UNIONS else whole
         message = _MESSAGES.get(problem["type"]) or problem["msg"].replace("Input should be", "must be", 1)
         if place and place[-1] in _TIME_FIELDS:
