@@ -85,8 +85,15 @@ def check_graph(
     """Compare a session's inputs and outputs with those that the manifest promises.
 
     Raises:
-        EngineError: they differ.
+        EngineError: they differ, or have names that are not UTF-8.
     """
+    try:
+        _compare(name, session, promised, tables)
+    except UnicodeDecodeError as error:  # ONNX Runtime decodes a name when it is read
+        raise EngineError(f"{name}: the name of an input, an output or an axis is not UTF-8") from error
+
+
+def _compare(name: str, session: Any, promised: GraphSpec, tables: Sequence[TableSpec]) -> None:
     inputs = (*promised.inputs, *(TensorSpec(name=one.name, dtype=one.dtype, shape=one.shape) for one in tables))
     for side, found, specs in (
         ("input", session.get_inputs(), inputs),

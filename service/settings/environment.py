@@ -8,11 +8,12 @@ A secret may come from a file instead, which `RANKER_<SECTION>__<NAME>_FILE` nam
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic import SecretStr, ValidationError
 
@@ -60,7 +61,7 @@ def load_settings() -> Settings:
         problems = [_problem(detail["loc"], detail["msg"], secrets.values) for detail in details]
         raise SettingsError(problems) from error
     except ValueError as error:  # from pydantic-settings, which names the group but not the variable
-        raise SettingsError([f"{str(error).splitlines()[0][:200]}: write a list as JSON, for example [1,8]"]) from error
+        raise SettingsError(_bad_lists(environment) or [str(error).splitlines()[0][:200]]) from error
 
 
 def with_workers(settings: Settings, workers: int | None) -> Settings:
@@ -123,6 +124,24 @@ def variables() -> Iterator[tuple[str, Any]]:  # Any: pydantic's FieldInfo and t
 def secret_variables() -> list[str]:
     """Return the variables of settings that are secret; each may end in `_FILE` and name a file."""
     return [f"{PREFIX}{section}{DELIMITER}{name}".upper() for section, name in secret_fields(Settings)]
+
+
+def _bad_lists(environment: Mapping[str, str]) -> list[str]:
+    """Return the problems with variables of lists that are not JSON."""
+    lists = {name for name, field in variables() if get_origin(field.annotation) is tuple}
+    return [
+        f"{name}: write a list as JSON, for example [1,8]"
+        for name, value in sorted(environment.items())
+        if name.upper() in lists and not _is_json(value)
+    ]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _by_section(values: Mapping[str, str]) -> dict[str, Any]:  # Any: sections; pydantic checks them

@@ -142,6 +142,15 @@ def test_an_operator_that_nobody_knows_is_refused(bundle: Bundle) -> None:
         OnnxEngine(with_graphs(bundle, score=graph))
 
 
+def test_names_that_are_not_utf_8_are_refused(bundle: Bundle) -> None:
+    sound = TinyModel().score_graph().SerializeToString()
+    for name in (b"\x12\x01M", b"\x12\x06scores"):  # an axis, an output; protobuf's own classes would not write them
+        broken = sound.replace(name, name[:-1] + b"\xf6")
+        assert broken != sound
+        with pytest.raises(EngineError, match="score: "):
+            OnnxEngine(dataclasses.replace(bundle, score_model=broken))
+
+
 def test_truncated_bytes_are_refused(bundle: Bundle) -> None:
     for place in range(1, len(bundle.score_model), 97):
         cut = dataclasses.replace(bundle, score_model=bundle.score_model[:place])

@@ -114,10 +114,15 @@ def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_shown(
     assert repr(value) not in problem
 
 
-def test_a_list_that_is_no_json_says_how_lists_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_that_are_no_json_are_named_with_how_lists_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANKER_INFERENCE__WARM_UP_ROWS", "1,2")
-    with pytest.raises(SettingsError, match=r"inference.*\[1,8\]"):
+    monkeypatch.setenv("RANKER_HTTP__CORS_ORIGINS", "[")
+    with pytest.raises(SettingsError) as caught:
         load_settings()
+    assert caught.value.problems == [
+        f"RANKER_{name}: write a list as JSON, for example [1,8]"
+        for name in ("HTTP__CORS_ORIGINS", "INFERENCE__WARM_UP_ROWS")
+    ]
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
