@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short runs of the rows that matter most")
     parser.add_argument("--only", nargs="+", default=[], help="rows, such as R3, or families, such as redis")
     parser.add_argument("--seeds", type=int, help="runs of each row (default: as the row has it)")
-    parser.add_argument(
-        "--out", type=Path, help="folder of results (default: benchmarks/results/faults; with --only, .bench/faults)"
-    )
+    parser.add_argument("--bundles", type=Path, help="folder of bundles for rows of load (default: the demo's)")
+    parser.add_argument("--behaviours", type=Path, help="CSV of behaviours for rows of load (default: the demo's)")
+    parser.add_argument("--out", type=Path, help="folder of results")
     options = parser.parse_args(arguments)
     return run("faults", lambda: _run(options))
 
@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
         if row.run is None:
             continue
         for seed in range(1, 1 + (options.seeds or (1 if options.quick else row.seeds))):
-            outcomes.append(_one(row, seed, options.quick))
+            outcomes.append(run_row(row, seed, options))
             _say(outcomes[-1])
     tests = [row for row in chosen if row.tests]
     for outcome in run_tests(tests) if tests else []:
@@ -64,11 +64,12 @@ def _is_chosen(row: Row, options: argparse.Namespace) -> bool:
     return row.is_quick or not options.quick
 
 
-def _one(row: Row, seed: int, is_quick: bool) -> Outcome:
+def run_row(row: Row, seed: int, options: argparse.Namespace) -> Outcome:
+    """Run one row with one seed."""
     outcome, began = Outcome(row, seed), time.monotonic()
     assert row.run is not None
     with tempfile.TemporaryDirectory(prefix="ranker-faults-") as folder:
-        rig = Rig(Path(folder), outcome, is_quick=is_quick)
+        rig = Rig(Path(folder), outcome, options)
         try:
             row.run(rig)
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -25,10 +26,11 @@ from tests.support.service_process import ServiceProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_MS: Final = 250
+PLAIN: Final = SERVERS / "serve_fastapi.py"
 _SETTLE_SECONDS: Final = 10.0  # V6: until then a service must be as small as before
 _PRODUCTION: Final = {  # a test's service is more patient
     "REDIS__READ_TIMEOUT_MS": "20", "REDIS__WRITE_TIMEOUT_MS": "250", "LIMITS__DEADLINE_MS": str(DEADLINE_MS),
-    "LIMITS__MAX_DEADLINE_MS": "2000",
+    "LIMITS__MAX_DEADLINE_MS": "2000", "HTTP__DRAIN_DELAY_MS": "3000",
 }  # fmt: skip
 
 
@@ -45,13 +47,17 @@ class Rig:
         folder: empty, for this run.
         world: users, items, requests.
         is_quick: whether this is the quick run.
+        bundles: folder of bundles for rows of load; None means the demo's.
+        behaviours: CSV for rows of load; None means the demo's.
+        services: all that were made.
     """
 
-    def __init__(self, folder: Path, outcome: Outcome, *, is_quick: bool) -> None:
-        self.folder, self.is_quick, self.seed, self._outcome = folder, is_quick, outcome.seed, outcome
+    def __init__(self, folder: Path, outcome: Outcome, options: argparse.Namespace) -> None:
+        self.folder, self.is_quick, self.seed, self._outcome = folder, options.quick, outcome.seed, outcome
+        self.bundles, self.behaviours = options.bundles, options.behaviours
         self.world = World(outcome.seed)
         self._stack = ExitStack()
-        self._services: list[Service] = []
+        self.services: list[Service] = []
 
     def pick(self, quick: float, full: float) -> float:
         """Return the size of a run."""
@@ -66,26 +72,27 @@ class Rig:
 
     def service(
         self, redis: RedisServer | str, *, name: str = "service", versions: tuple[str, ...] = ("1",), warm: bool = True,
-        command: tuple[str, ...] = (), output: int | None = None, **settings: str,
+        command: tuple[str, ...] = (), output: int | None = None, parts: Mapping[str, Any] = {}, **settings: str,
     ) -> Service:  # fmt: skip
         """Start a service and wait until it is ready; `warm`: from an interpreter with its imports done."""
-        made = self.prepared(redis, name=name, versions=versions, **settings)
+        made = self.prepared(redis, name=name, versions=versions, parts=parts, **settings)
         if warm:
             return self.started(made.start(output))
         made.spawn(output, *command)
         return self.started(self.until_ready(made))
 
     def prepared(
-        self, redis: RedisServer | str, *, name: str = "service", versions: tuple[str, ...] = ("1",), **settings: str
-    ) -> Service:
-        """Return a service that is not started."""
+        self, redis: RedisServer | str, *, name: str = "service", versions: tuple[str, ...] = ("1",),
+        parts: Mapping[str, Any] = {}, **settings: str,
+    ) -> Service:  # fmt: skip
+        """Return a service that is not started; `parts` are those of its bundles."""
         folder = self.folder / name
         if not folder.exists():
             folder.mkdir()
-            self.world.write(folder, versions)
+            self.world.write(folder, versions, parts)
         url = redis if isinstance(redis, str) else redis.url
         made = Service(folder, url, **{**_PRODUCTION, **settings})
-        self._services.append(made)
+        self.services.append(made)
         self._stack.callback(made.close)
         return made
 
@@ -101,24 +108,36 @@ class Rig:
         service.until(lambda: answers("/health/ready")(service.port), "ready")
         return service
 
+    def adopt(self, old: Service) -> Service:
+        """Return a service with the same settings and port, not started."""
+        made = old.successor()
+        made.log_file = old.folder / f"log-{len(self.services)}"
+        assert isinstance(made, Service)
+        self.services.append(made)
+        self._stack.callback(made.close)
+        return made
+
     @contextmanager
-    def plain(self, redis: RedisServer, model: str = MODELS[0], server: Path | None = None) -> Iterator[Server]:
+    def plain(
+        self, redis: RedisServer | str, *, bundle: Path | None = None, server: Path = PLAIN, port: int = 0,
+        command: tuple[str, ...] = (), parts: Mapping[str, Any] = {},
+    ) -> Iterator[Server]:  # fmt: skip
         """Run the plain build: the same route on stock FastAPI, uvicorn and redis-py defaults."""
-        port = free_port()
-        folder = self.folder / "plain"
+        port = port or free_port()
+        folder = self.folder / f"plain-{port}"
         if not folder.exists():
             folder.mkdir()
-            self.world.write(folder)
+            self.world.write(folder, parts=parts)
         variables = {
             **os.environ,
-            "BENCHMARK_REDIS": redis.url,
-            "BENCHMARK_BUNDLE": str(folder / "bundles" / model / "1"),
+            "BENCHMARK_REDIS": redis if isinstance(redis, str) else redis.url,
+            "BENCHMARK_BUNDLE": str(bundle or folder / "bundles" / MODELS[0] / "1"),
             "PYTHONPATH": str(SERVERS),
             "OMP_NUM_THREADS": "1",
         }
         with running(
-            "plain", [sys.executable, str(server or SERVERS / "serve_fastapi.py"), str(port)], port=port,
-            environment=variables, folder=folder, log=folder / f"plain-{port}.log", is_ready=answers("/health"),
+            "plain", [*command, sys.executable, str(server), str(port)], port=port, environment=variables,
+            folder=folder, log=folder / "log", is_ready=answers("/health"),
         ) as made:  # fmt: skip
             yield made
 
@@ -174,6 +193,10 @@ class Rig:
         """Note a figure; see `Figure`."""
         self._outcome.figures.append(Figure(bar, what, value, unit, **bounds))
 
+    def asked(self, count: int, outcome: str = "hostile") -> None:
+        """Add requests that have no record of their own."""
+        self._outcome.counts[outcome] = self._outcome.counts.get(outcome, 0) + count
+
     def note(self, text: str) -> None:
         if text not in self._outcome.notes:
             self._outcome.notes.append(text)
@@ -210,11 +233,11 @@ class Rig:
 
     def close(self) -> None:
         """Stop everything, and check the logs."""
-        for service in self._services:
+        for service in self.services:
             if service._process is not None and service.process.poll() is None:
                 service.send(signal.SIGCONT)  # type: ignore[arg-type]
-                self.ended(service)
-        for service in self._services:
+                self.ended(service, number=signal.SIGINT)  # as SIGTERM, without the delay
+        for service in self.services:
             if service.log_file.exists():
                 self.problems(check_log(service.log().splitlines()))
         self._stack.close()

@@ -25,6 +25,7 @@ REFUSED: Final = {"not connected", "no connection"}  # the port did not take a c
 DEGRADED: Final = "degraded"
 _LONGEST_SECONDS: Final = 3_600
 _WRONG: Final = "wrong"
+_OF_PROXY: Final = {"502", "503", "504"}  # what a proxy answers by itself
 
 
 class Seen(NamedTuple):
@@ -35,6 +36,7 @@ class Seen(NamedTuple):
     variant: str = ""
     version: str = ""
     problem: str = ""
+    scores: dict[str, float] = {}  # noqa: RUF012 - a default of a tuple, never changed
 
 
 class Record(NamedTuple):
@@ -59,11 +61,13 @@ class Judge:
     Attributes:
         is_plain: the answers are those of the plain build: items only.
         checks_scores: whether every score is compared; off when histories are altered on purpose.
+        keeps_scores: whether scores are kept in the records.
     """
 
     world: World
     is_plain: bool = False
     checks_scores: bool = True
+    keeps_scores: bool = False
     seen: dict[int, Seen] = field(default_factory=dict)
 
     def read(self, number: int, answer: bytes, head_end: int) -> str:
@@ -83,6 +87,8 @@ class Judge:
         body = answer[head_end + 4 :]
         if self.is_plain:
             return self._plain(asked, status, body)
+        if status in _OF_PROXY and "x-request-id" not in headers:
+            return Seen(status)
         if headers.get("x-request-id") != asked.request_id:
             return Seen(_WRONG, problem=f"V4: the answer to {headers.get('x-request-id')} reached {asked.request_id}")
         if status != "200":
@@ -111,7 +117,8 @@ class Judge:
         if headers.get("x-model") != seen.version or said["request_id"] != asked.request_id:
             return seen._replace(outcome=_WRONG, problem="V4: headers and body differ")
         problem = self._scores(asked, seen, [(one["item_id"], one["score"]) for one in said["items"]])
-        return seen._replace(outcome=_WRONG if problem else seen.outcome, problem=problem)
+        scores = {one["item_id"]: one["score"] for one in said["items"]} if self.keeps_scores else {}
+        return seen._replace(outcome=_WRONG if problem else seen.outcome, problem=problem, scores=scores)
 
     def _scores(self, asked: Asked, seen: Seen, scores: list[tuple[str, float | None]]) -> str:
         if "popularity" in seen.reasons:
@@ -141,17 +148,18 @@ class Traffic:
         seed: of the moments.
         is_plain: see `Judge`.
         checks_scores: see `Judge`.
+        keeps_scores: see `Judge`.
         requests: bytes to send instead of those of the world.
         connections: maximum number of connections.
     """
 
     def __init__(
         self, port: int, world: World, *, rate: float, deadline_ms: int = 250, is_kept: bool = True, seed: int = 1,
-        is_plain: bool = False, checks_scores: bool = True, requests: Sequence[bytes] | None = None,
-        connections: int = 1_000,
+        is_plain: bool = False, checks_scores: bool = True, keeps_scores: bool = False,
+        requests: Sequence[bytes] | None = None, connections: int = 1_000,
     ) -> None:  # fmt: skip
         self.rate, self.deadline_ms = rate, deadline_ms
-        self.judge = Judge(world, is_plain, checks_scores)
+        self.judge = Judge(world, is_plain, checks_scores, keeps_scores)
         self.marks: list[tuple[str, float]] = []
         self.records: list[Record] = []
         self._told = threading.Event()

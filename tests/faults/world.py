@@ -8,9 +8,10 @@ reaches another caller is found.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -49,9 +50,9 @@ def user(number: int) -> str:
     return f"{MARK}-user-{number:03d}"
 
 
-def model(name: str, version: str = "1", **parts: object) -> CanaryModel:
+def model(name: str, version: str = "1", **parts: Any) -> CanaryModel:
     """Return a bundle in its own score range: one range for each version and model."""
-    return CanaryModel(model=name, version=version, offset=offset(name, version), **parts)  # type: ignore[arg-type]
+    return CanaryModel(model=name, version=version, offset=offset(name, version), **parts)
 
 
 def offset(name: str, version: str) -> float:
@@ -114,11 +115,11 @@ class World:
         """Return a user's stored value."""
         return pack(behaviours([item(index) for index in self.histories[one]]))
 
-    def write(self, folder: Path, versions: tuple[str, ...] = ("1",)) -> None:
+    def write(self, folder: Path, versions: tuple[str, ...] = ("1",), parts: Mapping[str, Any] = {}) -> None:
         """Write the bundles of both arms, and an experiment file that names them."""
         for name in MODELS:
             for version in versions:
-                model(name, version).write(folder / "bundles")
+                model(name, version, **parts).write(folder / "bundles")
         write_current(folder / "experiments.yaml", versions=dict.fromkeys(MODELS, versions[0]))
 
 

@@ -9,5 +9,5 @@ from tests.faults.row import FAMILIES
 
 def load_all() -> None:
     """Fill the table, in the order of the families."""
-    for family in FAMILIES:
-        import_module(f"tests.faults.rows.{family}")
+    for name in (*FAMILIES, "rolling"):
+        import_module(f"tests.faults.rows.{name}")

@@ -1,0 +1,29 @@
+"""Two replicas behind HAProxy with the committed configuration: planned work loses and refuses nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from tests.faults.rig import Rig
+from tests.faults.row import Outcome, Row
+from tests.faults.rows.rolling import rolled
+from tests.support.programs import needed
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
+
+
+@pytest.mark.slow
+def test_swap_experiment_and_restarts_of_two_replicas_lose_and_refuse_nothing(tmp_path: Path) -> None:
+    needed("haproxy", "haproxy")
+    outcome = Outcome(Row(("B10",), "rolling", "lifecycle"), seed=2)
+    rig = Rig(tmp_path, outcome, argparse.Namespace(quick=True, bundles=None, behaviours=None))
+    try:
+        rolled(rig)
+    finally:
+        rig.close()
+    assert outcome.problems == []
+    assert outcome.counts["full"] > 200
+    assert set(outcome.counts) - {"late"} <= {"full", "degraded", "429", "504"}, outcome.notes

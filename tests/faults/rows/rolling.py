@@ -1,0 +1,151 @@
+"""Two replicas behind HAProxy: planned work and a killed replica, under load."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from benchmarks.load.servers import answers, running
+from deploy.experiments import write_current
+from tests.faults.invariants import ALLOWED, Expected
+from tests.faults.rig import ROOT, Rig, Service
+from tests.faults.row import row
+from tests.faults.traffic import LOST, REFUSED, Record, Traffic, p99_ms
+from tests.faults.world import MODELS, model
+from tests.support.redis_server import free_port
+
+_CONFIGURATION: Final = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
+_PLANNED: Final = ("bundle swap", "experiment change", "restart of each replica")
+_KILL: Final = "a killed replica"
+_MOST_SLOWER: Final = 1.5
+
+
+@row("B10", "two replicas behind HAProxy: swap, experiment, restarts, a kill", "lifecycle", quick=True, seeds=1)
+def rolled(rig: Rig) -> None:
+    redis = rig.redis()
+    one = rig.service(redis, name="one", EXPERIMENTS__RELOAD_MS="500")
+    two = rig.prepared(
+        redis,
+        name="two",
+        EXPERIMENTS__RELOAD_MS="500",
+        BUNDLES__ROOT=str(one.bundles),
+        EXPERIMENTS__FILE=str(one.experiments),
+    )
+    replicas = [one, rig.started(two.start())]
+    repeats = int(rig.pick(1, 5))
+    # 502 and 503 are the proxy's own: a request that it could send to no replica.
+    with _proxy(replicas) as port, rig.traffic(port, rate=rig.pick(80, 100), expected=Expected(ALLOWED)) as traffic:
+        traffic.mark("quiet", rig.pick(4, 20))
+        for turn in range(repeats):
+            traffic.mark("bundle swap")
+            version = str(turn + 2)
+            _swap(rig, replicas, version)
+            traffic.mark("bundle swap", 1)
+            traffic.mark("experiment change")
+            _change(rig, replicas, version)
+            traffic.mark("experiment change", 1)
+            traffic.mark("restart of each replica")
+            for place in (0, 1):
+                replicas[place] = _restarted(rig, replicas[place], port)
+            traffic.mark("quiet again", rig.pick(1, 5))
+            traffic.mark(_KILL)
+            replicas[turn % 2] = _killed(rig, replicas[turn % 2])
+            traffic.mark(_KILL, 1)
+            traffic.mark("quiet again", rig.pick(1, 5))
+    _compare(rig, traffic, repeats)
+
+
+def _compare(rig: Rig, traffic: Traffic, repeats: int) -> None:
+    quiet = p99_ms(traffic.phase("quiet"))
+    for phase in (*_PLANNED, _KILL):
+        records = traffic.phase(phase)
+        failed = _failed(records)
+        what = f"lost or refused of {len(records):,}: {phase}, {repeats} times"
+        # At a kill, what the replica had begun to answer is lost; all else is sent to the other one.
+        rig.figure("B10", what, failed, most=0 if phase in _PLANNED else 8 * repeats)
+        rig.require(phase == _KILL or not failed, f"{failed} requests lost or refused: {phase}")
+        rig.figure(
+            "B10", f"p99 of the quiet phase's {quiet:.1f} ms: {phase}", p99_ms(records) / quiet, "x", most=_MOST_SLOWER
+        )
+
+
+def _failed(records: list[Record]) -> int:
+    """Return requests without an answer of a replica."""
+    return sum(one.outcome in LOST | REFUSED | {"502", "503"} for one in records)
+
+
+def _swap(rig: Rig, replicas: list[Service], version: str) -> None:
+    for name in MODELS:
+        model(name, version).write(replicas[0].bundles)
+    write_current(replicas[0].experiments, versions=dict.fromkeys(MODELS, version), follow=True)
+    _until_served(rig, replicas, version)
+
+
+def _change(rig: Rig, replicas: list[Service], version: str) -> None:
+    """Stop the experiment and start another one, which gives its treatment to other users."""
+    document = replicas[0].experiments.read_text()
+    write_current(replicas[0].experiments, treatment=MODELS[0], versions=dict.fromkeys(MODELS, version), follow=True)
+    rig.require(replicas[0].experiments.read_text() != document, "the experiment file is as it was")
+    digests = [_digest(one) for one in replicas]
+    rig.until(lambda: len({_digest(one) for one in replicas} - set(digests[:1])) == 1, "the same new file in force")
+    write_current(replicas[0].experiments, versions=dict.fromkeys(MODELS, version), follow=True)
+
+
+def _digest(replica: Service) -> str:
+    return str(replica._client.get("/info").json()["experiments"]["digest"])
+
+
+def _until_served(rig: Rig, replicas: list[Service], version: str) -> None:
+    for replica in replicas:
+        rig.until(
+            lambda replica=replica: all(  # type: ignore[misc]
+                f"{name}@{version}" in replica._client.get("/metrics").text for name in MODELS
+            ),
+            f"version {version} loaded",
+        )
+
+
+def _restarted(rig: Rig, old: Service, port: int) -> Service:
+    """Stop a replica, and start it again when it has ended, as an orchestrator does."""
+    new = rig.adopt(old)
+    rig.ended(old)
+    new.start()
+    rig.until(lambda: _is_up(port, new), "taken by the proxy")
+    return new
+
+
+def _killed(rig: Rig, old: Service) -> Service:
+    new = rig.adopt(old)
+    old.send(signal.SIGKILL)
+    old.wait()
+    new.start()
+    return new
+
+
+def _is_up(port: int, replica: Service) -> bool:
+    return answers("/health/ready")(port) and answers("/health/ready")(replica.port)
+
+
+@contextmanager
+def _proxy(replicas: list[Service]) -> Iterator[int]:
+    """Run the committed configuration of HAProxy; yields its port."""
+    program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise FileNotFoundError("haproxy is not installed (Debian package: haproxy)")
+    port = free_port()
+    environment = {
+        **os.environ, "PROXY_BIND": f"127.0.0.1:{port}",
+        "REPLICA_ONE": f"127.0.0.1:{replicas[0].port}", "REPLICA_TWO": f"127.0.0.1:{replicas[1].port}",
+    }  # fmt: skip
+    folder = replicas[0].folder
+    subprocess.run([program, "-c", "-q", "-f", str(_CONFIGURATION)], env=environment, check=True)
+    with running(
+        "haproxy", [program, "-db", "-f", str(_CONFIGURATION)], port=port, environment=environment, folder=folder,
+        log=folder / "haproxy.log", is_ready=answers("/health/ready"),
+    ):  # fmt: skip
+        yield port
