@@ -1,5 +1,6 @@
 # Images of the ranker (docs/adr/0052-images.md):
-#   store      Redis with this project's configuration and access list
+#   store      Redis with this project's configuration and users
+#   proxy      Debian's HAProxy with this project's configuration
 #   serve-cpu  contract + service on ONNX Runtime's CPU build: no torch, no pip, no shell needed
 #   analysis   contract + analysis: the sink and the report
 #   offline    training, exporter and the one-shots of docker-compose.yml
@@ -8,18 +9,24 @@
 #
 # A plain `pip` finds torch's CUDA build, several GB of which a CPU machine uses nothing: pass the address of an index
 # with CPU builds as `--build-arg PIP_EXTRA_INDEX_URL=...` to make `offline` small.
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-ARG REDIS_IMAGE=redis:7-bookworm
+#
+# Base images are pinned by digest; deploy/pin-images finds newer ones. A build argument names another, such as a mirror.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+ARG REDIS_IMAGE=redis:7-bookworm@sha256:595cc6f2bb3af6e03347b90deb6123c6aa2c81dea05ce08128de8a174b6ac67b
 
 FROM ${REDIS_IMAGE} AS store
 COPY deploy/redis/ /usr/local/etc/redis/
-# a new volume takes over this directory's owner
-RUN mkdir -p /data && chown 65532:65532 /data
+# new volumes take over the owner of these directories
+RUN cd /usr/local/etc/redis && mv look make-secrets /usr/local/bin/ && \
+    mkdir -p /data /run/secrets /secrets/redis /secrets/events /secrets/rank /secrets/sink && \
+    chown -R 65532:65532 /data /secrets
 USER 65532:65532
 WORKDIR /data
 ENTRYPOINT ["redis-server", "/usr/local/etc/redis/redis.conf"]
 CMD []
-HEALTHCHECK --interval=5s --timeout=2s --retries=5 CMD ["redis-cli", "ping"]
+# this user needs no password, and may do nothing else
+HEALTHCHECK --interval=5s --timeout=2s --retries=5 \
+    CMD ["redis-cli", "-e", "--user", "health", "--pass", "any", "--no-auth-warning", "ping"]
 
 FROM ${PYTHON_IMAGE} AS base
 # a home and a name, since the numeric user has neither and libraries ask for both
@@ -37,6 +44,24 @@ FROM base AS empty-venv
 USER 0:0
 RUN python -m venv --without-pip /opt/venv
 
+# what runs needs no installer
+FROM base AS runtime
+USER 0:0
+RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip \
+    /usr/bin/pip* /usr/lib/python3/dist-packages/pip* /usr/share/python-wheels
+USER 65532:65532
+
+FROM runtime AS proxy
+USER 0:0
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+COPY deploy/haproxy/compose.cfg /usr/local/etc/haproxy/haproxy.cfg
+USER 65532:65532
+EXPOSE 8000
+STOPSIGNAL SIGUSR1
+ENTRYPOINT ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
+HEALTHCHECK --interval=5s --timeout=3s --retries=3 \
+    CMD ["python3", "-I", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/health/proxy'); raise SystemExit(c.getresponse().status != 200)"]
+
 FROM empty-venv AS venv-serve-cpu
 COPY locks/serve-cpu.txt /tmp/lock.txt
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/lock.txt
@@ -47,7 +72,7 @@ COPY contract/ contract/
 COPY service/ service/
 RUN python -m compileall -q --invalidation-mode unchecked-hash .
 
-FROM base AS serve-cpu
+FROM runtime AS serve-cpu
 COPY --from=venv-serve-cpu /opt/venv /opt/venv
 COPY --from=app-serve /app /app
 ENV RANKER_STREAMS__SPOOL=/srv/spool
@@ -60,7 +85,7 @@ FROM empty-venv AS venv-analysis
 COPY locks/analysis.txt /tmp/lock.txt
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/lock.txt
 
-FROM base AS analysis
+FROM runtime AS analysis
 COPY --from=venv-analysis /opt/venv /opt/venv
 USER 0:0
 COPY contract/ contract/
@@ -78,7 +103,7 @@ ARG PIP_EXTRA_INDEX_URL
 COPY locks/offline.txt /tmp/lock.txt
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --only-binary :all: -r /tmp/lock.txt
 
-FROM base AS offline
+FROM runtime AS offline
 COPY --from=venv-offline /opt/venv /opt/venv
 USER 0:0
 # new volumes take over the owner of these directories; datasets stays empty unless the host mounts its own there
@@ -97,7 +122,7 @@ FROM empty-venv AS venv-serve-gpu
 COPY locks/serve-gpu.txt /tmp/lock.txt
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/lock.txt
 
-FROM base AS serve-gpu
+FROM runtime AS serve-gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=venv-serve-gpu /opt/venv /opt/venv

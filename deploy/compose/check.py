@@ -12,25 +12,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from deploy.compose.hardening import check_containers, check_teeth
+from deploy.compose.replicas import check_replicas
 
 ARMS = {"control": "mgnm", "treatment": "pyramid_mixer"}
 CANDIDATES = [str(item) for item in range(1, 201)]
 PATIENCE_SECONDS = 60
-INSIDE = """
-import pathlib
-try:
-    pathlib.Path("/app/written").touch()
-except OSError:
-    pass
-else:
-    raise SystemExit("the root is writable")
-status = pathlib.Path("/proc/1/status").read_text()
-assert "CapEff:\\t0000000000000000" in status and "NoNewPrivs:\\t1" in status, status
-"""
-
-
 COUNT = """
 import duckdb, pathlib, sys
 from analysis.tables.reading import rows
@@ -45,23 +35,25 @@ class FailedError(Exception):
 
 def main() -> None:
     """Check the stack that the command line names."""
-    parser = argparse.ArgumentParser(prog="python deploy/compose/check.py", description=__doc__)
-    parser.add_argument("--url", required=True, help="published address of the service")
+    parser = argparse.ArgumentParser(prog="python -m deploy.compose.check", description=__doc__)
+    parser.add_argument("--url", required=True, help="published address of the proxy")
+    parser.add_argument("--page", required=True, help="published address of the replica for people")
     parser.add_argument("--prometheus", required=True, help="published address of Prometheus")
-    parser.add_argument("--container", required=True, help="container of the service")
-    parser.add_argument("--redis", required=True, help="container of the behaviours' Redis")
-    parser.add_argument("--events", required=True, help="container of the streams' Redis")
-    parser.add_argument("--sink", required=True, help="container of the sink")
+    parser.add_argument("--alertmanager", required=True, help="published address of Alertmanager")
+    parser.add_argument("--container", action="append", default=[], metavar="SERVICE=ID", help="a running container")
     chosen = parser.parse_args()
+    containers = dict(one.split("=", 1) for one in chosen.container)
     urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))  # all is on this host
     check_rankings(chosen.url)
-    check_hardening(chosen.container)
-    check_hardening(chosen.sink)
-    check_sink(chosen.url, chosen.sink, chosen.events)
-    check_access(chosen.redis)
-    check_access(chosen.events)
+    check_ports(chosen.url, chosen.page)
+    print(f"hardening: {check_containers(containers)} checks of {len(containers)} containers")
+    check_teeth("ranker-serve-cpu")
+    check_users(containers)
+    check_sink(chosen.url, containers["sink"], containers["events"])
     check_prometheus(chosen.prometheus, chosen.url)
-    check_drain(chosen.url, chosen.container)
+    check_alertmanager(chosen.prometheus, chosen.alertmanager)
+    check_drain(chosen.page, containers["page"])
+    check_replicas(chosen.url, containers)
 
 
 def check_rankings(url: str) -> None:
@@ -87,10 +79,13 @@ def check_rankings(url: str) -> None:
     raise FailedError(f"only {sorted(seen)} of the arms answered")
 
 
-def check_hardening(container: str) -> None:
-    """The running container cannot write to its own root, and has no capability."""
-    subprocess.run(["docker", "exec", container, "python", "-c", INSIDE], check=True)
-    print("the container's root is read-only; no capabilities, no new privileges")
+def check_ports(url: str, page: str) -> None:
+    """The proxy shows callers nothing of the operators, and the page is only on its own port."""
+    for path in ("/", "/docs", "/openapi.json", "/metrics", "/info", "/page/users", "/behaviours/1"):
+        _require(_status(url, path) == 404, f"the proxy answers {path} with {_status(url, path)}")
+    for path in ("/", "/docs", "/health/ready"):
+        _require(_status(page, path) == 200, f"the replica for people answers {path} with {_status(page, path)}")
+    print("the proxy answers 404 to everything but the routes of callers; the page and /docs are on their own port")
 
 
 def check_sink(url: str, sink: str, events: str) -> None:
@@ -100,10 +95,10 @@ def check_sink(url: str, sink: str, events: str) -> None:
     _until(lambda: _rows(sink, "activity") >= 20, "feedback of 20 users in Parquet")
     _until(lambda: _rows(sink, "rankings") >= 20, "a ranking of each of 20 users in Parquet")
     streams = ("ab:exposure:v1", "fb:activity:v1", "rank:log:v1")
-    _until(lambda: all(_redis(events, "XLEN", stream) == "0" for stream in streams), "the streams are empty again")
-    for command in (("XADD", streams[0], "*", "a", "b"), ("DEL", streams[0]), ("XREAD", "STREAMS", "ab:state:x", "0")):
-        refused = _redis(events, "--user", "sink", "--pass", "any", "--no-auth-warning", *command)
-        _require(refused.startswith("NOPERM"), f"the sink's user may {' '.join(command)}")
+    _until(
+        lambda: all(_docker("exec", events, "look", "XLEN", stream) == "0" for stream in streams),
+        "the streams are empty again",
+    )
     print(f"Parquet: {_rows(sink, 'exposures')} exposures, {_rows(sink, 'activity')} events of activity; streams empty")
 
 
@@ -114,24 +109,50 @@ def _rows(sink: str, table: str) -> int:
     return int(done.stdout or 0)
 
 
-def check_access(redis: str) -> None:
-    """The access list of a Redis refuses commands that the service does not use."""
-    for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1"), ("XLEN", "other")):
-        _require(_redis(redis, *command).startswith("NOPERM"), f"Redis allows {' '.join(command)}")
-    print("Redis: FLUSHALL, CONFIG, KEYS and foreign keys are refused")
+def check_users(containers: Mapping[str, str]) -> None:
+    """Redis refuses who has no password, and commands and keys that a user does not need."""
+    rank, sink = containers["rank-1"], containers["sink"]
+    common = (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SET", "other", "1"), ("ACL", "LIST"))
+    streams = (("XADD", "ab:exposure:v1", "*", "a", "b"), ("DEL", "ab:exposure:v1"), ("XREAD", "STREAMS", "ab:x", "0"))
+    for server, reader, name, refused in (
+        ("redis", rank, "redis_url", (*common, ("GETRANGE", "other", "0", "1"))),
+        ("events", rank, "events_url", (*common, ("XADD", "other", "*", "a", "b"))),
+        ("events", sink, "events_url", (*common, *streams)),
+    ):
+        login = _secret(reader, name).split("@")[0] + "@127.0.0.1:6379"
+        as_user = ("-u", login, "--no-auth-warning")
+        greeted = _redis(containers[server], *as_user, "PING")  # the sink's user may not even do that
+        _require(greeted == "PONG" or greeted.startswith("NOPERM"), f"no login at {server}: {greeted}")
+        for command in refused:
+            said = _redis(containers[server], *as_user, *command)
+            _require(said.startswith("NOPERM"), f"{server} allows {' '.join(command)}: {said}")
+    for server in ("redis", "events"):
+        _require("NOAUTH" in _redis(containers[server], "DBSIZE"), f"{server} answers without a password")
+        wrong = _redis(containers[server], "--user", "ranker", "--pass", "x", "--no-auth-warning", "PING")
+        _require("WRONGPASS" in wrong, f"{server} takes any password: {wrong}")
+        looked = _docker("exec", containers[server], "look", "FLUSHALL")
+        _require("NOPERM" in looked, f"people may do more than look: {looked}")
+    print("Redis: no password, no answer; each user has only the keys and commands that it needs")
+
+
+def _secret(container: str, name: str) -> str:
+    return _docker("exec", container, "python", "-c", f"print(open('/run/secrets/{name}').read())")
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr.strip()
 
 
 def _redis(container: str, *command: str) -> str:
-    done = subprocess.run(
-        ["docker", "exec", container, "redis-cli", *command], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
+    return _docker("exec", container, "redis-cli", *command)
 
 
 def check_prometheus(url: str, service: str) -> None:
     """The target is up, its requests are counted and their rate recorded, and no rule fails."""
-    for job in ("ranker", "ranker-sink"):
-        _until(lambda job=job: _value(url, f'up{{job="{job}"}}') == 1, f"{job} is up in Prometheus")  # type: ignore[misc]
+    for job, count in (("ranker", 2), ("ranker-sink", 1)):
+        up = f'sum(up{{job="{job}"}})'
+        _until(lambda up=up, count=count: _value(url, up) == count, f"{up} is {count} in Prometheus")  # type: ignore[misc]
     counted = 'sum (ranker_requests_total{route="/rank",status="200"})'
     _until(lambda: (_value(url, counted) or 0) >= 20, f"{counted} is at least 20")
     recorded = 'route:ranker_errors:ratio5m{route="/rank"}'
@@ -146,6 +167,19 @@ def check_prometheus(url: str, service: str) -> None:
     _require(not ill, f"rules fail: {ill}")
     rules = sum(len(group["rules"]) for group in groups)
     print(f"Prometheus: target up, {_value(url, counted):.0f} rankings counted, {rules} rules without complaint")
+
+
+def check_alertmanager(prometheus: str, url: str) -> None:
+    """Alertmanager has its configuration, and the alert that always fires gets there."""
+    _until(
+        lambda: bool(_get(prometheus, "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]), "Prometheus knows it"
+    )
+
+    def names() -> set[str]:
+        return {alert["labels"]["alertname"] for alert in _get(url, "/api/v2/alerts")}
+
+    _until(lambda: "RankerHeartbeat" in names(), "the alert that always fires is in Alertmanager")
+    print(f"Alertmanager: {len(_get(url, '/api/v2/receivers'))} receivers; firing: {', '.join(sorted(names()))}")
 
 
 def check_drain(url: str, container: str) -> None:
@@ -188,8 +222,12 @@ def _post(url: str, path: str, document: dict[str, Any]) -> tuple[int, Any, Any]
 
 
 def _ready(url: str) -> int:
+    return _status(url, "/health/ready")
+
+
+def _status(url: str, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}{path}", timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,16 @@ import yaml
 
 from service.redis.watch import EVENT_BYTES, ranking_log_bytes
 from service.settings.ranking_log import RankingLogSettings
+from service.settings.root import Settings
 from service.settings.streams import StreamsSettings
+from tests.support.programs import needed
+from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
-    "services"
-]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+REPLICAS = ("rank-1", "rank-2")
+PINNED = re.compile(r"[a-z./]+:[A-Za-z0-9.-]+@sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 LOCKS = ROOT / "locks"
 
@@ -32,19 +39,86 @@ def test_container_can_change_nothing_but_what_it_is_given(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["pids_limit"] <= 256
     assert service["mem_limit"]
-    assert all("size=" in mount and "nosuid" in mount for mount in service["tmpfs"])
+    assert service["cpus"]
+    assert all("size=" in mount and "noexec,nosuid,nodev" in mount for mount in service["tmpfs"])
     assert not service.keys() & {"privileged", "network_mode", "pid", "cap_add", "devices"}
     assert "docker.sock" not in str(service)
 
 
-def test_redis_is_reachable_by_the_service_alone() -> None:
-    document = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
-    assert document["networks"]["store"] == {"internal": True}
-    for name in ("redis", "events"):
-        assert SERVICES[name]["networks"] == ["store"]
-        assert "ports" not in SERVICES[name]
-    inside = {name for name, service in SERVICES.items() if "store" in service["networks"]}
-    assert inside == {"redis", "events", "rank", "sink"}
+def test_callers_reach_the_proxy_and_only_that_and_redis_is_reached_by_the_service_and_the_sink() -> None:
+    assert {name for name, one in COMPOSE["networks"].items() if one.get("internal")} == {"front", "store", "operators"}
+    inside = {
+        network: {name for name, service in SERVICES.items() if network in service["networks"]}
+        for network in COMPOSE["networks"]
+    }
+    assert inside["store"] == {"secrets", "redis", "events", *REPLICAS, "page", "sink"}
+    assert inside["front"] == {"proxy", *REPLICAS, "behaviours"}
+    assert not inside["edge"] & {*REPLICAS, "redis", "events", "sink", "secrets"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {
+        "proxy", "page", "prometheus", "alertmanager", "grafana"
+    }  # fmt: skip
+
+
+def test_the_page_and_the_documents_are_on_in_the_demo_only() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles")} == {"page", "behaviours"}
+    for name in REPLICAS:
+        environment = SERVICES[name]["environment"]
+        assert (environment["RANKER_PAGE__ENABLED"], environment["RANKER_HTTP__DOCS_ENABLED"]) == ("false", "false")
+        assert environment["RANKER_ADMIN__PORT"] == "8001"
+        assert "RANKER_HTTP__BEHAVIOURS_ENABLED" not in environment
+    assert SERVICES["page"]["environment"]["RANKER_PAGE__ENABLED"] == "true"
+
+
+def test_secrets_are_files_that_only_their_reader_mounts() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            assert "@" not in str(value), (name, variable)
+            assert not variable.endswith(("URL", "SECRET", "KEY")), (name, variable)
+    mounts = {
+        name: [volume for volume in service.get("volumes", []) if volume.startswith("secret-")]
+        for name, service in SERVICES.items()
+    }
+    assert {name: one for name, one in mounts.items() if one and name != "secrets"} == {
+        "redis": ["secret-redis:/run/secrets:ro"],
+        "events": ["secret-events:/run/secrets:ro"],
+        **{name: ["secret-rank:/run/secrets:ro"] for name in (*REPLICAS, "page")},
+        "sink": ["secret-sink:/run/secrets:ro"],
+    }
+
+
+def test_every_image_of_others_is_pinned_by_digest_and_the_same_everywhere() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    named = dict(re.findall(r"\$\{([A-Z]+_IMAGE):-([^}]+)\}", text))
+    assert set(named) == {f"{one}_IMAGE" for one in ("PYTHON", "REDIS", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")}
+    assert all(PINNED.fullmatch(image) for image in named.values())
+    defaults = dict(re.findall(r"^ARG ([A-Z]+_IMAGE)=(\S+)$", DOCKERFILE, re.MULTILINE))
+    assert defaults == {name: named[name] for name in ("PYTHON_IMAGE", "REDIS_IMAGE")}
+    stages = set(re.findall(r" AS (\S+)", DOCKERFILE))
+    bases = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
+    assert bases - stages == {"${PYTHON_IMAGE}", "${REDIS_IMAGE}"}
+
+
+def test_the_proxy_asks_every_replica_whether_it_is_ready_and_is_valid(tmp_path: Path) -> None:
+    path = ROOT / "deploy" / "haproxy" / "compose.cfg"
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"^  server (\S+) (\S+)$", text, re.MULTILINE) == [(name, f"{name}:8000") for name in REPLICAS]
+    assert "uri /health/ready" in text
+    [interval] = map(int, re.findall(r"check inter (\d+)ms", text))
+    assert 2 * interval < Settings().http.drain_delay_ms
+    [hard_stop] = map(int, re.findall(r"hard-stop-after (\d+)s", text))
+    assert hard_stop < int(SERVICES["proxy"]["stop_grace_period"].removesuffix("s"))
+    if shutil.which("haproxy") is not None:
+        local = tmp_path / "haproxy.cfg"
+        local.write_text(re.sub(r" rank-\d:8000$", " 127.0.0.1:8000", text, flags=re.MULTILINE))
+        done = subprocess.run(["haproxy", "-c", "-f", local], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_replicas_drain_before_they_are_killed() -> None:
+    http, streams = Settings().http, Settings().streams
+    needed = (http.drain_delay_ms + http.drain_timeout_ms + streams.close_timeout_ms) / 1000
+    for name in (*REPLICAS, "page"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > needed
 
 
 def test_published_ports_are_local_unless_asked_otherwise() -> None:
@@ -60,18 +134,21 @@ def test_our_programs_are_not_process_1() -> None:
         for service in SERVICES.values()
         if service["image"].startswith(("ranker-serve", "ranker-offline", "ranker-analysis"))
     ]
-    assert len(ours) == 4
+    assert len(ours) == 6
     assert all(service["init"] is True for service in ours)
 
 
 def test_service_cannot_write_bundles() -> None:
-    assert SERVICES["rank"]["volumes"] == ["releases:/srv/releases:ro", "spool:/srv/spool"]
+    for name in (*REPLICAS, "page"):
+        assert "releases:/srv/releases:ro" in SERVICES[name]["volumes"]
+    spools = [volume for name in (*REPLICAS, "page") for volume in SERVICES[name]["volumes"] if "spool" in volume]
+    assert len(set(spools)) == 3  # one each: a start writes the events that it finds there
 
 
 def test_behaviours_and_events_never_share_a_memory_limit() -> None:
-    environment = SERVICES["rank"]["environment"]
-    assert environment["RANKER_REDIS__URL"] == "redis://redis:6379/0"
-    assert environment["RANKER_STREAMS__URL"] == "redis://events:6379/0"
+    environment = SERVICES["rank-1"]["environment"]
+    assert environment["RANKER_REDIS__URL_FILE"] == "/run/secrets/redis_url"
+    assert environment["RANKER_STREAMS__URL_FILE"] == "/run/secrets/events_url"
     assert SERVICES["redis"]["volumes"] != SERVICES["events"]["volumes"]
     assert SERVICES["events"]["entrypoint"][-1] == "/usr/local/etc/redis/events.conf"
 
@@ -82,7 +159,7 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
     assert options["appendonly"] == "yes"
     assert options["maxmemory"] == "512mb"
     assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
-    chosen = SERVICES["rank"]["environment"]
+    chosen = SERVICES["rank-1"]["environment"]
     log = RankingLogSettings(
         share=float(chosen["RANKER_RANKING_LOG__SHARE"]), max_length=int(chosen["RANKER_RANKING_LOG__MAX_LENGTH"])
     )
@@ -105,7 +182,7 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
 def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(
     name: str, keys: list[str], subjects: list[str]
 ) -> None:
-    granted = configuration(name)["user"].split()
+    granted = users(name)["ranker"]
     assert [right for right in granted if right.startswith("~")] == keys
     listed = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("### Access list")[1].split("```")[1]
     for subject in subjects:
@@ -116,29 +193,91 @@ def test_a_redis_holds_its_own_keys_only_and_grants_what_the_service_needs(
 
 def test_the_sink_has_a_user_with_the_rights_that_its_page_lists_and_keeps_its_files() -> None:
     listed = (ROOT / "docs" / "sink.md").read_text(encoding="utf-8").split("```text")[2].split("#")[0]
-    (granted,) = re.findall(r"^user sink (.*)", (ROOT / "deploy/redis/events.conf").read_text(encoding="utf-8"), re.M)
     words = {word for line in listed.splitlines() for word in line.split()[2:]} - {">PASSWORD"}
-    assert set(granted.split()) - {"nopass"} == words
+    assert set(users("events")["sink"]) - {"#SINK"} == words
     sink = SERVICES["sink"]
-    assert sink["environment"]["RANKER_SINK__URL"].startswith("redis://sink:")
-    assert sink["volumes"] == ["parquet:/srv/parquet"]
+    assert sink["environment"]["RANKER_SINK__URL_FILE"] == "/run/secrets/events_url"
+    assert sink["volumes"][0] == "parquet:/srv/parquet"
     assert sink["command"] == ["sink", "--out", "/srv/parquet"]
 
 
 def configuration(name: str) -> dict[str, str]:
     lines = (ROOT / "deploy" / "redis" / f"{name}.conf").read_text(encoding="utf-8").splitlines()
-    pairs = (line.partition(" ") for line in lines if line and line[0] != "#" and not line.startswith("user sink"))
-    return {key: value for key, _, value in pairs}
+    return {key: value for key, _, value in (line.partition(" ") for line in lines if line and line[0] != "#")}
 
 
-def test_order_is_bundles_then_service_then_behaviours() -> None:
-    assert SERVICES["rank"]["depends_on"]["release"] == {"condition": "service_completed_successfully"}
-    assert SERVICES["behaviours"]["depends_on"]["rank"] == {"condition": "service_healthy"}
+def users(name: str) -> dict[str, list[str]]:
+    """The rules of each user of a Redis."""
+    text = (ROOT / "deploy" / "redis" / f"{name}.acl").read_text(encoding="utf-8")
+    return {user: rules.split() for user, rules in re.findall(r"^user (\S+) (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", ["redis", "events"])
+def test_no_user_of_redis_has_rights_without_a_password(name: str) -> None:
+    found = users(name)
+    assert found["default"] == ["off"]
+    assert [right for right in found["health"] if right[0] in "~+%"] == ["+ping"]
+    for user, rules in found.items():
+        if user not in ("default", "health"):
+            assert f"#{user.upper()}" in rules, user
+    assert not {right for right in found["people"] if right.startswith("~")}  # only %R~: they may look
+    assert configuration(name)["aclfile"] == "/run/secrets/users.acl"
+
+
+@pytest.mark.redis
+def test_passwords_are_made_once_and_open_exactly_what_the_rules_allow(tmp_path: Path) -> None:
+    """The script of the service `secrets`, and a real Redis with each of its files of users."""
+    for folder in ("redis", "events", "rank", "sink"):
+        (tmp_path / folder).mkdir()
+
+    def make() -> dict[str, str]:
+        environment = {"PATH": os.environ["PATH"], "OUT": str(tmp_path), "RULES": str(ROOT / "deploy" / "redis")}
+        subprocess.run(["sh", ROOT / "deploy/redis/make-secrets"], env=environment, check=True, capture_output=True)
+        return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.glob("*/*")}
+
+    first = make()
+    assert make() == first
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")} == {0o600}
+    secrets = {name: re.findall(r"[0-9a-f]{64}", text) for name, text in first.items() if "acl" not in name}
+    assert all(len(one) == 1 for one in secrets.values())
+    assert len({one[0] for one in secrets.values()}) == 5
+    assert not any(one[0] in first[f"{server}/users.acl"] for one in secrets.values() for server in ("redis", "events"))
+    for server, user, name in (("redis", "ranker", "rank/redis_url"), ("events", "ranker", "rank/events_url"),
+                               ("events", "sink", "sink/events_url"), ("redis", "people", "redis/people")):  # fmt: skip
+        arguments = ("--aclfile", str(tmp_path / server / "users.acl"))
+        running = RedisServer(arguments=arguments, program=needed("redis-server", "redis-server")).start_closed()
+        try:
+            assert running.call_as(user, "wrong", "INFO").startswith(b"-WRONGPASS")
+            answer = running.call_as(user, secrets[name][0], "FLUSHALL")
+            assert answer.startswith(b"+OK\r\n-NOPERM"), answer
+        finally:
+            running.close()
+
+
+def test_an_empty_password_is_never_put_into_a_file_of_users(tmp_path: Path) -> None:
+    for folder in ("redis", "events", "rank", "sink"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "rank" / "redis_url").write_text("redis://ranker:@redis:6379/0")
+    environment = {"PATH": os.environ["PATH"], "OUT": str(tmp_path), "RULES": str(ROOT / "deploy" / "redis")}
+    done = subprocess.run(
+        ["sh", ROOT / "deploy/redis/make-secrets"], env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "has no password" in done.stderr
+    assert not (tmp_path / "redis" / "users.acl").exists()
+
+
+def test_order_is_secrets_then_redis_and_bundles_then_replicas_then_the_proxy_then_behaviours() -> None:
+    assert SERVICES["redis"]["depends_on"]["secrets"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["rank-1"]["depends_on"]["release"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["proxy"]["depends_on"]["rank-2"] == {"condition": "service_healthy"}
+    assert SERVICES["behaviours"]["depends_on"]["proxy"] == {"condition": "service_healthy"}
 
 
 def test_gpu_override_asks_for_the_gpu_and_does_not_start_without() -> None:
     document = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text(encoding="utf-8"))
-    rank = document["services"]["rank"]
+    assert set(document["services"]) == set(REPLICAS)
+    rank = document["services"]["rank-1"]
     assert rank["build"]["target"] == "serve-gpu"
     assert rank["environment"] == {"RANKER_INFERENCE__PROVIDER": "cuda"}
     assert rank["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]

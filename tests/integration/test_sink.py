@@ -316,8 +316,8 @@ def test_lag_is_the_age_and_number_of_events_that_are_not_acknowledged(own_redis
 
 def test_the_rights_of_its_user_are_enough(tmp_path: Path, own_redis: RedisServer) -> None:
     redis = client(own_redis)
-    (user,) = re.findall(r"^user sink (.*)", (ROOT / "deploy/redis/events.conf").read_text(), re.M)
-    redis.execute_command("ACL", "SETUSER", "sink", *user.split())
+    (user,) = re.findall(r"^user sink (.*)", (ROOT / "deploy/redis/events.acl").read_text(), re.M)
+    redis.execute_command("ACL", "SETUSER", "sink", *user.replace("#SINK", ">any").split())
     feed(redis, map(activity, range(20)))
     url = f"unix://sink:any@{own_redis.socket}"
     made = source(url)

@@ -30,6 +30,9 @@ class RedisServer:
         return f"unix://{self.socket}"
 
     def start(self) -> "RedisServer":
+        return self._started(b"+PONG\r\n")
+
+    def _started(self, greeting: bytes) -> "RedisServer":
         self.socket.unlink(missing_ok=True)
         command = [
             str(self._program or executable()), "--port", str(self.port), "--bind", "127.0.0.1",
@@ -38,11 +41,26 @@ class RedisServer:
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while self.call("PING") != b"+PONG\r\n":
+        while not self.call("PING").startswith(greeting):
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError("redis-server did not start")
             time.sleep(0.005)
         return self
+
+    def start_closed(self) -> "RedisServer":
+        """Start one that answers nothing without a password."""
+        return self._started(b"-NOAUTH")
+
+    def call_as(self, user: str, password: str, *words: str) -> bytes:
+        """Send one command as a user and return the raw replies to the login and to the command."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(self.socket))
+            connection.sendall(f"AUTH {user} {password}\r\n{' '.join(words)}\r\n".encode())
+            said = b""
+            while said.count(b"\r\n") < 2:
+                said += connection.recv(4_096)
+            return said
 
     def call(self, *words: str | bytes) -> bytes:
         """Send one command and return the first bytes of its raw reply; empty if there is no answer."""
