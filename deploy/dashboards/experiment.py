@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from deploy.dashboards.panels import RANK, Board, Panel, Query, Row, one, quantile, rate, zero_where_none
+from deploy.dashboards.analysis import REPORT, SINK
+from deploy.dashboards.panels import (
+    EXPERIMENTS,
+    INSTANCES,
+    OF_EXPERIMENT,
+    RANK,
+    VARIANT,
+    Board,
+    Panel,
+    Query,
+    Row,
+    of_service,
+    one,
+    quantile,
+    rate,
+    zero_where_none,
+)
+
+_PLANNED = of_service("ranker_experiment_arm_share", OF_EXPERIMENT)
 
 EXPERIMENT = Board(
     "experiment",
     "Ranker: experiments",
-    "Is each arm served, as planned and alike, and is every exposure kept? Outcomes belong to the analysis.",
+    "Is each arm served, as planned and alike, is every exposure kept, and what does the newest report find?",
     (
         Row(
             "In force",
@@ -15,20 +33,25 @@ EXPERIMENT = Board(
                 Panel(
                     "Experiment file",
                     "Revision and digest; more than one means that replicas differ.",
-                    one("sum by (revision, digest) (ranker_experiments_info)", "{{revision}} {{digest}}"),
+                    one(
+                        f"sum by (revision, digest) ({of_service('ranker_experiments_info')})",
+                        "{{revision}} {{digest}}",
+                    ),
                     kind="names",
+                    runbook=("RankerExperimentsDiffer",),
                 ),
                 Panel(
                     "Accepted",
                     "Time since the file was last in force.",
-                    one("time() - min (ranker_experiments_last_success_timestamp_seconds)", "age"),
+                    one(f"time() - min ({of_service('ranker_experiments_last_success_timestamp_seconds')})", "age"),
                     "s",
                     "stat",
+                    runbook=("RankerExperimentsNotReloading",),
                 ),
                 Panel(
                     "Reloads",
                     "Attempts to load the file, by result.",
-                    one("sum by (result) (ranker_experiments_reload_total)", "{{result}}"),
+                    one(f"sum by (result) ({of_service('ranker_experiments_reload_total')})", "{{result}}"),
                     kind="stat",
                 ),
             ),
@@ -40,7 +63,7 @@ EXPERIMENT = Board(
                     "Assignments",
                     "Decisions by arm, per second.",
                     one(
-                        rate("ranker_assignments_total", "experiment, variant", 'reason="split"'),
+                        rate("ranker_assignments_total", "experiment, variant", 'reason="split"', OF_EXPERIMENT),
                         "{{experiment}}:{{variant}}",
                     ),
                     "reqps",
@@ -49,14 +72,15 @@ EXPERIMENT = Board(
                     "Share of each arm",
                     "Share of requests in the last hour, with the planned share; heavy users can cause a difference.",
                     (
-                        Query("arm:ranker_assignments:share1h", "{{experiment}}:{{variant}}"),
+                        Query(f"arm:ranker_assignments:share1h{{{OF_EXPERIMENT}}}", "{{experiment}}:{{variant}}"),
                         Query(
-                            "max by (experiment, variant) (ranker_experiment_arm_share)",
+                            f"max by (experiment, variant) ({_PLANNED})",
                             "{{experiment}}:{{variant}} planned",
                         ),
                     ),
                     "percentunit",
                     top=1,
+                    runbook=("RankerSampleRatio",),
                 ),
                 Panel(
                     "Why",
@@ -66,66 +90,48 @@ EXPERIMENT = Board(
                 ),
             ),
         ),
+        *REPORT,
         Row(
             "Exposures",
             (
                 Panel(
                     "Exposures by arm",
                     "Recorded, per second.",
-                    one(rate("ranker_exposures_total", "experiment, variant"), "{{experiment}}:{{variant}}"),
+                    one(
+                        rate("ranker_exposures_total", "experiment, variant", OF_EXPERIMENT),
+                        "{{experiment}}:{{variant}}",
+                    ),
                     "ops",
                 ),
                 Panel(
                     "Lost by arm",
                     "Share of exposures dropped in the last 15 minutes; uneven loss is bias.",
-                    one("arm:ranker_exposures_dropped:ratio15m", "{{experiment}}:{{variant}}"),
+                    one(f"arm:ranker_exposures_dropped:ratio15m{{{OF_EXPERIMENT}}}", "{{experiment}}:{{variant}}"),
                     "percentunit",
+                    runbook=(
+                        "RankerExposuresDropped",
+                        "RankerExposuresDroppedUnevenly",
+                    ),
                 ),
                 Panel(
                     "Streams",
                     "Events that wait to be written to Redis.",
-                    one("sum by (stream) (ranker_stream_queue_depth)", "{{stream}}"),
+                    one(f"sum by (stream) ({of_service('ranker_stream_queue_depth')})", "{{stream}}"),
+                    runbook=("RankerEventsWaiting",),
                 ),
                 Panel(
                     "Feedback",
                     "Through POST /feedback, by action.",
                     one(rate("ranker_feedback_total", "action"), "{{action}}"),
                     "ops",
-                ),
-            ),
-        ),
-        Row(
-            "Sink: from streams to Parquet",
-            (
-                Panel(
-                    "Behind",
-                    "Age of the oldest event that is not in Parquet yet.",
-                    one("max by (table) (ranker_sink_lag_seconds)", "{{table}}"),
-                    "s",
-                ),
-                Panel(
-                    "Waiting",
-                    "Events that are not in Parquet yet.",
-                    one("max by (table) (ranker_sink_lag_entries)", "{{table}}"),
-                ),
-                Panel(
-                    "Written",
-                    "Rows, per second.",
-                    one(rate("ranker_sink_rows_total", "table"), "{{table}}"),
-                    "ops",
-                ),
-                Panel(
-                    "Rejected, lost, failed",
-                    "Damaged events, events removed before they were written, and failed tries, per second.",
-                    (
-                        Query(rate("ranker_sink_rejected_total", "table, kind"), "{{table}} rejected: {{kind}}"),
-                        Query(rate("ranker_sink_lost_total", "table"), "{{table}} lost"),
-                        Query(rate("ranker_sink_failures_total", "table, step"), "{{table}} failed: {{step}}"),
+                    runbook=(
+                        "RankerFeedbackDropped",
+                        "RankerFeedbackRefused",
                     ),
-                    "ops",
                 ),
             ),
         ),
+        SINK,
         Row(
             "The arms should differ only in the model",
             (
@@ -134,38 +140,42 @@ EXPERIMENT = Board(
                     "Share of rankings answered with 5xx.",
                     one(
                         zero_where_none(
-                            rate("ranker_requests_total", "variant", f'{RANK},status=~"5.."'),
-                            rate("ranker_requests_total", "variant", RANK),
+                            rate("ranker_requests_total", "variant", RANK, VARIANT, 'status=~"5.."'),
+                            rate("ranker_requests_total", "variant", RANK, VARIANT),
                         ),
                         "{{variant}}",
                     ),
                     "percentunit",
+                    runbook=("RankerErrors",),
                 ),
                 Panel(
                     "Degraded by arm",
                     "Share of rankings that went without something.",
                     one(
                         zero_where_none(
-                            rate("ranker_rankings_total", "variant", 'outcome="degraded"'),
-                            rate("ranker_rankings_total", "variant"),
+                            rate("ranker_rankings_total", "variant", VARIANT, 'outcome="degraded"'),
+                            rate("ranker_rankings_total", "variant", VARIANT),
                         ),
                         "{{variant}}",
                     ),
                     "percentunit",
+                    runbook=("RankerDegraded",),
                 ),
                 Panel(
                     "p99 by arm",
                     "A slower arm also changes user behaviour by its latency.",
-                    one(quantile(0.99, "ranker_request_duration_seconds", "variant", RANK), "{{variant}}"),
+                    one(quantile(0.99, "ranker_request_duration_seconds", "variant", RANK, VARIANT), "{{variant}}"),
                     "s",
+                    runbook=("RankerSlow",),
                 ),
                 Panel(
                     "Rankings by arm",
                     "POST /rank, per second.",
-                    one(rate("ranker_requests_total", "variant", RANK), "{{variant}}"),
+                    one(rate("ranker_requests_total", "variant", RANK, VARIANT), "{{variant}}"),
                     "reqps",
                 ),
             ),
         ),
     ),
+    (INSTANCES, EXPERIMENTS),
 )

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from deploy.dashboards.panels import Board, Panel, Row, one, percentiles, rate, total
+from deploy.dashboards.panels import (
+    INSTANCES,
+    MODEL,
+    MODELS,
+    Board,
+    Panel,
+    Row,
+    of_service,
+    one,
+    percentiles,
+    rate,
+    total,
+)
 
-MODELS = 'bundle!="store"'  # reads of the store are also batched, and counted under this name
+JOB = 'job="ranker"'
 _CACHE_HITS = total("ranker_state_cache_total", 'result="hit"')
 
 INFERENCE = Board(
@@ -18,20 +30,26 @@ INFERENCE = Board(
                 Panel(
                     "Bundles and providers",
                     "The provider that runs, not the configured one.",
-                    one("sum by (bundle, provider) (ranker_bundle_info)", "{{bundle}} on {{provider}}"),
+                    one(
+                        f"sum by (bundle, provider) ({of_service('ranker_bundle_info', MODEL)})",
+                        "{{bundle}} on {{provider}}",
+                    ),
                     kind="names",
+                    runbook=("RankerBundleMissing",),
                 ),
                 Panel(
                     "Bundles loaded",
                     "Loads by result: a refused bundle leaves the last good one in place.",
-                    one("sum by (result) (ranker_bundle_load_total)", "{{result}}"),
+                    one(f"sum by (result) ({of_service('ranker_bundle_load_total')})", "{{result}}"),
                     kind="stat",
+                    runbook=("RankerBundleMissing",),
                 ),
                 Panel(
                     "Engine failures",
                     "Failed runs, by bundle; the batch is split and only the failing row gets an error.",
-                    one(rate("ranker_engine_failures_total", "bundle"), "{{bundle}}"),
+                    one(rate("ranker_engine_failures_total", "bundle", MODEL), "{{bundle}}"),
                     "ops",
+                    runbook=("RankerEngineFailing",),
                 ),
             ),
         ),
@@ -41,23 +59,25 @@ INFERENCE = Board(
                 Panel(
                     "Users per batch",
                     "A batch is the requests that queued while the previous one ran.",
-                    percentiles("ranker_batch_rows", MODELS),
+                    percentiles("ranker_batch_rows", MODEL),
                 ),
                 Panel(
                     "Candidates per batch",
                     "Over all users of the batch.",
-                    percentiles("ranker_batch_candidates", MODELS),
+                    percentiles("ranker_batch_candidates", MODEL),
                 ),
                 Panel(
                     "Queue",
                     "Rankings that wait, by bundle.",
-                    one("sum by (bundle) (ranker_queue_depth)", "{{bundle}}"),
+                    one(f"sum by (bundle) ({of_service('ranker_queue_depth', MODEL)})", "{{bundle}}"),
+                    runbook=("RankerRefusing",),
                 ),
                 Panel(
                     "Waiting",
                     "Time in the queue: the first to grow when capacity runs out.",
                     percentiles("ranker_stage_duration_seconds", 'stage="queue"'),
                     "s",
+                    runbook=("RankerSlow",),
                 ),
             ),
         ),
@@ -69,12 +89,14 @@ INFERENCE = Board(
                     "One user state for each user of a batch that the cache did not have.",
                     percentiles("ranker_stage_duration_seconds", 'stage="encode"'),
                     "s",
+                    runbook=("RankerBundleSlow",),
                 ),
                 Panel(
                     "Score",
                     "All candidates of a batch.",
                     percentiles("ranker_stage_duration_seconds", 'stage="score"'),
                     "s",
+                    runbook=("RankerBundleSlow",),
                 ),
                 Panel(
                     "State cache",
@@ -113,18 +135,18 @@ INFERENCE = Board(
                 Panel(
                     "CPU",
                     "Cores in use.",
-                    one(rate("process_cpu_seconds_total", "instance", 'job="ranker"'), "{{instance}}"),
+                    one(rate("process_cpu_seconds_total", "instance", JOB), "{{instance}}"),
                 ),
                 Panel(
                     "Memory",
                     "Resident, all sessions and caches included.",
-                    one('sum by (instance) (process_resident_memory_bytes{job="ranker"})', "{{instance}}"),
+                    one(f"sum by (instance) ({of_service('process_resident_memory_bytes', JOB)})", "{{instance}}"),
                     "bytes",
                 ),
                 Panel(
                     "Open files",
                     "Connections are files too.",
-                    one('sum by (instance) (process_open_fds{job="ranker"})', "{{instance}}"),
+                    one(f"sum by (instance) ({of_service('process_open_fds', JOB)})", "{{instance}}"),
                 ),
                 Panel(
                     "Garbage collection",
@@ -135,4 +157,5 @@ INFERENCE = Board(
             ),
         ),
     ),
+    (INSTANCES, MODELS),
 )

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as options
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
 
-from deploy.dashboards.panels import Board, Panel
+from deploy.dashboards.panels import Board, Panel, Variable
+from deploy.dashboards.runbooks import runbook
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 WIDTH = 24
@@ -27,8 +35,10 @@ def render(board: Board) -> str:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .time("now-30m", "now")
         .refresh("10s")
-        .link(dashboard.DashboardLink("Ranker").tags(["ranker"]).as_dropdown(False).keep_time(True))
+        .link(dashboard.DashboardLink("Ranker").tags(["ranker"]).as_dropdown(False).keep_time(True).include_vars(True))
     )
+    for variable in board.variables:
+        builder = builder.with_variable(_variable(variable))
     number = 0
     for row in board.rows:
         number += 1
@@ -39,6 +49,20 @@ def render(board: Board) -> str:
     return json.dumps(builder.build(), cls=JSONEncoder, indent=2) + "\n"
 
 
+def _variable(variable: Variable) -> dashboard.QueryVariable:
+    every = VariableOption(selected=True, text="All", value="$__all")
+    built = dashboard.QueryVariable(variable.name).label(variable.name).description(variable.shows)
+    built = built.datasource(SOURCE).query(variable.query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+    return built.sort(VariableSort.ALPHABETICAL_ASC).multi(True).include_all(True).all_value(".*").current(every)
+
+
+def _runbooks(panel: Panel) -> list[dashboard.DashboardLink]:
+    return [
+        dashboard.DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK).url(runbook(alert)).target_blank(True)
+        for alert in panel.runbook
+    ]
+
+
 def _spans(panels: Sequence[Panel]) -> list[int]:
     """Share the width of a row out to the last column."""
     narrow, wider = divmod(WIDTH, len(panels))
@@ -47,7 +71,11 @@ def _spans(panels: Sequence[Panel]) -> list[int]:
 
 def _build(panel: Panel) -> timeseries.Panel | stat.Panel:
     built = _graph(panel) if panel.kind == "graph" else _number(panel)
-    built = built.title(panel.title).description(panel.shows).datasource(SOURCE).unit(panel.unit).min(0)
+    built = built.title(panel.title).description(panel.shows).datasource(SOURCE).unit(panel.unit)
+    if panel.runbook:
+        built = built.links(list(_runbooks(panel)))
+    if not panel.signed:
+        built = built.min(0)
     if panel.top is not None:
         built = built.max(panel.top)
     for place, query in enumerate(panel.queries):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from deploy.dashboards.panels import (
+    EXPERIMENTS,
+    INSTANCES,
     RANK,
+    VARIANT,
     Board,
     Panel,
     Query,
     Row,
+    burn,
     latencies,
+    of_service,
     one,
     percentiles,
     quantile,
@@ -27,21 +32,32 @@ SERVICE = Board(
         Row(
             "Now",
             (
-                Panel("Ready", "Processes that accept requests.", one("sum (ranker_ready)", "ready"), kind="stat"),
+                Panel(
+                    "Ready",
+                    "Processes that accept requests.",
+                    one(f"sum ({of_service('ranker_ready')})", "ready"),
+                    kind="stat",
+                    runbook=(
+                        "RankerNotReady",
+                        "RankerTargetDown",
+                    ),
+                ),
                 Panel("Rankings", "POST /rank, per second.", one(_REQUESTS, "rankings"), "reqps", "stat"),
                 Panel(
                     "Errors",
                     "Share of rankings answered with 5xx.",
-                    one(zero_where_none(total("ranker_requests_total", f'{RANK},status=~"5.."'), _REQUESTS), "errors"),
+                    one(zero_where_none(total("ranker_requests_total", RANK, 'status=~"5.."'), _REQUESTS), "errors"),
                     "percentunit",
                     "stat",
+                    runbook=("RankerErrors",),
                 ),
                 Panel(
                     "p99",
                     "One ranking in 100 took longer.",
-                    one(quantile(0.99, "ranker_request_duration_seconds", matchers=RANK), "p99"),
+                    one(quantile(0.99, "ranker_request_duration_seconds", "", RANK), "p99"),
                     "s",
                     "stat",
+                    runbook=("RankerSlow",),
                 ),
                 Panel(
                     "Degraded",
@@ -49,8 +65,29 @@ SERVICE = Board(
                     one(f"{total('ranker_degraded_total')} / {_REQUESTS}", "degraded"),
                     "percentunit",
                     "stat",
+                    runbook=("RankerDegraded",),
                 ),
-                Panel("Redis", "1 while it answers every process.", one("min (ranker_store_up)", "up"), kind="stat"),
+                Panel(
+                    "Redis",
+                    "1 while it answers every process.",
+                    one(f"min ({of_service('ranker_store_up')})", "up"),
+                    kind="stat",
+                    runbook=("RankerStoreDown",),
+                ),
+            ),
+        ),
+        Row(
+            "Objectives: 1 spends the error budget in 30 days, 14.4 pages",
+            (
+                burn("Failed requests", "route:ranker_failures:ratio1h / 0.001", "{{route}}", "RankerErrors"),
+                burn("Slow rankings", "job:ranker_slow:ratio1h / 0.01", "slow", "RankerSlow"),
+                burn("Degraded rankings", "reason:ranker_degraded:ratio1h / 0.01", "{{reason}}", "RankerDegraded"),
+                burn(
+                    "Refused behaviours",
+                    "reason:ranker_behaviours_refused:ratio1h / 0.01",
+                    "{{reason}}",
+                    "RankerBehavioursRefused",
+                ),
             ),
         ),
         Row(
@@ -79,22 +116,24 @@ SERVICE = Board(
                         "{{route}}",
                     ),
                     "percentunit",
+                    runbook=("RankerErrors",),
                 ),
                 Panel(
                     "Refused",
                     "Refused requests, by reason.",
                     one(rate("ranker_rejected_total", "reason"), "{{reason}}"),
                     "reqps",
+                    runbook=("RankerRefusing",),
                 ),
                 Panel(
                     "In flight",
                     "Requests in progress.",
-                    one("sum by (instance) (ranker_inflight_requests)", "{{instance}}"),
+                    one(f"sum by (instance) ({of_service('ranker_inflight_requests')})", "{{instance}}"),
                 ),
             ),
         ),
         Row("Latency by stage", latencies("Stages", "ranker_stage_duration_seconds", "stage")),
-        Row("Latency by arm", latencies("Rankings", "ranker_request_duration_seconds", "variant", RANK)),
+        Row("Latency by arm", latencies("Rankings", "ranker_request_duration_seconds", "variant", RANK, VARIANT)),
         Row(
             "Degraded answers and Redis",
             (
@@ -108,8 +147,12 @@ SERVICE = Board(
                     "Redis reached",
                     "0 = every read, write or event fails; servers with an open breaker, which get only probes.",
                     (
-                        Query("min by (kind) (ranker_store_up)", "{{kind}} up"),
-                        Query("max by (kind) (ranker_store_breaker_open)", "{{kind}}: open breakers"),
+                        Query(f"min by (kind) ({of_service('ranker_store_up')})", "{{kind}} up"),
+                        Query(f"max by (kind) ({of_service('ranker_store_breaker_open')})", "{{kind}}: open breakers"),
+                    ),
+                    runbook=(
+                        "RankerStoreDown",
+                        "RankerStoreBreakerOpen",
                     ),
                 ),
                 Panel(
@@ -117,6 +160,7 @@ SERVICE = Board(
                     "Failed reads and writes, by kind.",
                     one(rate("ranker_store_errors_total", "kind"), "{{kind}}"),
                     "ops",
+                    runbook=("RankerStoreDown",),
                 ),
                 Panel(
                     "Reading behaviours",
@@ -134,6 +178,10 @@ SERVICE = Board(
                     "Through POST /behaviours, by result.",
                     one(rate("ranker_behaviours_written_total", "result"), "{{result}}"),
                     "ops",
+                    runbook=(
+                        "RankerBehavioursRefused",
+                        "RankerAppendsRefused",
+                    ),
                 ),
             ),
         ),
@@ -150,6 +198,11 @@ SERVICE = Board(
                         Query(total("ranker_store_unconfirmed_total"), "unconfirmed"),
                     ),
                     "ops",
+                    runbook=(
+                        "RankerKeysEvicted",
+                        "RankerBehavioursRefused",
+                        "RankerStoreUnconfirmed",
+                    ),
                 ),
                 Panel(
                     "Unusable histories",
@@ -168,13 +221,23 @@ SERVICE = Board(
                         Query(total("ranker_spool_damaged_total"), "damaged"),
                     ),
                     "ops",
+                    runbook=(
+                        "RankerExposuresDropped",
+                        "RankerFeedbackDropped",
+                        "RankerRankingsDropped",
+                        "RankerSpoolDamaged",
+                    ),
                 ),
                 Panel(
                     "Memory of Redis",
                     "Memory of the fullest server, as a share of its maxmemory.",
-                    one("max by (redis) (ranker_redis_memory_ratio)", "{{redis}}"),
+                    one(f"max by (redis) ({of_service('ranker_redis_memory_ratio')})", "{{redis}}"),
                     "percentunit",
                     top=1,
+                    runbook=(
+                        "RankerRedisNearlyFull",
+                        "RankerKeysEvicted",
+                    ),
                 ),
                 Panel(
                     "Log and tasks",
@@ -185,16 +248,26 @@ SERVICE = Board(
                         Query(total("ranker_worker_restarts_total"), "workers restarted"),
                     ),
                     "ops",
+                    runbook=(
+                        "RankerLogLinesDropped",
+                        "RankerTaskRestarts",
+                        "RankerWorkerRestarts",
+                    ),
                 ),
                 Panel(
                     "Replicas in agreement",
                     "1 if the experiment file of every process is in force, and all share its state.",
                     (
-                        Query("min (ranker_experiments_file_in_force)", "file in force"),
-                        Query("min (ranker_experiments_state_shared)", "state shared"),
+                        Query(f"min ({of_service('ranker_experiments_file_in_force')})", "file in force"),
+                        Query(f"min ({of_service('ranker_experiments_state_shared')})", "state shared"),
+                    ),
+                    runbook=(
+                        "RankerExperimentsFileNotInForce",
+                        "RankerExperimentsStateNotShared",
                     ),
                 ),
             ),
         ),
     ),
+    (INSTANCES, EXPERIMENTS),
 )

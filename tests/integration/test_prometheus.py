@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -13,7 +14,10 @@ import httpx
 import pytest
 import yaml
 
+from analysis.__main__ import main
 from deploy.dashboards.__main__ import BOARDS
+from deploy.dashboards.panels import Board
+from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
 from tests.support.programs import needed
 from tests.support.prometheus_server import SOURCE, Prometheus
 from tests.support.redis_server import RedisServer, free_port
@@ -33,6 +37,12 @@ PANELS = [
     pytest.param(expression, id=f"{board.name}/{title}/{place}")
     for board in BOARDS
     for place, (title, expression) in enumerate(board.queries())
+]
+VARIABLES = {variable.name: variable for board in BOARDS for variable in board.variables}
+CHOICES = [
+    pytest.param(board, variable.name, id=f"{board.name}/{variable.name}")
+    for board in BOARDS
+    for variable in board.variables
 ]
 RULES: list[dict[str, Any]] = [
     rule
@@ -69,7 +79,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     redis = RedisServer().start()
     folder, port = tmp_path_factory.mktemp("service"), str(free_port())
     process = ServiceProcess(folder, redis.url, RANKING_LOG__SHARE="1", **PATIENT)
-    sink = SinkProcess(Path(folder) / "parquet", redis.url, "--batch-seconds", "0.2", "--metrics-port", port)
+    _report(folder, process.experiments)
+    options = ("--batch-seconds", "0.2", "--metrics-port", port, "--reports", str(folder / "reports"))
+    sink = SinkProcess(folder / "parquet", redis.url, *options)
     try:
         sink.start()
         yield Addresses(process.start().url, f"127.0.0.1:{port}")
@@ -77,6 +89,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
         process.close()
         sink.close()
         redis.close()
+
+
+def _report(folder: Path, experiments: Path) -> None:
+    """Write a real report of simulated users, under the name of the experiment that the service runs."""
+    write_data(folder / "data", 400)
+    plan, out = write_plan(folder / "plan.yaml"), folder / "reports" / "watched"
+    arguments = [EXPERIMENT, "--data", str(folder / "data"), "--out", str(out), "--window", "7"]
+    assert main(["report", *arguments, "--experiments", str(plan)]) == 0
+    (running,) = yaml.safe_load(experiments.read_text(encoding="utf-8"))["layers"][0]["experiments"]
+    document = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    (out / "report.json").write_text(json.dumps(document | {"experiment": running["key"]}), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +148,53 @@ def _numbers(series: list[dict[str, Any]]) -> list[float]:
     return [float(one["value"][1]) for one in series]
 
 
+def _with(expression: str, **chosen: str) -> str:
+    """Fill in the variables of a board as Grafana does; those that are not chosen are "All"."""
+    values = dict.fromkeys(VARIABLES, ".*") | {"__rate_interval": "1m"} | chosen
+    for name, value in values.items():
+        expression = expression.replace(f"${name}", value)
+    assert "$" not in expression
+    return expression
+
+
 @pytest.mark.parametrize("expression", PANELS)
 def test_query_of_panel_parses_and_has_data(prometheus: Prometheus, expression: str) -> None:
-    numbers = _numbers(prometheus.query(expression.replace("$__rate_interval", "1m")))
+    numbers = _numbers(prometheus.query(_with(expression)))
     assert numbers
     assert not all(math.isnan(number) for number in numbers)
+
+
+def _values(prometheus: Prometheus, name: str) -> list[str]:
+    """Return what the list of a variable offers."""
+    variable = VARIABLES[name]
+    asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable.query)
+    assert asked
+    return sorted({one["metric"][asked[2]] for one in prometheus.query(asked[1])})
+
+
+def test_the_list_of_each_variable_offers_what_runs(prometheus: Prometheus, service: Addresses) -> None:
+    assert _values(prometheus, "instance") == [service.service.removeprefix("http://")]
+    assert _values(prometheus, "model") == ["mgnm", "pyramid_mixer"]
+    assert len(_values(prometheus, "experiment")) == 1
+
+
+@pytest.mark.parametrize(("board", "name"), CHOICES)
+def test_a_choice_of_a_variable_has_data_and_another_one_has_none(
+    prometheus: Prometheus, board: Board, name: str
+) -> None:
+    chosen = f"({'|'.join(_values(prometheus, name))})"  # as Grafana writes a choice of several
+    for title, expression in board.queries():
+        if f"${name}" in expression:
+            assert prometheus.query(_with(expression, **{name: chosen})), title
+            others = prometheus.query(_with(expression, **{name: "of-another-service"}))
+            if "or vector(0)" not in expression:
+                assert all(name == "experiment" and one["metric"]["variant"] == "none" for one in others), title
+
+
+def test_the_verdict_of_the_report_is_seen(prometheus: Prometheus) -> None:
+    (verdict,) = prometheus.query("ranker_report_info")
+    assert verdict["metric"]["verdict"] == "better"
+    assert len(prometheus.query('ranker_report_lift{metric="playtime"}')) == 3
 
 
 @pytest.mark.parametrize("name", RECORDED)
