@@ -220,6 +220,7 @@ def _page_sources(runtime: Runtime) -> PageSources:
         snapshot=lambda: backend.experiments.snapshot,
         store=backend.store,
         ranker=backend.ranker,
+        written=runtime.metrics.behaviours_written,
         show_bucket=runtime.settings.experiments.show_bucket,
     )
 

@@ -33,6 +33,7 @@ MAX_BEHAVIOURS: Final = 200
 MAX_USERS: Final = 200
 
 _USERS_SEARCHED: Final = 20_000  # of a vocabulary of millions, a prefix is looked for among the first ones only
+_DRAWN: Final = 16_384  # more than the candidates and a user's history together
 _DEADLINE_SECONDS: Final = 5.0  # for people: a cold machine should show numbers and not an error
 _MAX_TEXT: Final = 200
 _MAX_DETAILS: Final = 4
@@ -48,6 +49,7 @@ class PageSources:
     snapshot: Callable[[], ExperimentsSnapshot | None]  # the experiments in force
     store: RedisBehaviourStore
     ranker: Ranker
+    written: Callable[..., None]  # the metric of stored behaviours
     show_bucket: bool = True
 
 
@@ -94,8 +96,9 @@ def _behaviours(records: Records, titles: _Titles) -> list[Json]:
 class Comparison:
     """One user, the same candidates, every model."""
 
-    def __init__(self, sources: PageSources, user_id: str, seed: int, count: int) -> None:
+    def __init__(self, sources: PageSources, user_id: str, seed: int, count: int, extra: Sequence[str] = ()) -> None:
         self._sources, self._user_id, self._seed, self._count = sources, user_id, seed, count
+        self._extra = extra
         self._bundles = list(sources.bundles())[:MAX_MODELS]
         self._titles = _Titles(self._bundles)
         self._now_ms = time.time_ns() // 1_000_000
@@ -119,13 +122,15 @@ class Comparison:
         }
 
     async def _draw(self) -> list[str]:
-        """Draw items that the user has not met yet; the same ones for the same seed, user and vocabulary."""
+        """Draw items that the user has not met yet, and add those asked for.
+
+        The order of the items depends on the seed only, so that a click removes one candidate and changes no other.
+        """
         items = self._bundles[0].items
         [stored] = await self._sources.store.read([self._user_id])
         met = set(items.indices_of_keys(stored.records["item"]).tolist())
-        size = min(len(items), self._count + len(met))
-        places = np.random.default_rng(self._seed).choice(len(items), size, replace=False).tolist()
-        return [items.ids[place] for place in places if place + 1 not in met][: self._count]
+        drawn = (items.ids[place] for place in _shuffled(len(items), self._seed) if place + 1 not in met)
+        return list(dict.fromkeys([*islice(drawn, self._count), *self._extra]))
 
     async def _rank(self, bundle: Bundle, decision: Decision, candidates: list[str]) -> Json:
         asked = (bundle.manifest.model, bundle.manifest.version)
@@ -170,6 +175,14 @@ class Comparison:
         if not self._sources.show_bucket:
             layers = [{**layer, "slot": None, "arm_bucket": None} for layer in layers]
         return {"header": decision.header(self._sources.show_bucket), "digest": decision.digest, "layers": layers}
+
+
+def _shuffled(count: int, seed: int) -> list[int]:
+    """Return places of items in the order of a seed: all of a small vocabulary, many of a large one."""
+    random = np.random.default_rng(seed)
+    if count <= _DRAWN:
+        return list(map(int, random.permutation(count)))
+    return list(dict.fromkeys(map(int, random.integers(count, size=_DRAWN))))
 
 
 def _own_models(decision: Decision) -> list[Mapping[str, Scalar]]:

@@ -1,7 +1,7 @@
 """The page for people (`GET /`): its files, and the requests of its script.
 
-Off unless `page.enabled`: it shows users' histories. Routes below `/page/` serve only the page and are not a public
-interface: they are not in the OpenAPI document and may change with the page.
+Off unless `page.enabled`: it shows users' histories, and a click on it is stored as a behaviour. Routes below `/page/`
+serve only the page and are not a public interface: they are not in the OpenAPI document and may change with the page.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from service.errors import InvalidRequest, Malformed
 from service.http.codec import check_media
 from service.http.documents import ID_RULE
 from service.http.front import read_body
+from service.page.clicks import click
 from service.page.comparison import Comparison, PageSources, history_of, known_users
 from service.page.report import LINK, PLACE, report_router
 
 MAX_COUNT: Final = 500
-MAX_BODY_BYTES: Final = 4_096
+MAX_EXTRA: Final = 20
+MAX_BODY_BYTES: Final = 8_192
 _MAX_MESSAGE: Final = 120
 
 _STATIC: Final = Path(__file__).with_name("static")
@@ -55,6 +57,7 @@ def _id(user_id: str) -> str:
 
 
 UserId = Annotated[str, AfterValidator(_id)]
+ItemId = UserId  # the same grammar
 
 
 class _Strict(BaseModel):
@@ -73,6 +76,14 @@ class Question(_Strict):
     user_id: UserId
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 200
+    extra: Annotated[list[ItemId], Field(max_length=MAX_EXTRA)] = []
+
+
+class Click(_Strict):
+    """Who clicked which item?"""
+
+    user_id: UserId
+    item_id: ItemId
 
 
 def page_router(sources: Callable[[Request], PageSources], report: Path | None = None) -> APIRouter:
@@ -103,8 +114,13 @@ def page_router(sources: Callable[[Request], PageSources], report: Path | None =
     @router.post("/page/compare")
     async def compare(request: Request) -> Response:
         question = await _question(Question, request)
-        comparison = Comparison(sources(request), question.user_id, question.seed, question.count)
+        comparison = Comparison(sources(request), question.user_id, question.seed, question.count, question.extra)
         return _answer(await comparison.run())
+
+    @router.post("/page/click")
+    async def clicked(request: Request) -> Response:
+        seen, parts = await _question(Click, request), sources(request)
+        return _answer(await click(parts.store, parts.written, seen.user_id, seen.item_id))
 
     return router
 

@@ -11,6 +11,6 @@ class PageSettings(Group):
     """The page for people."""
 
     enabled: bool = False
-    """Serve the page at GET /. It shows what users did, so use it only in staging."""
+    """Serve the page at GET /. It shows what users did, and its clicks are stored, so use it only in staging."""
     report: Path | None = None
     """HTML report of an experiment that the page links to and shows without scripts; empty shows no link."""

@@ -20,7 +20,7 @@ def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
     elif settings.admin.port is not None and not settings.access.on_admin_port:
         yield "ACCESS__ON_ADMIN_PORT", "off, so everyone who reaches the port of operators may use it"
     if settings.page.enabled:
-        yield "PAGE__ENABLED", "the page shows what users did to everyone who may open it"
+        yield "PAGE__ENABLED", "everyone who may open the page sees what users did, and can add clicks to any history"
     if settings.http.behaviours_enabled:
         yield "HTTP__BEHAVIOURS_ENABLED", "GET /behaviours/{user_id} shows what a user did"
     if settings.http.docs_enabled:

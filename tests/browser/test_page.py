@@ -216,7 +216,7 @@ def test_curl_quotes_what_a_shell_would_run(page: Page) -> None:
 def test_keyboard_alone_reaches_the_ranking(page: Page) -> None:
     page.one("body").send_keys(Keys.TAB)
     assert page.window.switch_to.active_element.text == "Skip to the rankings"
-    page.one("#user").send_keys(Keys.TAB, Keys.TAB, Keys.TAB)
+    page.one("#user").send_keys(Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB)
     assert page.window.switch_to.active_element.text == "Rank"
     page.window.switch_to.active_element.send_keys(Keys.ENTER)
     page.settle()
@@ -251,6 +251,62 @@ def test_suggestions_follow_what_is_typed(page: Page) -> None:
     page.one("#user").send_keys("u2")
     wanted = ["u2", *(f"u2{digit}" for digit in range(10))]
     page.until(lambda: page.window.execute_script(_SUGGESTED) == wanted)
+
+
+def test_a_click_is_stored_and_the_models_rank_again(page: Page) -> None:
+    page.open(user="u12", count=40)
+    first = page.one(".model tbody .pick")
+    title, item = first.text, page.one(".model tbody tr").get_attribute("data-item")
+    before = [
+        row.get_attribute("data-item") for row in page.all(".model")[0].find_elements(By.CSS_SELECTOR, "tbody tr")
+    ]
+    first.click()
+    page.until(lambda: "Ranked again" in page.text("#status"))
+    page.settle()
+    assert f"User u12 clicked “{title}”" in page.text("#status")
+    assert page.text("#behaviours .fresh .title") == title
+    assert "clicked" in page.text("#behaviours .fresh .sub")
+    assert item not in {row.get_attribute("data-item") for row in page.all(".model tbody tr")}
+    assert page.texts(".model th:nth-child(3)") == ["since click"] * 2
+    rows = page.all(".model")[0].find_elements(By.CSS_SELECTOR, "tbody tr")
+    left = [one for one in before if one != item]
+    for place, row in enumerate(rows):
+        if (moved := row.get_attribute("data-item")) in left:
+            by = left.index(moved) - place
+            assert row.find_element(By.CSS_SELECTOR, "td.move").text == (
+                f"▲ {by}" if by > 0 else f"▼ {-by}" if by < 0 else "–"
+            )
+    page.one("#ask .primary").click()
+    page.until(lambda: "Ranked again" not in page.text("#status") and "Ranked" in page.text("#status"))
+    assert page.texts(".model th:nth-child(3)") == ["vs other"] * 2
+
+
+def test_the_keyboard_stays_at_its_place_after_a_click(page: Page) -> None:
+    page.open(user="u13", count=40)
+    second = page.all(".model")[1].find_elements(By.CSS_SELECTOR, ".pick")[4]
+    assert second.accessible_name == second.text
+    second.send_keys(Keys.ENTER)
+    page.until(lambda: "Ranked again" in page.text("#status"))
+    page.settle()
+    again = page.all(".model")[1].find_elements(By.CSS_SELECTOR, ".pick")[4]
+    assert page.window.switch_to.active_element == again
+
+
+def test_new_items_are_marked_and_always_shown(page: Page) -> None:
+    page.open(user="u14", count=40, extra="brand-new,another-one")
+    for card in page.all(".model"):
+        rows = card.find_elements(By.CSS_SELECTOR, "tbody tr")
+        assert len(rows) == 22
+        assert [row.get_attribute("data-item") for row in rows[20:]] == ["brand-new", "another-one"]
+        assert all("new: the model does not know it" in row.text for row in rows[20:])
+    page.one(".more").click()
+    assert len(page.all(".model")[0].find_elements(By.CSS_SELECTOR, "tbody tr")) == 42
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    controls = page.all("a, button, input, summary, [tabindex='0']")
+    assert len(controls) > 40
+    assert [one.get_attribute("outerHTML") for one in controls if not one.accessible_name] == []
 
 
 def test_store_that_is_away_is_told_in_words(page: Page, store: RedisServer) -> None:

@@ -62,6 +62,7 @@ async function ask(path, body, signal) {
 // --- the form ------------------------------------------------------------------------------------------------------
 
 let running = null;
+let shown = null; // the newest answer
 let known = [];
 let source = "";
 
@@ -75,37 +76,65 @@ async function suggest(prefix) {
 function remember() {
   // In the fragment, which no browser sends: user ids belong into no access log.
   const fields = { user: $("user").value, count: $("count").value, seed: $("seed").value };
+  if ($("extra").value) fields.extra = $("extra").value;
   history.replaceState(null, "", `#${new URLSearchParams(fields)}`);
 }
 
 function recall() {
   const fields = new URLSearchParams(location.hash.slice(1));
-  for (const name of ["user", "count", "seed"]) if (fields.has(name)) $(name).value = fields.get(name);
+  for (const name of ["user", "count", "seed", "extra"]) if (fields.has(name)) $(name).value = fields.get(name);
 }
 
-async function rank() {
+/** Rank for the user of the form; after a click of this user, show what it changed. */
+async function rank(clicked = null) {
   if (!$("ask").reportValidity()) return;
   running?.abort();
   running = new AbortController();
   const { signal } = running;
-  const user = $("user").value;
+  const user = clicked?.user ?? $("user").value;
+  const extra = $("extra").value.split(",").map((id) => id.trim()).filter(Boolean);
   remember();
   $("models").setAttribute("aria-busy", "true");
-  $("status").textContent = `Ranking for user ${user} …`;
+  $("status").textContent = clicked ? `Telling the models of the click on “${clicked.title}” …` : `Ranking for user ${user} …`;
   $("problem").hidden = true;
   try {
-    const question = { user_id: user, seed: $("seed").valueAsNumber, count: $("count").valueAsNumber };
+    const question = { user_id: user, seed: $("seed").valueAsNumber, count: $("count").valueAsNumber, extra };
+    if (clicked) await ask("page/click", { user_id: user, item_id: clicked.item }, signal);
     const [past, answer] = await Promise.all([
       ask("page/history", { user_id: user }, signal),
       ask("page/compare", question, signal),
     ]);
-    showHistory(past);
-    showAnswer(answer);
+    showHistory(past, clicked);
+    showAnswer(answer, clicked);
+    shown = answer;
+    if (clicked) refocus(clicked);
   } catch (error) {
     if (signal.aborted) return;
     showProblem(error.message);
   }
   $("models").setAttribute("aria-busy", "false");
+}
+
+/** Store a click of the user whose ranking is shown, and rank again. */
+function react(button) {
+  const cards = [...document.querySelectorAll(".model")];
+  const card = button.closest(".model");
+  const row = button.closest("tr");
+  $("user").value = shown.user_id;
+  return rank({
+    user: shown.user_id,
+    item: row.dataset.item,
+    title: button.textContent,
+    before: new Map(shown.rankings.filter((one) => !one.error).map((one) => [one.bundle, one.items.map((item) => item.item_id)])),
+    card: cards.indexOf(card),
+    row: [...row.parentElement.children].indexOf(row),
+  });
+}
+
+/** Keep the keyboard where it was: at the same place of the same list. */
+function refocus(clicked) {
+  const rows = document.querySelectorAll(".model")[clicked.card]?.querySelectorAll("tbody tr") ?? [];
+  rows[Math.min(clicked.row, rows.length - 1)]?.querySelector(".pick")?.focus({ preventScroll: true });
 }
 
 /** Say why there is no user to begin with, and what to do. */
@@ -121,22 +150,23 @@ function showProblem(message) {
   $("problem").textContent = message;
   $("problem").hidden = false;
   $("status").textContent = "";
-  for (const id of ["arm", "history", "call"]) $(id).hidden = true;
+  for (const id of ["arm", "history", "call", "invitation"]) $(id).hidden = true;
   $("models").replaceChildren();
 }
 
 // --- what the user did ---------------------------------------------------------------------------------------------
 
-function showHistory(past) {
-  const shown = past.behaviours.length;
+function showHistory(past, clicked) {
+  const newest = past.behaviours.length;
   $("history").hidden = false;
-  const more = past.count > shown || past.truncated;
-  $("history-count").textContent = more ? `the newest ${whole.format(shown)}` : whole.format(shown);
+  const more = past.count > newest || past.truncated;
+  $("history-count").textContent = more ? `the newest ${whole.format(newest)}` : whole.format(newest);
   const notes = { unavailable: "The store did not answer.", wrong_type: "The stored value is of another type." };
   const corrupt = past.corrupt ? `${past.corrupt} damaged records were left out.` : "";
   $("history-note").textContent = notes[past.status] ?? corrupt;
   $("history-note").hidden = !$("history-note").textContent;
   const rows = past.behaviours.map(behaviourRow);
+  if (clicked) rows[0]?.classList.add("fresh");
   const nothing = make("li", { className: "empty", textContent: "Nothing yet: the models start from their prior." });
   $("behaviours").replaceChildren(...(rows.length || past.status !== "ok" ? rows : [nothing]));
   $("behaviours").scrollTop = 0;
@@ -157,20 +187,35 @@ function behaviourRow(behaviour) {
 
 // --- the arm, the models, the call ---------------------------------------------------------------------------------
 
-function showAnswer(answer) {
+function showAnswer(answer, clicked) {
   $("layers").replaceChildren(...answer.decision.layers.map(layerRow), headerLine(answer.decision));
   $("arm").hidden = false;
   const { rankings, candidates } = answer;
   $("call").hidden = !candidates.length;
-  $("models").replaceChildren(...rankings.map((ranking) => modelCard(ranking, reference(ranking, rankings))));
+  $("invitation").hidden = !candidates.length;
+  const compared = rankings.map((ranking) => (clicked ? earlier(ranking, clicked) : reference(ranking, rankings)));
+  $("models").replaceChildren(...rankings.map((ranking, place) => modelCard(ranking, compared[place])));
   $("curl").textContent = curl(answer);
   if (!candidates.length) {
     $("status").textContent = `User ${answer.user_id} has met every item: there is nothing left to rank.`;
     return;
   }
   const good = rankings.filter((ranking) => !ranking.error);
+  if (clicked) {
+    const moves = good.map((ranking) => moved(ranking, compared[rankings.indexOf(ranking)])).filter(Boolean);
+    $("status").textContent = `User ${answer.user_id} clicked “${clicked.title}”. Ranked again: ${moves.join(", ") || "no model answered"}.`;
+    return;
+  }
   const took = good.map((ranking) => `${ranking.bundle} in ${ms(ranking.timings.total)}`).join(", ");
   $("status").textContent = `Ranked ${whole.format(candidates.length)} candidates for user ${answer.user_id}: ${took || "no model answered"}.`;
+}
+
+const nameOf = (ranking) => MODEL_NAMES[ranking.model] ?? ranking.model;
+
+function moved(ranking, before) {
+  if (!before) return null;
+  const count = ranking.items.filter((item, place) => before.places.has(item.item_id) && before.places.get(item.item_id) !== place + 1).length;
+  return `${nameOf(ranking)} moved ${whole.format(count)} of ${whole.format(ranking.items.length)} items in ${ms(ranking.timings.total)}`;
 }
 
 function layerRow(layer) {
@@ -192,12 +237,23 @@ function headerLine(decision) {
 /** The ranking that places are compared with: the other of two; of more, the one that the user's arm asks for. */
 function reference(ranking, rankings) {
   const others = rankings.filter((one) => one !== ranking && !one.error);
-  if (others.length < 2) return others[0] ?? null;
-  return ranking.own ? null : (others.find((one) => one.own) ?? null);
+  const other = others.length < 2 ? others[0] : ranking.own ? null : others.find((one) => one.own);
+  if (!other) return null;
+  return { head: "vs other", than: `in ${other.bundle}`, places: placesOf(other.items.map((item) => item.item_id)) };
 }
 
+/** The same model's list before the click, without the item that was clicked. */
+function earlier(ranking, clicked) {
+  const items = clicked.before.get(ranking.bundle);
+  if (!items || ranking.error) return null;
+  const left = new Set(ranking.items.map((item) => item.item_id));
+  return { head: "since click", than: "before the click", places: placesOf(items.filter((item) => left.has(item))) };
+}
+
+const placesOf = (items) => new Map(items.map((item, place) => [item, place + 1]));
+
 function modelCard(ranking, other) {
-  const name = MODEL_NAMES[ranking.model] ?? ranking.model;
+  const name = nameOf(ranking);
   const card = make("section", { className: ranking.own ? "card model own" : "card model" });
   card.dataset.bundle = ranking.bundle;
   const title = make("h2", {}, name, make("span", { className: "version", textContent: ` @ ${ranking.version}` }));
@@ -271,22 +327,22 @@ function bar(name, total, parts, note = null) {
 }
 
 function table(ranking, other) {
-  const places = new Map(other?.items.map((item, place) => [item.item_id, place + 1]));
   const scores = ranking.items.map((item) => item.score).filter((score) => score !== null);
   const range = [Math.min(...scores), Math.max(...scores)];
   const body = make("tbody");
-  const rows = ranking.items.map((item, place) => itemRow(item, place + 1, other && places.get(item.item_id), other, range));
-  body.append(...rows.slice(0, SHOWN));
+  const rows = ranking.items.map((item, place) => itemRow(item, place + 1, other, range));
+  const first = rows.filter((_, place) => place < SHOWN || ranking.items[place].known !== true); // new items are always shown
+  body.append(...first);
   const head = make(
     "tr", {}, column("#"), column("Item", "left"),
-    other ? column("vs other", "", `places higher or lower than in ${other.bundle}`) : null, column("Score"),
+    other ? column(other.head, "", `places higher or lower than ${other.than}`) : null, column("Score"),
   );
   const caption = make("caption", { textContent: `Candidates in the order of ${ranking.bundle}` });
   const box = make("div", {}, make("table", {}, caption, make("thead", {}, head), body));
-  if (rows.length > SHOWN) {
+  if (rows.length > first.length) {
     const more = make("button", { type: "button", className: "more", textContent: `Show all ${whole.format(rows.length)}` });
     more.addEventListener("click", () => {
-      body.append(...rows.slice(SHOWN));
+      body.replaceChildren(...rows);
       more.remove();
     });
     box.append(more);
@@ -298,9 +354,9 @@ function column(text, kind = "", title = "") {
   return make("th", { scope: "col", className: kind, textContent: text, title });
 }
 
-function itemRow(item, place, elsewhere, other, range) {
+function itemRow(item, place, other, range) {
   const row = make("tr", {}, make("td", { className: "rank", textContent: place }), titleCell(item));
-  if (other) row.append(moveCell(place, elsewhere, other.bundle));
+  if (other) row.append(moveCell(place, other.places.get(item.item_id), other.than));
   row.append(scoreCell(item.score, range));
   row.dataset.item = item.item_id;
   return row;
@@ -308,20 +364,28 @@ function itemRow(item, place, elsewhere, other, range) {
 
 function titleCell(item) {
   const chips = Object.entries(item.why).map(([name, value]) => chip(`${name.replaceAll("_", " ")} ${value}`, `why mark-${kindOf(value)}`, "what explains the score"));
-  if (!item.known) chips.push(chip("unknown to this model", "warn"));
+  if (item.known === "features") chips.push(chip("new: scored by its features", "cold"));
+  if (item.known === false) chips.push(chip("new: the model does not know it", "warn"));
   const below = [item.details ? make("span", { textContent: item.details }) : null, ...chips].filter(Boolean);
   return make(
     "td", { className: "left" },
-    make("div", { className: "title", textContent: item.title }),
+    pick(item.title),
     below.length ? make("div", { className: "sub" }, ...below) : null,
   );
 }
 
-function moveCell(place, elsewhere, bundle) {
+/** An item's title, which a visitor clicks as the user. */
+function pick(title) {
+  const button = make("button", { type: "button", className: "title pick", textContent: title, title: "Click as this user, and rank again" });
+  button.addEventListener("click", () => react(button));
+  return button;
+}
+
+function moveCell(place, elsewhere, than) {
   const by = elsewhere === undefined ? 0 : elsewhere - place;
   const kind = by > 0 ? "up" : by < 0 ? "down" : "";
   const text = by > 0 ? `▲ ${by}` : by < 0 ? `▼ ${-by}` : "–";
-  const words = by ? `${Math.abs(by)} places ${by > 0 ? "higher" : "lower"} than in ${bundle}` : `the same place as in ${bundle}`;
+  const words = by ? `${Math.abs(by)} places ${by > 0 ? "higher" : "lower"} than ${than}` : `the same place as ${than}`;
   const cell = make("td", { className: `move ${kind}`, textContent: text, title: words });
   cell.setAttribute("aria-label", words);
   return cell;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from pydantic import SecretStr
 
-from contract.behaviours.records import RECORD
+from contract.behaviours.actions import ACTION_CODES
+from contract.behaviours.records import RECORD, Records, item_keys
 from contract.bundle import manifest as names
 from contract.experiments.assignment import ExperimentsSnapshot, snapshot_of
 from deploy.experiments import write_current
@@ -24,8 +26,8 @@ from service.app.serving import create_app
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed, RankerError
 from service.experiments.exposures import Exposures, Outcome
-from service.page.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources
-from service.page.routes import page_router
+from service.page.comparison import MAX_BEHAVIOURS, MAX_MODELS, MAX_USERS, PageSources, _shuffled
+from service.page.routes import MAX_BODY_BYTES, MAX_EXTRA, page_router
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import AwaitedCall
 from service.settings.bundles import BundlesSettings
@@ -33,7 +35,7 @@ from service.settings.experiments import ExperimentsSettings
 from service.settings.page import PageSettings
 from service.settings.redis import RedisSettings
 from service.settings.root import Settings
-from service.store.behaviours import StoredBehaviours, StoreUnavailable
+from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
 from tests.support.builders import TinyModel, behaviours
 from tests.support.redis_server import RedisServer
 
@@ -49,10 +51,18 @@ class FakeStore:
 
     users: dict[str, StoredBehaviours] = field(default_factory=dict)
     is_away: bool = False
+    appended: list[Mapping[str, Records]] = field(default_factory=list)
+    result: AppendResult = field(default_factory=lambda: AppendResult(stored=1))
 
     async def read(self, user_ids: Sequence[str]) -> list[StoredBehaviours]:
         nothing = StoredBehaviours(np.zeros(0, dtype=RECORD))
         return [self.users.get(user_id, nothing) for user_id in user_ids]
+
+    async def append(self, behaviours: Mapping[str, Records]) -> dict[str, AppendResult]:
+        if self.is_away:
+            raise StoreUnavailable
+        self.appended.append(behaviours)
+        return dict.fromkeys(behaviours, self.result)
 
     async def some_users(self, prefix: str, limit: int) -> list[str]:
         if self.is_away:
@@ -135,7 +145,14 @@ class Served:
         self.store, self.ranker = FakeStore(), FakeRanker()
         self.snapshot: ExperimentsSnapshot | None = _snapshot()
         self.app = FastAPI()
-        self.sources = PageSources(lambda: self.bundles, lambda: self.snapshot, self.store, self.ranker)
+        self.written: list[dict[str, Any]] = []
+        self.sources = PageSources(
+            lambda: self.bundles,
+            lambda: self.snapshot,
+            self.store,
+            self.ranker,
+            lambda **counted: self.written.append(counted),
+        )
         self.app.include_router(page_router(lambda _: self.sources))
         self.app.add_exception_handler(RankerError, self._refuse)  # type: ignore[arg-type]
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app), base_url="http://page")
@@ -272,7 +289,7 @@ async def test_own_arm_is_told_with_reason_and_its_model_marked(served: Served) 
 
 async def test_bucket_is_hidden_where_the_service_hides_it(served: Served) -> None:
     served.sources = PageSources(
-        lambda: served.bundles, lambda: served.snapshot, served.store, served.ranker, show_bucket=False
+        lambda: served.bundles, lambda: served.snapshot, served.store, served.ranker, dict, show_bucket=False
     )
     answer = await served.ask("/page/compare", {"user_id": "tester", "count": 5})
     assert answer["decision"]["layers"][0]["slot"] is None
@@ -308,6 +325,68 @@ async def test_candidates_depend_on_the_seed_and_on_nothing_else(served: Served)
     assert await drawn(7) == first
     assert await drawn(8) != first
     assert len(set(first)) == 10
+
+
+async def test_a_click_takes_one_candidate_away_and_leaves_the_others(served: Served) -> None:
+    question = {"user_id": "u1", "seed": 7, "count": 10}
+    before = (await served.ask("/page/compare", question))["candidates"]
+    served.store.users["u1"] = StoredBehaviours(behaviours([before[3]]))
+    after = (await served.ask("/page/compare", question))["candidates"]
+    assert after[:9] == [*before[:3], *before[4:]]
+
+
+async def test_new_items_that_are_asked_for_are_candidates_too(served: Served) -> None:
+    asked = [*(f"new-{place}" for place in range(MAX_EXTRA - 1)), "i1"]
+    answer = await served.ask("/page/compare", {"user_id": "u1", "count": 30, "extra": asked})
+    assert answer["candidates"][30:] == asked[:-1]  # i1 is one of the thirty
+    assert served.ranker.asked[0].item_ids == answer["candidates"]
+
+
+def test_a_large_vocabulary_is_not_shuffled_as_a_whole() -> None:
+    places = _shuffled(10_000_000, 3)
+    assert len(places) == len(set(places)) > 16_000
+    assert places == _shuffled(10_000_000, 3) != _shuffled(10_000_000, 4)
+
+
+async def test_a_click_is_stored_as_a_behaviour_of_now_and_counted(served: Served) -> None:
+    before = time.time_ns() // 1_000_000
+    answer = await served.ask("/page/click", {"user_id": "u1", "item_id": "i7"})
+    [stored] = served.store.appended
+    [record] = stored["u1"]
+    assert record["item"] == item_keys(["i7"])[0]
+    assert record["action"] == ACTION_CODES["click"]
+    assert before <= record["time_ms"] == answer["ts"]
+    assert served.written == [{"stored": 1, "repeated": 0, "refused": {}}]
+
+
+async def test_a_click_on_a_stored_value_of_another_type_is_counted_as_refused(served: Served) -> None:
+    served.store.result = AppendResult(error="wrong_type")
+    assert (await served.ask("/page/click", {"user_id": "u1", "item_id": "i7"}))["stored"] == 0
+    assert served.written == [{"stored": 0, "repeated": 0, "refused": {"wrong_type": 1}}]
+
+
+async def test_a_click_that_cannot_be_stored_is_told(served: Served) -> None:
+    served.store.is_away = True
+    answer = await served.client.post("/page/click", json={"user_id": "u1", "item_id": "i7"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+    assert served.written == []
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"),
+    [
+        (b'{"user_id": "u1"}', JSON, 422),
+        (b'{"user_id": "u1", "item_id": ""}', JSON, 422),
+        (b'{"user_id": "u1", "item_id": "i1", "ts": 1}', JSON, 422),
+        (b'{"user_id": "u1", "item_id": "i1"}', {"content-type": "text/plain"}, 415),
+    ],
+)
+async def test_a_click_that_is_wrong_or_from_another_site_stores_nothing(
+    served: Served, content: bytes, headers: Mapping[str, str], status: int
+) -> None:
+    answer = await served.client.post("/page/click", content=content, headers=headers)
+    assert answer.status_code == status
+    assert served.store.appended == []
 
 
 async def test_user_who_met_everything_gets_an_empty_comparison(served: Served) -> None:
@@ -361,6 +440,9 @@ async def test_nothing_served_yet_is_not_ready(served: Served) -> None:
         (b'{"user_id": "u", "count": 501}', "count"),
         (b'{"user_id": "u", "count": true}', "count"),
         (b'{"user_id": "u", "more": 1}', "more"),
+        (b'{"user_id": "u", "extra": "i1"}', "extra"),
+        (b'{"user_id": "u", "extra": ["a\\u0000b"]}', "extra.0"),
+        (b'{"user_id": "u", "extra": [%s]}' % b",".join([b'"i"'] * 21), "extra"),
     ],
 )
 async def test_question_that_cannot_be_used_names_its_field(served: Served, body: bytes | str, field: str) -> None:
@@ -382,7 +464,7 @@ async def test_form_of_another_site_cannot_ask(served: Served, media: str) -> No
 
 
 async def test_question_longer_than_any_is_too_large(served: Served) -> None:
-    status, error = await served.refusal(b'{"user_id": "u1"}' + b" " * 5_000)
+    status, error = await served.refusal(b'{"user_id": "u1"}' + b" " * MAX_BODY_BYTES)
     assert (status, error["code"]) == (413, "too_large")
 
 
