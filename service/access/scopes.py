@@ -12,6 +12,7 @@ Scope = Literal["rank", "write", "read-history", "admin"]
 OPEN: Final = frozenset({"/health/live", "/health/ready"})  # probes and balancers have no key
 SCOPES: Final[dict[str, Scope]] = {
     "/rank": "rank",
+    "/rank/batch": "rank",
     "/behaviours": "write",
     "/feedback": "write",
     "/items": "write",

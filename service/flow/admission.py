@@ -17,5 +17,6 @@ class Admission:
     def __init__(self, limits: LimitsSettings) -> None:
         self.rankings = Gate(limits.max_inflight, limits.deadline_ms / 1000)
         self.writes = {path: Gate(limits.max_writes) for path in ("/behaviours", "/feedback", "/items")}
+        self.writes["/rank/batch"] = Gate(limits.max_batches)  # its rankings take places among the others too
         self.turns = Turns(lambda: self.rankings.inside > 0)
         self.probes = Turns(lambda: False)  # health checks only wait for each other

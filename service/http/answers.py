@@ -258,3 +258,24 @@ class ErrorResponse(Answer):
     """Every answer of status 400 and above."""
 
     error: ErrorBody
+
+
+class BatchResult(Answer):
+    """The answer to one ranking: what POST /rank would have answered, with its status and headers."""
+
+    status: int
+    bucket: str
+    """As X-AB-Bucket."""
+    config: str | None = None
+    """As X-AB-Config, without quotes; absent until an experiment file is accepted."""
+    ranking: RankResponse | None = None
+    """With status 200."""
+    error: ErrorBody | None = None
+    """With any other status."""
+
+
+class RankBatchResponse(Answer):
+    """The results, in the order of the request."""
+
+    request_id: str
+    results: list[BatchResult]

@@ -17,6 +17,7 @@ from service.errors import (
     NotFound,
     RankerError,
 )
+from service.http.batch_route import batch_routes
 from service.http.behaviour_routes import behaviour_routes
 from service.http.feedback_routes import feedback_routes
 from service.http.front import FrontMiddleware
@@ -31,7 +32,7 @@ from service.settings.root import Settings
 
 Part = Literal["all", "callers", "operators"]
 
-_OF_CALLERS: Final = (rank_routes, behaviour_routes, item_routes, feedback_routes)
+_OF_CALLERS: Final = (rank_routes, batch_routes, behaviour_routes, item_routes, feedback_routes)
 _ROUTES: Final[dict[Part, tuple[Callable[[Runtime], APIRouter], ...]]] = {
     "all": (*_OF_CALLERS, operations_routes, probe_routes),
     "callers": (*_OF_CALLERS, probe_routes),

@@ -19,7 +19,7 @@ from service.tracing.traces import Traces
 
 _QUIET: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 _OUTCOMES: Final[dict[int, CallerOutcome]] = {Forbidden.status: "forbidden", CLIENT_GONE: "gone"}
-_PERSONAL: Final = (b"cache-control", b"private, no-store")
+PERSONAL: Final = (b"cache-control", b"private, no-store")
 
 
 class Front(Protocol):
@@ -71,7 +71,7 @@ class Endings:
             *self.cors.headers(exchange.request_headers),
         ]
         if exchange.is_ranking:
-            headers.append(_PERSONAL)
+            headers.append(PERSONAL)
         if exchange.traceparent is not None:
             headers.append((b"traceparent", exchange.traceparent))
         if exchange.key is not None and not exchange.is_shed:

@@ -69,6 +69,32 @@ _RANK: Final = {
     ),
 }
 
+_BATCH: Final = {
+    "lists_of_a_mail": Example(
+        "Lists for a mail that may not be opened",
+        {
+            "request_id": _ID,
+            "results": [
+                {
+                    "status": 200, "bucket": "rank=pyramid-vs-mgnm:treatment;b=9292;r=split",
+                    "config": "1f0c9d3a5b7e2468", "ranking": _RANKED,
+                },
+                {
+                    "status": 200, "bucket": "rank=pyramid-vs-mgnm:control;b=626;r=split",
+                    "config": "1f0c9d3a5b7e2468", "ranking": _RANKED,
+                },
+            ],
+        },
+        {
+            "shown": False,
+            "rankings": [
+                {"user_id": "42", "candidates": ["50", "181", "no-such-film"]},
+                {"user_id": "43", "candidates": ["181", "50", "no-such-film"]},
+            ],
+        },
+    )
+}  # fmt: skip
+
 _BEHAVIOURS: Final = {
     "one_behaviour": Example(
         "A play of a film",
@@ -168,6 +194,7 @@ def _health(status: str) -> dict[str, Example]:
 
 EXAMPLES: Final[dict[str, dict[str, Example]]] = {
     "rank": _RANK,
+    "rank_batch": _BATCH,
     "append_behaviours": _BEHAVIOURS,
     "get_behaviours": _STORED,
     "store_items": _ITEMS,

@@ -17,7 +17,10 @@ from service.http.openapi_parts import add_headers, add_security, opened, sized
 from service.http.operation import REFERENCES
 from service.http.shared import Prepared
 
-_REQUESTS: Final = (requests.RankRequest, requests.BehavioursRequest, requests.ItemsRequest, requests.FeedbackRequest)
+_REQUESTS: Final = (
+    requests.RankRequest, requests.RankBatchRequest, requests.BehavioursRequest, requests.ItemsRequest,
+    requests.FeedbackRequest,
+)  # fmt: skip
 
 _ACK: Final = {
     "name": "ack",

@@ -50,7 +50,11 @@ _DEADLINE: Final[dict[str, _Header]] = {
 _OVERRIDE: Final[dict[str, _Header]] = {
     "X-AB-Override": ("A tester's signed request for an arm; ignored if it is not valid.", _TEXT, None)
 }
-_ASKED_OF: Final[dict[str, dict[str, _Header]]] = {"/rank": _DEADLINE | _OVERRIDE, "/feedback": _DEADLINE}
+_ASKED_OF: Final[dict[str, dict[str, _Header]]] = {
+    "/rank": _DEADLINE | _OVERRIDE,
+    "/rank/batch": _DEADLINE | _OVERRIDE,
+    "/feedback": _DEADLINE,
+}
 
 _ANSWERED: Final[dict[str, _Header]] = {
     "X-Request-Id": ("The request's id.", *_REQUEST_ID[1:]),
@@ -78,7 +82,7 @@ _QUOTAS: Final[dict[str, _Header]] = {
 _PRIVATE: Final[dict[str, _Header]] = {
     "Cache-Control": ("Answers about users are not cached.", _TEXT, "private, no-store")
 }
-_PERSONAL: Final = ("/rank",)
+_PERSONAL: Final = ("/rank", "/rank/batch")
 _ANSWERED_WITH: Final[dict[str, dict[str, _Header]]] = {
     "401": {"WWW-Authenticate": ("How to authenticate.", _TEXT, 'Bearer realm="ranker"')},
     "403": {

@@ -16,7 +16,8 @@ from service.experiments.overrides import OVERRIDE_HEADER
 from service.http import answers, rank_answer, requests
 from service.http.body import JSON, json_body
 from service.http.operation import documented
-from service.http.rank_decoder import FeaturedBody, read_rank, records_of
+from service.http.rank_call import call_of, decision_of
+from service.http.rank_decoder import read_rank
 from service.ranking.call import AwaitedCall
 from service.runtime import Backend, Runtime
 
@@ -28,7 +29,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["ranking"])
     limits = runtime.settings.limits
 
-    async def call_of(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> AwaitedCall:
+    async def read(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> AwaitedCall:
         """Parse the body and decide the arm; the decision is noted before anything else can fail."""
         body = await json_body(request, limits.max_body_bytes)
         try:
@@ -37,27 +38,9 @@ def rank_routes(runtime: Runtime) -> APIRouter:
             if error.field == "user_id":
                 exchange.decision = backend.experiments.decide(None, {}, now_ms)
             raise
-        snapshot = backend.experiments.snapshot
-        forced = None
-        if snapshot is not None:
-            forced = backend.overrides.forced(exchange.header(_OVERRIDE), wanted.user_id, snapshot, now_ms)
-        decision = backend.experiments.decide(wanted.user_id, wanted.attributes, now_ms, forced)
-        exchange.decision = decision
-        return AwaitedCall(
-            exchange.request_id,
-            wanted.user_id,
-            wanted.candidates,
-            decision,
-            limit=wanted.limit,
-            recent=records_of(wanted.recent),
-            request_time_ms=now_ms if wanted.request_time == requests.NOW else wanted.request_time,
-            explain=wanted.explain,
-            seen=wanted.seen,
-            attributes=wanted.attributes,
-            context=wanted.context,
-            features=wanted.features if isinstance(wanted, FeaturedBody) else None,
-            deadline=exchange.deadline(limits.deadline_ms, limits.max_deadline_ms),
-        )
+        exchange.decision = decision_of(backend, wanted, exchange.header(_OVERRIDE), now_ms)
+        deadline = exchange.deadline(limits.deadline_ms, limits.max_deadline_ms)
+        return call_of(AwaitedCall, exchange.request_id, wanted, exchange.decision, now_ms=now_ms, deadline=deadline)
 
     @router.post(
         "/rank", **documented("rank", requests.RankRequest, answers.RankResponse, InferenceFailed, DeadlineExceeded)
@@ -66,7 +49,7 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         """Put candidates in order for a user, best first."""
         exchange: Exchange = request.scope[EXCHANGE]
         backend = runtime.needed()
-        call = await call_of(request, exchange, backend, runtime.now_ms())
+        call = await read(request, exchange, backend, runtime.now_ms())
         exchange.count_candidates(len(call.item_ids))
         exchange.stages = call.timings  # which fills while it is ranked
         ranking = await backend.ranker.rank(call)

@@ -152,6 +152,23 @@ class RankRequest(Request):
     like all others, `last` puts them after all others, `drop` leaves them out of the answer."""
 
 
+class RankBatchRequest(Request):
+    """Rankings for many users, for callers that do not wait for each one."""
+
+    rankings: Annotated[list[RankRequest], Field(min_length=1)]
+    """At most 100, with at most 20,000 candidates together (settings). Each is answered or refused by itself."""
+    shown: bool
+    """Whether users will see the lists: true records exposures, as POST /rank does; false records none, for
+    evaluations and for lists that may never be shown."""
+
+
+class UncheckedRankings(Request):
+    """The same before each ranking is checked."""
+
+    rankings: list[object]
+    shown: bool
+
+
 class Item(Request):
     """Features of one item."""
 

@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -112,6 +112,8 @@ class RankCall(ABC):
         context: what the request tells a model that reads its context, by name.
     """
 
+    is_shown: ClassVar[bool] = True  # to its user: the experiments count on it
+
     __slots__ = (
         "answer", "attributes", "began", "candidates", "context", "cost", "cutoff", "deadline", "decision", "degraded",
         "described", "error", "explain", "features", "fresh", "halves", "halves_left", "is_gone", "is_over",
@@ -204,3 +206,10 @@ class AwaitedCall(RankCall):
         """Wake the asker."""
         if not self.future.done():
             self.future.set_result(None)
+
+
+class UnshownCall(AwaitedCall):
+    """A ranking that no user sees: it leaves no exposure, and no line in the ranking log."""
+
+    __slots__ = ()
+    is_shown = False

@@ -35,6 +35,8 @@ class Recording:
         """Record a call that has ended, for every outcome."""
         outcome = self._outcome(call)
         self._observer.ranked(call.decision, outcome.status)
+        if not call.is_shown:
+            return
         self._exposures.record(call.decision, outcome)
         if self._rankings is not None:
             self._rankings.record(call, outcome.status, outcome.time_ms)

@@ -21,6 +21,14 @@ class LimitsSettings(Group):
     """Maximum number of candidates in a ranking."""
     max_recent: Count = 500
     """Maximum number of behaviours in `recent` of a ranking."""
+    max_batch_rankings: Count = 100
+    """Maximum number of rankings in POST /rank/batch."""
+    max_batch_candidates: Count = 20_000
+    """Maximum number of candidates of all rankings in POST /rank/batch together."""
+    max_batches: Count = 2
+    """Maximum concurrent POST /rank/batch requests; above it requests get 429."""
+    batch_deadline_ms: Milliseconds = 10_000
+    """How long (ms) POST /rank/batch may take at most, and if the caller sends no X-Deadline-Ms."""
     max_behaviours: Count = 1_000
     """Maximum number of behaviours or feedback events in one request."""
     max_writes: Count = 32

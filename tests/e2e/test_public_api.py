@@ -86,6 +86,26 @@ def test_every_example_gets_the_answer_that_is_printed_beside_it(
             assert set(answer.headers) - described <= {"content-type", "content-length"}, where
 
 
+def test_only_rankings_that_users_see_leave_exposures(client: httpx.Client, service: ServiceProcess) -> None:
+    """Other users than those of the examples: an exposure is written once an hour."""
+    rankings = [{"user_id": f"mail-{number}", "candidates": ["50", "181"]} for number in range(20)]
+    written = service.metric("ranker_exposures_total")
+    ranked = service.metric("ranker_rankings_total")
+    for shown in (False, True):
+        answer = client.post("/rank/batch", json={"rankings": rankings, "shown": shown})
+        assert [result["status"] for result in answer.json()["results"]] == [200] * 20
+        assert service.metric("ranker_exposures_total") - written == 20 * shown
+    assert service.metric("ranker_rankings_total") - ranked == 40
+
+
+def test_a_path_with_the_prefix_of_the_version_is_the_same_route(client: httpx.Client) -> None:
+    body = {"user_id": "42", "candidates": ["50", "181"]}
+    for _ in range(2):  # the second time, the head is known
+        answers = [client.post(path, json=body) for path in ("/rank", "/v1/rank")]
+        assert answers[0].json()["items"] == answers[1].json()["items"]
+    assert client.get("/v1/health/ready").status_code == 200
+
+
 def test_an_error_is_as_described(client: httpx.Client, document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         if "requestBody" not in operation:

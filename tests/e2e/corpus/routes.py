@@ -15,6 +15,7 @@ def cases() -> Iterator[Case]:
     yield from _reads()
     yield from _writes()
     yield from _versioned()
+    yield from _batches()
 
 
 def _reads() -> Iterator[Case]:
@@ -68,6 +69,16 @@ def _versioned() -> Iterator[Case]:
         "/%761/rank",
     ):
         yield Case(f"GET {path}", get(path))
+
+
+def _batches() -> Iterator[Case]:
+    """The ids of the rankings are new each time, so only refusals of whole requests are recorded."""
+    for name, text in {
+        "no rankings": '{"rankings":[],"shown":true}', "shown is missing": f'{{"rankings":[{body()}]}}', "not JSON": "{",
+        "101 rankings": '{"rankings":[' + ",".join([body()] * 101) + '],"shown":false}',
+    }.items():  # fmt: skip
+        yield Case(f"batch: {name}", post(text, path="/rank/batch"))
+    yield Case("GET /rank/batch", get("/rank/batch"))
 
 
 def _typed_feedback() -> Iterator[Case]:
