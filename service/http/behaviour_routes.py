@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from contract.behaviours.grammar import is_id
 from contract.behaviours.records import Records
@@ -52,7 +53,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
             "/behaviours/{user_id:path}",
             **documented("get_behaviours", None, answers.StoredBehavioursResponse, InvalidRequest),
         )
-        async def stored(user_id: str) -> Response:
+        async def stored(user_id: Annotated[str, Path(json_schema_extra=requests.ID_SCHEMA)]) -> Response:
             """Show what is stored of a user, newest first: for people."""
             if not is_id(user_id):
                 raise InvalidRequest(ID_RULE, field="user_id")

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.http import openapi_parts, requests
 from service.http.examples import JSON, add_examples
-from service.http.openapi_parts import add_headers, add_security, opened, sized
+from service.http.openapi_parts import add_headers, add_security, opened, requirements, sized
 from service.http.operation import REFERENCES
 from service.http.shared import Prepared
 
@@ -74,6 +74,7 @@ def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON
             add_security(operation)
             add_examples(operation)
     _describe_ack(found["paths"]["/feedback"]["post"])
+    schemas_["ActivityEvent"] |= requirements()
     found["components"]["securitySchemes"] = openapi_parts.SECURITY_SCHEMES
     found["components"]["schemas"] = sized(dict(sorted(schemas_.items())))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from contract.events.activity import REQUIRED
 from service.http.operation import PROBES
 
 INFO: Final = {
@@ -36,7 +37,7 @@ SECURITY: Final[list[dict[str, list[str]]]] = [{"api_key": []}, {}]
 
 _Header = tuple[str, dict[str, object], object]  # description, schema, example
 _TEXT: Final[dict[str, object]] = {"type": "string"}
-_COUNT: Final[dict[str, object]] = {"type": "integer", "format": "int32", "minimum": 1, "maximum": 999_999_999}
+_COUNT: Final[dict[str, object]] = {"type": "integer", "format": "int32", "minimum": 0, "maximum": 999_999_999}
 _REQUEST_ID: Final[_Header] = ("", _TEXT, "c78ec076eb4ae4d1c9e6baf4d9ddfd40")
 _TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -116,6 +117,21 @@ def add_headers(operation: dict[str, Any], path: str) -> None:  # Any: JSON
         given |= _PRIVATE if path in _PERSONAL else {}
         given |= _RANKED if path == "/rank" and status == "200" else {}
         response["headers"] = {name: _described(header) for name, header in given.items()}
+
+
+def requirements() -> dict[str, Any]:  # Any: JSON
+    """Return the fields that each type of activity requires: one condition in the other, since generators skip those.
+
+    A list of them (`allOf`) would be taken for models to be merged.
+    """
+    rule: dict[str, Any] = {}
+    for needed in sorted(set(REQUIRED.values())):
+        types = [name for name, fields in REQUIRED.items() if fields == needed]
+        one_of = [{"required": [field]} for fields in needed if len(fields) > 1 for field in fields]
+        then: dict[str, Any] = {"required": [fields[0] for fields in needed if len(fields) == 1]}
+        then |= {"anyOf": one_of} if one_of else {}
+        rule = {"if": {"properties": {"type": {"enum": types}}}, "then": then, **({"else": rule} if rule else {})}
+    return rule
 
 
 def opened(schema: Any) -> Any:  # Any: JSON

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NotRequired, final
+from typing import Annotated, Any, Final, NotRequired, final
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Strict, Tag, with_config
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
@@ -23,6 +23,14 @@ NOW: Final = -1  # a request time that was not given; no caller can send it
 
 STRICT: Final = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
+_CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
+_BLANK: Final = "\\u0020\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+_END: Final = f"[^{_CONTROL}{_BLANK}]"
+_ID_CHARACTERS: Final[dict[str, Any]] = {"pattern": f"^{_END}([^{_CONTROL}]*{_END})?$"}  # Any: JSON
+ID_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_ID_BYTES, **_ID_CHARACTERS}
+"""The rules for an id, for clients: the service checks all ids of a request together."""
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES)]
 Id = Annotated[
     str,
     Field(
@@ -30,6 +38,7 @@ Id = Annotated[
         max_length=MAX_ID_BYTES,
         description=f"{ID_RULE}; compared byte for byte.",
         examples=["42"],
+        json_schema_extra=_ID_CHARACTERS,
     ),
 ]
 TimeMs = Annotated[
@@ -41,7 +50,11 @@ TimeMs = Annotated[
 PlayMs = Annotated[int, Field(ge=0, le=MAX_PLAY_MS, description="Milliseconds played.")]
 Value = Annotated[float, Field(ge=0, le=MAX_VALUE, description="A rating; stored in tenths.")]
 ActionName = Annotated[Action, Field(description=f"The action; default {DEFAULT_ACTION}.")]
-Attribute = Annotated[str, Strict(), Field(max_length=MAX_ID_BYTES)] | bool | int | float
+Attribute = (
+    Annotated[
+        str, Strict(), Field(max_length=MAX_ID_BYTES, json_schema_extra={"pattern": f"^[^{_CONTROL}]*$"})
+    ] | bool | int | float
+)  # fmt: skip
 
 
 FeatureText = Annotated[str, Strict(), Field(max_length=MAX_TEXT)]
@@ -131,9 +144,11 @@ class RankRequest(Request):
     """Return only the best `limit` items; default all."""
     recent: Annotated[list[Behaviour], FailFast()] = Field(default_factory=list)
     """Behaviours newer than those stored, at most 500 (a setting); used for this request, not stored."""
-    attributes: Annotated[dict[Id, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(default_factory=dict)
+    attributes: Annotated[dict[Name, Attribute], Field(max_length=MAX_ATTRIBUTES)] = Field(
+        default_factory=dict, json_schema_extra={"propertyNames": ID_SCHEMA | {"pattern": f"^[^{_CONTROL}]+$"}}
+    )
     """Attributes for experiment targets: strings, numbers, booleans; never stored."""
-    features: dict[Id, ItemFeatures] = Field(default_factory=dict)
+    features: dict[Name, ItemFeatures] = Field(default_factory=dict)
     """Features of candidates, by item id: an item that the model does not know gets a score from them, if the bundle
     scores new items. Features of other items are not read, and those that the model does not read are left out."""
     context: Annotated[dict[ContextName, ContextValue], Field(max_length=MAX_TOLD)] = Field(default_factory=dict)

@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.experiments import write_current
 from service.http.api import openapi_json
 from service.http.examples import EXAMPLES
-from tests.support.builders import TinyModel
+from tests.support.films import film_service
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
@@ -22,23 +21,10 @@ FREE = {"parameters", "user", "items", "limits", "tracks"}  # objects whose name
 JSON = "application/json"
 
 
-class Films(TinyModel):
-    """A model of the films that the examples name."""
-
-    @property
-    def item_ids(self) -> list[str]:
-        return ["50", "181", "100", *super().item_ids[3:]]
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    folder = tmp_path_factory.mktemp("public")
-    Films(model="mgnm", version="7").write(folder / "bundles")
-    write_current(folder / "experiments.yaml")
-    text = (folder / "experiments.yaml").read_text(encoding="utf-8")
-    (folder / "experiments.yaml").write_text(text.replace("pyramid_mixer", "mgnm"), encoding="utf-8")
     redis = RedisServer().start()
-    process = ServiceProcess(folder, redis.url, HTTP__BEHAVIOURS_ENABLED="true")
+    process = film_service(tmp_path_factory.mktemp("public"), redis.url)
     yield process.start()
     process.close()
     redis.close()
