@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal  # for two cores: each process waits for serve
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check schema-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers faults faults-full daily dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check schema-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers faults faults-full fuzz soak daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,11 @@ daily: setup     ## today's bundle from yesterday's log: prepare, train, judge, 
 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards
+
+FUZZED := rank_body stored_behaviours known_head manifest vocabulary signatures arrays experiments access
+
+fuzz: .checks/.locked ## fuzz every reader of bytes, guided by coverage (SECONDS=20 for each of nine; TARGET=name: only that)
+	@for target in $(or $(TARGET),$(FUZZED)); do .checks/bin/python -m tests.fuzz $$target --seconds $(or $(SECONDS),20) || exit 1; done
 
 helm-check: .checks/.locked ## the Helm chart: lint, rendered examples, schemas of Kubernetes (RENDER=1: write the examples)
 	@.checks/bin/python -m deploy.kubernetes $(if $(RENDER),--render)

@@ -25,7 +25,8 @@ import pytest
 
 from tests.e2e.corpus import record, states
 from tests.e2e.corpus.case import Case
-from tests.e2e.corpus.replay import Replay, Result, in_pieces, recorded
+from tests.e2e.corpus.recorded import recorded
+from tests.e2e.corpus.replay import Replay, Result, in_pieces
 from tests.e2e.corpus.rig import Rig, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]

@@ -20,7 +20,7 @@ from service.http.codec import parse_rank
 from service.http.rank_decoder import RankBody, decode_rank, read_rank
 from service.http.rank_decoder import records_of as records_of_structs
 from service.settings.limits import LimitsSettings
-from tests.e2e.corpus.replay import body_of, recorded
+from tests.e2e.corpus.recorded import body_of, recorded
 
 Read = TypeVar("Read")
 LIMITS = LimitsSettings(max_candidates=8, max_recent=4)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.e2e.corpus import bodies, connections, rankings, routes, states
 from tests.e2e.corpus.case import Case
-from tests.e2e.corpus.replay import ANSWERS, Replay, Result
+from tests.e2e.corpus.recorded import ANSWERS
+from tests.e2e.corpus.replay import Replay, Result
 from tests.e2e.corpus.rig import running
 
 GROUPS = {"rankings": rankings, "bodies": bodies, "connections": connections, "routes": routes}

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -23,7 +22,6 @@ from tests.e2e.corpus.rig import SECRET, Rig
 
 _LAST_ID: Final = "one-more-request"
 _ONE_MORE: Final = f"GET /health/live HTTP/1.1\r\nhost: ranker\r\nx-request-id: {_LAST_ID}\r\n\r\n"
-ANSWERS: Final = Path(__file__).with_name("answers")
 _SECONDS: Final = 30
 _MADE_ID: Final = re.compile(r"(?m)^x-request-id: ([0-9a-f]{32})\r$")
 _OVERRIDE: Final = re.compile(r"<override of (\S+) to ([^<>]+?), ([0-9]+) s old>")
@@ -211,15 +209,3 @@ class _Connection:
 
 def _signed(match: re.Match[str]) -> str:
     return sign(SECRET, int(time.time()) - int(match[3]), match[1], match[2])
-
-
-def recorded(group: str) -> dict[str, dict[str, Any]]:
-    """Return the lines of a file of answers, by the name of the case."""
-    lines = (ANSWERS / f"{group}.jsonl").read_text(encoding="ascii").splitlines()
-    return {line["name"]: line for line in map(json.loads, lines)}
-
-
-def body_of(line: dict[str, Any]) -> bytes:
-    """Return the body of the first request of a recorded case."""
-    pieces = [piece if isinstance(piece, str) else piece[0] * piece[1] for piece in line["send"]]
-    return "".join(pieces).encode("latin-1").partition(b"\r\n\r\n")[2]
