@@ -99,6 +99,9 @@ daily: setup     ## today's bundle from yesterday's log: prepare, train, judge, 
 dashboards: setup ## write deploy/grafana/dashboards/*.json from code
 	@$(PY) -m deploy.dashboards
 
+soak: setup      ## one service under load for an hour: memory and latency (MINUTES=60, RATE=500 rankings per second)
+	@$(PY) -m benchmarks.load.soak --minutes $(or $(MINUTES),60) --rate $(or $(RATE),500)
+
 FUZZED := rank_body stored_behaviours known_head manifest vocabulary signatures arrays experiments access
 
 fuzz: .checks/.locked ## fuzz every reader of bytes, guided by coverage (SECONDS=20 for each of nine; TARGET=name: only that)
