@@ -1,6 +1,6 @@
 """Fuzzes one target, guided by coverage: `.checks/bin/python -m tests.fuzz TARGET --seconds 60`.
 
-What is found is written to tests/fuzz/inputs/TARGET/, from where the default tests run it for ever.
+An input that breaks a rule is written to tests/fuzz/inputs/TARGET/, from where the default tests run it forever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is fuzzed: each target takes any bytes and raises where a rule is broken.
+"""The targets of fuzzing: each takes any bytes and raises where a rule is broken.
 
-A decoder may refuse bytes with its own error and no other. Where there are two readers of one format, they agree.
+A reader may refuse bytes with its own error and no other. Where there are two readers of one format, they agree.
 """
 
 from __future__ import annotations
