@@ -186,7 +186,8 @@ def test_recorded_bodies_mean_the_same_to_both(group: str) -> None:
         if name.startswith("Content-Encoding gzip"):
             continue
         fast = check(body_of(line), LimitsSettings())
-        if fast is None and line["answers"][0].startswith("HTTP/1.1 200"):
+        is_packed = name.startswith("Content-Encoding")  # the decoder gets it unpacked
+        if fast is None and not is_packed and line["answers"][0].startswith("HTTP/1.1 200"):
             slowly.add(name.removeprefix("attributes: ").removeprefix("attributes, targeted: "))
     assert slowly <= {"a bad value and its good repeat", "unsigned 64 bits", "beyond 64 bits", "below 64 bits"}
 
