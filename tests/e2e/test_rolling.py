@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 def test_swap_experiment_and_restarts_of_two_replicas_lose_and_refuse_nothing(tmp_path: Path) -> None:
     needed("haproxy", "haproxy")
     outcome = Outcome(Row(("B10",), "rolling", "lifecycle"), seed=2)
-    rig = Rig(tmp_path, outcome, argparse.Namespace(quick=True, bundles=None, behaviours=None))
+    rig = Rig(tmp_path, outcome, argparse.Namespace(quick=True, short=False, bundles=None, behaviours=None))
     try:
         rolled(rig)
     finally:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from contract.command_line import run
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run rows; returns the exit status: 1 if an invariant did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs of the rows that matter most")
+    parser.add_argument("--short", action="store_true", help="every row in its short size")
     parser.add_argument("--only", nargs="+", default=[], help="rows, such as R3, or families, such as redis")
     parser.add_argument("--seeds", type=int, help="runs of each row (default: as the row has it)")
     parser.add_argument("--bundles", type=Path, help="folder of bundles for rows of load (default: the demo's)")
@@ -41,21 +42,24 @@ def _run(options: argparse.Namespace) -> int:
     load_all()
     chosen = [row for row in ROWS if _is_chosen(row, options)]
     began, outcomes = time.monotonic(), list[Outcome]()
-    for row in chosen:
-        if row.run is None:
-            continue
-        for seed in range(1, 1 + (options.seeds or (1 if options.quick else row.seeds))):
-            outcomes.append(run_row(row, seed, options))
-            _say(outcomes[-1])
-    tests = [row for row in chosen if row.tests]
-    for outcome in run_tests(tests) if tests else []:
+    folder = options.out or (TRIED if options.only else RESULTS)
+    size = "quick" if options.quick else "short" if options.short else "full"
+    for outcome in _outcomes(chosen, options):
         outcomes.append(outcome)
         _say(outcome)
-    folder = options.out or (TRIED if options.only else RESULTS)
-    report.write(folder, outcomes, is_quick=options.quick, seconds=time.monotonic() - began)
+        report.write(folder, outcomes, size=size, seconds=time.monotonic() - began)  # each time: a run may be stopped
     failed = sum(bool(one.problems) for one in outcomes)
     print(f"{len(outcomes)} runs, {failed} with problems, {time.monotonic() - began:.0f} s; results: {folder}")
     return 1 if failed else 0
+
+
+def _outcomes(chosen: Sequence[Row], options: argparse.Namespace) -> Iterator[Outcome]:
+    for row in chosen:
+        seeds = options.seeds or (1 if options.quick or options.short else row.seeds)
+        for seed in range(1, 1 + seeds if row.run else 1):
+            yield run_row(row, seed, options)
+    tests = [row for row in chosen if row.tests]
+    yield from run_tests(tests) if tests else ()
 
 
 def _is_chosen(row: Row, options: argparse.Namespace) -> bool:

@@ -16,14 +16,17 @@ from tests.faults.row import ABSENT, FAMILIES, Figure, Outcome
 from tests.faults.traffic import LOST, REFUSED
 
 _RULE_OF_THREE = 3.0
+_COMMANDS = {
+    "quick": "make faults", "short": "python -m tests.faults --short", "full": "make faults-full"
+}  # fmt: skip
 _Z_95 = 1.96
 
 
-def write(folder: Path, outcomes: Sequence[Outcome], *, is_quick: bool, seconds: float) -> None:
+def write(folder: Path, outcomes: Sequence[Outcome], *, size: str, seconds: float) -> None:
+    """Write the results of a run: quick, short or full."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = "quick" if is_quick else "full"
-    (folder / f"{name}.json").write_text(json.dumps(document(outcomes, seconds), indent=1) + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text("\n".join(page(outcomes, seconds, is_quick)) + "\n", encoding="utf-8")
+    (folder / f"{size}.json").write_text(json.dumps(document(outcomes, seconds), indent=1) + "\n", encoding="utf-8")
+    (folder / f"{size}.md").write_text("\n".join(page(outcomes, seconds, size)) + "\n", encoding="utf-8")
 
 
 def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
@@ -61,12 +64,12 @@ def totals(outcomes: Iterable[Outcome]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def page(outcomes: Sequence[Outcome], seconds: float, is_quick: bool) -> list[str]:
+def page(outcomes: Sequence[Outcome], seconds: float, size: str) -> list[str]:
     found, facts = totals(outcomes), conditions()
-    command = "make faults" if is_quick else "make faults-full"
+    command = _COMMANDS[size]
     failed = [one for one in outcomes if one.problems]
     return [
-        f"# Faults: the {'quick' if is_quick else 'full'} run", "",
+        f"# Faults: the {size} run", "",
         f"`{command}`, {seconds / 60:.0f} minutes; {facts['cores']} cores ({facts['processor']}); Python "
         f"{facts['python']}; commit {facts['commit']}, {facts['date']}.", "",
         f"{len(outcomes)} runs of {len({one.row.names for one in outcomes})} rows; {len(failed)} with problems.",

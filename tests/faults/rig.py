@@ -46,14 +46,15 @@ class Rig:
     Attributes:
         folder: empty, for this run.
         world: users, items, requests.
-        is_quick: whether this is the quick run.
+        is_quick: whether rows have their short size.
         bundles: folder of bundles for rows of load; None means the demo's.
         behaviours: CSV for rows of load; None means the demo's.
         services: all that were made.
     """
 
     def __init__(self, folder: Path, outcome: Outcome, options: argparse.Namespace) -> None:
-        self.folder, self.is_quick, self.seed, self._outcome = folder, options.quick, outcome.seed, outcome
+        self.folder, self.seed, self._outcome = folder, outcome.seed, outcome
+        self.is_quick = options.quick or options.short
         self.bundles, self.behaviours = options.bundles, options.behaviours
         self.world = World(outcome.seed)
         self._stack = ExitStack()

@@ -139,7 +139,7 @@ def _service(rig: Rig, place: Place, **settings: str) -> Service:
 
 @row("L1 L2", "2, 5 and 10 times the capacity, then half of it", "load", quick=True, seeds=1)
 def overloaded(rig: Rig) -> None:
-    seconds = rig.pick(4, 30)
+    seconds = rig.pick(3, 30)
     with _place(rig) as place:
         service = _service(rig, place)
         mine = Load(place, Server(service.port, service.process.pid), rig.seed)
@@ -171,11 +171,11 @@ def _bundle(place: Place) -> Path:
 
 def _overload(rig: Rig, load: Load, seconds: float) -> dict[str, float]:
     load.offer(Phase(50, 1))
-    capacity = load.capacity(rig.pick(1.5, 5.0))
+    capacity = load.capacity(rig.pick(1.0, 5.0))
     found = {}
     peak = max(load.good(load.offer(Phase(share * capacity, seconds)), 0, seconds) for share in (0.6, 0.8))
     for factor in (2, 5, 10):
-        offered = load.offer(Phase(factor * capacity, seconds), Phase(0.5 * capacity, rig.pick(4, 10)))
+        offered = load.offer(Phase(factor * capacity, seconds), Phase(0.5 * capacity, rig.pick(3, 10)))
         found[str(factor)] = load.good(offered, 0, seconds)
         peak = max(peak, found[str(factor)])
         found["recovery"] = load.recovery(offered, 1)
@@ -272,7 +272,7 @@ def retried(rig: Rig) -> None:
         service = _service(rig, place)
         load = Load(place, Server(service.port, service.process.pid), rig.seed)
         peak = load.capacity(1.5)
-        seconds = rig.pick(4, 30)
+        seconds = rig.pick(3, 30)
         # Two thirds are refused, and so are most of their retries: 3 + 3 * 2 times the capacity arrive.
         offered = load.offer(Phase(9 * peak, seconds), Phase(0.5 * peak, 5))
         rig.count(load.records, DEADLINE_MS)
