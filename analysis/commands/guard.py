@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 from analysis.commands.options import duration, positive
+from analysis.sink.log import log
+from contract.command_line import CommandError, one_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,21 +22,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=_share, default=0.05, help="chance to stop a harmless experiment (default 0.05)"
     )
     parser.add_argument("--every", type=duration, help="read again after so long, as 10m (default: read once)")
+    parser.add_argument(
+        "--settle", type=duration, default=600_000, help="after its window, before a unit counts (default 10m)"
+    )
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the port for Prometheus")
+    parser.add_argument("--metrics-port", type=positive, help="port for Prometheus (default: none)")
     parser.add_argument("--until", type=positive, help="time of the reading (ms since epoch; default: now)")
     parser.add_argument("--dry-run", action="store_true", help="only log what would be stopped")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read once, or again and again; returns the exit status."""
-    from analysis.guard.run import read_once  # DuckDB takes a second to import
+    """Read once, or again and again; returns the exit status.
 
+    A guard that reads again and again must not end because of one file that is being written.
+    """
+    from analysis.guard.metrics import Metrics
+    from analysis.guard.run import Rules, read_once  # DuckDB takes a second to import
+
+    rules = Rules(options.window, options.planned, options.alpha, options.settle, options.dry_run)
+    metrics = Metrics()
+    if options.metrics_port:
+        metrics.serve(options.metrics_host, options.metrics_port)
     pause = threading.Event()
     while True:
         now_ms = options.until or int(time.time() * 1000)
-        read_once(
-            options.data, options.experiments, window_ms=options.window, now_ms=now_ms, planned=options.planned,
-            alpha=options.alpha, dry_run=options.dry_run,
-        )  # fmt: skip
+        try:
+            read_once(options.data, options.experiments, rules, now_ms, metrics)
+            metrics.read("done")
+        except (CommandError, OSError) as error:
+            if options.every is None:
+                raise
+            metrics.read("failed")
+            log("guard_failed", "error", reason=one_line(str(error)))
         if options.every is None:
             return 0
         pause.wait(options.every / 1000)

@@ -11,7 +11,7 @@ from analysis.tables.database import Database
 from analysis.tables.reading import rows, table_files
 from analysis.units.exposed import find_exposed
 
-SETTLE_MS: Final = 600_000  # after a window: events of its end may still be on their way to Parquet
+SETTLE_MS: Final = 600_000  # the default; after a window: events of its end may still be on their way to Parquet
 _BEFORE_MS: Final = 1_000  # the ranking of the first exposure may have an earlier time than the exposure
 _MOST_SECONDS: Final = 57_600  # played by a unit in a window
 
@@ -38,7 +38,7 @@ _COLUMNS: Final = {"rankings": ("errors", "degraded", "latency"), "activity": ("
 
 
 def measure(
-    database: Database, folder: Path, experiment: str, window_ms: int, now_ms: int
+    database: Database, folder: Path, experiment: str, window_ms: int, now_ms: int, settle_ms: int = SETTLE_MS
 ) -> dict[str, dict[str, Arm]]:
     """Return the guardrails of each arm; those of a table without files are left out.
 
@@ -48,12 +48,13 @@ def measure(
         experiment: its key.
         window_ms: length of a unit's window.
         now_ms: units whose window ends after this, or shortly before, are left out.
+        settle_ms: how shortly before.
 
     Raises:
         CommandError: the experiment has no exposures, or a file is damaged.
     """
     find_exposed(database, folder, Study(experiment, end_ms=now_ms))
-    last = now_ms - window_ms - SETTLE_MS
+    last = now_ms - window_ms - settle_ms
     database.run("complete", f"CREATE TEMP TABLE complete AS SELECT * FROM exposed WHERE exposed_ts <= {last}")
     arms: dict[str, dict[str, Arm]] = {}
     for table, (view, query) in _TABLES.items():

@@ -90,11 +90,23 @@ def find(
     ]
 
 
+def _pooled_error(control: Arm, treated: Arm) -> float:
+    """Return the error from all units together, for arms whose units all have one value.
+
+    If every ranking of the treatment fails and none of the control, neither arm has a variance of its own.
+    """
+    units = control.n + treated.n
+    variance = (treated.mean - control.mean) ** 2 * control.n * treated.n / units**2
+    return math.sqrt(variance / control.n + variance / treated.n)
+
+
 def _finding(rail: Rail, treatment: str, control: Arm, treated: Arm, planned: int, alpha: float) -> Finding:
     harm = rail.harm * (treated.mean - control.mean) - rail.allowed
     bound = -math.inf
     if min(control.n, treated.n) >= MIN_UNITS:
-        error = math.sqrt(control.variance / control.n + treated.variance / treated.n)
+        error = math.sqrt(control.variance / control.n + treated.variance / treated.n) or _pooled_error(
+            control, treated
+        )
         if error > 0:  # one side of the two-sided sequence, so twice the chance for both
             bound = harm - half_width(error, control.n + treated.n, planned, 2 * alpha)
     return Finding(rail.key, treatment, harm, bound, control, treated)

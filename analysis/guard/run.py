@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.guard.measure import measure
+from analysis.guard.measure import SETTLE_MS, measure
+from analysis.guard.metrics import Metrics
 from analysis.guard.rails import Finding, find
 from analysis.guard.stop import read, stop
 from analysis.sink.log import log
@@ -12,45 +14,69 @@ from analysis.tables.database import Resources, database
 from contract.command_line import CommandError, one_line
 
 
-def read_once(
-    data: Path, file: Path, *, window_ms: int, now_ms: int, planned: int, alpha: float, dry_run: bool = False
-) -> list[str]:
+@dataclass(frozen=True)
+class Rules:
+    """How the guard reads and decides.
+
+    Args:
+        window_ms: length of a unit's window.
+        planned: units in both arms at which the test is sharpest.
+        alpha: the chance to stop a harmless experiment, at all readings together.
+        settle_ms: how long after its window a unit counts.
+        dry_run: only log.
+    """
+
+    window_ms: int
+    planned: int
+    alpha: float
+    settle_ms: int = SETTLE_MS
+    dry_run: bool = False
+
+
+def read_once(data: Path, file: Path, rules: Rules, now_ms: int, metrics: Metrics | None = None) -> list[str]:
     """Stop the running experiments of a file that do harm; return their keys.
 
     Args:
         data: folder that the sink writes.
         file: of the experiments.
-        window_ms: length of a unit's window.
+        rules: how to decide.
         now_ms: the time of the reading.
-        planned: units in both arms at which the test is sharpest.
-        alpha: the chance to stop a harmless experiment, at all readings together.
-        dry_run: only log.
+        metrics: counts.
 
     Raises:
         CommandError: the experiments file or a Parquet file is damaged.
     """
+    counts = metrics or Metrics()
+    counts.begin()
     _, config = read(file)
     running = [one.key for layer in config.layers for one in layer.experiments if one.status == "running"]
-    harmful = [key for key in running if _is_harmful(data, key, window_ms, now_ms, planned, alpha)]
-    for key in harmful if not dry_run else ():
-        stop(file, key)
-        log("guard_stopped", "warning", experiment=key, file=str(file))
+    harmful: list[str] = []
+    for key in running:
+        reasons = _harms(data, key, rules, now_ms, counts)
+        if not reasons:
+            continue
+        harmful.append(key)
+        if not rules.dry_run and stop(file, key):
+            counts.stopped(key)
+            log("guard_stopped", "warning", experiment=key, file=str(file), guardrails=reasons)
     return harmful
 
 
-def _is_harmful(data: Path, key: str, window_ms: int, now_ms: int, planned: int, alpha: float) -> bool:
+def _harms(data: Path, key: str, rules: Rules, now_ms: int, metrics: Metrics) -> list[str]:
+    """Return the guardrails that show harm, as `treatment:guardrail`."""
     try:
         with database(Resources()) as opened:
-            arms = measure(opened, data, key, window_ms, now_ms)
+            arms = measure(opened, data, key, rules.window_ms, now_ms, rules.settle_ms)
     except CommandError as error:
         if "has no exposures" not in str(error):
             raise
         log("guard_waits", experiment=key, reason=one_line(str(error)))
-        return False
-    findings = find(arms, planned=planned, alpha=alpha)
+        return []
+    findings = find(arms, planned=rules.planned, alpha=rules.alpha)
     for finding in findings:
         _tell(key, finding)
-    return any(finding.is_harm for finding in findings)
+        metrics.found(key, finding)
+    return [f"{finding.treatment}:{finding.rail}" for finding in findings if finding.is_harm]
 
 
 def _tell(key: str, finding: Finding) -> None:

@@ -33,18 +33,21 @@ def read(path: Path) -> tuple[str, ExperimentsConfig]:
     return text, _parsed(path, text)
 
 
-def stop(path: Path, experiment: str) -> None:
-    """Set `status: stopped` for a running experiment.
+def stop(path: Path, experiment: str) -> bool:
+    """Set `status: stopped` for a running experiment; return False if it is stopped already.
 
     Raises:
         CommandError: the file breaks a rule or has no such running experiment, or the edit would change more.
     """
     text, before = read(path)
+    if any(one.key == experiment and one.status == "stopped" for layer in before.layers for one in layer.experiments):
+        return False
     edited = _stopped(text, path, experiment)
     told = changes(before, _parsed(path, edited))
     if len(told) != 1 or not told[0].endswith(".status: running -> stopped"):
         raise CommandError(f"{path}: stopping {experiment!r} would change more than its status: {'; '.join(told)}")
     write_whole(path, edited.encode())
+    return True
 
 
 def _stopped(text: str, path: Path, experiment: str) -> str:

@@ -37,10 +37,19 @@ def test_the_chance_is_shared_by_guardrails_and_treatments() -> None:
     assert [finding.bound for finding in find(arms, planned=10_000)] == [expected, expected]
 
 
-@pytest.mark.parametrize("arm", [Arm(99, 100.0, 1.0), Arm(5_000, 100.0, 0.0)])
-def test_few_units_or_no_variance_prove_nothing(arm: Arm) -> None:
+@pytest.mark.parametrize("variance", [1.0, 0.0])
+def test_few_units_prove_nothing(variance: float) -> None:
+    arm = Arm(99, 100.0, variance)
     control = {"dislike": arm._replace(mean=1.0)}
     assert not any(finding.is_harm for finding in find({"control": control, "b": {"dislike": arm}}, planned=10_000))
+
+
+def test_a_treatment_that_always_fails_is_stopped_although_no_arm_has_a_variance() -> None:
+    control, failing = Arm(120, 0.0, 0.0), Arm(100, 1.0, 0.0)
+    [finding] = find({"control": {"errors": control}, "b": {"errors": failing}}, planned=10_000)
+    assert finding.is_harm
+    [finding] = find({"control": {"errors": control}, "b": {"errors": Arm(100, 0.0, 0.0)}}, planned=10_000)
+    assert not finding.is_harm
 
 
 def test_a_guardrail_without_data_is_left_out() -> None:

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.guard.measure import SETTLE_MS, measure
+from analysis.guard.metrics import Metrics
 from analysis.guard.rails import Arm
-from analysis.guard.run import read_once
+from analysis.guard.run import Rules, read_once
 from analysis.tables.database import Resources, database
 from analysis.tables.schemas import SCHEMAS
 from contract.command_line import CommandError
@@ -64,8 +65,9 @@ def fill(folder: Path, *, failing: int) -> None:
         write(folder, table, rows)
 
 
-def read(folder: Path, file: Path, now: int = NOW, **options: Any) -> list[str]:
-    return read_once(folder / "data", file, window_ms=HOUR, now_ms=now, planned=1_000, alpha=0.05, **options)
+def read(folder: Path, file: Path, now: int = NOW, metrics: Metrics | None = None, **options: Any) -> list[str]:
+    rules = Rules(window_ms=HOUR, planned=1_000, alpha=0.05, **options)
+    return read_once(folder / "data", file, rules, now, metrics)
 
 
 def test_an_experiment_that_does_harm_is_stopped_and_no_other(tmp_path: Path, file: Path) -> None:
@@ -73,6 +75,29 @@ def test_an_experiment_that_does_harm_is_stopped_and_no_other(tmp_path: Path, fi
     assert read(tmp_path, file) == ["first"]
     assert file.read_text() == TEXT.replace('status: "running" # until', 'status: "stopped" # until')
     assert read(tmp_path, file) == []  # it does not run any more
+
+
+def test_the_metrics_tell_what_was_found_and_stopped(tmp_path: Path, file: Path) -> None:
+    fill(tmp_path / "data", failing=20)
+    metrics = Metrics()
+    labels = {"experiment": "first", "treatment": "treatment", "guardrail": "errors"}
+    assert read(tmp_path, file, metrics=metrics) == ["first"]
+    harm, at_least = (
+        metrics.registry.get_sample_value(name, labels) or 0
+        for name in ("ranker_guard_harm", "ranker_guard_harm_at_least")
+    )
+    assert harm == pytest.approx(0.189)  # 0.2 - 0.01 - 0.001
+    assert 0 < at_least < harm
+    assert metrics.registry.get_sample_value("ranker_guard_stops_total", {"experiment": "first"}) == 1
+    read(tmp_path, file, metrics=metrics)  # it does not run any more
+    assert metrics.registry.get_sample_value("ranker_guard_harm", labels) is None
+    assert metrics.registry.get_sample_value("ranker_guard_stops_total", {"experiment": "first"}) == 1
+
+
+def test_a_unit_counts_as_soon_as_events_have_settled(tmp_path: Path, file: Path) -> None:
+    fill(tmp_path / "data", failing=20)
+    assert read(tmp_path, file, now=NOON + HOUR + 1_000, settle_ms=2_000) == []
+    assert read(tmp_path, file, now=NOON + HOUR + 2_000, settle_ms=2_000) == ["first"]
 
 
 def test_a_harmless_experiment_goes_on(tmp_path: Path, file: Path) -> None:

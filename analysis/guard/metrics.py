@@ -1,0 +1,64 @@
+"""Metrics of the guard (docs/guard.md describes them)."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from analysis.guard.rails import Finding
+
+
+class Metrics:
+    """What the guard has read and stopped, since it was started."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._readings = Counter("ranker_guard_readings", "Readings.", ("result",), registry=self.registry)
+        for result in ("done", "failed"):
+            self._readings.labels(result)
+        self._last = Gauge(
+            "ranker_guard_last_reading_timestamp_seconds", "Time of the last reading that was done.",
+            registry=self.registry,
+        )  # fmt: skip
+        self._stops = Counter("ranker_guard_stops", "Experiments stopped.", ("experiment",), registry=self.registry)
+        labels = ("experiment", "treatment", "guardrail")
+        self._harm = Gauge(
+            "ranker_guard_harm", "Harm beyond the allowed amount; below 0 there is none.", labels,
+            registry=self.registry,
+        )  # fmt: skip
+        self._bound = Gauge(
+            "ranker_guard_harm_at_least", "The harm is at least this; above 0 the experiment is stopped.", labels,
+            registry=self.registry,
+        )  # fmt: skip
+
+    def serve(self, host: str, port: int) -> None:
+        """Open the port for Prometheus.
+
+        Raises:
+            OSError: it is in use.
+        """
+        start_http_server(port, host, self.registry)
+
+    def begin(self) -> None:
+        """Forget the findings of the last reading: an experiment may run no more."""
+        self._harm.clear()
+        self._bound.clear()
+
+    def read(self, result: str) -> None:
+        """Count a reading: `done` or `failed`."""
+        self._readings.labels(result).inc()
+        if result == "done":
+            self._last.set(time.time())
+
+    def found(self, experiment: str, finding: Finding) -> None:
+        """Note a guardrail of a running experiment."""
+        labels = experiment, finding.treatment, finding.rail
+        self._harm.labels(*labels).set(finding.harm)
+        if math.isfinite(finding.bound):
+            self._bound.labels(*labels).set(finding.bound)
+
+    def stopped(self, experiment: str) -> None:
+        """Count an experiment that was stopped."""
+        self._stops.labels(experiment).inc()

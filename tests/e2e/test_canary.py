@@ -1,0 +1,129 @@
+"""A canary whose bundle fails is stopped by the guard, without a person, before its ramp goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from contract.experiments.fields import TIME_FORMAT
+from tests.support.builders import TinyModel
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.service_process import PlainService
+from tests.support.sink_process import SinkProcess
+from tests.support.waiting import wait_until
+from tests.support.warm_service import WarmProcess, starter
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.slow]
+
+CANARY = TinyModel(model="canary", poison_item=7)  # it passes every check at the start
+CANDIDATES = ["i1", "i20", "i12"]
+RECENT = [{"item_id": "i7", "ts": 1_700_000_000_000}]
+USERS = [f"u{number}" for number in range(1_000)]
+
+
+def publish(file: Path) -> str:
+    """Half of the users are reached now, all of them in an hour; return the text."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    document: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    layer = document["layers"][0]
+    [experiment] = layer["experiments"] = layer["experiments"][:1]
+    experiment |= {
+        "key": "canary", "salt": "canary", "slots": [[0, 10_000]],
+        "start": (now - timedelta(hours=1)).strftime(TIME_FORMAT),
+        "end": (now + timedelta(days=1)).strftime(TIME_FORMAT),
+        "ramp": [
+            {"at": (now - timedelta(minutes=1)).strftime(TIME_FORMAT), "share": 0.5},
+            {"at": (now + timedelta(hours=1)).strftime(TIME_FORMAT), "share": 1.0},
+        ],
+    }  # fmt: skip
+    for arm in experiment["arms"]:
+        arm["params"] = {} if arm["key"] == "control" else {"model": "canary", "version": "1"}
+    text = yaml.safe_dump(document, sort_keys=False)
+    file.write_text(text, encoding="utf-8")
+    return text
+
+
+class Guard:
+    """`python -m analysis guard` as a process."""
+
+    def __init__(self, folder: Path, experiments: Path) -> None:
+        self.log_file, self.port = folder / "guard.log", free_port()
+        options = ("guard", "--data", str(folder / "events"), "--experiments", str(experiments), "--every", "1s")
+        options = (*options, "--window", "1s", "--settle", "2s", "--metrics-port", str(self.port))
+        with self.log_file.open("wb") as log:
+            self.process: WarmProcess = starter("analysis").start(dict(os.environ), options, log.fileno(), log.fileno())
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [line for line in self.log_file.read_text().splitlines() if line.endswith("}")]
+        return [found for found in map(json.loads, lines) if found["event"] == event]
+
+    def metric(self, series: str) -> float:
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+        found = [line for line in text.splitlines() if line.startswith(f"{series} ")]
+        return float(found[0].split()[-1]) if found else 0.0
+
+
+@pytest.fixture
+def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[PlainService]:
+    settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1"}
+    one = PlainService(tmp_path, own_redis.url, **settings)
+    CANARY.write(one.bundles)
+    yield one
+    one.close()
+
+
+def rank(client: httpx.Client, user: str) -> tuple[int, str]:
+    answer = client.post("/rank", json={"user_id": user, "candidates": CANDIDATES, "recent": RECENT})
+    return answer.status_code, answer.headers["x-ab-bucket"].partition(",")[0]
+
+
+def test_a_canary_that_fails_is_stopped_by_itself(
+    service: PlainService, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    text = publish(service.experiments)
+    service.start()
+    with httpx.Client(base_url=service.url) as client:
+        answers = {user: rank(client, user) for user in USERS}
+    arms = {user: header.split(";")[0].rpartition(":")[2] for user, (_, header) in answers.items()}
+    failed = {user for user, (status, _) in answers.items() if status == 500}
+    assert failed == {user for user, arm in arms.items() if arm == "treatment"}
+    assert len(failed) > 100
+    assert 400 < sum(answer[1].endswith("none;r=inactive") for answer in answers.values()) < 600
+    assert service.metric("ranker_experiment_ramp_share", experiment="canary") == 0.5
+
+    sink = SinkProcess(tmp_path / "events", own_redis.url, "--batch-seconds", "0.2").start()
+    guard = Guard(tmp_path, service.experiments)
+    try:
+        wait_until(lambda: bool(guard.logged("guard_stopped")))
+        assert guard.process.poll() is None
+        [stopped] = guard.logged("guard_stopped")
+        assert (stopped["experiment"], stopped["guardrails"]) == ("canary", ["treatment:errors"])
+        assert service.experiments.read_text(encoding="utf-8") == text.replace("status: running", "status: stopped")
+
+        with httpx.Client(base_url=service.url) as client:
+            service.until(lambda: rank(client, min(failed))[0] == 200, "answered by the default")
+            for user in USERS[:200]:
+                status, header = rank(client, user)
+                assert (status, header.endswith("none;r=inactive")) == (200, True)
+        done = guard.metric('ranker_guard_readings_total{result="done"}')
+        wait_until(lambda: guard.metric('ranker_guard_readings_total{result="done"}') >= done + 2)
+        assert len(guard.logged("guard_stopped")) == 1  # once, at however many readings
+        assert guard.metric('ranker_guard_stops_total{experiment="canary"}') == 1
+        assert guard.metric('ranker_guard_readings_total{result="failed"}') == 0
+        assert guard.metric("ranker_guard_last_reading_timestamp_seconds") <= time.time()
+
+        service.experiments.write_text(text[: len(text) // 2], encoding="utf-8")  # someone is writing it
+        wait_until(lambda: guard.metric('ranker_guard_readings_total{result="failed"}') >= 1)
+        assert guard.process.poll() is None
+    finally:
+        guard.process.kill()
+        sink.close()
