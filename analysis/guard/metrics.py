@@ -11,7 +11,7 @@ from analysis.guard.rails import Finding
 
 
 class Metrics:
-    """What the guard has read and stopped, since it was started."""
+    """Counts readings and stops, and notes the findings of the last reading."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

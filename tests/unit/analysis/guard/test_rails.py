@@ -87,7 +87,7 @@ def test_the_replays_measure_what_numpy_measures() -> None:
 
 
 def test_every_guardrail_is_on_the_page_with_its_value() -> None:
-    page = (ROOT / "docs" / "guard.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guard.md").read_text(encoding="utf-8").partition("## The test")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in page.splitlines() if line[:3] == "| `"]
     documented = [(key.strip("`"), harm) for key, _, harm, _ in rows]
     assert documented == [(rail.key, "more" if rail.harm > 0 else "less") for rail in RAILS]
