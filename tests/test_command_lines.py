@@ -70,6 +70,7 @@ ELSEWHERE = {
     "service/shadow/process.py": "is started by the service only",
     "deploy/kubernetes/__main__.py": "takes only --render",
     "benchmarks/load/waits.py": "takes only what benchmarks/load/__main__.py does",
+    "benchmarks/redis_sizes.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",
