@@ -71,6 +71,8 @@ ELSEWHERE = {
     "deploy/kubernetes/__main__.py": "takes only --render",
     "benchmarks/load/waits.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/redis_sizes.py": "takes only what benchmarks/load/__main__.py does",
+    "benchmarks/capacity.py": "takes only numbers",
+    "benchmarks/load/neighbour.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",
