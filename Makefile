@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal  # for two cores: each process waits for serve
 unexport PYTHONDONTWRITEBYTECODE  # the tests start a hundred interpreters, and each would compile every module
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check schema-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers faults faults-full fuzz soak daily dashboards clean
+.PHONY: help setup demo experiment-demo interleave-demo test test-slow test-browser test-gpu sink-check ray-check schema-check client-check prove gpu-check check format lint types arch lock lock-check helm-check compose-test table bench bench-peers faults faults-full fuzz soak daily dashboards clean
 
 help:            ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ ray-check: setup ## batch scoring with two workers of Ray, in an environment of 
 
 schema-check: .checks/.locked ## schemathesis against the live service, every check on (SCHEMA_SECONDS=90)
 	@$(if $(SCHEMA_SECONDS),SCHEMA_SECONDS=$(SCHEMA_SECONDS)) $(PY) -m pytest -q -rP -m checks tests/checks/test_schema.py
+
+client-check: .checks/.locked ## clients that two generators make of docs/openapi.json call the live service
+	@$(PY) -m pytest -q -m checks tests/checks/test_clients.py
 
 prove: setup     ## 2,000 A/A replays of the statistics (KUAIRAND=folder of its logs: real users too)
 	@$(PY) -m analysis prove --out benchmarks/results/proof $(if $(KUAIRAND),--kuairand $(KUAIRAND))

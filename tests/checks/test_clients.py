@@ -1,0 +1,89 @@
+"""`make client-check`: clients that two generators make of the OpenAPI document call the live service.
+
+openapi-python-client and openapi-generator (its jar and a Java runtime are packages of `.checks`) each make a Python
+client, which calls every operation. openapi-generator makes a Go and a Java client too; those are not compiled, because
+their libraries would be downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.http.api import openapi_json
+from service.http.examples import EXAMPLES
+from tests.support.films import film_service
+from tests.support.redis_server import RedisServer
+from tests.support.service_process import ServiceProcess
+
+HERE = Path(__file__).resolve().parent
+BIN = HERE.parents[1] / ".checks" / "bin"
+
+pytestmark = [pytest.mark.checks, pytest.mark.redis, pytest.mark.timeout(300)]
+
+OPERATIONS = {*EXAMPLES, "get_metrics"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    redis = RedisServer().start()
+    process = film_service(tmp_path_factory.mktemp("service"), redis.url)
+    yield process.start()
+    process.close()
+    redis.close()
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "openapi.json"
+    path.write_text(openapi_json(), encoding="utf-8")
+    return path
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """Return what a command printed; it fails if the command does."""
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def openapi_generator(document: Path, language: str, *options: str) -> Path:
+    out = document.parent / language
+    run(BIN / "openapi-generator-cli", "generate", "-i", document, "-g", language, "-o", out, *options)
+    return out
+
+
+def check_calls(program: str, package: Path, service: ServiceProcess) -> None:
+    """Run a program with the package, which prints the operations that it called and got an answer from."""
+    called = run(sys.executable, HERE / "callers" / program, service.url, PYTHONPATH=str(package))
+    assert set(json.loads(called)) == OPERATIONS
+
+
+def test_the_client_of_openapi_python_client_calls_every_operation(document: Path, service: ServiceProcess) -> None:
+    out = document.parent / "first" / "first_client"
+    out.parent.mkdir()
+    run(BIN / "openapi-python-client", "generate", "--path", document, "--output-path", out, "--meta", "none")
+    check_calls("first.py", out.parent, service)
+
+
+def test_the_client_of_openapi_generator_calls_every_operation(document: Path, service: ServiceProcess) -> None:
+    out = openapi_generator(document, "python", "--package-name", "second_client")
+    check_calls("second.py", out, service)
+
+
+@pytest.mark.parametrize("language", ["go", "java"])
+def test_clients_in_other_languages_are_generated(document: Path, language: str) -> None:
+    out = openapi_generator(document, language)
+    made = "\n".join(path.read_text(encoding="utf-8") for path in out.rglob(f"*.{language}"))
+    for operation in OPERATIONS:
+        first, *rest = operation.split("_")
+        assert f"{first}{''.join(part.capitalize() for part in rest)}".lower() in made.lower(), operation
+    assert "int64" in made if language == "go" else "Long" in made
