@@ -1,7 +1,8 @@
 """A good caller beside a greedy one, with API keys and quotas: `python -m benchmarks.load.neighbour`.
 
 The good caller ranks at a low fixed rate, in an open loop. The greedy one is `wrk` with 32 connections, each of which
-sends its next ranking as soon as the last one is answered or refused. Each round measures every case once, in turn:
+sends its next ranking as soon as the last one is answered or refused. Each round measures every case once, in turn;
+many short rounds share the noise of the machine among the cases, and percentiles are of all rounds together:
 
 - calm: no greedy caller.
 - quota: the greedy caller has a quota and is far over it.
@@ -37,12 +38,15 @@ from service.access.keys import hash_of, new_key
 RESULTS: Final = ROOT / "benchmarks" / "results" / "access"
 QUICK_RESULTS: Final = ROOT / ".bench" / "quick" / "access"
 CALLERS: Final = ("good", "greedy", "hungry")
+Latencies = dict[str, list[float]]  # ms of the good caller's answers, by case
 CALM: Final = "calm"
 _RUSH: Final = 4  # times as many connections
 _LEAD_SECONDS: Final = 1.0  # of greed, before and after the good caller
 _DEADLINE_MS: Final = 2_000  # a late answer is measured, not refused
+_PERCENTILES: Final = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}
+_POOLED: Final = {"p50_ms": "good p50, ms", "p90_ms": "p90", "p99_ms": "p99"}
 _SHOWN: Final = {
-    "p50_ms": "good p50, ms", "p99_ms": "good p99, ms", "full": "good answered, share",
+    "full": "good answered, share",
     "greedy_answered": "greedy answered/s", "greedy_refused": "greedy refused/s", "cores": "service, cores",
 }  # fmt: skip
 
@@ -51,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load.neighbour", description=__doc__)
     add_options(parser)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="cases beside calm (default: all)")
     parser.add_argument("--rate", type=float, default=50.0, help="the good caller's rankings per second")
     parser.add_argument("--connections", type=int, default=32, help="of the greedy caller")
     parser.add_argument("--quota", type=float, default=200.0, help="the greedy caller's requests per second")
@@ -69,12 +74,16 @@ def _measure(options: argparse.Namespace) -> int:
         settings = {"RANKER_ACCESS__FILE": str(_access_file(place.folder, keys, options.quota))}
         keyed = stack.enter_context(place.service("keyed", settings))
         plain = stack.enter_context(place.service("plain"))
-        cases = _cases(place, keyed, plain, keys, options)
-        for name, measured in cases.items():
-            say(f"warm: {name}")
-            measured()
-        say(f"{options.rounds} rounds")
+        latencies: Latencies = {}
+        cases = _cases(place, keyed, plain, keys, options, latencies)
+        for measured in cases.values():
+            measured()  # so that everything is warm
+        latencies.clear()
+        say(f"{options.rounds} rounds of {', '.join(cases)}")
         found = interleaved(cases, options.rounds)
+    for name, values in latencies.items():
+        pooled = {key: percentile(values, share) for key, share in _PERCENTILES.items()}
+        found[name]["pooled"] = {"count": len(values), **pooled}
     document = {"conditions": conditions(), "options": _shown(options), "cases": found}
     folder = options.out or (QUICK_RESULTS if options.quick else RESULTS)
     write(folder / "neighbour.json", document)
@@ -95,32 +104,46 @@ def _access_file(folder: Path, keys: Mapping[str, str], quota: float) -> Path:
 
 
 def _cases(
-    place: World, keyed: Server, plain: Server, keys: Mapping[str, str], options: argparse.Namespace
+    place: World,
+    keyed: Server,
+    plain: Server,
+    keys: Mapping[str, str],
+    options: argparse.Namespace,
+    latencies: Latencies,
 ) -> dict[str, Callable[[], Figures]]:
     def greedy(name: str) -> Wrk:
         headers = {"authorization": f"Bearer {keys[name]}"} if name else {}
         return Wrk(place.folder, bodies(place.users, place.items, options.candidates, seed=2), headers)
 
-    def case(server: Server, good: str, wrk: Wrk | None, times: int = 1) -> Callable[[], Figures]:
+    def case(name: str, server: Server, good: str, wrk: Wrk | None, times: int = 1) -> Callable[[], Figures]:
         more = f"authorization: Bearer {keys[good]}\r\n" if good else ""
         contents = bodies(place.users, place.items, options.candidates)
         rankings = requests_of(contents, _DEADLINE_MS, more=more)
-        return lambda: _beside(server, rankings, wrk, times * options.connections, options)
+        connections = times * options.connections
 
-    return {
-        CALM: case(keyed, "good", None),
-        "quota": case(keyed, "good", greedy("greedy")),
-        "no quota": case(keyed, "good", greedy("hungry")),
-        "no keys": case(plain, "", greedy("")),
-        "rush": case(keyed, "good", greedy("hungry"), _RUSH),
-        "rush without keys": case(plain, "", greedy(""), _RUSH),
+        def measured() -> Figures:
+            figures, found = _beside(server, rankings, wrk, connections, options)
+            latencies.setdefault(name, []).extend(found)
+            return figures
+
+        return measured
+
+    every: dict[str, tuple[Server, str, Wrk | None, int]] = {
+        CALM: (keyed, "good", None, 1),
+        "quota": (keyed, "good", greedy("greedy"), 1),
+        "no quota": (keyed, "good", greedy("hungry"), 1),
+        "no keys": (plain, "", greedy(""), 1),
+        "rush": (keyed, "good", greedy("hungry"), _RUSH),
+        "rush without keys": (plain, "", greedy(""), _RUSH),
     }
+    chosen = [name for name in every if name == CALM or not options.only or name in options.only]
+    return {name: case(name, *every[name]) for name in chosen}
 
 
 def _beside(
     server: Server, rankings: Sequence[bytes], wrk: Wrk | None, connections: int, options: argparse.Namespace
-) -> Figures:
-    """Return the figures of the good caller, while the greedy one does its worst."""
+) -> tuple[Figures, list[float]]:
+    """Return the figures and the latencies of the good caller, while the greedy one does its worst."""
     closed: list[Closed] = []
     with _greed(wrk, server, connections, options, closed):
         before = server.usage().cpu_seconds
@@ -130,14 +153,13 @@ def _beside(
         cores = (server.usage().cpu_seconds - before) / options.seconds
     latencies = [1000 * value for value in offered.latencies(0, FULL)]
     return {
-        "p50_ms": percentile(latencies, 0.5),
         "p99_ms": percentile(latencies, 0.99),
         "full": ratio(len(latencies), len(offered.answers)),
         "late_p99_ms": 1000 * percentile([one.late for one in offered.answers], 0.99),
         "greedy_answered": closed[0].rate if closed else 0.0,
         "greedy_refused": closed[0].refused / closed[0].seconds if closed else 0.0,
         "cores": cores,
-    }
+    }, latencies
 
 
 @contextmanager
@@ -160,11 +182,9 @@ def page(document: Mapping[str, Any]) -> str:
     rows = []
     for name in cases:
         figures = cases[name]["median"]
-        row = [
-            name,
-            *[_number(figures[key]) for key in _SHOWN],
-            _ratios(cases[name]["rounds"], cases[CALM]["rounds"]),
-        ]
+        pooled, calm = cases[name]["pooled"], cases[CALM]["pooled"]
+        row = [name, *[_number(pooled[key]) for key in _POOLED], f"{ratio(pooled['p99_ms'], calm['p99_ms']):.2f}"]
+        row += [_ratios(cases[name]["rounds"], cases[CALM]["rounds"]), *[_number(figures[key]) for key in _SHOWN]]
         rows.append(row)
     return (
         f"{options['rounds']} interleaved rounds of {options['seconds']:.0f} s; the good caller sends "
@@ -172,14 +192,14 @@ def page(document: Mapping[str, Any]) -> str:
         f"{options['connections']} connections and has a quota of {options['quota']:.0f} requests/s.\n"
         f"{where['cores']} cores ({where['processor']}), shared with both callers and Redis; commit {where['commit']}, "
         f"{where['date']}; `{where['command']}`.\n\n"
-        + "\n".join(table(["case", *_SHOWN.values(), "p99 / calm p99, median (range)"], rows))
+        + "\n".join(table(["case", *_POOLED.values(), "p99 / calm p99", "median of rounds", *_SHOWN.values()], rows))
         + "\n"
     )
 
 
 def _ratios(rounds: Sequence[Figures], calm: Sequence[Figures]) -> str:
     found = [ratio(one["p99_ms"], other["p99_ms"]) for one, other in zip(rounds, calm, strict=True)]
-    return f"{median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+    return f"{median(found):.2f}"
 
 
 def _number(value: float) -> str:
