@@ -75,7 +75,6 @@ ELSEWHERE = {
     "benchmarks/load/neighbour.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/decoder.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
-    "benchmarks/load/neighbour.py": "takes the files of benchmarks/load/__main__.py, which is walked",
     "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",
     "benchmarks/guard.py": "takes only --quick",
     "benchmarks/daily/__main__.py": "takes only folders",
