@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +179,23 @@ def test_the_service_learns_what_is_left_of_the_budget() -> None:
         ranker.rank("42", FILMS)
     first, second = [int(request.headers["x-deadline-ms"]) for request in sent.asked]
     assert 0 < second <= first <= 1_500
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "client" / "examples"
+COMMANDS = {"rank.sh": ["sh"], "rank.py": [sys.executable], "Rank.java": ["java"], "rank.go": ["go", "run"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_example_ranks(service: ServiceProcess, name: str) -> None:
+    if shutil.which(COMMANDS[name][0]) is None:
+        pytest.skip(f"no {COMMANDS[name][0]} here")
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    command = [*COMMANDS[name], str(EXAMPLES / name), service.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "rank=pyramid-vs-mgnm:" in done.stdout
+    assert "no-such-film" in done.stdout
 
 
 @pytest.mark.slow
