@@ -13,7 +13,7 @@ from benchmarks.figures import percentile
 from tests.faults.invariants import Expected
 from tests.faults.proxy import Toxics, toxic_proxy
 from tests.faults.rig import DEADLINE_MS, Rig, Service
-from tests.faults.row import row
+from tests.faults.row import absent, proven, row
 from tests.faults.traffic import DEGRADED, FULL, Record, Traffic, good_share, p99_ms
 from tests.faults.world import user
 from tests.support.redis_server import RedisServer, free_port
@@ -369,3 +369,19 @@ def reconnects(rig: Rig) -> None:
             traffic.mark("after", 4)
     rig.figure("R26", "connections per second to a dead Redis", per_second, "/s", most=32.0)
     rig.figure("B6", "full quality after Redis returns", full_again(traffic, "after"), "s", most=1.0)
+
+
+proven("R12", "a huge value", "redis",
+       "integration/test_redis_behaviours.py::test_huge_foreign_value_costs_a_bounded_read_and_is_replaced_by_the_next_append")  # fmt: skip
+proven("R19", "failover by Sentinel: planned, and a killed primary", "redis",
+       "integration/test_redis_sentinel.py::test_rankings_read_from_the_new_primary",
+       "integration/test_redis_sentinel.py::test_no_acknowledged_append_is_lost_in_a_planned_failover",
+       "integration/test_redis_sentinel.py::test_no_acknowledged_append_is_lost_when_the_primary_dies")  # fmt: skip
+proven("R20", "all Sentinels are gone", "redis",
+       "integration/test_redis_sentinel.py::test_last_known_primary_is_used_when_all_sentinels_and_connections_are_gone")  # fmt: skip
+proven("R21", "Cluster: a shard is down, slots move, a primary is replaced", "redis",
+       "integration/test_redis_cluster.py::test_shard_that_is_down_degrades_its_own_users_only",
+       "integration/test_redis_cluster.py::test_users_are_read_and_written_while_their_slots_move",
+       "integration/test_redis_cluster.py::test_no_acknowledged_append_is_lost_when_a_primary_is_replaced")  # fmt: skip
+absent("R22", "a replica lags", "rankings read from the primary only")
+absent("R23", "the connection that tracks changes is lost", "the service has no cache of histories that needs tracking")
