@@ -58,6 +58,7 @@ def local_stack(
             "RANKER_STREAMS__SPOOL": str(places.records / "spool"),
             "RANKER_RANKING_LOG__SHARE": "1",
             "RANKER_PAGE__ENABLED": "true",
+            "RANKER_HTTP__DOCS_ENABLED": "true",
             **(settings or {}),
         }
         with service(environment, chosen, log) as url:

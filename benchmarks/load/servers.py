@@ -106,6 +106,7 @@ def ours(
         "RANKER_STREAMS__SPOOL": str(logs / f"spool-{port}"),
         "RANKER_HTTP__PORT": str(port),
         "RANKER_HTTP__DRAIN_DELAY_MS": "0",
+        "RANKER_HTTP__DOCS_ENABLED": "true",
         **settings,
     }
     with running(

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.http import openapi_parts, requests
+from service.http import openapi_parts, reference, requests
 from service.http.examples import JSON, add_examples
 from service.http.openapi_parts import add_headers, add_security, opened, requirements, sized
 from service.http.operation import REFERENCES
@@ -45,7 +44,7 @@ def describe(app: FastAPI) -> None:
 def add_docs(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> None:  # Any: JSON
     """Serve a document at /openapi.json and its page at /docs, as bytes that are made once."""
     made = Prepared(lambda: orjson.dumps(describe()))
-    page = bytes(get_swagger_ui_html(openapi_url="/openapi.json", title=f"{app.title} - Swagger UI").body)
+    page = Prepared(lambda: reference.page(describe()))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
@@ -53,7 +52,7 @@ def add_docs(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> None:  # A
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return Response(page, media_type="text/html")
+        return Response(await page.get(), media_type="text/html; charset=utf-8", headers=reference.HEADERS)
 
 
 def document(app: FastAPI) -> dict[str, Any]:  # Any: JSON

@@ -43,7 +43,7 @@ class HttpSettings(Group):
     """How long (ms) accepted requests may take after that delay before they are abandoned."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins whose pages may call the service from a browser, such as ["https://feed.example"]; ["*"] allows all."""
-    docs_enabled: bool = True
+    docs_enabled: bool = False
     """Serve /docs and /openapi.json."""
     behaviours_enabled: bool = False
     """Serve GET /behaviours/{user_id}. It shows what a user did, so use it only in staging."""

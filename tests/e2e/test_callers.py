@@ -59,7 +59,7 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def service(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    process = PlainService(tmp_path, redis.url)
+    process = PlainService(tmp_path, redis.url, HTTP__DOCS_ENABLED="true")
     yield process.start()
     process.close()
 

@@ -35,7 +35,11 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def service(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     process = ServiceProcess(
-        tmp_path_factory.mktemp("service"), redis.url, HTTP__BEHAVIOURS_ENABLED="true", PAGE__ENABLED="true"
+        tmp_path_factory.mktemp("service"),
+        redis.url,
+        HTTP__BEHAVIOURS_ENABLED="true",
+        HTTP__DOCS_ENABLED="true",
+        PAGE__ENABLED="true",
     )
     yield process.start()
     process.close()

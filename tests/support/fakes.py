@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import RankCall
 from service.runtime import Backend, Runtime
+from service.settings.http import HttpSettings
 from service.settings.limits import LimitsSettings
 from service.settings.root import Settings
 from service.store.behaviours import AppendResult, StoredBehaviours, StoreUnavailable
@@ -266,7 +267,10 @@ class FakeBundles:
         return self.bundles
 
 
-PATIENT = Settings(limits=LimitsSettings(deadline_ms=60_000, max_deadline_ms=90_000))  # the machine may pause
+PATIENT = Settings(
+    limits=LimitsSettings(deadline_ms=60_000, max_deadline_ms=90_000),  # the machine may pause
+    http=HttpSettings(docs_enabled=True),
+)
 
 
 class Edge:

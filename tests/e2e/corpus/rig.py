@@ -91,7 +91,8 @@ class Rig:
         for model in _MODELS:
             replace(ExactModel(), model=model, reads_time=model == "timed").write(folder / "bundles")
         self.service = ServiceProcess(
-            folder, self.redis.url, HTTP__BEHAVIOURS_ENABLED="true", EXPERIMENTS__OVERRIDE_SECRET=SECRET,
+            folder, self.redis.url, HTTP__BEHAVIOURS_ENABLED="true", HTTP__DOCS_ENABLED="true",
+            EXPERIMENTS__OVERRIDE_SECRET=SECRET,
             EXPERIMENTS__RELOAD_MS="600000", **settings,
         )  # fmt: skip
 

@@ -32,6 +32,7 @@ from service.ranking.answer import Explanation, Ranking
 from service.ranking.call import AwaitedCall
 from service.settings.bundles import BundlesSettings
 from service.settings.experiments import ExperimentsSettings
+from service.settings.http import HttpSettings
 from service.settings.page import PageSettings
 from service.settings.redis import RedisSettings
 from service.settings.root import Settings
@@ -477,6 +478,7 @@ def _settings(folder: Path, redis_url: str, *, enabled: bool) -> Settings:
         bundles=BundlesSettings(root=folder / "bundles"),
         experiments=ExperimentsSettings(file=folder / "experiments.yaml"),
         page=PageSettings(enabled=enabled),
+        http=HttpSettings(docs_enabled=True),
     )
 
 
