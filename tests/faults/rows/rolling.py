@@ -51,7 +51,7 @@ def rolled(rig: Rig) -> None:
             traffic.mark("experiment change", 1)
             traffic.mark("restart of each replica")
             for place in (0, 1):
-                replicas[place] = _restarted(rig, replicas[place], port)
+                replicas[place] = _restarted(rig, replicas[place])
             traffic.mark("quiet again", rig.pick(1, 5))
             traffic.mark(_KILL)
             replicas[turn % 2] = _killed(rig, replicas[turn % 2])
@@ -110,25 +110,25 @@ def _until_served(rig: Rig, replicas: list[Service], version: str) -> None:
         )
 
 
-def _restarted(rig: Rig, old: Service, port: int) -> Service:
+def _restarted(rig: Rig, old: Service) -> Service:
     """Stop a replica, and start it again when it has ended, as an orchestrator does."""
     new = rig.adopt(old)
     rig.ended(old)
-    new.start()
-    rig.until(lambda: _is_up(port, new), "taken by the proxy")
-    return new
+    return _started(rig, new)
 
 
 def _killed(rig: Rig, old: Service) -> Service:
     new = rig.adopt(old)
     old.send(signal.SIGKILL)
     old.wait()
+    return _started(rig, new)
+
+
+def _started(rig: Rig, new: Service) -> Service:
+    """Start a replica, and wait until the proxy sends it requests: before that, the other one must not be stopped."""
     new.start()
+    rig.until(lambda: new.metric("ranker_requests_total", route="/rank") > 0, "used by the proxy")
     return new
-
-
-def _is_up(port: int, replica: Service) -> bool:
-    return answers("/health/ready")(port) and answers("/health/ready")(replica.port)
 
 
 @contextmanager
