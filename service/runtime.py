@@ -19,6 +19,7 @@ from service.log import access_log
 from service.metrics import Metrics
 from service.output.access_log import AccessLog
 from service.ranking.ranker import Ranker
+from service.ranking.slow import SlowRankings
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore
 from service.store.items import ItemStore
@@ -66,6 +67,7 @@ class Runtime:
         )  # None: no one needs one
         self.backend: Backend | None = None
         self.traces: Traces | None = None  # if requests are traced
+        self.slow = _slow(settings, now_ms)
         self.is_draining = False
         metrics.workers_wanted(settings.http.workers)
         self.workers = Workers(metrics, lambda: self.status, self._digest)
@@ -100,3 +102,12 @@ class Runtime:
         if self.backend is None:
             raise NotReady("The service is loading.")
         return self.backend
+
+
+def _slow(settings: Settings, now_ms: Callable[[], int]) -> SlowRankings | None:
+    """Return what keeps the slowest rankings; None if none are kept, or if every caller could read them."""
+    has_operators = settings.admin.port is not None or settings.access.file is not None
+    if not settings.slow.keep or not has_operators:
+        return None
+    key = settings.experiments.pseudonym_key
+    return SlowRankings(settings.slow, key.get_secret_value().encode() if key is not None else None, now_ms)

@@ -41,6 +41,7 @@ class Workers:
     def __init__(self, metrics: Metrics, status: Callable[[], str], experiments: Callable[[], str | None]) -> None:
         self._metrics, self._status, self._experiments = metrics, status, experiments
         self.ask: Callable[[], Awaitable[bytes]] | None = None  # the supervisor, for the reports of all
+        self.ask_slow: Callable[[], Awaitable[bytes]] | None = None  # the same, for the slowest rankings of each
         self._past, self._inherited = b"{}", list[int]()
         self._others: list[bytes] = []
 

@@ -39,6 +39,7 @@ from deploy.scoring import __main__ as scoring
 from exporter import __main__ as exporter
 from exporter import check, sign
 from service.access import __main__ as access
+from service.replay import __main__ as replay
 from service.seed import __main__ as seed
 from tests.support.builders import TinyModel
 from tests.support.command_lines import KINDS, spoilt
@@ -52,7 +53,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WALKED = {
     "training/__main__.py", "exporter/__main__.py", "exporter/check.py", "exporter/sign.py", "analysis/__main__.py",
     "service/__main__.py",
-    "service/seed/__main__.py", "service/access/__main__.py",
+    "service/replay/__main__.py", "service/seed/__main__.py", "service/access/__main__.py",
     "deploy/compose/bootstrap.py", "deploy/demo/__main__.py", "deploy/local_redis.py", "deploy/dashboards/__main__.py",
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
     "deploy/scoring/__main__.py",
@@ -147,6 +148,7 @@ def test_every_command_line_is_walked_here() -> None:
         "mapping",
         "train",
         "check",
+        "replay",
         "seed",
         "access",
         "offer",
@@ -177,6 +179,7 @@ def test_a_file_that_is_no_such_file_is_one_line_that_names_it(
         "mapping": (training.main, "prepare", log, "--mapping", path, "--out", out),
         "train": (training.main, "train", path, "--out", out),
         "check": (check.main, path),
+        "replay": (replay.main, path, "--bundles", out),
         "seed": (seed.main, path),
         "access": (access.main, "check", path),
         "compare": (compare.main, "--base", ROOT, "--new", ROOT, "--behaviours", path),
@@ -340,6 +343,7 @@ def test_a_service_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.setattr("service.seed.sender.time.sleep", lambda _: None)
     refused(seed.main, world.behaviours, "--url", f"http://127.0.0.1:{free_port()}")
+    refused(replay.main, f"http://127.0.0.1:{free_port()}/debug/slow", "--bundles", world.folder)
 
 
 @pytest.mark.parametrize(

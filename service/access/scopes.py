@@ -18,6 +18,7 @@ SCOPES: Final[dict[str, Scope]] = {
     "/items": "write",
     "/info": "admin",
     "/metrics": "admin",
+    "/debug/slow": "admin",
     "/docs": "admin",
     "/openapi.json": "admin",
     "/": "admin",

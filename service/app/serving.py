@@ -151,6 +151,9 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         )
         # The store's gauge is right, and its connections are open, before the first request.
         await asyncio.gather(store.ping(), store.read([""]))
+        if runtime.slow is not None:
+            runtime.slow.start()
+            stack.callback(runtime.slow.stop)
         metrics.ready(True)
         sinks.start_replay()
         try:

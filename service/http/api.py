@@ -25,6 +25,7 @@ from service.http.item_routes import item_routes
 from service.http.openapi import add_docs, describe
 from service.http.operations_routes import operations_routes, probe_routes
 from service.http.rank_route import rank_routes
+from service.http.slow_routes import slow_routes
 from service.metrics import Metrics
 from service.runtime import Runtime
 from service.settings.http import HttpSettings
@@ -34,9 +35,9 @@ Part = Literal["all", "callers", "operators"]
 
 _OF_CALLERS: Final = (rank_routes, batch_routes, behaviour_routes, item_routes, feedback_routes)
 _ROUTES: Final[dict[Part, tuple[Callable[[Runtime], APIRouter], ...]]] = {
-    "all": (*_OF_CALLERS, operations_routes, probe_routes),
+    "all": (*_OF_CALLERS, operations_routes, slow_routes, probe_routes),
     "callers": (*_OF_CALLERS, probe_routes),
-    "operators": (operations_routes, probe_routes),
+    "operators": (operations_routes, slow_routes, probe_routes),
 }
 
 

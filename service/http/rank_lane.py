@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -81,6 +82,7 @@ class RankLane:
         self._runtime, self._metrics, self._limits = runtime, runtime.metrics, runtime.settings.limits
         self._endings = Endings(runtime, runtime.metrics, runtime.settings)
         self._gate: Gate | Part = runtime.admission.rankings
+        self._slow = runtime.slow
         self._open: set[LaneCall] = set()
         self._overloaded = PreparedRefusal(Overloaded(), self._endings)
         self._prepared = PreparedAnswer(self._endings, runtime.settings.experiments.show_bucket)
@@ -193,6 +195,8 @@ class RankLane:
             content, status = self._answer_of(call)
             call.caller.answer(call, content)
         self._endings.finish("POST", "/rank", exchange, status)
+        if self._slow is not None and time.perf_counter() - call.began > self._slow.least:
+            self._slow.keep(call, exchange)
 
     def _answer_of(self, call: LaneCall) -> tuple[bytes, int]:
         exchange = call.exchange

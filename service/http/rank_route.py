@@ -27,7 +27,7 @@ _OVERRIDE: Final = OVERRIDE_HEADER.encode()
 def rank_routes(runtime: Runtime) -> APIRouter:
     """Return the hot route."""
     router = APIRouter(tags=["ranking"])
-    limits = runtime.settings.limits
+    limits, slow = runtime.settings.limits, runtime.slow
 
     async def read(request: Request, exchange: Exchange, backend: Backend, now_ms: int) -> AwaitedCall:
         """Parse the body and decide the arm; the decision is noted before anything else can fail."""
@@ -52,7 +52,11 @@ def rank_routes(runtime: Runtime) -> APIRouter:
         call = await read(request, exchange, backend, runtime.now_ms())
         exchange.count_candidates(len(call.item_ids))
         exchange.stages = call.timings  # which fills while it is ranked
-        ranking = await backend.ranker.rank(call)
+        try:
+            ranking = await backend.ranker.rank(call)
+        finally:
+            if slow is not None:
+                slow.keep(call, exchange)
         exchange.runs = call.runs
         exchange.headers += rank_answer.rank_headers(ranking)
         exchange.notes |= {"model": f"{ranking.model}@{ranking.version}", "candidates": len(call.item_ids)}

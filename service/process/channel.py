@@ -31,6 +31,7 @@ class Verb(IntEnum):
     REPORTS = 9  # W: how are all? S: these are the reports
     INHERIT = 10  # S: count on from a worker that has ended; this was its last report
     CLOSE_ADMIN = 11  # S: close the port of operators; others answer there
+    SLOW = 12  # S, W: which are your slowest rankings, or those of all? With content: these
 
 
 class Message(NamedTuple):

@@ -30,11 +30,16 @@ class Child:
         number: of the worker, from 0 on.
         process: started.
         channel: to it.
-        on_question: called with this object when the worker asks how all workers are.
+        on_question: called with this object and a verb when the worker asks how all workers are, or for the slowest
+            rankings of all.
     """
 
     def __init__(
-        self, number: int, process: asyncio.subprocess.Process, channel: Channel, on_question: Callable[[Child], None]
+        self,
+        number: int,
+        process: asyncio.subprocess.Process,
+        channel: Channel,
+        on_question: Callable[[Child, Verb], None],
     ) -> None:
         self.number, self._process, self._channel, self._on_question = number, process, channel, on_question
         self.process_id = process.pid
@@ -42,12 +47,13 @@ class Child:
         self.is_ready, self.is_leaving = asyncio.Event(), asyncio.Event()
         self.report = b"{}"
         self._asked: deque[asyncio.Future[bool]] = deque()
+        self._asked_slow: deque[asyncio.Future[bytes]] = deque()
         self._listening = asyncio.create_task(self._listen())
         self._tasks = [self._listening, asyncio.create_task(self._beat())]
 
     @classmethod
     async def start(
-        cls, number: int, options: Sequence[str], descriptors: Sequence[int], on_question: Callable[[Child], None]
+        cls, number: int, options: Sequence[str], descriptors: Sequence[int], on_question: Callable[[Child, Verb], None]
     ) -> Child:
         """Start a worker, a new interpreter with nothing of this process but some descriptors.
 
@@ -55,7 +61,7 @@ class Child:
             number: of the worker.
             options: for the command line.
             descriptors: that it inherits and its command line names, after the number and the channel's; -1 is none.
-            on_question: called when the worker asks how all workers are.
+            on_question: as above.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -112,6 +118,8 @@ class Child:
         self._channel.close()
         while self._asked:
             self._asked.popleft().set_result(False)
+        while self._asked_slow:
+            self._asked_slow.popleft().set_result(b"[]")
 
     async def end_by(self, seconds: float) -> None:
         """Wait until the process has ended; kill it when that takes too long."""
@@ -132,14 +140,26 @@ class Child:
         await asyncio.wait([asked], timeout=seconds)
         return asked.done() and asked.result()
 
+    async def ask_slow(self, seconds: float) -> bytes:
+        """Ask for its slowest rankings; return a JSON array, an empty one if it does not answer in time."""
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if not self.is_alive:
+            return b"[]"
+        self._asked_slow.append(asked)
+        self.say(Verb.SLOW)
+        await asyncio.wait([asked], timeout=seconds)
+        return asked.result() if asked.done() else b"[]"
+
     async def _listen(self) -> None:
         async for message in self._channel.messages():
             if message.verb == Verb.READY:
                 self.is_ready.set()
             elif message.verb == Verb.LEAVING:
                 self.is_leaving.set()
-            elif message.verb == Verb.REPORTS:
-                self._on_question(self)
+            elif message.verb == Verb.REPORTS or (message.verb == Verb.SLOW and not message.content):
+                self._on_question(self, message.verb)
+            elif message.verb == Verb.SLOW and self._asked_slow:
+                self._asked_slow.popleft().set_result(message.content)
             elif message.verb == Verb.REPORT:
                 self.report = message.content
                 if self._asked:  # the last report of a worker that ends comes without a question

@@ -192,9 +192,13 @@ class Supervisor:
         self._living.discard(child)
         self._counts.leave(child.number)
 
-    def _answer(self, asker: Child) -> None:
-        """Send a worker the reports of all."""
-        self._do(self._report(asker))
+    def _answer(self, asker: Child, verb: Verb) -> None:
+        """Send a worker the reports of all, or the slowest rankings of all."""
+        self._do(self._report(asker) if verb == Verb.REPORTS else self._show_slow(asker))
+
+    async def _show_slow(self, asker: Child) -> None:
+        lists = await asyncio.gather(*(child.ask_slow(_REPORT_SECONDS) for child in self._living))
+        asker.say(Verb.SLOW, b"[%s]" % b",".join(lists))
 
     async def _report(self, asker: Child) -> None:
         children = [*(child for _, child in sorted(self._serving.items())), *self._ending]

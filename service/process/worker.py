@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.http.slow_routes import slow_json
 from service.process.channel import Channel, Message, Verb
 from service.process.inherited import Inherited
 from service.process.port import Port, Ports
@@ -72,7 +73,9 @@ class WorkerServer(Server):
         self._acceptor = Acceptor(ports.callers.listener, gives_way, self._connect)
         self._channel: Channel | None = None
         self._asked: deque[asyncio.Future[bytes]] = deque()
-        self._runtime.workers.ask = self._ask
+        self._asked_slow: deque[asyncio.Future[bytes]] = deque()
+        self._showing: set[asyncio.Task[None]] = set()
+        self._runtime.workers.ask, self._runtime.workers.ask_slow = self._ask, self._ask_slow
         self._may_listen, self._must_close = asyncio.Event(), asyncio.Event()
         self._orders: dict[Verb, Callable[[], None]] = {
             Verb.LISTEN: self._may_listen.set,
@@ -137,14 +140,36 @@ class WorkerServer(Server):
             self._runtime.workers.inherit(message.content)
         elif message.verb == Verb.REPORTS:
             self._asked.popleft().set_result(message.content)  # answers come in the order of the questions
+        elif message.verb == Verb.SLOW:
+            self._take_slow(message.content)
         else:
             self._orders[message.verb]()
+
+    def _take_slow(self, content: bytes) -> None:
+        """Take the answer to our question; without content it is the supervisor's."""
+        if content:
+            self._asked_slow.popleft().set_result(content)
+            return
+        task = asyncio.create_task(self._show_slow())
+        self._showing.add(task)
+        task.add_done_callback(self._showing.discard)
+
+    async def _show_slow(self) -> None:
+        slow = self._runtime.slow
+        self._say(Verb.SLOW, b"[]" if slow is None else await asyncio.to_thread(slow_json, slow))
 
     async def _ask(self) -> bytes:
         """Return the reports of all workers; TimeoutError if the supervisor does not answer."""
         asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         self._say(Verb.REPORTS)
+        return await asyncio.wait_for(asyncio.shield(asked), _ASK_SECONDS)
+
+    async def _ask_slow(self) -> bytes:
+        """Return the slowest rankings of each worker; TimeoutError if the supervisor does not answer."""
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked_slow.append(asked)
+        self._say(Verb.SLOW)
         return await asyncio.wait_for(asyncio.shield(asked), _ASK_SECONDS)
 
     def _say(self, verb: Verb, content: bytes = b"") -> None:

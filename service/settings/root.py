@@ -22,6 +22,7 @@ from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
 from service.settings.secret import without_files
 from service.settings.shadow import ShadowSettings
+from service.settings.slow import SlowSettings
 from service.settings.streams import StreamsSettings
 from service.settings.traces import TracesSettings
 
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     """Exposures and feedback written to Redis streams."""
     ranking_log: RankingLogSettings = RankingLogSettings()
     """The ranking log: the list that each ranking answered, written to a Redis stream for the analysis."""
+    slow: SlowSettings = SlowSettings()
+    """The slowest rankings of the last hour, for operators (docs/slow-rankings.md)."""
     page: PageSettings = PageSettings()
     """The page for people."""
     logging: LoggingSettings = LoggingSettings()
