@@ -71,6 +71,7 @@ ELSEWHERE = {
     "service/shadow/process.py": "is started by the service only",
     "deploy/kubernetes/__main__.py": "takes only --render",
     "benchmarks/load/waits.py": "takes only what benchmarks/load/__main__.py does",
+    "benchmarks/load/soak.py": "takes only what benchmarks/load/__main__.py does, and numbers",
     "benchmarks/redis_sizes.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/capacity.py": "takes only numbers",
     "benchmarks/load/neighbour.py": "takes only what benchmarks/load/__main__.py does",
