@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.markdown import table as markdown_table
-from benchmarks.tables.picture import draw, draw_cost, draw_learning
+from benchmarks.tables.picture import draw, draw_cost, draw_learning, heading
 from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
 from benchmarks.tables.records import Record, Records
 from benchmarks.tables.runner import chosen_trial
@@ -100,16 +100,18 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
         metrics = _metrics(rows, protocol)
         if metrics:
             means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
-            draw(folder / f"{protocol}.png", f"{plan.title}: {protocol}", metrics[0], means)
+            named = heading(plan.title, protocol)
+            draw(folder / f"{protocol}.png", named, metrics[0], means, plan.reference)
             costs = {
                 row.name: (row.seconds[protocol], cell)
                 for row in rows
                 if protocol in row.seconds and (cell := means[row.name])
             }
-            draw_cost(folder / f"{protocol}-cost.png", f"{plan.title}: {protocol}", metrics[0], costs)
+            draw_cost(folder / f"{protocol}-cost.png", named, metrics[0], costs)
         console.print(_shown(plan, rows, protocol))
     learning = {row.name: row.learning for row in rows}
-    draw_learning(folder / "learning.png", f"{plan.title}: validation by epoch ({plan.tune})", learning, plan.reference)
+    title = f"{heading(plan.title, plan.tune)}: validation by epoch"
+    draw_learning(folder / "learning.png", title, learning, plan.reference)
     return folder
 
 
