@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.dashboards.drift import DRIFT
 from deploy.dashboards.panels import (
     INSTANCES,
     MODEL,
@@ -129,6 +130,7 @@ INFERENCE = Board(
                 ),
             ),
         ),
+        DRIFT,
         Row(
             "Process",
             (

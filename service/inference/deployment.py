@@ -19,6 +19,7 @@ from service.bundles.bundle import Bundle
 from service.flow.batcher import Batcher, Entry
 from service.flow.supervision import Supervised, supervise_job
 from service.flow.threads import DaemonThreads, in_time
+from service.inference.drift import Drift
 from service.inference.engine import EngineError, OnnxEngine
 from service.inference.inline import InlineRuns
 from service.inference.inputs import RankRow
@@ -84,6 +85,7 @@ class Deployment:
         self._run_seconds = max(_LEAST_RUN_SECONDS, settings.limits.max_deadline_ms / 1000)
         self._replaced: list[EngineRuns] = []  # of engines that were rebuilt while a run of theirs was under way
         self._use(engine)
+        self._drift = Drift(bundle) if settings.inference.drift else None
         self._batch_began: float | None = None
         self._guard = SlowGuard(settings.limits.deadline_ms / 1000)
         self._rebuilding: Supervised | None = None
@@ -118,6 +120,8 @@ class Deployment:
 
     def start(self) -> None:
         """Start answering."""
+        if self._drift is not None:
+            self._observer.drift_begins(self.bundle.name, self._drift)
         self.observe()
 
     def observe(self) -> None:
@@ -142,6 +146,8 @@ class Deployment:
             if task is not None:
                 await task.cancel()
         self._observer.bundle_dropped(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
+        if self._drift is not None:
+            self._observer.drift_ends(self.bundle.name, self._drift)
         self._runs.engine.close()
         self._builder.shutdown()
 
@@ -164,7 +170,7 @@ class Deployment:
             self._inline.stop()
             return None
         self._inline.note(len(entries), batch.seconds)
-        self._conclude(batch)
+        self._conclude(entries, batch)
         return batch.results
 
     async def _run(self, entries: list[Scoring]) -> Sequence[ScoredRow | Exception]:
@@ -183,11 +189,13 @@ class Deployment:
         # Not the time that passed: a thread also waits for the event loop to leave it the interpreter, and a bundle
         # whose batches seem slow for that reason would stay in the threads.
         self._inline.note(len(entries), batch.busy_seconds)
-        self._conclude(batch)
+        self._conclude(entries, batch)
         return batch.results
 
-    def _conclude(self, batch: Batch) -> None:
-        """Draw the conclusions of a batch: build another engine, or avoid the bundle for a while."""
+    def _conclude(self, entries: Sequence[Scoring], batch: Batch) -> None:
+        """Draw the conclusions of a batch: count it, build another engine, or avoid the bundle for a while."""
+        if self._drift is not None:
+            self._drift.note([entry.row for entry in entries], batch.results)
         if not batch.works and self._rebuilding is None:
             self._rebuilding = supervise_job(
                 "engine_rebuild", self._rebuild, self._observer, name=f"rebuild-{self.bundle.name}"

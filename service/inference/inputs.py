@@ -45,6 +45,7 @@ class RankRow(NamedTuple):
     met: Mapping[int, NewItem] = _NONE  # such items in the records, by item key
     weights: Weights | None = None  # of the bundle's targets; None for its own
     context: Mapping[str, object] = _NO_CONTEXT  # of the request, by name
+    unknown: int = 0  # further candidates of the request, which the model does not know
 
 
 class Facts(NamedTuple):
@@ -56,7 +57,7 @@ class Facts(NamedTuple):
     unknown: int
     truncated: int
     new: int = 0  # of those used, behaviours on items that training never met
-    newest_ms: int | None = None  # of the behaviours that were read; only where the bundle reads the time since then
+    newest_ms: int | None = None  # of the behaviours that were read
 
 
 class Made(NamedTuple):
@@ -108,7 +109,6 @@ class InputMaker:
         self._bundle, self._sequence = bundle, bundle.manifest.sequence
         self._is_read = np.zeros(256, dtype=np.bool_)  # by action code
         self._is_read[self._sequence.action_codes] = True
-        self._reads_gap = any(spec.kind == "gap" for spec in bundle.manifest.context)
 
     def make(self, rows: Sequence[RankRow]) -> Inputs:
         """Turn the rows' behaviours into the inputs of `encode`, in one go, but for the rows whose facts are noted."""
@@ -165,7 +165,7 @@ class InputMaker:
         used = [min(count, length) for count in flat.counts]
         left = [count - read for count, read in zip(flat.counts, used, strict=True)]
         keys = self._keys(arrays, len(rows))
-        newest = _newest(flat, stops) if self._reads_gap else [None] * len(rows)
+        newest = _newest(flat, stops)
         counts = np.zeros(len(rows), dtype=np.int64)
         if new:
             counts = (arrays["items"] > self._bundle.manifest.item_count).sum(axis=1)

@@ -50,6 +50,7 @@ class ScoredRow(NamedTuple):
     new_scores: NDArray[np.float32] | None = None  # (K,) of the row's new candidates; None where it has none
     context: NDArray[np.int64] | None = None  # (F,) codes of the request's context; None where the model reads none
     run: ModelRun | None = None  # that scored it
+    newest_ms: int | None = None  # time of the newest behaviour that was read
 
 
 class NothingScored(InferenceFailed):
@@ -159,7 +160,7 @@ class Inference:
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
                     work.facts[place].key not in states.new, *work.facts[place][1:6], encoded - started, done - encoded,
-                    run=run,
+                    run=run, newest_ms=work.facts[place].newest_ms,
                 )
             )  # fmt: skip
         if codes is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from service.metrics.access import AccessMetrics
 from service.metrics.bundles import BundleMetrics
+from service.metrics.drift import DriftMetrics
 from service.metrics.experiments import ExperimentMetrics
 from service.metrics.exposition import Exposition
 from service.metrics.families import Description, Families
@@ -17,8 +18,8 @@ from service.metrics.store import StoreMetrics
 
 
 class Metrics(
-    HttpMetrics, AccessMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, ShadowMetrics,
-    ProcessMetrics,
+    HttpMetrics, AccessMetrics, RankingMetrics, StoreMetrics, ExperimentMetrics, BundleMetrics, DriftMetrics,
+    ShadowMetrics, ProcessMetrics,
 ):  # fmt: skip
     """All metrics of one application: plain numbers, which only the event loop's thread changes.
 
@@ -33,6 +34,7 @@ class Metrics(
         StoreMetrics.__init__(self, families)
         ExperimentMetrics.__init__(self, families)
         BundleMetrics.__init__(self, families)
+        DriftMetrics.__init__(self, families)
         ShadowMetrics.__init__(self, families)
         ProcessMetrics.__init__(self, families)
         self._exposition = Exposition(families)

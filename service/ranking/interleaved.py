@@ -40,7 +40,9 @@ def fill(call: RankCall) -> None:
         own = half.serving.bundle.items
         half.candidates = call.candidates if is_control else candidates_of(call.candidates.item_ids, own)
         weights = arm_weights(half.serving.bundle, arm.parameters)
-        half.row = call.row._replace(candidates=half.candidates.indices, weights=weights)
+        half.row = call.row._replace(
+            candidates=half.candidates.indices, weights=weights, unknown=len(half.candidates.unknown)
+        )
         half.cost, half.until = max(1, len(half.candidates.indices)), call.cutoff
 
 

@@ -264,6 +264,7 @@ class Ranker:
             call.explain,
             notes,
             context=call.context,
+            unknown=len(call.candidates.unknown),
         )
         if call.serving.bundle.manifest.targets:
             call.row = call.row._replace(weights=arm_weights(call.serving.bundle, call.decision.parameters))

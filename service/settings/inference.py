@@ -22,5 +22,7 @@ class InferenceSettings(Group):
     """Maximum number of cached user states; 0 turns the cache off."""
     state_cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = 268_435_456
     """Maximum bytes of all cached user states."""
+    drift: bool = True
+    """Count the scores and inputs of each bundle by bucket, as metrics of drift."""
     popularity_fallback: bool = True
     """Answer in order of popularity if the engine fails or is too late; otherwise answer 503 or 504."""

@@ -105,6 +105,22 @@ def play_experiments(metrics: Metrics) -> None:
     metrics.watch_arms(lambda: ExperimentsSnapshot(*parse_experiments(EXPERIMENTS)))
 
 
+class FakeDrift:
+    """One bucket of one quantity."""
+
+    def observed(self) -> dict[tuple[str, ...], float]:
+        return {("length", "0"): 7.0}
+
+    def items(self) -> dict[tuple[str, ...], float]:
+        return {("candidate", "yes"): 90.0}
+
+    def reference(self) -> dict[tuple[str, ...], float]:
+        return {("length", "0"): 0.25}
+
+    def indices(self) -> dict[tuple[str, ...], float]:
+        return {("length", "golden"): 0.125}
+
+
 def play_bundles(metrics: Metrics) -> None:
     metrics.bundle_loaded("ok")
     metrics.bundle_served("mgnm", "7", "cpu")
@@ -118,6 +134,7 @@ def play_bundles(metrics: Metrics) -> None:
     metrics.shadow_failed("mgnm@7", "mgnm@8")
     scores = np.array([0.5, 1.0, 2.0], dtype=np.float32)
     metrics.shadow_compared("mgnm@7", "mgnm@8", compare(scores, scores[::-1]), 0.001, 0.004)
+    metrics.drift_begins("mgnm@7", FakeDrift())
     metrics.task_failed("stream")
     metrics.task_restarted("stream")
     metrics.task_failed("bundles")

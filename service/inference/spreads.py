@@ -1,0 +1,74 @@
+"""What a bundle's inputs and scores are compared by: buckets, the golden rows in them, and a number for the difference.
+
+Symbols: K buckets, one more than the edges between them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundles.bundle import Bundle
+from service.metrics.buckets import AGES, LENGTHS
+
+SCORE_BUCKETS: Final = 10
+_LENGTHS: Final = np.array(LENGTHS, dtype=np.int64)
+_AGES: Final = np.array(AGES, dtype=np.int64)
+_LEAST: Final = 0.5  # observations of the smaller sample: a smaller share counts as this one
+
+Counts = NDArray[np.int64]
+
+
+class Spread(NamedTuple):
+    """The buckets of one quantity."""
+
+    name: str
+    edges: NDArray[np.float32] | NDArray[np.int64]  # (K - 1,) the largest value of each bucket but the last
+    golden: Counts | None  # (K,) of the golden rows; None if they do not have the quantity
+
+    @property
+    def size(self) -> int:
+        """Return K."""
+        return len(self.edges) + 1
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the largest value of each bucket as text."""
+        return [*(str(edge) for edge in self.edges), "+Inf"]
+
+    def tally(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Counts:
+        """Return how many values are in each bucket (K,)."""
+        places = self.edges.searchsorted(values, side="left")
+        return np.bincount(places, minlength=self.size)
+
+
+def spreads_of(bundle: Bundle) -> tuple[Spread, Spread, Spread]:
+    """Return the spreads of scores, of lengths of histories, and of ages (s) of newest behaviours."""
+    return _scores(bundle.golden["scores"]), _lengths(bundle), Spread("age", _AGES, None)
+
+
+def stability_index(reference: Counts, counts: Counts) -> float:
+    """Return the population stability index of two counts (K,): 0 for equal shares, at least 0 for all others.
+
+    No share is taken to be less than half an observation of the smaller sample: an empty bucket would make it infinite.
+    """
+    sizes = reference.sum(), counts.sum()
+    floor = _LEAST / min(sizes)
+    expected, found = np.maximum(reference / sizes[0], floor), np.maximum(counts / sizes[1], floor)
+    return float(((found - expected) * np.log(found / expected)).sum())
+
+
+def _scores(golden: NDArray[np.float32]) -> Spread:
+    """Return buckets with about the same number of golden scores; fewer buckets if many of them are equal."""
+    shares = np.arange(1, SCORE_BUCKETS) / SCORE_BUCKETS
+    edges = np.unique(np.quantile(golden, shares, method="inverted_cdf")).astype(np.float32)
+    spread = Spread("score", edges, None)
+    return spread._replace(golden=spread.tally(golden))
+
+
+def _lengths(bundle: Bundle) -> Spread:
+    spread = Spread("length", _LENGTHS, None)
+    items = bundle.golden.get("encode.items")
+    return spread if items is None else spread._replace(golden=spread.tally((items > 0).sum(axis=1)))
