@@ -1,4 +1,4 @@
-"""What a bundle's inputs and scores are compared by: buckets, the golden rows in them, and a number for the difference.
+"""Buckets of a bundle's scores and inputs, the golden rows in them, and an index of the distance between two counts.
 
 Symbols: K buckets, one more than the edges between them.
 """

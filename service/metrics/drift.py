@@ -10,7 +10,7 @@ from service.metrics.values import Labels
 
 
 class Drifting(Protocol):
-    """What one bundle has counted (service/inference/drift.py); may be read from any thread."""
+    """The counts of one bundle (service/inference/drift.py); may be read from any thread."""
 
     def observed(self) -> Mapping[Labels, float]:
         """Return the observations by quantity and bucket."""

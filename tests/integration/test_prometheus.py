@@ -138,7 +138,7 @@ def _load(url: str, turn: int) -> None:
                 "/feedback", json={"feedback": [{**activity, "request_id": answer.json()["request_id"]}]}
             )
             assert sent.status_code in {200, 202}, sent.text
-        for number in range(120):  # each bundle needs 100 rankings for an index of drift
+        for number in range(1000 + 120 * turn, 1120 + 120 * turn):  # a bundle needs 100 for an index of drift
             assert client.post("/rank", json={"user_id": f"u{number}", "candidates": ["i1", "i2"]}).status_code == 200
         assert client.post("/rank", json={"user_id": "u1", "candidates": []}).status_code == 422
         assert client.post("/behaviours", json={}).status_code == 422
