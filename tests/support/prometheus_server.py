@@ -17,7 +17,7 @@ from tests.support.programs import needed
 from tests.support.redis_server import free_port
 
 SOURCE = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
-SCRAPE = "250ms"
+SCRAPE = "500ms"
 EVALUATE = "500ms"
 PATIENCE_SECONDS = 60
 
