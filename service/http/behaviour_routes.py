@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from contract.behaviours.grammar import is_id
 from contract.behaviours.records import Records
@@ -22,6 +23,15 @@ from service.http.documents import ID_RULE
 from service.http.operation import documented
 from service.runtime import Runtime
 from service.store.behaviours import AppendResult, RedisBehaviourStore, StoreUnavailable
+
+
+class _Anything(PathConvertor):
+    """All of the rest of a path; Starlette's own `path` leaves out a line break, and the route with it."""
+
+    regex = r"(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
 
 
 def behaviour_routes(runtime: Runtime) -> APIRouter:
@@ -50,7 +60,7 @@ def behaviour_routes(runtime: Runtime) -> APIRouter:
     if runtime.settings.http.behaviours_enabled:
 
         @router.get(
-            "/behaviours/{user_id:path}",
+            "/behaviours/{user_id:anything}",
             **documented("get_behaviours", None, answers.StoredBehavioursResponse, InvalidRequest),
         )
         async def stored(user_id: Annotated[str, Path(json_schema_extra=requests.ID_SCHEMA)]) -> Response:

@@ -231,9 +231,11 @@ async def test_stored_behaviours_are_shown_where_that_is_allowed() -> None:
     async with edge.client() as client:
         answer = await client.get("/behaviours/a%2Fb%20%C3%BC")
         unfit = await client.get("/behaviours/%0a")
+        broken = [await client.get(f"/behaviours/{name}") for name in ("a%0Ab", "a%0A", "%0Aa")]
     shown = answers.StoredBehavioursResponse.model_validate_json(answer.content)
     assert shown.user_id == "a/b ü"
     assert [behaviour.ts for behaviour in shown.behaviours] == [8, 7]
+    assert {one.status_code for one in broken} == {422}  # the route is found, and no id is cut
     assert (unfit.status_code, unfit.json()["error"]["field"]) == (422, "user_id")
 
 
