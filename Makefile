@@ -55,8 +55,8 @@ ray-check: setup ## batch scoring with two workers of Ray, in an environment of 
 	@.ray/bin/python -m pip install -q --disable-pip-version-check -r locks/ray.txt
 	@$(PY) -m pytest -q -m slow tests/deploy/scoring
 
-schema-check: .checks/.locked ## schemathesis against the live service, every check on (SCHEMA_SECONDS=90)
-	@$(if $(SCHEMA_SECONDS),SCHEMA_SECONDS=$(SCHEMA_SECONDS)) $(PY) -m pytest -q -rP -m checks tests/checks/test_schema.py
+schema-check: .checks/.locked ## schemathesis against the live service, every check on (SCHEMA_SECONDS=3600: search, from SCHEMA_SEED=1)
+	@$(if $(SCHEMA_SECONDS),SCHEMA_SECONDS=$(SCHEMA_SECONDS)) $(if $(SCHEMA_SEED),SCHEMA_SEED=$(SCHEMA_SEED)) $(PY) -m pytest -q -rP -m checks tests/checks/test_schema.py
 
 client-check: .checks/.locked ## clients that two generators make of docs/openapi.json call the live service
 	@$(PY) -m pytest -q -m checks tests/checks/test_clients.py
