@@ -131,7 +131,7 @@ class World:
         self.service = ServiceProcess(
             folder, "", **settings,
             EXPERIMENTS__OVERRIDE_SECRET_FILE=str(folder / "override"), EXPERIMENTS__RELOAD_MS="100",
-            ACCESS__FILE=str(folder / "access.json"), HTTP__BEHAVIOURS_ENABLED="true",
+            ACCESS__FILE=str(folder / "access.json"), HTTP__BEHAVIOURS_ENABLED="true", HTTP__DOCS_ENABLED="true",
             RANKING_LOG__SHARE="1", RANKING_LOG__ATTRIBUTES='["segment"]', LOGGING__LEVEL="debug",
             TRACES__ENDPOINT=self.collector.url, TRACES__SHARE="1", TRACES__MAX_PER_SECOND="10000",
         )  # fmt: skip
