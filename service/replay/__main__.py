@@ -17,6 +17,7 @@ from pathlib import Path
 from contract.command_line import run
 from service.replay.captured import Captured, read
 from service.replay.runs import Replayed, Replayer
+from service.settings.environment import signers_of_environment
 
 _MAX_RUNS = 10_000
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    replayer = Replayer(options.bundles, min(max(1, options.runs), _MAX_RUNS))
+    replayer = Replayer(options.bundles, min(max(1, options.runs), _MAX_RUNS), options.signers)
     failed = 0
     for one in read(options.source):
         replayed = replayer.replay(one)
@@ -57,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.replay", description="Run slow rankings again.")
     parser.add_argument("source", help="file with the answer of GET /debug/slow, or its address (http://...)")
     parser.add_argument("--bundles", type=Path, required=True, help="folder of the bundles, <model>/<version> each")
+    parser.add_argument(
+        "--signers", type=Path, default=signers_of_environment(),
+        help="public keys: only bundles that one of them signed are run (default: RANKER_BUNDLES__SIGNERS)",
+    )  # fmt: skip
     parser.add_argument("--runs", type=int, default=20, help="runs of each ranking; the medians are printed")
     return parser
 

@@ -47,10 +47,11 @@ class Replayer:
     Args:
         root: folder of the bundles.
         runs: of each ranking, after one that is not counted.
+        signers: public keys; a bundle without the signature of one of them is not run. None accepts all.
     """
 
-    def __init__(self, root: Path, runs: int) -> None:
-        self._registry, self._runs = BundleRegistry(root), runs
+    def __init__(self, root: Path, runs: int, signers: Path | None = None) -> None:
+        self._registry, self._runs, self._signers = BundleRegistry(root), runs, signers
         self._loaded: dict[tuple[str, str], _Loaded] = {}
 
     def replay(self, one: Captured) -> Replayed:
@@ -72,7 +73,7 @@ class Replayer:
             directory = self._registry.directory(model, version)
             if directory is None:
                 raise _Problem(f"{one.bundle!r} is not the name of a bundle")
-            bundle = load_bundle(directory, max_bytes=_MAX_BYTES)
+            bundle = load_bundle(directory, max_bytes=_MAX_BYTES, signers=self._signers)
             if bundle.digest != one.digest:
                 raise _Problem(
                     f"{directory} is another bundle: its digest is {bundle.digest[:12]}, not {one.digest[:12]}"
