@@ -18,8 +18,7 @@ import pytest
 
 from service.http.api import openapi_json
 from service.http.examples import EXAMPLES
-from tests.support.films import film_service
-from tests.support.redis_server import RedisServer
+from tests.support.films import film_service_with_redis
 from tests.support.service_process import ServiceProcess
 
 HERE = Path(__file__).resolve().parent
@@ -32,11 +31,8 @@ OPERATIONS = {*EXAMPLES, "get_metrics"}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    redis = RedisServer().start()
-    process = film_service(tmp_path_factory.mktemp("service"), redis.url)
-    yield process.start()
-    process.close()
-    redis.close()
+    with film_service_with_redis(tmp_path_factory.mktemp("service")) as service:
+        yield service
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ranker_client import (
     Retries,
 )
 
-from tests.support.films import film_service
+from tests.support.films import film_service, film_service_with_redis
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
@@ -34,11 +34,8 @@ PATIENT = 20.0
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    redis = RedisServer().start()
-    process = film_service(tmp_path_factory.mktemp("client"), redis.url)
-    yield process.start()
-    process.close()
-    redis.close()
+    with film_service_with_redis(tmp_path_factory.mktemp("client")) as service:
+        yield service
 
 
 @pytest.fixture

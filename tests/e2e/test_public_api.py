@@ -11,8 +11,7 @@ import pytest
 
 from service.http.api import openapi_json
 from service.http.examples import EXAMPLES
-from tests.support.films import film_service
-from tests.support.redis_server import RedisServer
+from tests.support.films import film_service_with_redis
 from tests.support.service_process import ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
@@ -23,11 +22,8 @@ JSON = "application/json"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    redis = RedisServer().start()
-    process = film_service(tmp_path_factory.mktemp("public"), redis.url)
-    yield process.start()
-    process.close()
-    redis.close()
+    with film_service_with_redis(tmp_path_factory.mktemp("public")) as service:
+        yield service
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
+from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
 
@@ -25,3 +28,15 @@ def film_service(folder: Path, redis_url: str, **settings: str) -> ServiceProces
     text = experiments.read_text(encoding="utf-8")
     experiments.write_text(text.replace("pyramid_mixer", "mgnm"), encoding="utf-8")
     return ServiceProcess(folder, redis_url, HTTP__BEHAVIOURS_ENABLED="true", **settings)
+
+
+@contextmanager
+def film_service_with_redis(folder: Path) -> Iterator[ServiceProcess]:
+    """Run the service on a Redis that only it uses; both end with the context, also after an error."""
+    redis = RedisServer().start()
+    process = film_service(folder, redis.url)
+    try:
+        yield process.start()
+    finally:
+        process.close()
+        redis.close()
