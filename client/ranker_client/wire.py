@@ -30,7 +30,7 @@ def parts_of(call: Call[Any], budget: Budget, headers: dict[str, str]) -> Parts:
     """Return the arguments of one attempt.
 
     Raises:
-        DeadlinePassed: there is no time for it.
+        DeadlinePassed: no time is left for it.
     """
     left = budget.left
     if left <= 0:
