@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contract.command_line import CommandError
 from models.base import SequentialRecommender
-from models.new_items import IdPart
+from models.parts.new_items import IdPart
 
 
 class GrowthError(CommandError, ValueError):

@@ -45,9 +45,9 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.capsules import agreement, capsules
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import Sampled, objective_loss, row_mean, sampled_losses
+from models.parts.capsules import agreement, capsules
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.objectives import Sampled, objective_loss, row_mean, sampled_losses
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,12 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.features import GAP_BINS, RATING_BINS, gap_bins, rating_bins, side_columns
-from models.item_feature import ItemFeature, field_table
-from models.layers import Dropout, item_bias, item_table
-from models.new_items import IdPart, ItemParts, check_share
-from models.objectives import Objective, objective_loss, row_mean
-from models.targets import WEIGHTS, Target, targets_loss
+from models.parts.features import GAP_BINS, RATING_BINS, gap_bins, rating_bins, side_columns
+from models.parts.item_feature import ItemFeature, field_table
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.new_items import IdPart, ItemParts, check_share
+from models.parts.objectives import Objective, objective_loss, row_mean
+from models.parts.targets import WEIGHTS, Target, targets_loss
 
 _START = 0.02  # of the tables, as SASRec's: items seen seldom keep their start, and a large one is noise
 
@@ -76,7 +76,7 @@ class PyramidMixerConfig:
         rating, gap: the behaviour's value, and the log of the time since the one before, as fields.
         side_group: all fields but the item share one d-wide field.
         out_side: the candidate's vector is its id row plus a linear map of its features.
-        id_dropout: share of items whose ids are taken away at each training step (models/new_items.py).
+        id_dropout: share of items whose ids are taken away at each training step (models/parts/new_items.py).
         cross_behaviour, cross_feature: components, each off for an ablation.
         cross_period: False reads the newest slot of the first scale, and leaves the coarser scales out.
         fusion: gate, or the plain mean of both mixers.
@@ -87,7 +87,7 @@ class PyramidMixerConfig:
         head: next_item, or ranking (binary, for click or long view).
         objective: of the next-item head; full softmax, or a sampled loss.
         targets: outcomes of an impression that the ranking head learns, each with its weights in the loss and in the
-            score (models/targets.py); none = one label.
+            score (models/parts/targets.py); none = one label.
         popularity_bias: item bias that starts at log popularity.
         dropout: after the input, inside the feature mixer, and on each residual.
     """

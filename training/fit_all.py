@@ -13,7 +13,7 @@ from rich.console import Console
 
 from contract.files import write_json
 from models.checkpoint import load_checkpoint
-from models.new_items import set_shift
+from models.parts.new_items import set_shift
 from training.fitting.watchers import watcher_of
 from training.fitting.world import ONE_PROCESS, World
 from training.origin import Origin, read_origin

@@ -13,7 +13,7 @@ from contract.files import BadFileError, read_arrays, read_object
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import CONFIG, FACTS, WEIGHTS, context_of, load_checkpoint, read_tensors
 from models.growth import grow
-from models.new_items import SHIFT, id_part, set_shift
+from models.parts.new_items import SHIFT, id_part, set_shift
 from training.data.prepare import Prepared, load_prepared
 from training.judging.document import judged
 from training.judging.evaluate import Judge

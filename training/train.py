@@ -16,7 +16,7 @@ from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError, one_line
 from models.base import DatasetFacts, SequentialRecommender
 from models.checkpoint import load_checkpoint
-from models.new_items import id_part, set_shift
+from models.parts.new_items import id_part, set_shift
 from training.data.cut import prepared_until
 from training.data.prepare import Prepared, load_prepared
 from training.fitting.allocator import keep_freed_memory

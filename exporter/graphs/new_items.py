@@ -18,7 +18,7 @@ from exporter.graphs.tables import TableBook
 from exporter.graphs.trace import TracedGraph, tensors_of, trace_graph
 from exporter.rows import Requests, Rows
 from models.base import NewRows, SequentialRecommender, Tensors
-from models.new_items import NEW_ITEMS
+from models.parts.new_items import NEW_ITEMS
 
 ITEM_OUTPUTS: Final = ("history", "candidates")
 NEW_FLAT_INPUTS: Final = ("vectors", "rows")

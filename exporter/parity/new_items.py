@@ -19,7 +19,7 @@ from exporter.graphs.trace import Traced
 from exporter.parity.verify import Outputs, Parity, compare, make_session, run_session
 from exporter.rows import RowMaker, Rows
 from models.base import SequentialRecommender
-from models.new_items import NEW_ITEMS
+from models.parts.new_items import NEW_ITEMS
 
 _SHARE: Final = 0.3  # of the behaviours in a history that are of new items
 _SEED: Final = 20_261

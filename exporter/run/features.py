@@ -15,7 +15,7 @@ from contract.bundle.manifest import FEATURES
 from contract.files import BadFileError, read_object
 from exporter.errors import ExportError, cause_of
 from models.base import SequentialRecommender
-from models.item_feature import ItemFeature
+from models.parts.item_feature import ItemFeature
 
 _TITLE: Final = "title"  # the one text that every source splits into words
 

@@ -6,7 +6,7 @@ the output transform and the item bias of the authors' code (https://github.com/
 
 | Part | Here |
 | --- | --- |
-| attention, feed-forward net, residuals, norms (3.3 to 3.5) | `models.layers.AttentionBlock` |
+| attention, feed-forward net, residuals, norms (3.3 to 3.5) | `models.parts.layers.AttentionBlock` |
 | output: GELU of a dense layer, tied items, bias (3.6) | `_hidden`, `score` |
 | Cloze task, and rows in which only the last item is masked (3.7) | `cloze`, `loss` |
 | at test, a mask after the history | `encode` |
@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 from contract.bundle.context import CONTEXT
 from models.base import MASKED, DatasetFacts, Encoded, Tensors, TrainingBatch
-from models.dot_product import DotProductRecommender
-from models.features import ItemVectors
-from models.layers import AttentionBlock, Dropout, item_bias, start_small
-from models.objectives import Objective, objective_loss, state_loss
+from models.parts.dot_product import DotProductRecommender
+from models.parts.features import ItemVectors
+from models.parts.layers import AttentionBlock, Dropout, item_bias, start_small
+from models.parts.objectives import Objective, objective_loss, state_loss
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import MASKED, DatasetFacts
-from models.capsules import InterestModel, InterestsConfig, routed, start_matrices
+from models.parts.capsules import InterestModel, InterestsConfig, routed, start_matrices
 
 
 @dataclass(frozen=True)

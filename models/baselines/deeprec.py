@@ -30,9 +30,9 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.item_feature import ItemFeature
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import Objective, objective_loss
+from models.parts.item_feature import ItemFeature
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.objectives import Objective, objective_loss
 
 _CANDIDATES = 1344  # that share a group of like length: 64 rows of a positive and 20 negatives, one of 1001
 

@@ -31,10 +31,10 @@ from torch import Tensor
 
 from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
 from models.baselines.bpr import UserVectors
-from models.dot_product import DotProductRecommender
-from models.features import ItemVectors
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import Objective, objective_loss
+from models.parts.dot_product import DotProductRecommender
+from models.parts.features import ItemVectors
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.objectives import Objective, objective_loss
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
-from models.dot_product import DotProductRecommender
-from models.features import ItemVectors
-from models.layers import Dropout, item_bias
-from models.objectives import Objective, objective_loss
+from models.parts.dot_product import DotProductRecommender
+from models.parts.features import ItemVectors
+from models.parts.layers import Dropout, item_bias
+from models.parts.objectives import Objective, objective_loss
 
 
 @dataclass(frozen=True)

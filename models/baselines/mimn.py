@@ -43,8 +43,8 @@ from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
 from models.baselines.deeprec import BehaviourVectors, PairAttention
-from models.layers import Dropout, item_bias
-from models.objectives import Objective, objective_loss, state_loss
+from models.parts.layers import Dropout, item_bias
+from models.parts.objectives import Objective, objective_loss, state_loss
 
 _CLIP = 20.0  # of what the controller asks of the heads
 _SHARP = 2.0
@@ -65,7 +65,7 @@ class MIMNConfig:
         utilisation: weight of the variance of aggregate write weights; 0 also turns the rebalancing of writes off.
         dropout: on behaviour vectors.
         popularity_bias: item bias that starts at log popularity.
-        objective: see models/objectives.py.
+        objective: see models/parts/objectives.py.
     """
 
     length: int = 50

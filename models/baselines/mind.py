@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import DatasetFacts
-from models.capsules import InterestModel, InterestsConfig, routed, start_matrices
+from models.parts.capsules import InterestModel, InterestsConfig, routed, start_matrices
 
 
 @dataclass(frozen=True)

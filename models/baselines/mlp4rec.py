@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Tensors, TrainingBatch
-from models.dot_product import DotProductRecommender
-from models.features import (
+from models.parts.dot_product import DotProductRecommender
+from models.parts.features import (
     GAP_BINS,
     RATING_BINS,
     ItemVectors,
@@ -41,9 +41,9 @@ from models.features import (
     rating_bins,
     side_columns,
 )
-from models.item_feature import ItemFeature, field_table
-from models.layers import Dropout, item_bias
-from models.objectives import Objective, objective_loss
+from models.parts.item_feature import ItemFeature, field_table
+from models.parts.layers import Dropout, item_bias
+from models.parts.objectives import Objective, objective_loss
 
 _EXPAND: Final = 4  # hidden over input size of a mixer
 _FIELDS, _SEQUENCE, _CHANNELS = 0, -2, -1  # axes of (F, B, T, d)

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from models.base import MASKED, DatasetFacts, Encoded, Tensors, TrainingBatch
-from models.dot_product import DotProductRecommender
-from models.features import ItemVectors, SideFields
-from models.layers import AttentionBlock, Dropout, item_bias, start_small
-from models.objectives import Objective, objective_loss
+from models.parts.dot_product import DotProductRecommender
+from models.parts.features import ItemVectors, SideFields
+from models.parts.layers import AttentionBlock, Dropout, item_bias, start_small
+from models.parts.objectives import Objective, objective_loss
 
 
 @dataclass(frozen=True)

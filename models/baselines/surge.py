@@ -46,8 +46,8 @@ from torch import Tensor, nn
 
 from models.base import DatasetFacts, Encoded, Scored, SequentialRecommender, ServingClass, Tensors, TrainingBatch
 from models.baselines.deeprec import BehaviourVectors, PairAttention, by_length, masked_softmax
-from models.layers import Dropout, item_bias
-from models.objectives import Objective, objective_loss
+from models.parts.layers import Dropout, item_bias
+from models.parts.objectives import Objective, objective_loss
 
 _GRID = 2.0**14  # of similarities
 _SCORE_GRID = 2.0**20  # of cluster scores, which differ by less
@@ -68,7 +68,7 @@ class SURGEConfig:
         learn_graph: whether kept edges carry their similarity.
         dropout: on behaviour vectors and in the scoring network.
         popularity_bias: item bias that starts at log popularity.
-        objective: see models/objectives.py.
+        objective: see models/parts/objectives.py.
     """
 
     length: int = 50

@@ -50,8 +50,8 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import Sampled, objective_loss
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.objectives import Sampled, objective_loss
 
 Kind = Literal["items", "users"]
 

@@ -24,7 +24,7 @@ from models.checks.catalogue import (
 )
 from models.checks.subject import NotApplicableError, Subject, close, require
 from models.growth import data_buffers, grow
-from models.new_items import NEW_ITEMS
+from models.parts.new_items import NEW_ITEMS
 
 _NEVER = 7  # the item that no one has met
 

@@ -101,7 +101,7 @@ def _check_weights(model: SequentialRecommender, batch: TrainingBatch) -> None:
     close(loss([1.0, 2.0, 3.0, 0.0], 4), loss([1.0, 2.0, 3.0, 0.0], 29), "a row of weight 0 changes the loss")
     close(loss([2.0, 2.0, 2.0, 2.0], 4), loss(None, 4), "one weight for all rows changes the loss")
     changed = not torch.allclose(loss([1.0, 2.0, 3.0, 9.0], 4), loss(None, 4))
-    require(changed, "the loss ignores the weights of rows: see models.objectives.row_mean")
+    require(changed, "the loss ignores the weights of rows: see models.parts.objectives.row_mean")
 
 
 def ten_users_can_be_learnt_by_heart(subject: Subject, rates: Sequence[tuple[float, int]] = RATES) -> None:

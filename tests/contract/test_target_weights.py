@@ -14,8 +14,8 @@ from exporter.errors import ExportError
 from exporter.export import export_run
 from models.base import Scored, Tensors
 from models.checkpoint import load_checkpoint
+from models.parts.targets import WEIGHTS
 from models.pyramid_mixer import PyramidMixer
-from models.targets import WEIGHTS
 from service.bundles.bundle import load_bundle
 from service.inference.engine import OnnxEngine
 from service.inference.inputs import RankRow

@@ -9,7 +9,8 @@
 
 q_j is the chance that item j is the target of a row. For two sources together the sum is the right correction of a
 draw (the balance heuristic of multiple importance sampling): the estimate of the sum over all items has no bias.
-A draw that is the row's own target or one of its seen items stays in the list, and models/objectives.py leaves it out.
+A draw that is the row's own target or one of its seen items stays in the list, and models/parts/objectives.py leaves it
+out.
 
 Symbols: B rows, T length, I items, n negatives.
 """

@@ -18,8 +18,8 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import item_bias
-from models.objectives import objective_loss
+from models.parts.layers import item_bias
+from models.parts.objectives import objective_loss
 
 
 @dataclass(frozen=True)

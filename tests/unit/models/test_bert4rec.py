@@ -12,7 +12,7 @@ from models.base import TrainingBatch
 from models.baselines.bert4rec import BERT4Rec, BERT4RecConfig, cloze
 from models.catalog import MODELS
 from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
-from models.objectives import full_softmax
+from models.parts.objectives import full_softmax
 from tests.unit.models.cases import LENGTH, build
 from tests.unit.models.slow import Array, gelu, linear, norm, weights_of
 

@@ -9,7 +9,7 @@ from models.catalog import MODELS
 from models.checks import growing
 from models.checks.catalogue import ITEMS, MORE_ITEMS, facts, grown_facts
 from models.growth import GrowthError, grow
-from models.new_items import IdPart
+from models.parts.new_items import IdPart
 from tests.unit.models.cases import LENGTH, VARIANTS, build, subject
 
 EVERY = pytest.mark.parametrize("case", VARIANTS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.base import TrainingBatch
 from models.baselines.mimn import MIMN
 from models.checks.catalogue import ITEMS, histories, inputs_of, scores_of
-from models.objectives import objective_loss
+from models.parts.objectives import objective_loss
 from tests.unit.models.cases import LENGTH, VARIANTS, build
 from tests.unit.models.slow import Array, linear, sigmoid, softmax, weights_of
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.base import DatasetFacts
 from models.catalog import MODELS
 from models.checks.catalogue import histories, inputs_of, scores_of
-from models.features import gap_bins
+from models.parts.features import gap_bins
 from models.pyramid_mixer import CrossBehaviour, Halving, LowRank, PyramidMixer, PyramidMixerConfig
 from tests.unit.models.cases import LENGTH, build
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.catalog import MODELS
-from models.objectives import Objective
+from models.parts.objectives import Objective
 from tests.unit.models.cases import VARIANTS
 from training.data.prepare import Prepared
 from training.fitting.optimiser import Optimiser, RowwiseAdagrad, TablesError, clip

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from models.base import NewRows, Scored, SequentialRecommender, ServingClass, Tensors
-from models.features import ItemVectors
+from models.parts.features import ItemVectors
 
 
 class DotProductRecommender(SequentialRecommender):

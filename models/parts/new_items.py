@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import MASKED, DatasetFacts, NewRows, SequentialRecommender, Tensors
-from models.item_feature import ItemFeature
+from models.parts.item_feature import ItemFeature
 
 SHIFT: Final = "shift"
 """The buffer of `IdPart` that is set after training."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base import DatasetFacts, log_popularity
-from models.item_feature import field_table
+from models.parts.item_feature import field_table
 
 
 def item_table(facts: DatasetFacts, width: int, std: float) -> nn.Embedding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.layers import Dropout
+from models.parts.layers import Dropout
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from models.base import NegativesError, TrainingBatch
 from models.catalog import MODELS
 from models.checks.catalogue import facts, histories, inputs_of
+from models.parts.targets import WEIGHTS, targets_loss
 from models.pyramid_mixer import PyramidMixer
-from models.targets import WEIGHTS, targets_loss
 from tests.unit.models.cases import VARIANTS, build
 
 CONFIG = VARIANTS["pm-targets"][1]

@@ -21,8 +21,8 @@ from models.base import (
     Tensors,
     TrainingBatch,
 )
-from models.layers import Dropout, item_bias, item_table
-from models.objectives import Sampled, objective_loss, row_mean, sampled_losses
+from models.parts.layers import Dropout, item_bias, item_table
+from models.parts.objectives import Sampled, objective_loss, row_mean, sampled_losses
 
 
 def capsules(z: Tensor, logits: Tensor, mask: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from contract.bundle.tensors import SequenceColumn
 from models.base import DatasetFacts, Tensors
-from models.item_feature import ItemFeature, field_table
-from models.new_items import IdPart, ItemParts, check_share
+from models.parts.item_feature import ItemFeature, field_table
+from models.parts.new_items import IdPart, ItemParts, check_share
 
 GAP_BINS: Final = 32  # the last one begins at 2^31 seconds
 RATING_BINS: Final = 51  # half units of a value that is stored as tenths in one byte
@@ -82,7 +82,7 @@ class SideFields:
         rating, gap: the behaviour's value, and the log of the time since the one before, added too.
         out_side: the candidate's vector is its id row plus a linear map of its features.
         side_start: standard deviation of the tables of side information at the start; 0 = 1/sqrt(d).
-        id_dropout: share of items whose ids are taken away at each training step (models/new_items.py).
+        id_dropout: share of items whose ids are taken away at each training step (models/parts/new_items.py).
     """
 
     side: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from models.base import MASKED, DatasetFacts, SequentialRecommender, TrainingBat
 from models.checks import growing
 from models.checks.catalogue import ITEMS, facts_with_new, histories, inputs_of
 from models.checks.every import Check
-from models.new_items import IdPart, set_shift
+from models.parts.new_items import IdPart, set_shift
 from tests.unit.models.cases import LENGTH, build, subject
 
 CASES = ["fmlp-new-items", "sasrec-new-items", "pm-new-items", "pm-ranking-new-items"]

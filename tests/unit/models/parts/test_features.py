@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_of
-from models.features import ItemVectors, SideFields, gap_bins, rating_bins
-from models.layers import item_table
+from models.parts.features import ItemVectors, SideFields, gap_bins, rating_bins
+from models.parts.layers import item_table
 from tests.unit.models.cases import LENGTH, build
 from tests.unit.models.slow import Array, Weights, linear, weights_of
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.base import log_popularity
-from models.objectives import bce, bpr, full_softmax, row_mean, sampled_softmax
+from models.parts.objectives import bce, bpr, full_softmax, row_mean, sampled_softmax
 
 
 def test_full_softmax_leaves_padding_out() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.base import NegativesError, SequentialRecommender, TrainingBatch
 from models.checks.catalogue import ITEMS, histories, inputs_of
-from models.objectives import Objective, Sampled, gbce, sampled_losses, state_loss
+from models.parts.objectives import Objective, Sampled, gbce, sampled_losses, state_loss
 from tests.unit.models.cases import build
 
 SMALL = ["sasrec", "pm", "gru4rec", "fmlp", "mixer", "mlp4rec", "bpr-bias", "fpmc-bias", "bert4rec"]  # class A
