@@ -14,43 +14,35 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-import numpy as np
 import structlog
 
-from contract.behaviours.records import Records
-from service.errors import DeadlineExceeded, InferenceFailed, NotReady, RankerError
+from service.errors import RankerError
 from service.experiments.exposures import Exposures
 from service.experiments.live import Experiments
 from service.flow.batcher import Batcher
 from service.inference.fleet import Deployments
-from service.inference.inputs import RankRow
-from service.inference.scorer import NothingScored, ScoredRow
+from service.inference.scorer import ScoredRow
 from service.metrics import Metrics
-from service.ranking import interleaved
-from service.ranking.answer import Ranking, explanation_of, ranking_of
-from service.ranking.call import AwaitedCall, Half, RankCall
-from service.ranking.candidates import candidates_of, without_scores
+from service.ranking.answer import Ranking
+from service.ranking.by_model import score
+from service.ranking.call import AwaitedCall, RankCall
+from service.ranking.candidates import candidates_of
 from service.ranking.choice import Choice
-from service.ranking.cold import cold_of
-from service.ranking.context import ignored
-from service.ranking.described import marked, with_described
-from service.ranking.history import fill_the_sequences, not_stored, what_is_known
+from service.ranking.cutoff import cutoff_of
+from service.ranking.filling import fill
+from service.ranking.history import fill_the_sequences, what_is_known
 from service.ranking.listed import Listed
+from service.ranking.ordering import Ordering
 from service.ranking.ranking_log import RankingLog
 from service.ranking.recording import Recording
-from service.ranking.rules.applied import finished
 from service.ranking.rules.book import RuleBook
 from service.ranking.rules.stage import RuleStage
-from service.ranking.seen import seen_last, seen_places, without
-from service.ranking.shadowed import NoShadows, TakesRankings, ranked_of
+from service.ranking.shadowed import NoShadows, TakesRankings, offer
 from service.ranking.stored_features import StoredFeatures
-from service.ranking.targets import arm_weights
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
 from service.store.items import ItemStore
 
-_RESERVE: Final = 0.1  # of the budget, kept back for ordering and writing the answer, within the bounds below
-_RESERVE_SECONDS: Final = (0.002, 0.01)  # at least two ticks of an event loop's timer
 _STORE_SLACK: Final = 3.0  # how much longer than one read a ranking waits for its behaviours, queueing included
 _WHOLE_ROWS: Final = 16  # histories of about 70 KB at most
 
@@ -92,8 +84,10 @@ class Ranker:
         self._rules = RuleStage(rules or RuleBook(), items, observer)
         self._choice, self._observer = Choice(deployments, experiments), observer
         self._recording = Recording(exposures, rankings, observer, now_ms)
+        self._ordering = Ordering(
+            self._rules, self._recording, observer, falls_back=settings.inference.popularity_fallback
+        )
         self._store_seconds = settings.redis.read_timeout_ms * _STORE_SLACK / 1000
-        self._falls_back = settings.inference.popularity_fallback
         self._arrived: list[RankCall] = []
 
         async def read(calls: list[RankCall]) -> list[StoredBehaviours]:
@@ -164,7 +158,10 @@ class Ranker:
         except Exception:
             _note_failure(call)
         if call.shadowed is not None:
-            self._shadow(call, call.shadowed)
+            try:
+                offer(self._shadows, call, call.shadowed)
+            except Exception:  # no answer depends on a shadow
+                _note_failure(call)
 
     # --- the stages
 
@@ -180,7 +177,7 @@ class Ranker:
 
     def _prepare(self, call: RankCall) -> bool:
         now = asyncio.get_running_loop().time()
-        call.cutoff = _cutoff(now, call.deadline)
+        call.cutoff = cutoff_of(now, call.deadline)
         call.serving = self._choice.of(call) if call.decision.pair is None else self._choice.of_both(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
         if isinstance(call.candidates.item_ids, Listed) and not call.halves:
@@ -200,7 +197,7 @@ class Ranker:
         now = time.perf_counter()
         wholes: list[RankCall] = []
         pairs = zip(calls, found, strict=True)
-        self._score([call for call, stored in pairs if self._passes(call, self._take, stored, now, wholes)])
+        score([call for call, stored in pairs if self._passes(call, self._take, stored, now, wholes)])
         if wholes:
             self._whole_reads.submit(wholes)
         self._read_features()
@@ -211,81 +208,25 @@ class Ranker:
         if call.stored.truncated and not fill_the_sequences(call):
             wholes.append(call)
             return False
-        return self._fill(call)
+        return self._goes_to_the_model(call)
 
     def _have_whole(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
         now = time.perf_counter()
         pairs = zip(calls, found, strict=True)
-        self._score([call for call, stored in pairs if self._passes(call, self._take_whole, stored, now)])
+        score([call for call, stored in pairs if self._passes(call, self._take_whole, stored, now)])
         self._read_features()
 
     def _take_whole(self, call: RankCall, stored: StoredBehaviours | Exception, now: float) -> bool:
         call.timings["store"] += now - call.queued_at
         whole = what_is_known(stored)
         call.stored = whole if whole.status == "ok" else call.stored._replace(status=whole.status)
-        return self._fill(call)
+        return self._goes_to_the_model(call)
 
-    def _score(self, calls: Sequence[RankCall]) -> None:
-        """Hand every bundle its calls in one piece."""
-        by_serving: dict[int, list[RankCall | Half]] = {}
-        for call in calls:
-            if call.halves:
-                for half in call.halves:
-                    by_serving.setdefault(id(half.serving), []).append(half)
-            else:
-                by_serving.setdefault(id(call.serving), []).append(call)
-        for group in by_serving.values():
-            serving = group[0].serving
-            if serving.is_healthy:
-                serving.submit(group)
-            else:
-                for entry in group:
-                    entry.scored(NotReady("The model is not being served."))
-
-    def _fill(self, call: RankCall) -> bool:
-        """Build the model's inputs."""
-        stored = call.stored
-        if stored.status == "unavailable":
-            call.degraded.append("store_unavailable")
-        elif stored.status == "wrong_type" or stored.corrupt:
-            call.degraded.append("behaviours_corrupt")
-        fresh = not_stored(call.recent, stored.records)
-        call.fresh = len(fresh)
-        records, notes = stored.records, stored.notes
-        if len(fresh):
-            records, notes = np.concatenate([records, fresh]), None
-        if call.seen != "keep":
-            self._part_the_seen(call, records)
-        call.row = RankRow(
-            call.user_id,
-            records,
-            call.candidates.indices,
-            call.request_time_ms,
-            call.explain,
-            notes,
-            context=call.context,
-            unknown=len(call.candidates.unknown),
-        )
-        if call.serving.bundle.manifest.targets:
-            call.row = call.row._replace(weights=arm_weights(call.serving.bundle, call.decision.parameters))
-        call.cost, call.until = max(1, len(call.candidates.indices)), call.cutoff
-        if call.halves:
-            interleaved.fill(call)
-        elif call.serving.bundle.new_items is not None:
+    def _goes_to_the_model(self, call: RankCall) -> bool:
+        fill(call, self._observer)
+        if not call.halves and call.serving.bundle.new_items is not None:
             return self._describe(call)
         return True
-
-    def _part_the_seen(self, call: RankCall, records: Records) -> None:
-        """Leave candidates that the user has met out, or note them for the end of the list."""
-        vocabulary = call.serving.bundle.items
-        places = seen_places(call.candidates, vocabulary, records)
-        self._observer.seen_candidates(call.seen, len(places))
-        if not places:
-            return
-        if call.seen == "drop":
-            call.candidates = without(call.candidates, places, vocabulary)
-        else:
-            call.seen_ids = frozenset([call.candidates.item_ids[place] for place in places])
 
     def _describe(self, call: RankCall) -> bool:
         """Add new items that have features, or let the call wait for those that are in the store only."""
@@ -304,9 +245,7 @@ class Ranker:
     def _have_features(self, calls: Sequence[RankCall], found: Sequence[Exception | None]) -> None:
         """Continue with what has been read; a read that is too late leaves items without a score."""
         now = time.perf_counter()
-        self._score(
-            [call for call, _ in zip(calls, found, strict=True) if self._passes(call, self._take_features, now)]
-        )
+        score([call for call, _ in zip(calls, found, strict=True) if self._passes(call, self._take_features, now)])
 
     def _take_features(self, call: RankCall, now: float) -> bool:
         call.timings["store"] += now - call.queued_at
@@ -316,86 +255,15 @@ class Ranker:
 
     def have_scored(self, call: RankCall, value: ScoredRow | Exception) -> None:
         """Order by the model's scores or by popularity, and end the call."""
-        if self._passes(call, self._order, value):
+        if self._passes(call, self._ordering.of_one, value):
             self.end(call)
-
-    def _order(self, call: RankCall, value: ScoredRow | Exception) -> bool:
-        scored = self._scored(call, value)
-        self._recording.note_unused(call, scored)
-        self._recording.note_context(call, call.serving.bundle, scored)
-        candidates, unknown = call.candidates, len(call.candidates.unknown)
-        if scored is not None and scored.finite is not None:
-            call.degraded.append("unscored_items")
-            candidates = without_scores(candidates, scored.finite)
-        new = call.described if scored is not None and scored.new_scores is not None else None
-        if new is not None and scored is not None:
-            candidates, scored = with_described(call.serving.bundle, candidates, new, scored)
-        if call.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceeded
-        explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
-        started, limit = time.perf_counter(), None if call.seen_ids else call.limit
-        rules = self._rules.of(call, candidates, scored) if call.decision.rules else None
-        call.answer = ranking_of(
-            call.serving.bundle, candidates, scored, limit=None if rules else limit, degraded=call.degraded,
-            timings=call.timings, explanation=explanation, instead=rules.after if rules else None,
-            cold=cold_of(call.decision.parameters) if candidates.unknown else "last",
-        )  # fmt: skip
-        if new is not None:
-            call.answer = marked(call.answer, candidates, new)
-            self._observer.new_items(len(new.items), new.refused)
-        if rules:
-            call.answer = finished(call.answer, rules, limit, explain=call.explain and scored is not None)
-        if call.seen_ids:
-            call.answer = seen_last(call.answer, call.seen_ids, call.limit)
-        if call.context:
-            call.answer = call.answer._replace(ignored_context=ignored(call.context, call.serving.bundle))
-        done = time.perf_counter()
-        call.timings["order"] = done - started
-        call.timings["total"] = done - call.began
-        self._recording.count(call, scored)
-        return True
 
     def have_both(self, call: RankCall) -> None:
         """Merge the lists of an interleaved call, and end it."""
-        if self._passes(call, self._order_both):
+        if self._passes(call, self._ordering.of_both):
             self.end(call)
 
-    def _order_both(self, call: RankCall) -> bool:
-        values = [half.value for half in call.halves if not isinstance(half.value, Exception)]
-        if len(values) < len(call.halves):
-            return self._order(call, interleaved.go_on_alone(call))
-        call.served = call.serving.bundle
-        for half, value in zip(call.halves, values, strict=True):
-            self._recording.note_unused(call, value)
-            self._recording.note_context(call, half.serving.bundle, value)
-        call.runs = [value.run for value in values if value.run is not None]
-        interleaved.note(call, values)
-        if call.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineExceeded
-        started = time.perf_counter()
-        call.answer = interleaved.merged(call, values, self._rules if self._rules.book.has_rules else None)
-        if call.seen_ids:
-            call.answer = seen_last(call.answer, call.seen_ids, call.limit)
-        if call.context:
-            bundles = [half.serving.bundle for half in call.halves]
-            call.answer = call.answer._replace(ignored_context=ignored(call.context, *bundles))
-        done = time.perf_counter()
-        call.timings["order"] = done - started
-        call.timings["total"] = done - call.began
-        call.halves = ()  # which refer to the call: a cycle for the collector
-        self._recording.count(call, *values)
-        return True
-
     # --- inside
-
-    def _shadow(self, call: RankCall, scored: ScoredRow) -> None:
-        """Offer an answered ranking to the shadow of its arm."""
-        shadow = call.decision.shadow
-        try:
-            if shadow is not None and call.answer is not None:
-                self._shadows.offer(shadow, call.request_id, lambda: ranked_of(call, scored))
-        except Exception:  # no answer depends on a shadow
-            _note_failure(call)
 
     def _passes(self, call: RankCall, work: Callable[..., bool], *given: object) -> bool:
         """Do a stage's work on a call; return whether it goes on. An error ends this call only."""
@@ -416,34 +284,7 @@ class Ranker:
             call.error = error.with_traceback(None)
         return False
 
-    def _scored(self, call: RankCall, value: ScoredRow | Exception) -> ScoredRow | None:
-        """Return the model's result, or None if popularity must be used."""
-        if isinstance(value, Exception):
-            # A working engine has failed on only this request: its error is the answer.
-            judged = isinstance(value, InferenceFailed) and not isinstance(value, NothingScored)
-            judged = judged and call.serving.is_healthy
-            is_known = isinstance(value, DeadlineExceeded | NotReady | InferenceFailed)
-            if not is_known or not self._falls_back or judged:
-                raise value
-            call.degraded.append("popularity")
-            return None
-        call.served = call.serving.bundle
-        if value.run is not None:
-            call.runs = (value.run,)
-        if call.decision.shadow is not None:
-            call.shadowed = value
-        timings = call.timings
-        timings["queue"], timings["encode"], timings["score"] = call.waited, value.encode_seconds, value.score_seconds
-        return value
-
 
 def _note_failure(call: RankCall) -> None:
     with suppress(Exception):  # a log that fails must not end the other calls
         _log.exception("ranking_failed", request_id=call.request_id)
-
-
-def _cutoff(now: float, deadline: float) -> float:
-    if deadline <= now:
-        raise DeadlineExceeded("The deadline passed before the work began.")
-    least, most = _RESERVE_SECONDS
-    return deadline - min(max(_RESERVE * (deadline - now), least), most)

@@ -26,7 +26,14 @@ class NoShadows:
         """Do nothing."""
 
 
-def ranked_of(call: RankCall, value: ScoredRow) -> Ranked:
+def offer(shadows: TakesRankings, call: RankCall, scored: ScoredRow) -> None:
+    """Offer an answered ranking to the shadow of its arm."""
+    shadow = call.decision.shadow
+    if shadow is not None and call.answer is not None:
+        shadows.offer(shadow, call.request_id, lambda: _ranked_of(call, scored))
+
+
+def _ranked_of(call: RankCall, value: ScoredRow) -> Ranked:
     """Return what a shadow needs of a call that was answered by its model; the scores are those before rules."""
     whole = call.candidates
     candidates = whole if value.finite is None else without_scores(whole, value.finite)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from service.bundles.bundle import Bundle
 from service.errors import CALLER_GONE, DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from service.ranking import filling, ordering
 from service.ranking import ranker as ranker_module
 from service.ranking.call import RankCall
 from service.store.behaviours import StoredBehaviours
@@ -189,12 +191,21 @@ async def test_a_call_that_is_abandoned_after_its_answer_has_been_answered(bundl
         assert (call.endings, [outcome.status for outcome in world.exposures.outcomes]) == (1, ["ok"])
 
 
-@pytest.mark.parametrize("work", ["candidates_of", "fill_the_sequences", "not_stored", "ranking_of"])
+@pytest.mark.parametrize(
+    ("module", "work"),
+    [
+        (ranker_module, "candidates_of"),
+        (ranker_module, "fill_the_sequences"),
+        (filling, "not_stored"),
+        (ordering, "ranking_of"),
+    ],
+    ids=["candidates_of", "fill_the_sequences", "not_stored", "ranking_of"],
+)
 @pytest.mark.parametrize("log", [Log(), BrokenLog()], ids=["", "and a log that fails"])
 async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
-    bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, work: str, log: Any
+    bundles: Mapping[str, Bundle], monkeypatch: pytest.MonkeyPatch, module: ModuleType, work: str, log: Any
 ) -> None:
-    real, failed = getattr(ranker_module, work), list[bool]()
+    real, failed = getattr(module, work), list[bool]()
 
     def faulty(*arguments: Any, **options: Any) -> Any:
         if not failed:
@@ -202,7 +213,7 @@ async def test_an_unforeseen_error_in_a_stage_ends_its_own_call_and_no_other(
             raise ZeroDivisionError("unforeseen")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(ranker_module, work, faulty)
+    monkeypatch.setattr(module, work, faulty)
     monkeypatch.setattr(ranker_module, "_log", log)
     async with world_of(bundles) as world:
         users = ["u1", "u2", "u3"]
