@@ -1,1 +1,1 @@
-"""What several models are built from: layers, item vectors, heads and losses."""
+"""Parts that several models are built from: layers, item vectors, heads and losses."""
