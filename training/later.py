@@ -18,6 +18,7 @@ from training.data.prepare import Prepared, load_prepared
 from training.judging.document import judged
 from training.judging.evaluate import Judge
 from training.judging.served import FeatureScores, ServedScores
+from training.judging.shown import shown
 from training.recipe import Recipe, SplitRecipe
 from training.rows.loader import dataset_facts, sequence_spec
 from training.rows.positives import aimed
@@ -29,7 +30,9 @@ from training.warm_start import check_indices
 Codes = NDArray[np.int64]
 
 
-def judge_later(run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe | None = None) -> dict[str, Any]:
+def judge_later(
+    run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe | None = None, *, quiet: bool = False
+) -> dict[str, Any]:
     """Return the document of `training.judging.document` for the test queries of newer data.
 
     The model is judged as it is served: it does not know items and users that are new since, but it scores new items by
@@ -40,6 +43,7 @@ def judge_later(run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe
         data: the folder of prepared data sets; the run's was prepared after the run.
         machine: device and threads.
         by: another split than that of the run's recipe.
+        quiet: show no progress.
 
     Raises:
         RunError: the run has learnt some of the test queries, or does not tell what it learnt.
@@ -56,8 +60,9 @@ def judge_later(run: RunDirectory, data: Path, machine: Machine, by: SplitRecipe
     judge = Judge(prepared, spec, recipe.split, "test", dataset_facts(prepared, recipe).item_popularity)
     if scores_new:
         model = _with_new_items(run, recipe, prepared, users).to(machine.torch_device())
-    views = judge.judged((FeatureScores if scores_new else ServedScores)(model, users, prepared, spec))
-    return judged(recipe.split, {"test": judge}, {"test": views})
+    with shown("evaluation", [(judge, 1 + judge.baseline_count)], quiet=quiet):
+        views = judge.judged((FeatureScores if scores_new else ServedScores)(model, users, prepared, spec))
+        return judged(recipe.split, {"test": judge}, {"test": views})
 
 
 def _with_new_items(run: RunDirectory, recipe: Recipe, prepared: Prepared, users: int) -> SequentialRecommender:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contract.progress import Progress
+
 if TYPE_CHECKING:
     from analysis.proof.population import Population
 
@@ -35,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     began, checks = time.monotonic(), {}
     options.out.mkdir(parents=True, exist_ok=True)  # a wrong place fails before the replays
     for population in _populations(options):
-        results = replay(population, options.replays, options.workers, _told(population.name))
+        with Progress(f"replays, {population.name}", options.replays) as progress:
+            results = replay(population, options.replays, options.workers, progress.at)
         checks[population.name] = judge(*results, population.naive_like)
     write(options.out, checks, _command(options), time.monotonic() - began)
     failed = failures(checks)
@@ -51,13 +54,6 @@ def _populations(options: argparse.Namespace) -> Iterator[Population]:
     yield synthetic(options.users, options.seed)
     if real is not None:
         yield real
-
-
-def _told(name: str) -> Callable[[int], None]:
-    def told(done: int) -> None:
-        sys.stderr.write(f"{name}: {done:,} replays\n")
-
-    return told
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -20,6 +20,7 @@ from analysis.sink.lock import locked
 from analysis.tables.database import Database, Resources, database, explained
 from analysis.tables.reading import check, table_files, without_repeats
 from analysis.tables.schemas import SCHEMAS
+from contract.progress import Progress
 
 _WRITER: Final = "compact"
 
@@ -43,12 +44,23 @@ def compact(folder: Path, resources: Resources, today: date | None = None) -> li
     with locked(folder, "compact", "another process compacts this folder"), database(resources) as opened:
         for leftover in folder.glob(f"*/date=*/*.{_WRITER}{PARTIAL}"):
             leftover.unlink()
-        return [
-            _merge(opened, table, files)
+        days = [
+            (table, files)
             for table in SCHEMAS
             for day, files in _days(table_files(folder, table)).items()
             if day < f"date={before}" and len(files) > 1
         ]
+        return _merge_all(opened, days)
+
+
+def _merge_all(opened: Database, days: Sequence[tuple[str, list[Path]]]) -> list[Merged]:
+    sizes = [sum(file.stat().st_size for file in files) for _, files in days]
+    merged = []
+    with Progress("compacting", sum(sizes)) as progress:
+        for (table, files), size in zip(days, sizes, strict=True):
+            merged.append(_merge(opened, table, files))
+            progress.advance(size, f"{table} {merged[-1].path.parent.name}")
+    return merged
 
 
 def _days(files: Sequence[Path]) -> dict[str, list[Path]]:

@@ -17,8 +17,10 @@ import sys
 from contract.command_line import run, say
 from deploy.daily.commands import Processes
 from deploy.daily.loop import BUSY, run_day
+from deploy.daily.progress import Shown, expected_seconds, is_watched
 from deploy.daily.settings import parse
 from deploy.daily.state import BusyError, Days
+from deploy.daily.steps import STEPS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,9 +33,12 @@ def _day(arguments: list[str] | None) -> int:
     days = Days(settings.state / settings.track)
     try:
         with days.locked():
-            line, status = run_day(settings, call, days, Processes(days.folder / f"{call.day.isoformat()}.log"))
+            log, steps = days.folder / "log.jsonl", list(STEPS)
+            with Shown(steps, expected_seconds(log, steps), quiet=not is_watched()) as shown:
+                run = Processes(days.folder / f"{call.day.isoformat()}.log", shown.tick)
+                line, status = run_day(settings, call, days, run, shown.step)
             text = json.dumps({"track": settings.track, **line}, ensure_ascii=False)
-            with (days.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            with log.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
     except BusyError as error:
         say(f"daily: {error}")

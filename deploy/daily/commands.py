@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from contract.command_line import CommandError, one_line
 from deploy.processes import ROOT
+
+_TICK_SECONDS: Final = 1.0
 
 
 class StepFailedError(CommandError):
@@ -28,10 +30,11 @@ class Processes:
 
     Args:
         log: a file that gets all output.
+        tick: is called about once a second while a command runs.
     """
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self, log: Path, tick: Callable[[], None] = lambda: None) -> None:
+        self._log, self._tick = log, tick
 
     def __call__(self, *arguments: object, given: str = "") -> str:
         """See `Commands`.
@@ -45,7 +48,7 @@ class Processes:
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             try:
-                printed, _ = process.communicate(given)
+                printed = self._printed(process, given)
             except BaseException:
                 process.kill()
                 raise
@@ -54,6 +57,15 @@ class Processes:
         if process.returncode:
             raise StepFailedError(f"{words[0]} {words[1] if len(words) > 1 else ''}: {_last(printed)}")
         return printed
+
+    def _printed(self, process: subprocess.Popen[str], given: str) -> str:
+        left: str | None = given  # the first call keeps what it has not sent yet
+        while True:
+            try:
+                return process.communicate(left, timeout=_TICK_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                left = None
+                self._tick()
 
 
 def _last(printed: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
@@ -20,7 +21,9 @@ _STATUS: Final = {"promoted": PROMOTED, "refused": REFUSED, "failed": FAILED}
 Line = dict[str, Any]  # JSON
 
 
-def run_day(settings: Settings, call: Call, days: Days, run: Commands) -> tuple[Line, int]:
+def run_day(
+    settings: Settings, call: Call, days: Days, run: Commands, on_step: Callable[[str], None] = lambda _: None
+) -> tuple[Line, int]:
     """Do what is left of a day; returns the line for the log, and the exit status. The caller holds the lock."""
     record = days.read(call.day)
     if record is not None and record.status != "running" and not (call.force and record.status == "refused"):
@@ -33,7 +36,7 @@ def run_day(settings: Settings, call: Call, days: Days, run: Commands) -> tuple[
     work = Work(settings, call, record, days.last_promoted(call.day), run)
     seconds: dict[str, float] = {}
     try:
-        _do(work, days, seconds)
+        _do(work, days, seconds, on_step)
     except RefusedError as error:
         record.status, record.reason = "refused", str(error)
     except (CommandError, OSError) as error:
@@ -45,10 +48,11 @@ def run_day(settings: Settings, call: Call, days: Days, run: Commands) -> tuple[
     return _line(record, seconds), _STATUS[record.status]
 
 
-def _do(work: Work, days: Days, seconds: dict[str, float]) -> None:
+def _do(work: Work, days: Days, seconds: dict[str, float], on_step: Callable[[str], None]) -> None:
     for name, step in STEPS.items():
         if name in work.record.steps:
             continue
+        on_step(name)
         began = time.monotonic()
         work.record.steps[name] = step(work)
         days.write(work.record)

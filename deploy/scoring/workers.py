@@ -5,6 +5,8 @@ Ray is imported here only, and only if workers are asked for: it is the extra `r
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.command_line import CommandError, one_line
+from contract.progress import Progress
 from deploy.scoring.scorer import Plan, UserScorer
 
 BATCH: Final = 1_000  # users that a worker takes at once
@@ -24,10 +27,16 @@ class WorkersError(CommandError, RuntimeError):
 
 def score_here(histories: Path, out: Path, plan: Plan) -> None:
     """Score all users in this process, one part of histories after another."""
-    scorer = UserScorer(plan)
-    for part in sorted(histories.glob("*.parquet")):
-        batches = pq.ParquetFile(part).iter_batches(BATCH)
-        pq.write_table(pa.concat_tables([scorer(pa.Table.from_batches([one])) for one in batches]), out / part.name)
+    scorer, parts = UserScorer(plan), sorted(histories.glob("*.parquet"))
+    with Progress("scoring", sum(pq.read_metadata(part).num_rows for part in parts)) as progress:
+        for part in parts:
+            pq.write_table(pa.concat_tables(_scored(scorer, part, progress)), out / part.name)
+
+
+def _scored(scorer: UserScorer, part: Path, progress: Progress) -> Iterator[pa.Table]:
+    for batch in pq.ParquetFile(part).iter_batches(BATCH):
+        yield scorer(pa.Table.from_batches([batch]))
+        progress.advance(len(batch))
 
 
 def score_with_ray(histories: Path, out: Path, plan: Plan, workers: int, address: str | None) -> None:
@@ -46,7 +55,7 @@ def score_with_ray(histories: Path, out: Path, plan: Plan, workers: int, address
     ray = _ray()
     resources = {} if address else {"num_cpus": workers * plan.threads + 1, "include_dashboard": False}
     ray.init(address=address, log_to_driver=False, logging_level="WARNING", **resources)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr is not None and sys.stderr.isatty()
     try:
         users = ray.data.read_parquet(str(histories.absolute()))
         scored = users.map_batches(

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     directory, machine = RunDirectory(options.directory), Machine(options.device, options.threads)
     if options.later:
         by = None if options.like is None else RunDirectory(options.like).recipe().split
-        found = judge_later(directory, options.data, machine, by)
+        found = judge_later(directory, options.data, machine, by, quiet=options.report)
         print_metrics(found, Console(highlight=False))
         if options.report:
             print(json.dumps(found))

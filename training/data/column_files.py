@@ -6,13 +6,16 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from contract.progress import Progress
+
 Column = NDArray[np.int64]
+_PIECE: Final = 1 << 20  # bytes compressed at once
 
 
 class ColumnFiles:
@@ -44,7 +47,11 @@ class ColumnFiles:
 
     def save(self, path: Path, **arrays: Column) -> None:
         """Write an npz file with all columns and the given arrays, and remove the raw files."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        size = 8 * self.rows * len(self._files)
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            Progress(f"compressing {path.stem}", size) as progress,
+        ):
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as target:
                     npy.write_array(target, array, allow_pickle=False)
@@ -54,5 +61,7 @@ class ColumnFiles:
                     header = {"descr": "<i8", "fortran_order": False, "shape": (self.rows,)}
                     npy.write_array_header_1_0(target, header)
                     with (self._folder / name).open("rb") as source:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                        while piece := source.read(_PIECE):
+                            target.write(piece)
+                            progress.advance(len(piece))
         shutil.rmtree(self._folder)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from contract.behaviours.actions import ACTION_CODES
 from contract.behaviours.records import records_from_columns, repeats
 from contract.bundle.tensors import POSITIVE_ACTIONS
+from contract.progress import Progress
 from training.data.answers import answered
 from training.data.attributes import Numbering
 from training.data.datasets.interactions import DataError, Impressions, Interactions
@@ -24,6 +25,7 @@ from training.data.plausibility import dropped_rows
 
 POSITIVE: tuple[int, ...] = tuple(ACTION_CODES[action] for action in POSITIVE_ACTIONS)
 IMPRESSION = ACTION_CODES["impression"]
+_STEPS = 4  # of the progress
 
 
 class _Coded(NamedTuple):
@@ -41,10 +43,18 @@ def keep(raw: Interactions, core: int, known: Known) -> Kept:
     Raises:
         DataError: nothing is left.
     """
+    with Progress("ordering", _STEPS) as progress:
+        return _keep(raw, core, known, progress)
+
+
+def _keep(raw: Interactions, core: int, known: Known, progress: Progress) -> Kept:
     coded = _Coded(*codes_of(raw.users), *codes_of(raw.items))
+    progress.advance(1, "ids numbered")
     first = np.flatnonzero(~_repeats(raw, coded))
+    progress.advance(1, "repeats dropped")
     taken = first[np.isin(raw.actions[first], POSITIVE)]
     shown = _impressions(raw, coded, first, taken)
+    progress.advance(1, "impressions labelled")
     as_shown = 0 if shown is None or raw.impressions is not None else len(shown.times_ms)
     rows = taken[core_filter(coded.users[taken], coded.items[taken], core)]
     if not len(rows):
@@ -58,6 +68,7 @@ def keep(raw: Interactions, core: int, known: Known) -> Kept:
     numbered = {name: one.values.numbered(known.attributes.get(name, ())) for name, one in raw.attributes.items()}
     ordered = _ordered(raw, rows, user_place[coded.users], item_place[coded.items], numbered)
     impressions = None if shown is None else shown_columns(shown, user_ids, item_ids, numbered)
+    progress.advance(1, "ordered")
     dropped = dropped_rows(
         raw.read,
         repeats=len(raw.users) - len(first),

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from contract.bundle.tensors import windows
 from contract.command_line import CommandError
+from contract.progress import Progress
 from training.data.prepare import Prepared
 from training.rows.split import Rows, SplitError
 
@@ -130,8 +131,12 @@ def _read(path: Path, digest: str) -> Negatives | None:
 
 def _draw(prepared: Prepared, kind: Kind, rows: Rows, popularity: NDArray[np.float32]) -> Negatives:
     rng = np.random.default_rng((_SEED, len(rows.users)))
-    pieces = [rows.take(np.arange(at, min(at + _PIECE, len(rows.users)))) for at in range(0, len(rows.users), _PIECE)]
-    drawn = [_DRAW[kind](rng, prepared, piece, popularity).astype(np.int32) for piece in pieces]
+    drawn = []
+    with Progress("drawing negatives", len(rows.users)) as progress:
+        for start in range(0, len(rows.users), _PIECE):
+            piece = rows.take(np.arange(start, min(start + _PIECE, len(rows.users))))
+            drawn.append(_DRAW[kind](rng, prepared, piece, popularity).astype(np.int32))
+            progress.advance(_PIECE)
     return np.concatenate(drawn) if drawn else np.zeros((0, 0), dtype=np.int32)
 
 

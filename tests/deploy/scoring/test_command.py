@@ -53,6 +53,17 @@ def test_the_lists_and_a_summary_are_written(tmp_path: Path, behaviours: Path) -
     assert (summary["model"], summary["version"], summary["users"], summary["candidates"]) == ("tiny", "1", 20, 5)
 
 
+def test_scoring_shows_its_progress(
+    tmp_path: Path, behaviours: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("contract.progress.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("deploy.scoring.workers.BATCH", 5)
+    bundle = TinyModel().write(tmp_path)
+    assert main([str(bundle), str(behaviours), "--out", str(tmp_path / "lists"), "--popular", "5"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [["scoring", f"{share}%"] for share in (25, 50, 75, 100)]
+
+
 def test_with_signers_only_a_signed_bundle_scores(
     tmp_path: Path, behaviours: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:

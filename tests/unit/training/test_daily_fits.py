@@ -208,7 +208,9 @@ def test_a_run_is_not_judged_on_what_it_has_learnt(days: Days, made: Callable[..
     assert "has learnt some of the test queries" in said
 
 
-def test_new_items_of_a_later_day_are_judged_by_their_features(days: Days, tmp_path: Path) -> None:
+def test_new_items_of_a_later_day_are_judged_by_their_features(
+    days: Days, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "features.toml"
     recipe.write_text(RECIPE.replace('side = ["category"]', 'side = ["category"]\nout_side = true\nid_dropout = 0.3'))
     assert train("train", recipe, "--data", days.data[3], "--out", tmp_path / "runs") == 0
@@ -222,6 +224,11 @@ def test_new_items_of_a_later_day_are_judged_by_their_features(days: Days, tmp_p
         shift["added"]
     )
     split = SplitRecipe(protocol="time", valid_hours=6, test_hours=6)
+    monkeypatch.setattr("contract.progress.PLAIN_SECONDS", 0.0)
+    capsys.readouterr()
     found, without = (judge_later(RunDirectory(one), days.data[4], Machine("cpu", 1), split) for one in (run, days.run))
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if line.startswith("evaluation")]
+    assert shown[-1].startswith("evaluation  100%")
     assert found["view_queries"]["test"]["cold"] > 20
     assert found["test"]["cold.ndcg@10"] > 2 * without["test"]["cold.ndcg@10"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contract.behaviours.csv_rows import CsvRows, FileError, Problem, Row
 from contract.behaviours.grammar import are_ids, is_id, shown
+from contract.progress import Progress
 from training.data.datasets.interactions import DataError
 from training.data.datasets.text import fail, identifier, whole
 
@@ -106,8 +107,9 @@ def read_table(path: Path, content: bytes, columns: tuple[str, ...]) -> Table:
     Raises:
         DataError: a column is missing, a line has too few or too many cells, or there are no rows.
     """
+    source = BytesIO(content)
     try:
-        rows = CsvRows(path, BytesIO(content))
+        rows = CsvRows(path, source)
     except FileError as error:
         raise DataError(str(error)) from None
     for name in columns:
@@ -117,10 +119,12 @@ def read_table(path: Path, content: bytes, columns: tuple[str, ...]) -> Table:
     lines = array("q")
     places = [rows.header.index(name) for name in columns]
     good = _good(path, rows)
-    while chunk := list(islice(good, _CHUNK)):
-        lines.extend(row.line for row in chunk)
-        for name, place in zip(columns, places, strict=True):
-            found[name].extend([row.cells[place] for row in chunk])
+    with Progress(f"reading {path.name}", len(content)) as progress:
+        while chunk := list(islice(good, _CHUNK)):
+            lines.extend(row.line for row in chunk)
+            for name, place in zip(columns, places, strict=True):
+                found[name].extend([row.cells[place] for row in chunk])
+            progress.at(source.tell(), f"{len(lines):,} rows")
     if not lines:
         raise DataError(f"{path}: no rows in it")
     return Table(path, found, lines)

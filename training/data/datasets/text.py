@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from contract.behaviours.csv_rows import FileError, open_lines
 from contract.behaviours.grammar import id_problem, shown
+from contract.progress import Progress
 from training.data.datasets.interactions import DataError
+
+_LINES: Final = 65_536  # read between two looks at the progress
 
 
 def fail(path: Path, line: int, column: str, problem: str) -> NoReturn:
@@ -53,7 +56,7 @@ def fields(path: Path, text: str, separator: str, columns: tuple[str, ...]) -> I
     Raises:
         DataError: a line has fewer or more columns than `columns` names.
     """
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(path, text.split("\n")), start=1):
         if not line.strip():
             continue
         values = line.rstrip("\r").split(separator)
@@ -63,6 +66,13 @@ def fields(path: Path, text: str, separator: str, columns: tuple[str, ...]) -> I
         if len(values) > len(columns):
             raise DataError(f"{path}, line {number}: {len(values)} columns, expected {len(columns)}")
         yield number, values
+
+
+def _lines(path: Path, lines: list[str]) -> Iterator[str]:
+    with Progress(f"reading {path.name}", len(lines)) as progress:
+        for start in range(0, len(lines), _LINES):
+            yield from lines[start : start + _LINES]
+            progress.advance(_LINES)
 
 
 def whole(path: Path, line: int, column: str, text: str, low: int, high: int) -> int:
