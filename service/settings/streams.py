@@ -24,7 +24,7 @@ class StreamsSettings(Group):
     interval_ms: Milliseconds = 200
     """How long (ms) an event may wait for others to be written with."""
     max_length: Annotated[int, Field(ge=1, le=10**12)] = 400_000
-    """Approximate number of events that a stream keeps; two streams of the default length fit into 512 MB."""
+    """Approximate number of events that a stream keeps; two of the default length need at most 800 MB."""
     write_timeout_ms: Milliseconds = 1_000
     """How long (ms) a write may take."""
     ack_timeout_ms: Milliseconds = 1_000

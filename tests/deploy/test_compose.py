@@ -13,7 +13,6 @@ import yaml
 from service.redis.watch import EVENT_BYTES, ranking_log_bytes
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.root import Settings
-from service.settings.streams import StreamsSettings
 from tests.support.programs import needed
 from tests.support.redis_server import RedisServer
 
@@ -158,7 +157,6 @@ def test_the_streams_fit_into_their_redis_which_drops_nothing_by_itself() -> Non
     assert options["maxmemory-policy"] == "noeviction"
     assert options["appendonly"] == "yes"
     assert options["maxmemory"] == "512mb"
-    assert StreamsSettings().max_length * sum(EVENT_BYTES.values()) <= 512 * 2**20
     chosen = SERVICES["rank-1"]["environment"]
     log = RankingLogSettings(
         share=float(chosen["RANKER_RANKING_LOG__SHARE"]), max_length=int(chosen["RANKER_RANKING_LOG__MAX_LENGTH"])
