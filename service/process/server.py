@@ -25,6 +25,7 @@ from service.connection.protocol import Guard
 from service.http.endings import undecided_headers
 from service.http.keyed_lane import rank_lane
 from service.process.admin import AdminListener
+from service.process.backlog import Backlog
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
 from service.process.port import Address, Ports, address_of, cannot_listen, open_ports
@@ -129,6 +130,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
+        self._accept_many(Backlog(self._port.listener, self._connect))
         try:
             await super().startup(sockets)
         except OSError as error:  # another process listens by now
@@ -190,7 +192,6 @@ class Server(uvicorn.Server):
         The loop lets go of the listener first, while a duplicate keeps it open; then all who wait are accepted, and the
         last descriptor is closed at the moment when none waits.
         """
-        loop = asyncio.get_running_loop()
         duplicates = [listener.dup() for listener in listeners]
         for server in self.servers:
             server.close()
@@ -204,7 +205,20 @@ class Server(uvicorn.Server):
                     accepted.append(duplicate.accept()[0])
         for connection in accepted:
             connection.setblocking(False)
-            await loop.connect_accepted_socket(self._protocol, connection)
+            await self._connect(connection)
+
+    def _accept_many(self, backlog: Backlog) -> None:
+        """Accept all callers that wait, whenever the event loop accepts one."""
+        made = self.config.http_protocol_class
+
+        def accepted(**parts: Any) -> asyncio.Protocol:
+            backlog.accept()
+            return made(**parts)
+
+        self.config.http_protocol_class = accepted  # type: ignore[assignment]  # called as a class is
+
+    async def _connect(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         parts: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}  # uvicorn's
