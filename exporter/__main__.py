@@ -1,4 +1,4 @@
-"""`python -m exporter RUN --out bundles [--version V] [--force] [--sign KEYFILE] [--mlflow URI]`."""
+"""`python -m exporter RUN --out bundles [--version V] [--force] [--no-reference] [--sign KEYFILE] [--mlflow URI]`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     seal = seal_of(options.sign) if options.sign is not None else None
-    exported = export_run(options.run, options.out, options.version, force=options.force, seal=seal)
+    exported = export_run(
+        options.run, options.out, options.version, force=options.force, seal=seal, reference=options.reference
+    )
     print(parity_table(exported.report))
     print(_summary(exported))
     failure = track_card(options.run, exported.bundle, options.mlflow)
@@ -58,6 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("bundles"), help="folder of the bundles (default: bundles)")
     parser.add_argument("--version", help="name of the version (default: the next free whole number)")
     parser.add_argument("--force", action="store_true", help="export a model that is below popularity or chance too")
+    parser.add_argument(
+        "--no-reference", dest="reference", action="store_false",
+        help="leave out reference.json: services before December 2026 refuse a bundle with it",
+    )  # fmt: skip
     parser.add_argument(
         "--sign", type=Path, metavar="KEYFILE", help="private key that signs the bundle (python -m exporter.sign)"
     )

@@ -38,6 +38,7 @@ def export_run(
     *,
     force: bool = False,
     seal: Seal | None = None,
+    reference: bool = True,
 ) -> Exported:
     """Read a run, trace its model, compare both, and write the bundle below `out`.
 
@@ -48,6 +49,7 @@ def export_run(
         min_table_bytes: size from which a table is a file.
         force: export a model below popularity or chance.
         seal: signs the complete bundle before it gets its name.
+        reference: write the run's reference.json into the bundle.
 
     Raises:
         ExportError: the run is incomplete, the model is below popularity or chance on its own test, cannot be exported,
@@ -70,7 +72,7 @@ def export_run(
     check_targets(run.model, traced, golden)
     new = _new_items(run, traced, sample, golden, maker, book)
     report += new.report if new is not None else []
-    bundle = write_bundle(Release(run, traced, report, golden, scores, new), out, version, seal)
+    bundle = write_bundle(Release(run, traced, report, golden, scores, new, reference), out, version, seal)
     return Exported(bundle, run, traced, report)
 
 

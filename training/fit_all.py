@@ -18,8 +18,9 @@ from training.fitting.watchers import watcher_of
 from training.fitting.world import ONE_PROCESS, World
 from training.origin import Origin, read_origin
 from training.reporting.reporter import Reporter, Training, telling
+from training.rows.loader import dataset_facts
 from training.runs import RunDirectory, RunError
-from training.train import Machine, Setup, Spent, epochs_of, learn, set_up
+from training.train import Machine, Setup, Spent, epochs_of, learn, set_up, write_reference
 
 _TAKEN_OVER: Final = ("new_item_prior", "new_item_shift")
 """Facts about new items, taken from the validated run: this fit has no rows left to learn them from."""
@@ -86,6 +87,7 @@ def fit_all(
             write_json(run.path / "metrics.json", measured)
             facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
             _shift_as(validated, run, setup)
+            write_reference(run, recipe, setup.prepared, dataset_facts(setup.prepared, recipe), setup.device)
             facts |= {name: value for name, value in validated.facts().items() if name in _TAKEN_OVER}
             facts |= {"fit": "all", "validated_by": validated.path.name}
             run.finish(recipe, setup.prepared, setup.spec, facts)

@@ -11,6 +11,7 @@
 | tensorboard/, mlflow.json | an events file; the id of the MLflow run (training/reporting/) |
 | resume.pt | the state after the last epoch; removed when the run is complete |
 | metrics.json, per_query.npz | means, and every query's metrics for paired comparisons |
+| reference.json | scores and inputs on validation (contract/bundle/reference.py); trials of a search have none |
 | run.json | the code, data and machine; written last, so its presence means that the run is complete |
 """
 
@@ -31,6 +32,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contract.bundle.manifest import REFERENCE
+from contract.bundle.reference import Reference, format_reference
 from contract.bundle.tensors import SequenceSpec
 from contract.command_line import CommandError
 from contract.files import (
@@ -173,6 +176,10 @@ class RunDirectory:
                 arrays |= {f"{prefix}weight.{metric}": values for metric, values in view.weights.items()}
         write_arrays(self.path / "per_query.npz", arrays)
         write_json(self.path / "metrics.json", {**document, "protocol": protocol(recipe)})
+
+    def write_reference(self, reference: Reference) -> None:
+        """Write what the model met on validation."""
+        write_whole(self.path / REFERENCE, format_reference(reference))
 
     def finish(self, recipe: Recipe, prepared: Prepared, spec: SequenceSpec, facts: dict[str, Any]) -> None:
         """Write run.json, and remove the files that only a resumed run needs.

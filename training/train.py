@@ -28,6 +28,7 @@ from training.judging.evaluate import Judge
 from training.judging.new_bias import learn_shift
 from training.judging.new_items import learn_prior
 from training.judging.ranking import selecting_metric
+from training.judging.reference import reference_of
 from training.judging.scores import ModelScores
 from training.judging.shown import shown, validation
 from training.judging.views import means
@@ -143,6 +144,8 @@ def _finish(
     recipe, prepared, facts = setup.recipe, setup.prepared, setup.facts
     shift = _shift(run, setup)
     metrics = evaluate(run, recipe, prepared, facts, setup.device, parts, quiet=quiet)
+    if "test" in parts:  # else it is a trial, which is compared by its log
+        write_reference(run, recipe, prepared, facts, setup.device)
     prior = _prior(run, recipe, prepared, facts, setup.device)
     told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **shift, **prior}
     run.finish(recipe, prepared, setup.spec, told)
@@ -320,7 +323,9 @@ def evaluate_run(run: RunDirectory, data: Path, machine: Machine) -> dict[str, f
     prepared = with_outcomes(aimed(prepared, recipe.positive), recipe)
     if run.facts()["dataset_digest"] != prepared.digest:
         raise RunError(f"{run.path} was trained on other data than {prepared.directory} has now")
-    return evaluate(run, recipe, prepared, dataset_facts(prepared, recipe), machine.torch_device())
+    facts, device = dataset_facts(prepared, recipe), machine.torch_device()
+    write_reference(run, recipe, prepared, facts, device)
+    return evaluate(run, recipe, prepared, facts, device)
 
 
 def evaluate(
@@ -347,6 +352,16 @@ def evaluate(
         views = {part: judge(model) for part, judge in judges.items()}
         run.write_metrics(recipe, views, judged(recipe.split, judges, views))
     return means(views[parts[-1]])
+
+
+def write_reference(
+    run: RunDirectory, recipe: Recipe, prepared: Prepared, facts: DatasetFacts, device: torch.device
+) -> None:
+    """Write what the checkpoint's model meets on validation; `facts` are those of the training part."""
+    _, model = load_checkpoint(run.checkpoint)
+    scorer = ModelScores(model.to(device).eval(), prepared, sequence_spec(model))
+    rows = _validation_rows(prepared, recipe)
+    run.write_reference(reference_of(scorer, prepared, recipe.split, rows, facts.item_popularity, model.length))
 
 
 def _prior(

@@ -38,9 +38,10 @@ ITEM: Final = "item.onnx"
 ENCODE_NEW: Final = "encode_new.onnx"
 SCORE_NEW: Final = "score_new.onnx"
 FEATURES: Final = "features.json"
+REFERENCE: Final = "reference.json"
 
 REQUIRED_FILES: Final = (ENCODE, SCORE, ITEMS, POPULARITY, GOLDEN, MODEL_CARD)
-OPTIONAL_FILES: Final = (USERS, CATALOGUE)
+OPTIONAL_FILES: Final = (USERS, CATALOGUE, REFERENCE)
 NEW_ITEM_FILES: Final = (ITEM, ENCODE_NEW, SCORE_NEW, FEATURES)
 MAX_TABLES: Final = 16
 

@@ -14,14 +14,19 @@ def _unknown(kind: str) -> Query:
     return Query(f"{part} / {whole}", f"{{{{bundle}}}} {kind}s")
 
 
-def _from_golden(of: str) -> str:
-    """Return the share of each bucket, less its share of the golden rows."""
+def _expected(kind: str) -> Query:
+    share = of_service("ranker_drift_reference_unknown_share", MODEL, f'kind="{kind}"')
+    return Query(f"max by (bundle) ({share})", f"{{{{bundle}}}} {kind}s on validation")
+
+
+def _from_reference(of: str) -> str:
+    """Return the share of each bucket, less its share of the bundle's reference."""
     matchers = MODEL, f'of="{of}"'
     shares = f"{rate(_OBSERVED, 'bundle, up_to', *matchers)} / on (bundle) group_left () " + rate(
         _OBSERVED, "bundle", *matchers
     )
-    golden = f"max by (bundle, up_to) ({of_service('ranker_drift_reference_share', *matchers)})"
-    return f"{shares} - on (bundle, up_to) {golden}"
+    expected = f"max by (bundle, up_to) ({of_service('ranker_drift_reference_share', *matchers)})"
+    return f"{shares} - on (bundle, up_to) {expected}"
 
 
 DRIFT = Row(
@@ -39,15 +44,22 @@ DRIFT = Row(
         Panel(
             "Share of unknown items",
             "Candidates and behaviours that the bundle does not know.",
-            (_unknown("candidate"), _unknown("behaviour")),
+            (_unknown("candidate"), _unknown("behaviour"), _expected("candidate"), _expected("behaviour")),
             "percentunit",
             top=1,
             runbook=("RankerDrift",),
         ),
         Panel(
-            "Scores, from golden shares",
-            "Share of each bucket of scores, less its share of the golden scores.",
-            one(_from_golden("score"), "{{bundle}} up to {{up_to}}"),
+            "Scores, from the reference",
+            "Share of each bucket of scores, less its share on validation (golden rows if there is no record of it).",
+            one(_from_reference("score"), "{{bundle}} up to {{up_to}}"),
+            "percentunit",
+            signed=True,
+        ),
+        Panel(
+            "Lengths of histories, from the reference",
+            "Share of each bucket of lengths, less its share on validation (golden rows if there is no record of it).",
+            one(_from_reference("length"), "{{bundle}} up to {{up_to}}"),
             "percentunit",
             signed=True,
         ),

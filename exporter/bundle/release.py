@@ -31,6 +31,7 @@ class Release:
     golden: Rows
     scores: NDArray[np.float32]  # (M,) of the golden rows, by torch
     new: NewRelease | None = None  # for a model that scores new items
+    has_reference: bool = True  # if the run has one; older services refuse it
 
 
 class NewRelease(NamedTuple):

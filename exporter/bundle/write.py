@@ -122,6 +122,8 @@ def _files(release: Release) -> dict[str, bytes]:
         files |= release.new.files()
     if run.users is not None:
         files[names.USERS] = (run.directory / names.USERS).read_bytes()
+    if run.reference is not None and release.has_reference:
+        files[names.REFERENCE] = run.reference
     if run.catalogue is not None:
         files[names.CATALOGUE] = run.catalogue
     return files

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from contract.bundle import manifest as names
 from contract.bundle.manifest import NewItemPrior, digest_of
+from contract.bundle.reference import BadReferenceError, parse_reference
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from contract.files import BadFileError, read_array, read_object
@@ -68,6 +69,7 @@ class Run:
         judgement: baselines and verdict on test.
         features: from which the model describes new items; None if it does not.
         prior: how often users click new items; None if it was not measured.
+        reference: bytes of the record of scores and inputs on validation; None if the run has none.
     """
 
     directory: Path
@@ -87,6 +89,7 @@ class Run:
     judgement: Judgement
     features: RunFeatures | None = None
     prior: NewItemPrior | None = None
+    reference: bytes | None = None
 
     @property
     def user_count(self) -> int:
@@ -126,6 +129,7 @@ def read_run(directory: Path) -> Run:
         judgement=_judgement(measured, directory / METRICS),
         features=read_features(directory, model),
         prior=_prior(directory, facts),
+        reference=_reference(directory / names.REFERENCE),
     )
     _check_sizes(run)
     return run
@@ -182,6 +186,17 @@ def _prior(directory: Path, facts: Document) -> NewItemPrior | None:
         return None if facts.get("new_item_prior") is None else NewItemPrior.model_validate(facts["new_item_prior"])
     except ValidationError as error:
         raise ExportError(f"{directory / RUN}: new_item_prior: {error.errors()[0]['msg']}") from error
+
+
+def _reference(path: Path) -> bytes | None:
+    if not path.is_file():
+        return None
+    content = _bytes(path)
+    try:
+        parse_reference(content)
+    except BadReferenceError as error:
+        raise ExportError(f"{path.parent}: {error}") from error
+    return content
 
 
 def _vocabulary(path: Path) -> Vocabulary:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from contract.bundle import manifest as names
 from contract.bundle.context import CONTEXT, CONTEXT_ROWS, ContextCoder, context_inputs
 from contract.bundle.manifest import Manifest, ManifestError, TensorSpec, digest_of, parse_manifest
+from contract.bundle.reference import Reference, parse_reference
 from contract.bundle.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
 from contract.bundle.signature import SIGNATURE
 from contract.bundle.vocabulary import Vocabulary
@@ -53,6 +54,7 @@ class Bundle:
     tables: Tables = field(default_factory=Tables)
     new_items: NewItems | None = None  # if it scores items that training never met
     context: ContextCoder | None = None  # if it reads the context of requests
+    reference: Reference | None = None  # what the model met on validation
 
     @property
     def name(self) -> str:
@@ -176,6 +178,7 @@ def _bundle(manifest: Manifest, digest: str, files: Mapping[str, bytes], tables:
         tables=tables,
         new_items=new_items,
         context=ContextCoder(manifest.context) if manifest.context else None,
+        reference=parse_reference(files[names.REFERENCE]) if names.REFERENCE in files else None,
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.bundles.bundle import Bundle
 from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
-from service.inference.spreads import Counts, spreads_of, stability_index
+from service.inference.spreads import Counts, source_of, spreads_of, stability_index
 from service.metrics.values import Labels
 
 WINDOW_SECONDS: Final = 600.0
@@ -43,12 +43,13 @@ class Drift:
     """Counts the scores, the unknown items, and the lengths and ages of the histories of one bundle.
 
     Args:
-        bundle: verified; its golden rows are the reference.
+        bundle: verified; the reference is its record of validation, or its golden rows.
         now: seconds of a clock that never goes back.
     """
 
     def __init__(self, bundle: Bundle, now: Callable[[], float] = time.monotonic) -> None:
         self._spreads, self._now = spreads_of(bundle), now
+        self._source, self._record = source_of(bundle), bundle.reference
         stops = list(accumulate([spread.size for spread in self._spreads], initial=0))
         self._parts = [slice(*ends) for ends in pairwise(stops)]
         self._counts: Counts = np.zeros(stops[-1] + len(_ITEMS), dtype=np.int64)
@@ -76,13 +77,23 @@ class Drift:
         return dict(zip(_ITEMS, counts[-len(_ITEMS) :].tolist(), strict=True))
 
     def reference(self) -> dict[Labels, float]:
-        """Return the share of each bucket in the golden rows."""
+        """Return the share of each bucket in the bundle's reference."""
         found: dict[Labels, float] = {}
         for spread in self._spreads:
-            if spread.golden is not None:
-                shares = (spread.golden / spread.golden.sum()).tolist()
+            if spread.expected is not None:
+                shares = (spread.expected / spread.expected.sum()).tolist()
                 found |= {(spread.name, label): share for label, share in zip(spread.labels, shares, strict=True)}
         return found
+
+    def unknown(self) -> dict[Labels, float]:
+        """Return the shares of unknown candidates and behaviours on validation, if the bundle has the record."""
+        if self._record is None:
+            return {}
+        shares = {
+            "candidate": self._record.candidates.unknown_share,
+            "behaviour": self._record.behaviours.unknown_share,
+        }
+        return {(kind,): share for kind, share in shares.items() if share is not None}
 
     def indices(self) -> dict[Labels, float]:
         """Return the stability indices of the window against each reference; none where there are too few rankings."""
@@ -92,8 +103,8 @@ class Drift:
         for spread, part in zip(self._spreads, self._parts, strict=True):
             if not self._suffices(recent, part, LEAST_RECENT):
                 continue
-            if spread.golden is not None:
-                found[spread.name, "golden"] = stability_index(spread.golden, recent[part])
+            if spread.expected is not None:
+                found[spread.name, self._source] = stability_index(spread.expected, recent[part])
             if self._suffices(base, part, LEAST_EARLIER):
                 found[spread.name, "earlier"] = stability_index(base[part], recent[part])
         return found

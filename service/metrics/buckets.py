@@ -11,8 +11,5 @@ LATENCY: Final = (
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 CANDIDATES: Final = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 BATCH_CANDIDATES: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
-LENGTHS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
-# Seconds: 1 min, 1 h, 6 h, 1 d, 3 d, 7 d, 30 d, 90 d.
-AGES: Final = (60, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000, 7_776_000)
 # Differences between the scores of two bundles, without their sign.
 DIFFERENCES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

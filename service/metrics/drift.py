@@ -21,6 +21,9 @@ class Drifting(Protocol):
     def reference(self) -> Mapping[Labels, float]:
         """Return the reference shares by quantity and bucket."""
 
+    def unknown(self) -> Mapping[Labels, float]:
+        """Return the reference shares of unknown items by kind."""
+
     def indices(self) -> Mapping[Labels, float]:
         """Return the stability indices by quantity and reference."""
 
@@ -43,9 +46,13 @@ class DriftMetrics:
             bundle=(), kind=(), known=(),
         ).watch_all(lambda: self._read(lambda one: one.items()))  # fmt: skip
         families.gauge(
-            "ranker_drift_reference_share", "Share of a bucket in the bundle's golden rows.", "max",
+            "ranker_drift_reference_share", "Share of a bucket in the bundle's reference.", "max",
             bundle=(), of=(), up_to=(),
         ).watch_all(lambda: self._read(lambda one: one.reference()))  # fmt: skip
+        families.gauge(
+            "ranker_drift_reference_unknown_share", "Share of unknown items in the bundle's reference.", "max",
+            bundle=(), kind=(),
+        ).watch_all(lambda: self._read(lambda one: one.unknown()))  # fmt: skip
         families.gauge(
             "ranker_drift_psi", "Population stability index of the last 10 minutes.", "max",
             bundle=(), of=(), reference=(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from service.metrics.buckets import BATCH_CANDIDATES, CANDIDATES, LATENCY, LENGTHS, ROWS
+from contract.bundle.reference import LENGTHS
+from service.metrics.buckets import BATCH_CANDIDATES, CANDIDATES, LATENCY, ROWS
 from service.metrics.families import Families
 from service.metrics.values import Counter, Gauge, Histogram, Made
 from service.names import Degraded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from exporter.signing import make_key
 from service.bundles.bundle import load_bundle
 from service.bundles.files import UntrustedBundleError
 from service.inference.engine import OnnxEngine
+from tests.support.references import reference_of
 from tests.unit.exporter.fake_runs import ITEMS, USERS, config_of, write_run
 
 pytestmark = [pytest.mark.onnx, pytest.mark.usefixtures("operators_read_once")]
@@ -70,7 +72,17 @@ def test_manifest_names_every_file_with_its_digest(exported: Exported, manifest:
     found = {path.name: digest_of(path.read_bytes()) for path in exported.bundle.iterdir()}
     del found[names.MANIFEST]
     assert found == manifest.files
-    assert set(found) == {*names.REQUIRED_FILES, names.USERS, names.CATALOGUE}
+    assert set(found) == {*names.REQUIRED_FILES, names.USERS, names.CATALOGUE, names.REFERENCE}
+
+
+def test_the_service_reads_the_record_of_the_runs_validation(exported: Exported) -> None:
+    assert load_bundle(exported.bundle, max_bytes=10_000_000).reference == reference_of()
+
+
+def test_the_record_can_be_left_out(release: Release, tmp_path: Path) -> None:
+    bundle = write_bundle(replace(release, has_reference=False), tmp_path)
+    assert names.REFERENCE not in read_manifest(bundle).files
+    assert load_bundle(bundle, max_bytes=10_000_000).reference is None
 
 
 def test_a_bundle_can_be_signed_by_its_export(exported: Exported, tabled: Exported) -> None:

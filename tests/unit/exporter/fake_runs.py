@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from contract.bundle.context import ContextSpec
+from contract.bundle.reference import format_reference
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from models.base import DatasetFacts, SequentialRecommender
 from models.catalog import MODELS
 from models.checkpoint import save_checkpoint
+from tests.support.references import reference_of
 from tests.unit.models.cases import VARIANTS
 
 ITEMS, USERS = 60, 8
@@ -68,6 +70,7 @@ def write_run(
     np.save(directory / "popularity.npy", known.item_popularity)
     titles = {item_id: {"title": f"Film {item_id} | part"} for item_id in item_ids}
     _write(directory / "catalogue.json", {"items": titles})
+    (directory / "reference.json").write_bytes(format_reference(reference_of()))
     _write(directory / "recipe.json", {"dataset": "made-up", "model": name, "seed": 1, "config": chosen})
     older = {"test": {"ndcg@10": 0.25}, "valid": {"ndcg@10": 0.5}, "queries": {"test": 8}, "protocol": "leave one out"}
     _write(directory / "metrics.json", older if metrics is None else metrics)

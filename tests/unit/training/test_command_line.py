@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from contract.bundle.reference import parse_reference
 from contract.bundle.tensors import SequenceSpec
 from contract.bundle.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint
@@ -75,6 +76,9 @@ def test_a_run_directory_is_complete(tmp_path: Path, data: Path) -> None:
     name, model = load_checkpoint(run / "checkpoint")
     assert (name, model.item_count) == ("sasrec", len(items))
     assert not (run / "resume.pt").exists()
+    reference = parse_reference((run / "reference.json").read_bytes())
+    assert reference.queries == metrics["queries"]["valid"]
+    assert reference.behaviours.known > 0
 
 
 def test_train_and_evaluate_show_both_rankings_and_warn_of_a_model_below_popularity(

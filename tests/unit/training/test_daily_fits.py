@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from contract.bundle.reference import parse_reference
 from models.checkpoint import load_checkpoint
 from tests.support.news_days import day_ms, write_days
 from tests.support.news_log import SMALL, news_log
@@ -141,6 +142,10 @@ def test_a_fit_of_all_rows_learns_each_with_the_epochs_that_validation_chose(
     assert np.load(run / "popularity.npy").sum() == len(prepared.columns["items"])
     measured = json.loads((run / "metrics.json").read_text())
     assert measured == json.loads((days.run / "metrics.json").read_text()) | {"measured_by": days.run.name}
+    mine, theirs = (parse_reference((one / "reference.json").read_bytes()) for one in (run, days.run))
+    assert (mine.queries, mine.lengths, mine.ages) == (theirs.queries, theirs.lengths, theirs.ages)
+    assert mine.candidates == theirs.candidates  # unknown to the part that trains, not to this fit
+    assert mine.scores != theirs.scores
 
 
 def test_a_fit_of_all_rows_of_a_warm_start_starts_where_that_did(days: Days, made: Callable[..., Path]) -> None:

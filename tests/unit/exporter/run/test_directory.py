@@ -53,6 +53,17 @@ def test_run_without_titles_has_no_catalogue(directory: Path) -> None:
     assert read_run(directory).catalogue is None
 
 
+def test_a_run_of_an_older_version_has_no_record_of_validation(directory: Path) -> None:
+    (directory / "reference.json").unlink()
+    assert read_run(directory).reference is None
+
+
+def test_a_damaged_record_of_validation_is_named(directory: Path) -> None:
+    edit(directory / "reference.json", scores={"edges": [1, 1], "counts": [1, 2, 3]})
+    with pytest.raises(ExportError, match=r"reference\.json: scores: .*edges must rise"):
+        read_run(directory)
+
+
 @pytest.mark.parametrize(
     "missing", ["run.json", "recipe.json", "items.json", "users.json", "popularity.npy", "checkpoint/weights.pt"]
 )

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.bundle import manifest as names
+from contract.bundle.reference import AGES, LENGTHS, format_reference
 from service.bundles.bundle import Bundle, load_bundle
 from service.inference import drift as drift_module
 from service.inference.drift import Drift
@@ -18,9 +20,9 @@ from service.inference.inputs import RankRow
 from service.inference.scorer import ScoredRow
 from service.inference.spreads import spreads_of, stability_index
 from service.metrics import Metrics
-from service.metrics.buckets import AGES, LENGTHS
 from tests.support.builders import TinyModel, behaviours
 from tests.support.deployments import NEW, OLD, rig_of, score, settings_of
+from tests.support.references import reference_of
 from tests.support.waiting import until
 
 REQUEST_MS = 1_700_000_000_000
@@ -107,12 +109,32 @@ def test_reference_is_the_share_of_the_golden_rows(bundle: Bundle) -> None:
     assert not [labels for labels in reference if labels[0] == "age"]
 
 
+def test_the_record_of_validation_is_the_reference_of_a_bundle_that_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_module, "LEAST_RECENT", 10)
+    directory = TinyModel().write(tmp_path)
+    (directory / names.REFERENCE).write_bytes(format_reference(reference_of()))
+    TinyModel().seal(directory)
+    drift = Drift(load_bundle(directory, max_bytes=10_000_000))
+    shares = drift.reference()
+    assert [share for (of, _), share in shares.items() if of == "score"] == [0.1, 0.4, 0.4, 0.1]
+    assert (shares["length", "0"], shares["length", "+Inf"], shares["age", "86400"]) == (0.1, 0.4, 0.5)
+    assert drift.unknown() == {("candidate",): 0.2}
+    for used, times in ((0, 1), (5, 2), (20, 3), (21, 4)):  # the shares of the record
+        note(drift, [-0.5] + [0.1] * 4 + [0.7] * 4 + [0.8], used=used, age=0, times=times)
+    found = drift.indices()
+    assert found.keys() == {(name, "validation") for name in ("score", "length", "age")}
+    assert (found["score", "validation"], found["length", "validation"]) == (0, 0)
+    assert found["age", "validation"] == pytest.approx(stability_index(np.array([45, 45, 0]), np.array([10, 0, 0])))
+
+
 def test_equal_golden_scores_make_fewer_buckets_with_labels_of_their_own(bundle: Bundle) -> None:
     golden = {**bundle.golden, "scores": np.array([1, 1, 1, 1, 1, 1, 2, 2], dtype=np.float32)}
     spread = spreads_of(Bundle(**{**vars(bundle), "golden": golden}))[0]
     assert spread.labels == ["1.0", "2.0", "+Inf"]
-    assert spread.golden is not None
-    assert spread.golden.tolist() == [6, 2, 0]
+    assert spread.expected is not None
+    assert spread.expected.tolist() == [6, 2, 0]
 
 
 def test_stability_index_is_the_one_by_hand() -> None:

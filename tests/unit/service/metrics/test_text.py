@@ -117,6 +117,9 @@ class FakeDrift:
     def reference(self) -> dict[tuple[str, ...], float]:
         return {("length", "0"): 0.25}
 
+    def unknown(self) -> dict[tuple[str, ...], float]:
+        return {("candidate",): 0.5}
+
     def indices(self) -> dict[tuple[str, ...], float]:
         return {("length", "golden"): 0.125}
 
