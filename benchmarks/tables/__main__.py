@@ -3,7 +3,9 @@
 python -m benchmarks.tables benchmarks/tables/ml-100k.toml          train missing runs, then write the table
 python -m benchmarks.tables benchmarks/tables/ml-100k.toml --show   write the table from the existing runs
 
-After a kill or stop, the same command continues where it ended. Missing prepared data are created first.
+With a plan's `search_seconds`, or `--search-seconds`, every system is searched with that budget first, and the table
+has the best recipe of each search. After a kill or stop, the same command continues where it ended. Missing prepared
+data are created first.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from benchmarks.tables.plan import PlanError, load_plan
 from benchmarks.tables.records import Records
 from benchmarks.tables.render import write_table
 from benchmarks.tables.runner import Folders, Places
+from benchmarks.tables.searched import Searched
 from contract.command_line import run
 from training.data.datasets.interactions import DataError
 from training.data.prepare import load_prepared, prepare
 from training.data.sources import read_source
-from training.search.budget import Budget
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -38,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _table(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     plan = load_plan(options.plan)
+    if options.search_seconds is not None:
+        if options.search_seconds <= 0:
+            raise PlanError("--search-seconds: above 0")
+        plan = plan.model_copy(update={"search_seconds": options.search_seconds})
     results = options.results / options.plan.stem
     places = Places(Folders(options.data, options.runs / options.plan.stem), Records(results))
     failed: list[str] = []
@@ -48,15 +54,12 @@ def _table(options: argparse.Namespace) -> int:
         if options.workers < 1:
             raise PlanError("--workers: at least 1")
         _prepare(plan.dataset, options.data)
-        if options.search_seconds is not None:
-            if options.search_seconds <= 0:
-                raise PlanError("--search-seconds: above 0")
+        searched, only = Searched(results), frozenset(options.only)
+        if plan.search_seconds:
             from benchmarks.tables.searches import search_all  # needs Optuna
 
-            budget = Budget(cpu_seconds=options.search_seconds)
-            search_all(plan, budget, options.data, places.folders.runs, console, frozenset(options.only))
-            return 0
-        failed = runner.run(plan, places, console, options.workers, frozenset(options.only))
+            failed = search_all(plan, places, searched, console, options.workers, only)
+        failed += runner.run(searched.applied(plan), places, console, options.workers, only)
     console.print(f"written: {write_table(plan, places.records, results, console)}")
     if options.page:
         text = options.page.read_text(encoding="utf-8")
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--search-seconds",
         type=float,
         metavar="S",
-        help="search around every row, with S CPU seconds for each; no table",
+        help="search around every row first, with S CPU seconds for each (default: the plan's)",
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data sets (default data)")
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), help="folder of runs, with weights")

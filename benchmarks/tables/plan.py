@@ -1,7 +1,8 @@
 """The plan of a table: systems, the trials of each, protocols and seeds; and from these the runs it needs.
 
 Every system has the same number of trials. Trials are compared only on validation, by the protocol that the plan names
-for it, with the first seed; the best trial is trained by every protocol with every seed.
+for it, with the first seed; the best trial is trained by every protocol with every seed. With `search_seconds` a search
+of that many CPU seconds for each system takes the place of the listed trials, which then give only its space.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Plan(_Strict):
         tune: the protocol that compares trials.
         reference: the system that all others are compared with, unless a system names another.
         trials: number of trials of each trained system.
+        search_seconds: CPU seconds of the search around each system of several trials; 0: the trials are compared.
         ranking: of every recipe's split: whether seen items are candidates in the ranking that selects.
         training: of every recipe, unless a system overrides it.
         protocols: by name, the split of the recipes; the first one is shown first.
@@ -75,6 +77,7 @@ class Plan(_Strict):
     tune: str
     reference: str
     trials: Annotated[int, Field(ge=1)]
+    search_seconds: Annotated[float, Field(ge=0)] = 0
     ranking: Literal["all", "unseen"] = "all"
     training: Section
     protocols: dict[str, Section]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -19,70 +20,21 @@ from rich.table import Table
 
 from benchmarks.markdown import table as markdown_table
 from benchmarks.tables.picture import draw, draw_cost, draw_learning, heading
-from benchmarks.tables.plan import Plan, SystemPlan, final_jobs, trial_jobs
-from benchmarks.tables.records import Record, Records
-from benchmarks.tables.runner import chosen_trial
-from training.judging.intervals import Interval, interval, interval_with_seeds
+from benchmarks.tables.plan import Plan, Section
+from benchmarks.tables.records import Records
+from benchmarks.tables.rows import Cell, Row, read_rows
+from benchmarks.tables.searched import Searched
 
 MISSING: Final = "missing"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one system by one protocol.
-
-    Attributes:
-        by_seed: mean over queries, one per finished seed.
-        difference: to the row it is compared with, with its interval over users: mean, low, high; None if it cannot be
-            paired.
-        with_seeds: the same with its interval over seeds and users.
-    """
-
-    by_seed: tuple[float, ...]
-    difference: Interval | None = None
-    with_seeds: Interval | None = None
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean(self.by_seed))
-
-    def shown(self, asked: int) -> str:
-        """Return mean and spread, and the number of seeds if there are fewer than `asked`."""
-        spread = f" ± {np.std(self.by_seed, ddof=1):.4f}" if len(self.by_seed) > 1 else ""
-        return f"{self.mean:.4f}{spread}" + (f" (n={len(self.by_seed)})" if len(self.by_seed) < asked else "")
-
-
-Cells = dict[str, Cell]
-"""By metric."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One system.
-
-    Attributes:
-        against: the row that it is compared with; itself for the reference.
-        trials: the metric of each on validation, in the order of the plan; empty while one is missing.
-        chosen: the selected trial, which is trained by every protocol.
-        learning: one tuple per seed, validation by epoch, by the protocol that compared the trials.
-        seconds: by protocol, processor time of one run, a mean over seeds; none if there is no run.
-        cells: by protocol, then metric; a protocol without runs has none.
-    """
-
-    name: str
-    model: str
-    note: str
-    against: str
-    trials: tuple[float, ...]
-    chosen: int | None
-    learning: tuple[tuple[float, ...], ...]
-    seconds: dict[str, float]
-    cells: dict[str, Cells]
-
-
 def write_table(plan: Plan, records: Records, folder: Path, console: Console) -> Path:
-    """Write table.json, table.csv, table.md, <protocol>.png and learning.png; returns the folder."""
+    """Write table.json, table.csv, table.md, <protocol>.png and learning.png; returns the folder.
+
+    A plan with `search_seconds` takes the best recipe of each search from searches.jsonl beside the records.
+    """
+    searches = Searched(records.folder).by_system(plan)
+    plan = Searched(records.folder).applied(plan)
     rows = read_rows(plan, records)
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -93,9 +45,11 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
         "complete": all(_complete(plan, row) for row in rows),
         "rows": [asdict(row) for row in rows],
     }
+    if searches:
+        document["searches"] = {"cpu_seconds": plan.search_seconds, "systems": searches}
     (folder / "table.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     _write_csv(folder / "table.csv", plan, rows)
-    (folder / "table.md").write_text(markdown(plan, rows), encoding="utf-8")
+    (folder / "table.md").write_text(markdown(plan, rows, searches), encoding="utf-8")
     for protocol in plan.protocols:
         metrics = _metrics(rows, protocol)
         if metrics:
@@ -113,78 +67,6 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
     title = f"{heading(plan.title, plan.tune)}: validation by epoch"
     draw_learning(folder / "learning.png", title, learning, plan.reference)
     return folder
-
-
-def read_rows(plan: Plan, records: Records) -> list[Row]:
-    """Return every system's row from the existing runs."""
-    found = {system.name: _found(plan, system, records) for system in plan.systems}
-    return [
-        _row(plan, system, records, found[system.name], found[system.against or plan.reference])
-        for system in plan.systems
-    ]
-
-
-Found = dict[str, list[Record]]  # by protocol
-
-
-def _found(plan: Plan, system: SystemPlan, records: Records) -> Found:
-    trial = chosen_trial(plan, system, records)
-    found: Found = {protocol: [] for protocol in plan.protocols}
-    for job in [] if trial is None else final_jobs(plan, system, trial):
-        if records.judged(job):
-            found[job.protocol].append(records.read(job))
-    return found
-
-
-def _row(plan: Plan, system: SystemPlan, records: Records, found: Found, reference: Found) -> Row:
-    seconds = {
-        protocol: float(np.mean([record.document["run"]["cpu_seconds"] for record in members]))
-        for protocol, members in found.items()
-        if members
-    }
-    return Row(
-        system.name,
-        system.model,
-        system.note,
-        system.against or plan.reference,
-        _judged(plan, system, records),
-        chosen_trial(plan, system, records),
-        tuple(_learnt(record) for record in found[plan.tune]),
-        seconds,
-        {
-            protocol: _cells(members, [] if system.name == plan.reference else reference[protocol])
-            for protocol, members in found.items()
-        },
-    )
-
-
-def _learnt(record: Record) -> tuple[float, ...]:
-    return tuple(epoch["valid_score"] for epoch in record.document["epochs"])
-
-
-def _judged(plan: Plan, system: SystemPlan, records: Records) -> tuple[float, ...]:
-    jobs = trial_jobs(plan, system)
-    if not all(records.has(job) for job in jobs):
-        return ()
-    return tuple(records.read(job).selected() for job in jobs)
-
-
-def _cells(members: list[Record], reference: list[Record]) -> Cells:
-    if not members:
-        return {}
-    paired = set(members[0].by_user) & set(reference[0].by_user) if reference else set()
-    return {
-        metric: _cell(members, reference if metric in paired else [], metric) for metric in members[0].means("test")
-    }
-
-
-def _cell(members: list[Record], reference: list[Record], metric: str) -> Cell:
-    by_seed = tuple(record.means("test")[metric] for record in members)
-    if not reference:
-        return Cell(by_seed)
-    ours, theirs = (np.array([record.by_user[metric] for record in some]) for some in (members, reference))
-    over_users = interval(ours.mean(axis=0), theirs.mean(axis=0))
-    return Cell(by_seed, over_users, interval_with_seeds(ours, theirs))
 
 
 def _complete(plan: Plan, row: Row) -> bool:
@@ -222,8 +104,14 @@ def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
                     )
 
 
-def markdown(plan: Plan, rows: list[Row]) -> str:
-    """Return the tables of all protocols, the trials and the notes."""
+def markdown(plan: Plan, rows: list[Row], searches: Mapping[str, Section | None] | None = None) -> str:
+    """Return the tables of all protocols, the trials or the searches, and the notes.
+
+    Args:
+        plan: of the table.
+        rows: of its systems.
+        searches: by system, the record of its search; None if it is missing. No searches: the trials were compared.
+    """
     lines = [f"# {plan.title}", "", f"Data set `{plan.dataset}`, seeds {', '.join(map(str, plan.seeds))}.", ""]
     for protocol in plan.protocols:
         metrics = _metrics(rows, protocol)
@@ -235,13 +123,44 @@ def markdown(plan: Plan, rows: list[Row]) -> str:
             seconds = f"{row.seconds[protocol]:.0f}" if protocol in row.seconds else MISSING
             shown.append((row.name, *cells, seconds))
         lines += [f"## {protocol}", "", *markdown_table(head, shown), "", *_differences(plan, rows, protocol, metrics)]
+    lines += _searches(plan, searches) if searches else _trials(rows)
+    notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
+    return "\n".join([*lines, "", *(["## Notes", "", *notes, ""] if notes else [])])
+
+
+def _trials(rows: list[Row]) -> list[str]:
     tried = []
     for row in rows:
         trials = ", ".join(f"{value:.4f}" for value in row.trials) or ("none to make" if row.chosen == 0 else MISSING)
         tried.append((row.name, trials, MISSING if row.chosen is None else str(row.chosen + 1)))
-    lines += ["## Trials", "", *markdown_table(("System", "Validation, by trial", "Chosen"), tried)]
-    notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
-    return "\n".join([*lines, "", *(["## Notes", "", *notes, ""] if notes else [])])
+    return ["## Trials", "", *markdown_table(("System", "Validation, by trial", "Chosen"), tried)]
+
+
+def _searches(plan: Plan, searches: Mapping[str, Section | None]) -> list[str]:
+    """Return the budget of the searches, and what each system did with it."""
+    head = ("System", "Trials", "of them pruned", "failed", "CPU s spent", "Best on validation", "Its values")
+    lines = [
+        f"Every system was searched with {plan.search_seconds:,g} CPU seconds, by {plan.tune} on validation with "
+        f"seed {plan.seeds[0]}; its best recipe is in the tables above. A trial that reaches the budget ends with its "
+        "epoch.",
+        "",
+    ]
+    rows = [
+        (name, *([MISSING] * (len(head) - 1) if record is None else _search(record)))
+        for name, record in searches.items()
+    ]
+    return ["## Searches", "", *lines, *markdown_table(head, rows)]
+
+
+def _search(record: Section) -> list[str]:
+    states = [trial["state"] for trial in record["trials"]]
+    values = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in record["values"].items())
+    return [
+        *(str(count) for count in (len(states), states.count("pruned"), states.count("fail"))),
+        f"{record['spent']['cpu_seconds']:,.0f}",
+        f"{record['metric'].upper()} {record['value']:.4f} (trial {record['best'] + 1})",
+        values,
+    ]
 
 
 def _differences(plan: Plan, rows: list[Row], protocol: str, metrics: list[str]) -> list[str]:

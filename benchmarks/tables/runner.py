@@ -39,7 +39,7 @@ class Places(NamedTuple):
 def chosen_trial(plan: Plan, system: SystemPlan, records: Records) -> int | None:
     """Return the trial that was best on validation (the first of equals), or None while one is missing."""
     jobs = trial_jobs(plan, system)
-    if not all(records.has(job) for job in jobs):
+    if not system.trials or not all(records.has(job) for job in jobs):
         return None
     scores = [records.read(job).selected() for job in jobs]
     return max(range(len(scores)), key=scores.__getitem__) if scores else 0
@@ -64,7 +64,7 @@ def missing(plan: Plan, records: Records, only: frozenset[str] = frozenset()) ->
     for system in plan.systems:
         if not only or system.name in only:
             trial = chosen_trial(plan, system, records)
-            jobs = list(final_jobs(plan, system, trial or 0))
+            jobs = list(final_jobs(plan, system, trial or 0)) if system.trials else []  # a failed search has no runs
             count += sum(not records.has(job) for job in trial_jobs(plan, system))
             count += sum(trial is None or not records.judged(job) for job in jobs)
     return count

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -198,6 +198,21 @@ def _found(study: optuna.Study, search: Search) -> Found:
         raise SearchError(f"{search.folder}: no trial was completed; {(failures or ['give it a larger budget'])[-1]}")
     recipe = parse_recipe(dict(read_object(search.folder / "trials" / folder_of(best) / "recipe.json")), "best trial")
     return Found(best.number, str(best.user_attrs[METRIC]), best.value, recipe, spent_on(study))
+
+
+def trials_of(search: Search) -> list[dict[str, Any]]:  # Any: JSON
+    """Return number, state, validation, epochs and values of every trial that has ended."""
+    with opened(search.folder, search.recipe) as study:
+        return [
+            {
+                "number": trial.number,
+                "state": trial.state.name.lower(),
+                "value": trial.value,
+                "epochs": len(trial.intermediate_values),
+                "values": trial.params,
+            }
+            for trial in ended(study)
+        ]
 
 
 def draw_trials(search: Search) -> Path:

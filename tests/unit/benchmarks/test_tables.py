@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.tables import render
+from benchmarks.tables import rows as table_rows
 from benchmarks.tables.picture import draw_learning
 from benchmarks.tables.plan import Job, Plan, PlanError, final_jobs, load_plan, trial_jobs
 from benchmarks.tables.records import Records
-from benchmarks.tables.render import MISSING, markdown, read_rows, write_table
+from benchmarks.tables.render import MISSING, markdown, write_table
+from benchmarks.tables.rows import read_rows
 from benchmarks.tables.runner import Folders, Places, chosen_trial, make, pending, run
 from training.data.datasets import generated
 from training.data.prepare import prepare
@@ -67,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred for each of forty intervals; the committed tables are made with all of them."""
     for function in (interval, interval_with_seeds):
-        monkeypatch.setattr(render, function.__name__, partial(function, resamples=100))
+        monkeypatch.setattr(table_rows, function.__name__, partial(function, resamples=100))
 
 
 @pytest.fixture
