@@ -35,6 +35,20 @@ class RankedItem(Answer):
     """The rules of the arm that moved the item, in their order; absent if none did."""
 
 
+class ContextInput(Answer):
+    """An input of the request's context as the model read it."""
+
+    value: int | str | None
+    """`hour`: 0 to 23, in the user's time zone; `gap`: seconds since the newest behaviour that the model read; else the
+    attribute's text. null if the model read "not known"."""
+    code: int
+    """The model's input; 0 is "not known"."""
+    result: Literal["known", "default", "missing", "unknown"]
+    """`known`: from the request, or for `gap` from the behaviours. `default`: the hour in the bundle's time zone,
+    because the request has no `tz_offset`. `missing`: the request does not have it, or no behaviour was read.
+    `unknown`: training did not have this value."""
+
+
 class Explanation(Answer):
     """Explanation of the list, for people."""
 
@@ -60,6 +74,9 @@ class Explanation(Answer):
     items: dict[str, list[object]]
     """The model's explanation, one entry for each answered item; MGNM's winning `level`. With rules, also
     `score.before` and `score.after`."""
+    context: dict[str, ContextInput]
+    """The inputs of the request's context that the model read, by name; of interleaved models those of the control's.
+    Empty if the model reads none, or did not answer."""
 
 
 class RankResponse(Answer):

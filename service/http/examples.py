@@ -44,6 +44,7 @@ _RANKED: Final = {
 _EXPLANATION: Final = {
     "read": 0, "recent": 1, "corrupt": 0, "used": 1, "truncated": 0, "unread_behaviours": 0, "unknown_behaviours": 0,
     "unknown_candidates": 1, "state_cached": False, "user": {}, "items": {"level": [2, 1]},
+    "context": {},
 }  # fmt: skip
 
 _RANK: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from service.inference.scorer import ScoredRow
 from service.names import Degraded
 from service.ranking.candidates import Candidates, best
 from service.ranking.cold import merged_order, places_of
+from service.ranking.context import ContextRead
 from service.ranking.listed import Listed
 from service.store.behaviours import StoredBehaviours
 
@@ -37,6 +38,7 @@ class Explanation:
     state_cached: bool
     user: Mapping[str, list[Any]]  # the model's own, say `period_weights`; Any: numbers, nested as the model likes
     items: Mapping[str, list[Any]]  # the model's own, aligned with the answered list, None where it has none
+    context: Mapping[str, ContextRead] = field(default_factory=dict)  # what the model read of it
 
 
 class Merged(NamedTuple):

@@ -19,6 +19,7 @@ from service.names import Degraded
 from service.ranking.answer import Explanation, Merged, Ranking, explanation_of, ranking_of
 from service.ranking.call import Half, RankCall
 from service.ranking.candidates import Candidates, candidates_of, without_scores
+from service.ranking.context import read_of
 from service.ranking.rules.applied import Ruled
 from service.ranking.rules.stage import RuleStage
 from service.ranking.targets import arm_weights
@@ -134,7 +135,8 @@ def _explanation(
     """Describe what the control's model read, and which model ranked what where."""
     facts = explanation_of(call.stored, call.fresh, len(call.halves[0].candidates.unknown), control)
     own = {f"{key}.rank": [both[place] for both in ranks] for place, key in enumerate(keys)}
-    return replace(facts, items={"team": teams, **own})
+    context = read_of(call.context, call.request_time_ms, call.halves[0].serving.bundle, control)
+    return replace(facts, items={"team": teams, **own}, context=context)
 
 
 def _reason(failure: Exception) -> Degraded:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from service.errors import DeadlineExceeded, InferenceFailed, NotReady
 from service.inference.scorer import NothingScored, ScoredRow
 from service.metrics import Metrics
 from service.ranking import interleaved
-from service.ranking.answer import explanation_of, ranking_of
+from service.ranking.answer import Explanation, explanation_of, ranking_of
 from service.ranking.call import RankCall
 from service.ranking.candidates import without_scores
 from service.ranking.cold import cold_of
-from service.ranking.context import ignored
+from service.ranking.context import ignored, read_of
 from service.ranking.described import marked, with_described
 from service.ranking.recording import Recording
 from service.ranking.rules.applied import finished
@@ -53,7 +54,7 @@ class Ordering:
             candidates, scored = with_described(call.serving.bundle, candidates, new, scored)
         if call.deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded
-        explanation = explanation_of(call.stored, call.fresh, unknown, scored) if call.explain else None
+        explanation = self._explanation(call, unknown, scored) if call.explain else None
         started, limit = time.perf_counter(), None if call.seen_ids else call.limit
         rules = self._rules.of(call, candidates, scored) if call.decision.rules else None
         call.answer = ranking_of(
@@ -106,6 +107,13 @@ class Ordering:
         call.halves = ()  # which refer to the call: a cycle for the collector
         self._recording.count(call, *values)
         return True
+
+    def _explanation(self, call: RankCall, unknown: int, scored: ScoredRow | None) -> Explanation:
+        found = explanation_of(call.stored, call.fresh, unknown, scored)
+        if scored is None:
+            return found
+        context = read_of(call.context, call.request_time_ms, call.serving.bundle, scored)
+        return replace(found, context=context)
 
     def _scored(self, call: RankCall, value: ScoredRow | Exception) -> ScoredRow | None:
         """Return the model's result, or None if popularity must be used."""

@@ -20,6 +20,7 @@ from contract.bundle.context import CONTEXT, ContextCoder, RequestFacts
 from contract.bundle.manifest import read_manifest
 from models.checkpoint import load_checkpoint
 from service.bundles.bundle import Bundle, BundleError, load_bundle
+from service.http.answers import RankResponse
 from service.http.rank_answer import rank_body
 from service.inference.engine import OnnxEngine
 from service.ranking.answer import Ranking
@@ -98,6 +99,31 @@ async def test_device_hour_and_gap_change_the_scores_and_one_state_serves_them_a
     assert again == found
     values = [tuple(scores[item] for item in ITEMS) for scores in found]
     assert len(set(values)) == len(asked)
+
+
+async def test_an_explanation_shows_the_context_that_the_model_read_and_its_defaults(
+    bundles: dict[str, Bundle],
+) -> None:
+    hour = AT["request_time_ms"] // HOUR_MS % 24
+    async with world_of(bundles) as world:
+        told = await explained(world, context={"device": "ios", "tz_offset": 60, "elsewhere": 1})
+        other = await explained(world, context={"device": "tv"})
+        no_history = await explained(world, user_id="u2")
+    assert told == {
+        "hour": {"value": (hour + 1) % 24, "code": (hour + 1) % 24 + 1, "result": "known"},
+        "gap": {"value": 5, "code": 3, "result": "known"},
+        "device": {"value": "ios", "code": 1, "result": "known"},
+    }
+    assert other["hour"] == {"value": hour, "code": hour + 1, "result": "default"}
+    assert other["device"] == {"value": None, "code": 0, "result": "unknown"}
+    assert no_history["gap"] == {"value": None, "code": 0, "result": "missing"}
+    assert no_history["device"] == {"value": None, "code": 0, "result": "missing"}
+
+
+async def explained(world: World, **fields: Any) -> dict[str, Any]:
+    body = rank_body("r", await answered(world, explain=True, **fields), {})
+    RankResponse.model_validate_json(body, strict=True)
+    return dict(orjson.loads(body)["explanation"]["context"])
 
 
 async def test_requests_of_one_user_in_one_batch_have_each_their_own_context(bundles: dict[str, Bundle]) -> None:
