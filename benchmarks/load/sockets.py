@@ -103,6 +103,16 @@ def content_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else -1
 
 
+def has_ended(connection: socket.socket) -> bool:
+    """Return whether the server has closed an idle connection."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class _Loop:
     def __init__(self, address: Address, connections: int, is_kept: bool, read_answer: Read) -> None:
         self.address, self.most, self.is_kept, self.read_answer = address, connections, is_kept, read_answer
@@ -127,7 +137,7 @@ class _Loop:
 
     def send(self, request: bytes, phase: int, due: float, number: int) -> None:
         """Send one request on an idle connection, or on a new one."""
-        connection = self.idle.pop() if self.idle else None
+        connection = self._idle()
         if connection is None and len(self.open) < self.most:
             connection = self.connect()
             if connection is None:
@@ -142,6 +152,15 @@ class _Loop:
             sent = 0
         if sent < len(request):
             self._close(connection, "not sent")
+        return None
+
+    def _idle(self) -> _Connection | None:
+        """Return an idle connection that the server has not closed; HTTP clients also look before they send."""
+        while self.idle:
+            connection = self.idle[-1]
+            if not has_ended(connection.socket):
+                return self.idle.pop()
+            self._close(connection, "")
         return None
 
     def read(self, timeout: float) -> None:

@@ -9,6 +9,7 @@ request id, and X-AB-Bucket.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final, cast
 
 import httptools
@@ -18,6 +19,7 @@ from service.connection.answering import FIRST_LOOK_SECONDS, Guard
 from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
 from service.connection.head import NOT_HTTP, refusal, target_of, unversioned, with_host
 from service.connection.rankings import RankingProtocol
+from service.connection.transport import LAST_LOOK_SECONDS
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
 
 __all__ = ["Guard", "GuardedProtocol"]
@@ -229,7 +231,10 @@ class GuardedProtocol(RankingProtocol):
             timeout_ms = http.header_timeout_ms if what == "head" else http.body_timeout_ms
             self._timer = self.loop.call_later(timeout_ms / 1000, self._too_slow)
 
-    def _too_slow(self) -> None:
+    def _too_slow(self, *, is_last: bool = False) -> None:
+        if not is_last and not self.transport.is_closing() and self._wire.has_bytes():  # in time, but not read yet
+            self._timer = self.loop.call_later(LAST_LOOK_SECONDS, partial(self._too_slow, is_last=True))
+            return
         what, self._timer, self._timer_for = self._timer_for, None, ""
         if self.transport.is_closing() or self._refusal is not None:
             return

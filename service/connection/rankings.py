@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from service.connection.answering import AnsweringProtocol, Guard
 from service.connection.exchange import Headers
 from service.connection.lane import Lane, LaneCall
+from service.connection.transport import LAST_LOOK_SECONDS
 
 _MAX_PARTS: Final = 64  # of a body on the short way: many small ones come slowly
 
@@ -67,6 +68,8 @@ class RankingProtocol(AnsweringProtocol):
             self.timeout_keep_alive_task = None  # its answer begins the next one
         elif left > 0:
             self._keep_alive_for(left)
+        elif not self.transport.is_closing() and self._wire.has_bytes():  # a request that is not read yet
+            self._keep_alive_for(LAST_LOOK_SECONDS)
         else:
             super().timeout_keep_alive_handler()
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None)  # Linux
 _LAST_DATA: Final = slice(52, 56)  # tcpi_last_data_recv: milliseconds since the last bytes arrived
 _LEAST_WAIT_SECONDS: Final = 0.01  # the kernel counts in ticks of up to 10 ms, so less than this may be nothing
+LAST_LOOK_SECONDS: Final = 0.001  # for bytes that arrived before a wait ended, to be read
 _BEGINNING: Final = b"HTTP/1.1 "  # every answer begins with these bytes
 
 
@@ -60,6 +61,12 @@ class GuardedTransport:
             return 0.0
         seconds = int.from_bytes(info[_LAST_DATA], sys.byteorder) / 1000
         return seconds if seconds >= _LEAST_WAIT_SECONDS else 0.0
+
+    def has_bytes(self) -> bool:
+        """Return whether bytes have arrived that are not read yet: a busy loop sees the end of a wait before it reads."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def begin_answer(self) -> None:
         """Send the bytes that every answer begins with; the next write leaves them out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import socket
 import socketserver
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from benchmarks.figures import median, medians, percentile, ratio
 from benchmarks.load import counts
 from benchmarks.load.offer import goodput, recovery_seconds, requests_of, summary
 from benchmarks.load.profile import by_file, by_function, read_stacks
-from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, offer, outcome_of, schedule
+from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, has_ended, offer, outcome_of, schedule
 from benchmarks.load.usage import MARK, family, usage
 from benchmarks.load.workload import bodies, made_histories
 from benchmarks.load.wrk import parse
@@ -168,6 +169,18 @@ def test_every_request_of_an_open_loop_has_one_outcome(address: tuple[str, int],
     assert offered.heads[0].startswith(b"HTTP/1.1 200")
     assert len(offered.cpu_seconds) == 2
     assert all(0 <= used < 0.5 for used in offered.cpu_seconds)
+
+
+def test_an_idle_connection_that_the_server_has_closed_is_seen() -> None:
+    one, other = socket.socketpair()
+    with one:
+        one.setblocking(False)
+        with other:
+            assert not has_ended(one)
+            other.send(b"x")
+            assert not has_ended(one)
+            one.recv(1)
+        assert has_ended(one)
 
 
 def test_refusals_and_full_connections_are_counted_as_such(address: tuple[str, int]) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -51,6 +55,41 @@ async def test_a_connection_that_says_nothing_is_closed_without_a_word(edge: Edg
         connection = await port.connect()
         assert await connection.ends()
         await connection.close()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])  # sees timers before what it can read
+async def test_a_request_that_arrived_before_the_end_of_a_wait_is_answered_though_it_is_read_later(
+    edge: Edge, is_new: bool
+) -> None:
+    loop, busy = asyncio.get_running_loop(), asyncio.Event()
+    async with serving(edge, header_timeout_ms=100) as port:
+        with socket.create_connection(("127.0.0.1", port.number)) as caller, open_pair() as (told, tells):
+            caller.setblocking(False)
+            await port.until(lambda: port.state.connections)
+            if not is_new:
+                [protocol] = port.state.connections
+                protocol.timeout_keep_alive = 0.1  # type: ignore[union-attr]
+                caller.send(post())
+                assert (await loop.sock_recv(caller, 65_536)).startswith(b"HTTP/1.1 200")
+
+            def be_busy() -> None:
+                caller.send(post())
+                time.sleep(0.2)  # until after the end of the wait
+                loop.remove_reader(told)
+                busy.set()
+
+            loop.add_reader(told, be_busy)
+            tells.send(b"x")
+            await busy.wait()
+            assert (await loop.sock_recv(caller, 65_536)).startswith(b"HTTP/1.1 200")
+
+
+@contextmanager
+def open_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
 
 
 @pytest.mark.parametrize("start", [b"Content-Length: 36\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
