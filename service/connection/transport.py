@@ -63,7 +63,7 @@ class GuardedTransport:
         return seconds if seconds >= _LEAST_WAIT_SECONDS else 0.0
 
     def has_bytes(self) -> bool:
-        """Return whether bytes have arrived that are not read yet: a busy loop sees the end of a wait before it reads."""
+        """Return whether bytes have arrived that are not read yet: a busy loop sees the end of a wait first."""
         poll = select.poll()
         poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))

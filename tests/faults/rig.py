@@ -64,6 +64,12 @@ class Rig:
         """Return the size of a run."""
         return quick if self.is_quick else full
 
+    def empty(self, name: str) -> Path:
+        """Return a new folder."""
+        made = self.folder / name
+        made.mkdir()
+        return made
+
     def redis(self, **options: Any) -> RedisServer:
         """Start a Redis of its own with everyone's history."""
         server = RedisServer(**options).start()

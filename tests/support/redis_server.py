@@ -51,6 +51,10 @@ class RedisServer:
         """Start one that answers nothing without a password."""
         return self._started(b"-NOAUTH")
 
+    def start_loading(self) -> "RedisServer":
+        """Start one that is still reading its file."""
+        return self._started(b"-LOADING")
+
     def call_as(self, user: str, password: str, *words: str) -> bytes:
         """Send one command as a user and return the raw replies to the login and to the command."""
         with socket.socket(socket.AF_UNIX) as connection:

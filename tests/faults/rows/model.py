@@ -333,7 +333,7 @@ proven("M20", "CUDA that is silently the CPU", "model",
        "integration/test_engine.py::test_auto_takes_the_cpu_where_there_is_nothing_else_and_says_so")  # fmt: skip
 proven("M22", "one row and many in a batch", "model",
        "integration/test_engine.py::test_rows_are_the_same_alone_and_in_a_batch")  # fmt: skip
-absent("M7", "external data through .., an absolute path, a link, a sparse tensor",
-       "no external data is accepted at all: tests/unit/service/bundles has one test for each")  # fmt: skip
+proven("M7", "external data through .., an absolute path, a link, an attribute, a sparse tensor: none is accepted", "model",
+       "unit/service/bundles/test_bundle.py::test_external_data_is_refused_wherever_it_leads",
+       "unit/service/bundles/test_bundle.py::test_external_data_inside_an_attribute_a_subgraph_or_a_sparse_tensor_is_refused")  # fmt: skip
 absent("M18 M19", "CUDA runs out of memory; sticky CUDA errors", "they need a GPU")
-absent("M21", "growth of the memory arena over an hour of alternating shapes", "the soak covers it")

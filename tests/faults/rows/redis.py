@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import socket
-import threading
 
 from redis import Redis
 
@@ -278,25 +277,6 @@ def full(rig: Rig) -> None:
                least=99.0)  # fmt: skip
 
 
-@row("R15", "LOADING and BUSY", "redis")
-def busy(rig: Rig) -> None:
-    """A script that runs for long: Redis answers BUSY to everything else."""
-    redis = rig.redis()
-    service = rig.service(redis)
-    redis.call("CONFIG", "SET", "busy-reply-threshold", "50")
-    with rig.traffic(service, rate=_RATE) as traffic:
-        traffic.mark("before", 1)
-        script = threading.Thread(target=redis.call, args=("EVAL", "while true do end", "0"))
-        script.start()
-        traffic.mark("fault", rig.pick(2, 5))
-        redis.call("SCRIPT", "KILL")
-        script.join()
-        traffic.mark("after", 4)
-    share = good_share(traffic.phase("fault"), DEADLINE_MS, outcomes=(FULL, DEGRADED))
-    rig.figure("R15", "answers in time while BUSY", 100 * share, "%", least=100.0)
-    rig.figure("B6", "full quality after the script", full_again(traffic, "after"), "s", most=1.0)
-
-
 @row("R16", "rights are withdrawn while it runs", "redis")
 def no_rights(rig: Rig) -> None:
     redis = rig.redis()
@@ -373,15 +353,5 @@ def reconnects(rig: Rig) -> None:
 
 proven("R12", "a huge value", "redis",
        "integration/test_redis_behaviours.py::test_huge_foreign_value_costs_a_bounded_read_and_is_replaced_by_the_next_append")  # fmt: skip
-proven("R19", "failover by Sentinel: planned, and a killed primary", "redis",
-       "integration/test_redis_sentinel.py::test_rankings_read_from_the_new_primary",
-       "integration/test_redis_sentinel.py::test_no_acknowledged_append_is_lost_in_a_planned_failover",
-       "integration/test_redis_sentinel.py::test_no_acknowledged_append_is_lost_when_the_primary_dies")  # fmt: skip
-proven("R20", "all Sentinels are gone", "redis",
-       "integration/test_redis_sentinel.py::test_last_known_primary_is_used_when_all_sentinels_and_connections_are_gone")  # fmt: skip
-proven("R21", "Cluster: a shard is down, slots move, a primary is replaced", "redis",
-       "integration/test_redis_cluster.py::test_shard_that_is_down_degrades_its_own_users_only",
-       "integration/test_redis_cluster.py::test_users_are_read_and_written_while_their_slots_move",
-       "integration/test_redis_cluster.py::test_no_acknowledged_append_is_lost_when_a_primary_is_replaced")  # fmt: skip
 absent("R22", "a replica lags", "rankings read from the primary only")
 absent("R23", "the connection that tracks changes is lost", "the service has no cache of histories that needs tracking")

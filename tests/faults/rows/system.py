@@ -165,7 +165,4 @@ absent(
     "workers send their metrics over sockets: there are no files",
 )
 absent("O11", "Prometheus and Grafana are down", "the service calls neither; every row runs without them")
-absent(
-    "O12 R24", "DNS fails or changes", "it needs a network namespace with a resolver; connections are by address here"
-)
 absent("B17", "no alert fires in a clean hour", "the soak runs for an hour; `promtool test rules` proves each alert")
