@@ -28,7 +28,8 @@ class AsyncRankerClient:
         budget: seconds that a call may take, all attempts together; the service learns what is left.
         retries: when a call is sent again.
         connections: the most that are open at once.
-        transport: of httpx, for tests and for TLS of your own.
+        compress: whether to send large requests with gzip.
+        transport: of httpx, for tests, proxies and TLS of your own.
     """
 
     def __init__(
@@ -39,13 +40,15 @@ class AsyncRankerClient:
         budget: float = 1.0,
         retries: Retries | None = None,
         connections: int = 20,
+        compress: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._budget, self._retries = budget, retries or Retries()
+        self._budget, self._retries, self._compress = budget, retries or Retries(), compress
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
         self._http = httpx.AsyncClient(
-            base_url=url, headers=default_headers(api_key), limits=limits, transport=transport, follow_redirects=False
-        )
+            base_url=url, headers=default_headers(api_key),
+            transport=transport or httpx.AsyncHTTPTransport(limits=limits), follow_redirects=False,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         """Return the client; it is closed at the end of the block."""
@@ -138,7 +141,7 @@ class AsyncRankerClient:
             await asyncio.sleep(pause)
 
     async def _try(self, call: Call[T], budget: Budget, headers: dict[str, str]) -> T:
-        parts = parts_of(call, budget, headers)
+        parts = parts_of(call, budget, headers, compress=self._compress)
         try:
             async with asyncio.timeout(budget.left):
                 response = await self._http.request(call.method, call.path, **parts)
@@ -147,7 +150,7 @@ class AsyncRankerClient:
             raise _Failed(DeadlinePassed("no answer within the call's budget"), may_repeat=False) from error
         except Refused as refused:
             raise _Failed(refused, may_repeat=call.is_safe or refused.status == 429) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             meaning, may_repeat = meaning_of(error, call)
             raise _Failed(meaning, may_repeat=may_repeat) from error
 

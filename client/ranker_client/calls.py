@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from ranker_client import results
-from ranker_client.errors import Refused
+from ranker_client.errors import NoAnswer, Refused
+from ranker_client.retries import pause_asked_for
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -41,10 +42,14 @@ def answer_of(call: Call[T], response: httpx.Response) -> T:
 
     Raises:
         Refused: the answer is an error.
+        NoAnswer: the answer is not one of the service, such as the page of a proxy.
     """
-    if response.is_success:
+    if not response.is_success:
+        raise refusal_of(response)
+    try:
         return call.parse(response)
-    raise refusal_of(response)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NoAnswer(f"{response.status_code} is not an answer of the service: {error!r}") from error
 
 
 def refusal_of(response: httpx.Response) -> Refused:
@@ -53,7 +58,10 @@ def refusal_of(response: httpx.Response) -> Refused:
         body = response.json()
     except ValueError:
         body = None
-    return results.refused_of(response.status_code, body, response.headers.get("retry-after"))
+    headers = response.headers
+    return results.refused_of(
+        response.status_code, body, pause_asked_for(headers.get("retry-after"), headers.get("date"))
+    )
 
 
 def rank(user_id: str, candidates: Sequence[str], fields: Json) -> Call[results.Ranking]:

@@ -145,12 +145,11 @@ def refusals_of(body: Json) -> tuple[Refusal, ...]:
     )
 
 
-def refused_of(status: int, body: Any, retry_after: str | None) -> Refused:
+def refused_of(status: int, body: Any, retry_after: float | None) -> Refused:
     """Return the error of an answer; one that a proxy wrote has no code."""
     error = body.get("error", {}) if isinstance(body, Mapping) else {}
     error = error if isinstance(error, Mapping) else {}
-    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
     return Refused(
         status, error.get("code", "unknown"), error.get("message", "no message"), error.get("request_id"),
-        error.get("field"), seconds,
+        error.get("field"), retry_after,
     )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from ranker_client.errors import NoAnswer, RankerError, Refused
 
@@ -56,3 +58,22 @@ class Budget:
 
 def _is_repeatable(error: RankerError) -> bool:
     return isinstance(error, NoAnswer) or (isinstance(error, Refused) and error.status in _REPEATABLE)
+
+
+def pause_asked_for(retry_after: str | None, date: str | None) -> float | None:
+    """Return the seconds that an answer's Retry-After asks for: seconds, or a moment by the clock of its Date."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    until = _moment(retry_after)
+    now = _moment(date) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds()) if until else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

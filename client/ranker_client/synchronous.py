@@ -13,6 +13,7 @@ from ranker_client import calls, results
 from ranker_client.calls import Call, answer_of
 from ranker_client.errors import RankerError, Refused
 from ranker_client.retries import Budget, Retries
+from ranker_client.waits import BudgetTransport, within
 from ranker_client.wire import default_headers, meaning_of, parts_of, pause_before_next
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ class RankerClient:
         budget: seconds that a call may take, all attempts together; the service learns what is left.
         retries: when a call is sent again.
         connections: the most that are open at once.
-        transport: of httpx, for tests and for TLS of your own.
+        compress: whether to send large requests with gzip.
+        transport: of httpx, for tests, proxies and TLS of your own.
     """
 
     def __init__(
@@ -39,13 +41,15 @@ class RankerClient:
         budget: float = 1.0,
         retries: Retries | None = None,
         connections: int = 20,
+        compress: bool = False,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._budget, self._retries = budget, retries or Retries()
+        self._budget, self._retries, self._compress = budget, retries or Retries(), compress
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
         self._http = httpx.Client(
-            base_url=url, headers=default_headers(api_key), limits=limits, transport=transport, follow_redirects=False
-        )
+            base_url=url, headers=default_headers(api_key), transport=transport or BudgetTransport(limits),
+            follow_redirects=False,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         """Return the client; it is closed at the end of the block."""
@@ -136,12 +140,14 @@ class RankerClient:
             time.sleep(pause)
 
     def _try(self, call: Call[T], budget: Budget, headers: dict[str, str]) -> T:
-        parts = parts_of(call, budget, headers)
+        parts = parts_of(call, budget, headers, compress=self._compress)
         try:
-            return answer_of(call, self._http.request(call.method, call.path, **parts))
+            with within(budget):
+                response = self._http.request(call.method, call.path, **parts)
+            return answer_of(call, response)
         except Refused as refused:
             raise _Failed(refused, may_repeat=call.is_safe or refused.status == 429) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             meaning, may_repeat = meaning_of(error, call)
             raise _Failed(meaning, may_repeat=may_repeat) from error
 

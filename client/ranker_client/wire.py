@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+import gzip
+import json
+from typing import Any, Final, TypedDict
 
 import httpx
 
@@ -10,13 +12,14 @@ from ranker_client.calls import Call
 from ranker_client.errors import DeadlinePassed, NoAnswer, RankerError
 from ranker_client.retries import Budget, Retries
 
+_LARGE_BYTES: Final = 1_024  # gzip saves nothing below
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Parts(TypedDict):
     """Arguments of `httpx.Client.request`."""
 
-    json: Any
+    content: bytes | None
     headers: dict[str, str]
     timeout: httpx.Timeout
 
@@ -26,7 +29,7 @@ def default_headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def parts_of(call: Call[Any], budget: Budget, headers: dict[str, str]) -> Parts:
+def parts_of(call: Call[Any], budget: Budget, headers: dict[str, str], *, compress: bool) -> Parts:
     """Return the arguments of one attempt.
 
     Raises:
@@ -38,10 +41,20 @@ def parts_of(call: Call[Any], budget: Budget, headers: dict[str, str]) -> Parts:
     sent = dict(headers)
     if call.tells_deadline:
         sent["x-deadline-ms"] = str(max(1, min(int(left * 1000), 999_999_999)))
-    return {"json": call.body, "headers": sent, "timeout": httpx.Timeout(left)}
+    content = (
+        None
+        if call.body is None
+        else json.dumps(call.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    )
+    if content is not None:
+        sent["content-type"] = "application/json"
+    if content is not None and compress and len(content) >= _LARGE_BYTES:
+        content = gzip.compress(content, compresslevel=1)
+        sent["content-encoding"] = "gzip"
+    return {"content": content, "headers": sent, "timeout": httpx.Timeout(left)}
 
 
-def meaning_of(error: httpx.TransportError, call: Call[Any]) -> tuple[RankerError, bool]:
+def meaning_of(error: httpx.RequestError, call: Call[Any]) -> tuple[RankerError, bool]:
     """Return the error of a call for one of httpx, and whether the request may be sent again."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, _NEVER_SENT):
         return DeadlinePassed(f"no answer within the call's budget: {type(error).__name__}"), False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from ranker_client import (
 )
 
 from tests.support.films import film_service, film_service_with_redis
+from tests.support.programs import needed
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
 
@@ -178,15 +179,27 @@ def test_the_service_learns_what_is_left_of_the_budget() -> None:
     assert 0 < second <= first <= 1_500
 
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "client" / "examples"
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_example_of_the_page_runs(service: ServiceProcess, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
+    assert code.count("budget=0.2") == 1
+    exec(code.replace("http://localhost:8000", service.url).replace("budget=0.2", f"budget={PATIENT}"), {})
+    assert "181" in capsys.readouterr().out
+
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "client" / "examples"
 COMMANDS = {"rank.sh": ["sh"], "rank.py": [sys.executable], "Rank.java": ["java"], "rank.go": ["go", "run"]}
+PACKAGES = {"java": "default-jdk-headless", "go": "golang-go"}  # of Debian
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_example_ranks(service: ServiceProcess, name: str) -> None:
-    if shutil.which(COMMANDS[name][0]) is None:
-        pytest.skip(f"no {COMMANDS[name][0]} here")
+    program = COMMANDS[name][0]
+    if program in PACKAGES:
+        needed(program, PACKAGES[program])
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     command = [*COMMANDS[name], str(EXAMPLES / name), service.url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
