@@ -23,8 +23,9 @@ NOW: Final = -1  # a request time that was not given; no caller can send it
 
 STRICT: Final = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-_CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
-_BLANK: Final = "\\u0020\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+# Characters above 255 stand for themselves: Go's expressions, unlike others, have no escapes such as \\u1680.
+_CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
+_BLANK: Final = r"\x20\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _END: Final = f"[^{_CONTROL}{_BLANK}]"
 _ID_CHARACTERS: Final[dict[str, Any]] = {"pattern": f"^{_END}([^{_CONTROL}]*{_END})?$"}  # Any: JSON
 ID_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_ID_BYTES, **_ID_CHARACTERS}

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short runs of the rows that matter most")
     parser.add_argument("--short", action="store_true", help="every row in its short size")
     parser.add_argument("--only", nargs="+", default=[], help="rows, such as R3, or families, such as redis")
+    parser.add_argument("--add", action="store_true", help="put the rows of --only into the results that are there")
+    parser.add_argument("--list", action="store_true", help="print the rows and how long each took the last time")
     parser.add_argument("--seeds", type=int, help="runs of each row (default: as the row has it)")
     parser.add_argument("--bundles", type=Path, help="folder of bundles for rows of load (default: the demo's)")
     parser.add_argument("--behaviours", type=Path, help="CSV of behaviours for rows of load (default: the demo's)")
@@ -40,14 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     load_all()
-    chosen = [row for row in ROWS if _is_chosen(row, options)]
-    began, outcomes = time.monotonic(), list[Outcome]()
-    folder = options.out or (TRIED if options.only else RESULTS)
     size = "quick" if options.quick else "short" if options.short else "full"
+    folder = options.out or (TRIED if options.only and not options.add else RESULTS)
+    chosen = [row for row in ROWS if _is_chosen(row, options)]
+    if options.list:
+        print("\n".join(report.lengths(folder, size, chosen)))
+        return 0
+    began, outcomes = time.monotonic(), list[Outcome]()
+    kept = [one for one in report.read(folder, size) if one.row not in chosen] if options.add else []
+    before = sum(one.seconds for one in kept)
     for outcome in _outcomes(chosen, options):
         outcomes.append(outcome)
         _say(outcome)
-        report.write(folder, outcomes, size=size, seconds=time.monotonic() - began)  # each time: a run may be stopped
+        both = sorted([*kept, *outcomes], key=lambda one: ROWS.index(one.row))
+        seconds = before + time.monotonic() - began
+        report.write(folder, both, size=size, seconds=seconds)  # each time: a run may be stopped
     failed = sum(bool(one.problems) for one in outcomes)
     print(f"{len(outcomes)} runs, {failed} with problems, {time.monotonic() - began:.0f} s; results: {folder}")
     return 1 if failed else 0

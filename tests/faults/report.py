@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.load.world import conditions
 from benchmarks.markdown import table
-from tests.faults.row import ABSENT, FAMILIES, Figure, Outcome
+from tests.faults.row import ABSENT, FAMILIES, ROWS, Figure, Outcome, Row
 from tests.faults.traffic import LOST, REFUSED
 
 _RULE_OF_THREE = 3.0
@@ -38,14 +38,38 @@ def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "rows": [
             {
                 "rows": one.row.names, "title": one.row.title, "family": one.row.family, "seed": one.seed,
-                "problems": one.problems, "counts": one.counts, "notes": one.notes, "tests": one.row.tests,
-                "tests_run": one.tests_run, "seconds": round(one.seconds, 1),
+                "problems": one.problems, "counts": one.counts, "by_arm": one.by_arm, "notes": one.notes,
+                "tests": one.row.tests, "tests_run": one.tests_run, "seconds": round(one.seconds, 1),
                 "figures": [{**figure._asdict(), "reached": figure.is_reached} for figure in one.figures],
             }
             for one in outcomes
         ],
         "absent": [{"rows": one.names, "title": one.title, "why": one.why} for one in ABSENT],
     }  # fmt: skip
+
+
+def read(folder: Path, size: str) -> list[Outcome]:
+    """Return the results that are there of rows that still exist."""
+    path = folder / f"{size}.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    by_name = {(row.names, row.title): row for row in ROWS}
+    return [_outcome(row, one) for one in found if (row := by_name.get((tuple(one["rows"]), one["title"])))]
+
+
+def _outcome(row: Row, one: Mapping[str, Any]) -> Outcome:
+    fields = {name: one[name] for name in ("problems", "counts", "notes", "seconds", "tests_run")}
+    figures = [Figure(**{name: part for name, part in each.items() if name != "reached"}) for each in one["figures"]]
+    return Outcome(row, one["seed"], figures=figures, by_arm=one.get("by_arm", {}), **fields)
+
+
+def lengths(folder: Path, size: str, rows: Sequence[Row]) -> list[str]:
+    """Return a line for each row, with the seconds of all of its runs the last time, and their sum."""
+    found: Counter[Row] = Counter()
+    for one in read(folder, size):
+        found[one.row] += round(one.seconds)
+    lines = [f"{found[row] or '-':>6} s  {' '.join(row.names)}: {row.title}" for row in rows]
+    unknown = sum(row not in found for row in rows)
+    return [*lines, f"{sum(found[row] for row in rows) / 60:.0f} minutes; {unknown} of {len(rows)} rows not measured"]
 
 
 def totals(outcomes: Iterable[Outcome]) -> dict[str, int]:
@@ -122,7 +146,7 @@ def _value(figure: Figure) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "never"
     text = f"{value:,.0f}" if value == int(value) or abs(value) >= 1_000 else f"{value:.3g}"
     return f"{text} {unit}".strip()

@@ -139,7 +139,7 @@ def served(rig: Rig, place: Place, **settings: str) -> Service:
 
 @row("L1 L2", "2, 5 and 10 times the capacity, then half of it", "load", quick=True, seeds=1)
 def overloaded(rig: Rig) -> None:
-    seconds = rig.pick(3, 30)
+    seconds = rig.pick(3, 20)
     with placed(rig) as place:
         service = served(rig, place)
         mine = Load(place, Server(service.port, service.process.pid), rig.seed)
