@@ -1,4 +1,4 @@
-"""A transport of httpx whose every wait for the network ends with the call's budget.
+"""A transport of httpx that ends all waits for the network with the budget of the call.
 
 httpx limits each wait by itself: an answer that trickles in would take many times the limit.
 """

@@ -1,4 +1,4 @@
-"""A server on a real socket that does to each request what a test says: answers, stalls, trickles, cuts."""
+"""A server on a real socket that answers, stalls, trickles or cuts, as a test asks."""
 
 from __future__ import annotations
 

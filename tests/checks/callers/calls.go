@@ -27,7 +27,7 @@ func answered(operation string, answer *http.Response, err error) {
 	check(err == nil && answer.StatusCode < 300, fmt.Sprint(operation, ": ", err))
 }
 
-// read makes a request from JSON, as it stands in the documentation.
+// read makes a request from JSON, as in the documentation.
 func read(text string, into any) {
 	err := json.Unmarshal([]byte(text), into)
 	check(err == nil, fmt.Sprint(text, ": ", err))
@@ -65,9 +65,11 @@ func main() {
 	answered("store_items", answer, err)
 	check(kept.Stored == 1, "one item is stored")
 
-	var feedback ranker.FeedbackRequest
-	read(`{"feedback": [{"user_id": "44", "type": "foreground", "event_id": "7f-3"}]}`, &feedback)
-	taken, answer, err := client.BehavioursAPI.SendFeedback(now).FeedbackRequest(feedback).Execute()
+	// Debian's validator.v2 is too old to read such an event from JSON.
+	event := ranker.NewActivityEvent("44", "foreground")
+	event.SetEventId("7f-3")
+	feedback := ranker.NewFeedbackRequest([]ranker.Feedback1Inner{ranker.ActivityEventAsFeedback1Inner(event)})
+	taken, answer, err := client.BehavioursAPI.SendFeedback(now).FeedbackRequest(*feedback).Execute()
 	answered("send_feedback", answer, err)
 	check(taken.Accepted == 1, "one event is accepted")
 

@@ -1,4 +1,4 @@
-"""What Redis answers instead of data, and a name of Redis that cannot be resolved."""
+"""Errors that Redis answers, and a name of Redis that cannot be resolved."""
 
 from __future__ import annotations
 
