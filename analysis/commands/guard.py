@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
 import time
 from pathlib import Path
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read once, or again and again; returns the exit status.
 
-    A guard that reads again and again must not end because of one file that is being written.
+    A guard that reads again and again must not end because of one file that is being written. SIGTERM ends it after
+    the reading that is under way.
     """
     from analysis.guard.metrics import Metrics
     from analysis.guard.run import Rules, read_once  # DuckDB takes a second to import
@@ -43,8 +45,9 @@ def run(options: argparse.Namespace) -> int:
     metrics = Metrics()
     if options.metrics_port:
         metrics.serve(options.metrics_host, options.metrics_port)
-    pause = threading.Event()
-    while True:
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    while not stopped.is_set():
         now_ms = options.until or int(time.time() * 1000)
         try:
             read_once(options.data, options.experiments, rules, now_ms, metrics)
@@ -56,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
             log("guard_failed", "error", reason=one_line(str(error)))
         if options.every is None:
             return 0
-        pause.wait(options.every / 1000)
+        stopped.wait(options.every / 1000)
+    return 0
 
 
 def _share(text: str) -> float:

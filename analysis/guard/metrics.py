@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -32,6 +34,7 @@ class Metrics:
             "ranker_guard_harm_at_least", "The harm is at least this; above 0 the experiment is stopped.", labels,
             registry=self.registry,
         )  # fmt: skip
+        self._shown: set[tuple[str, str, str]] = set()
 
     def serve(self, host: str, port: int) -> None:
         """Open the port for Prometheus.
@@ -41,10 +44,9 @@ class Metrics:
         """
         start_http_server(port, host, self.registry)
 
-    def begin(self) -> None:
-        """Forget the findings of the last reading: an experiment may run no more."""
-        self._harm.clear()
-        self._bound.clear()
+    def watches(self, experiment: str) -> None:
+        """Show 0 stops of a running experiment: Prometheus sees a rise only from a first value."""
+        self._stops.labels(experiment)
 
     def read(self, result: str) -> None:
         """Count a reading: `done` or `failed`."""
@@ -52,12 +54,23 @@ class Metrics:
         if result == "done":
             self._last.set(time.time())
 
-    def found(self, experiment: str, finding: Finding) -> None:
-        """Note a guardrail of a running experiment."""
-        labels = experiment, finding.treatment, finding.rail
-        self._harm.labels(*labels).set(finding.harm)
-        if math.isfinite(finding.bound):
-            self._bound.labels(*labels).set(finding.bound)
+    def found(self, findings: Iterable[tuple[str, Finding]]) -> None:
+        """Show the guardrails of the running experiments, in place of those of the last reading.
+
+        What stays is never absent in between: a scrape may come at any time.
+        """
+        shown: set[tuple[str, str, str]] = set()
+        for experiment, finding in findings:
+            labels = experiment, finding.treatment, finding.rail
+            shown.add(labels)
+            self._harm.labels(*labels).set(finding.harm)
+            if math.isfinite(finding.bound):
+                self._bound.labels(*labels).set(finding.bound)
+        for labels in self._shown - shown:
+            self._harm.remove(*labels)
+            with suppress(KeyError):  # it had too few units for a bound
+                self._bound.remove(*labels)
+        self._shown = shown
 
     def stopped(self, experiment: str) -> None:
         """Count an experiment that was stopped."""

@@ -47,23 +47,27 @@ def read_once(data: Path, file: Path, rules: Rules, now_ms: int, metrics: Metric
         CommandError: the experiments file or a Parquet file is damaged.
     """
     counts = metrics or Metrics()
-    counts.begin()
     _, config = read(file)
     running = [one.key for layer in config.layers for one in layer.experiments if one.status == "running"]
     harmful: list[str] = []
+    findings: list[tuple[str, Finding]] = []
     for key in running:
-        reasons = _harms(data, key, rules, now_ms, counts)
+        counts.watches(key)
+        found = _findings(data, key, rules, now_ms)
+        findings += [(key, finding) for finding in found]
+        reasons = [f"{finding.treatment}:{finding.rail}" for finding in found if finding.is_harm]
         if not reasons:
             continue
         harmful.append(key)
         if not rules.dry_run and stop(file, key):
             counts.stopped(key)
             log("guard_stopped", "warning", experiment=key, file=str(file), guardrails=reasons)
+    counts.found(findings)
     return harmful
 
 
-def _harms(data: Path, key: str, rules: Rules, now_ms: int, metrics: Metrics) -> list[str]:
-    """Return the guardrails that show harm, as `treatment:guardrail`."""
+def _findings(data: Path, key: str, rules: Rules, now_ms: int) -> list[Finding]:
+    """Test the guardrails of an experiment and log them; there are none while it has no exposures."""
     try:
         with database(Resources()) as opened:
             arms = measure(opened, data, key, rules.window_ms, now_ms, rules.settle_ms)
@@ -75,8 +79,7 @@ def _harms(data: Path, key: str, rules: Rules, now_ms: int, metrics: Metrics) ->
     findings = find(arms, planned=rules.planned, alpha=rules.alpha)
     for finding in findings:
         _tell(key, finding)
-        metrics.found(key, finding)
-    return [f"{finding.treatment}:{finding.rail}" for finding in findings if finding.is_harm]
+    return findings
 
 
 def _tell(key: str, finding: Finding) -> None:

@@ -150,11 +150,13 @@ def _redis(container: str, *command: str) -> str:
 
 def check_prometheus(url: str, service: str) -> None:
     """The target is up, its requests are counted and their rate recorded, and no rule fails."""
-    for job, count in (("ranker", 2), ("ranker-sink", 1)):
+    for job, count in (("ranker", 2), ("ranker-sink", 1), ("ranker-guard", 1)):
         up = f'sum(up{{job="{job}"}})'
         _until(lambda up=up, count=count: _value(url, up) == count, f"{up} is {count} in Prometheus")  # type: ignore[misc]
     counted = 'sum (ranker_requests_total{route="/rank",status="200"})'
     _until(lambda: (_value(url, counted) or 0) >= 20, f"{counted} is at least 20")
+    read = 'sum (ranker_guard_readings_total{result="done"})'
+    _until(lambda: (_value(url, read) or 0) >= 1, f"{read} is at least 1: the guard reads the sink's files")
     recorded = 'route:ranker_errors:ratio5m{route="/rank"}'
 
     def has_recorded() -> bool:

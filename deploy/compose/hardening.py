@@ -13,9 +13,9 @@ from typing import Any, Final
 
 Facts = Mapping[str, Any]  # of one container, as `docker inspect` prints them
 
-OURS: Final = ("redis", "events", "rank-1", "rank-2", "proxy", "sink", "page")
-INTERNAL: Final = ("redis", "events", "rank-1", "rank-2", "sink")
-WITH_PYTHON: Final = ("rank-1", "rank-2", "proxy", "sink", "page")
+OURS: Final = ("redis", "events", "rank-1", "rank-2", "proxy", "sink", "guard", "page")
+INTERNAL: Final = ("redis", "events", "rank-1", "rank-2", "sink", "guard")
+WITH_PYTHON: Final = ("rank-1", "rank-2", "proxy", "sink", "guard", "page")
 _OF_NETWORKS, _OF_SERVICE = 2, 4  # checks below: networks and ports; bundles, secrets, time to drain, variables
 _GRACE_SECONDS: Final = 20  # the service's drain: its delay, its longest deadline, the flush of events
 

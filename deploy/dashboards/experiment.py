@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.dashboards.analysis import REPORT, SINK
+from deploy.dashboards.canaries import CANARIES
 from deploy.dashboards.panels import (
     EXPERIMENTS,
     INSTANCES,
@@ -90,6 +91,7 @@ EXPERIMENT = Board(
                 ),
             ),
         ),
+        CANARIES,
         *REPORT,
         Row(
             "Exposures",

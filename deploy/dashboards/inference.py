@@ -9,6 +9,7 @@ from deploy.dashboards.panels import (
     MODELS,
     Board,
     Panel,
+    Query,
     Row,
     of_service,
     one,
@@ -16,6 +17,7 @@ from deploy.dashboards.panels import (
     rate,
     total,
 )
+from deploy.dashboards.shadows import SHADOWS
 
 JOB = 'job="ranker"'
 _CACHE_HITS = total("ranker_state_cache_total", 'result="hit"')
@@ -80,6 +82,20 @@ INFERENCE = Board(
                     "s",
                     runbook=("RankerSlow",),
                 ),
+                Panel(
+                    "Waiting for the event loop",
+                    "Time that ready work waited for the event loop: grows when a process's core is full.",
+                    (
+                        *percentiles("ranker_event_loop_wait_seconds"),
+                        Query(
+                            f"{total('ranker_event_loop_wait_seconds_sum')} / "
+                            f"{total('ranker_event_loop_wait_seconds_count')}",
+                            "mean",
+                        ),
+                    ),
+                    "s",
+                    runbook=("RankerSlow",),
+                ),
             ),
         ),
         Row(
@@ -131,6 +147,7 @@ INFERENCE = Board(
             ),
         ),
         DRIFT,
+        SHADOWS,
         Row(
             "Process",
             (

@@ -16,6 +16,7 @@ _VALUES: Final = FOLDER / "values"
 SHAPES: Final = {
     "small": [_VALUES / "small.yaml"],
     "production": [_VALUES / "production.yaml"],
+    "guard": [_VALUES / "production.yaml", _VALUES / "guard.yaml"],
     "gpu": [_VALUES / "production.yaml", _VALUES / "gpu.yaml"],
 }
 """The value files of each kind of release."""

@@ -52,14 +52,15 @@ def test_callers_reach_the_proxy_and_only_that_and_redis_is_reached_by_the_servi
     }
     assert inside["store"] == {"secrets", "redis", "events", *REPLICAS, "page", "sink"}
     assert inside["front"] == {"proxy", *REPLICAS, "behaviours"}
-    assert not inside["edge"] & {*REPLICAS, "redis", "events", "sink", "secrets"}
+    assert not inside["edge"] & {*REPLICAS, "redis", "events", "sink", "guard", "secrets"}
     assert {name for name, service in SERVICES.items() if "ports" in service} == {
         "proxy", "page", "prometheus", "alertmanager", "grafana"
     }  # fmt: skip
 
 
 def test_the_page_and_the_documents_are_on_in_the_demo_only() -> None:
-    assert {name for name, service in SERVICES.items() if service.get("profiles")} == {"page", "behaviours"}
+    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+    assert demo == {"page", "behaviours"}
     for name in REPLICAS:
         environment = SERVICES[name]["environment"]
         assert (environment["RANKER_PAGE__ENABLED"], environment["RANKER_HTTP__DOCS_ENABLED"]) == ("false", "false")
@@ -133,7 +134,7 @@ def test_our_programs_are_not_process_1() -> None:
         for service in SERVICES.values()
         if service["image"].startswith(("ranker-serve", "ranker-offline", "ranker-analysis"))
     ]
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert all(service["init"] is True for service in ours)
 
 
@@ -142,6 +143,21 @@ def test_service_cannot_write_bundles() -> None:
         assert "releases:/srv/releases:ro" in SERVICES[name]["volumes"]
     spools = [volume for name in (*REPLICAS, "page") for volume in SERVICES[name]["volumes"] if "spool" in volume]
     assert len(set(spools)) == 3  # one each: a start writes the events that it finds there
+
+
+def test_the_guard_is_off_by_default_and_edits_the_file_that_the_replicas_read() -> None:
+    guard = SERVICES["guard"]
+    assert guard["profiles"] == ["guard"]
+    options = dict(one.removeprefix("--").split("=") for one in guard["command"][1:])
+    assert options["experiments"] == SERVICES["rank-1"]["environment"]["RANKER_EXPERIMENTS__FILE"]
+    assert {"parquet:/srv/parquet:ro", "releases:/srv/releases"} == set(guard["volumes"])
+    assert options["data"] == "/srv/parquet"
+    assert SERVICES["rank-1"]["environment"]["RANKER_RANKING_LOG__SHARE"] == "1"  # errors, degraded and latency
+    prometheus = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    [job] = [one for one in prometheus["scrape_configs"] if one["job_name"] == "ranker-guard"]
+    [found] = job["dns_sd_configs"]
+    assert (found["names"], str(found["port"])) == (["guard"], options["metrics-port"])
+    assert set(guard["networks"]) & set(SERVICES["prometheus"]["networks"])
 
 
 def test_behaviours_and_events_never_share_a_memory_limit() -> None:

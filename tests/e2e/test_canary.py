@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,11 +14,11 @@ import yaml
 
 from contract.experiments.fields import TIME_FORMAT
 from tests.support.builders import TinyModel
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.guard_process import GuardProcess
+from tests.support.redis_server import RedisServer
 from tests.support.service_process import PlainService
 from tests.support.sink_process import SinkProcess
 from tests.support.waiting import wait_until
-from tests.support.warm_service import WarmProcess, starter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.slow]
 
@@ -52,26 +50,6 @@ def publish(file: Path) -> str:
     return text
 
 
-class Guard:
-    """`python -m analysis guard` as a process."""
-
-    def __init__(self, folder: Path, experiments: Path) -> None:
-        self.log_file, self.port = folder / "guard.log", free_port()
-        options = ("guard", "--data", str(folder / "events"), "--experiments", str(experiments), "--every", "1s")
-        options = (*options, "--window", "1s", "--settle", "2s", "--metrics-port", str(self.port))
-        with self.log_file.open("wb") as log:
-            self.process: WarmProcess = starter("analysis").start(dict(os.environ), options, log.fileno(), log.fileno())
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.log_file.read_text().splitlines() if line.endswith("}")]
-        return [found for found in map(json.loads, lines) if found["event"] == event]
-
-    def metric(self, series: str) -> float:
-        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
-        found = [line for line in text.splitlines() if line.startswith(f"{series} ")]
-        return float(found[0].split()[-1]) if found else 0.0
-
-
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[PlainService]:
     settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1"}
@@ -101,7 +79,7 @@ def test_a_canary_that_fails_is_stopped_by_itself(
     assert service.metric("ranker_experiment_ramp_share", experiment="canary") == 0.5
 
     sink = SinkProcess(tmp_path / "events", own_redis.url, "--batch-seconds", "0.2").start()
-    guard = Guard(tmp_path, service.experiments)
+    guard = GuardProcess(tmp_path, service.experiments)
     try:
         wait_until(lambda: bool(guard.logged("guard_stopped")))
         assert guard.process.poll() is None
@@ -124,6 +102,7 @@ def test_a_canary_that_fails_is_stopped_by_itself(
         service.experiments.write_text(text[: len(text) // 2], encoding="utf-8")  # someone is writing it
         wait_until(lambda: guard.metric('ranker_guard_readings_total{result="failed"}') >= 1)
         assert guard.process.poll() is None
+        assert guard.stop() == 0  # SIGTERM, as an orchestrator ends it
     finally:
-        guard.process.kill()
+        guard.close()
         sink.close()

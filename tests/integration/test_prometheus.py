@@ -15,12 +15,17 @@ import pytest
 import yaml
 
 from analysis.__main__ import main
+from contract.bundle import manifest as names
+from contract.bundle.reference import Items, format_reference
 from deploy.dashboards.__main__ import BOARDS
 from deploy.dashboards.panels import Board
+from tests.support.builders import TinyModel
 from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
+from tests.support.guard_process import GuardProcess
 from tests.support.programs import needed
 from tests.support.prometheus_server import SOURCE, Prometheus
 from tests.support.redis_server import RedisServer, free_port
+from tests.support.references import reference_of
 from tests.support.service_process import ServiceProcess
 from tests.support.sink_process import SinkProcess
 
@@ -70,25 +75,49 @@ PATIENT = {
 class Addresses(NamedTuple):
     service: str
     sink: str
+    guard: str
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
-    """The real service and the real sink, as processes, with a real Redis and two tiny bundles."""
+    """The real service, sink and guard, with a real Redis and two tiny bundles, one of them a shadow too."""
     needed("prometheus", "prometheus")  # before anything is started in vain
     redis = RedisServer().start()
     folder, port = tmp_path_factory.mktemp("service"), str(free_port())
     process = ServiceProcess(folder, redis.url, RANKING_LOG__SHARE="1", **PATIENT)
+    _watch(process.experiments)
+    _refer(process.bundles / "mgnm" / "1")
     _report(folder, process.experiments)
     options = ("--batch-seconds", "0.2", "--metrics-port", port, "--reports", str(folder / "reports"))
-    sink = SinkProcess(folder / "parquet", redis.url, *options)
+    sink, guard = SinkProcess(folder / "parquet", redis.url, *options), None
     try:
         sink.start()
-        yield Addresses(process.start().url, f"127.0.0.1:{port}")
+        url = process.start().url
+        guard = GuardProcess(folder, process.experiments, folder / "parquet", "--dry-run", "--every", "5s")
+        yield Addresses(url, f"127.0.0.1:{port}", f"127.0.0.1:{guard.port}")
     finally:
         process.close()
+        if guard is not None:
+            guard.close()
         sink.close()
         redis.close()
+
+
+def _watch(experiments: Path) -> None:
+    """Give the running experiment a ramp that has reached everyone, and the control's users a shadow."""
+    document = yaml.safe_load(experiments.read_text(encoding="utf-8"))
+    [running] = document["layers"][0]["experiments"]
+    running["ramp"] = [{"at": running["start"], "share": 1.0}]
+    [control] = [arm for arm in running["arms"] if arm["key"] == "control"]
+    control["shadow"] = {"model": "pyramid_mixer", "version": "1", "share": 1.0}
+    experiments.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def _refer(bundle: Path) -> None:
+    """Give one of the bundles a record of its validation; the other one has its golden rows only."""
+    record = reference_of(behaviours=Items(known=9, unknown=1))
+    (bundle / names.REFERENCE).write_bytes(format_reference(record))
+    TinyModel(model="mgnm").seal(bundle)
 
 
 def _report(folder: Path, experiments: Path) -> None:
@@ -105,7 +134,7 @@ def _report(folder: Path, experiments: Path) -> None:
 @pytest.fixture(scope="module")
 def prometheus(service: Addresses) -> Iterator[Prometheus]:
     """A Prometheus that has scraped the service before, during and after a little load."""
-    server = Prometheus(service.service.removeprefix("http://"), service.sink)
+    server = Prometheus(service.service.removeprefix("http://"), service.sink, guard=service.guard)
     try:
         for turn in range(3):
             _load(service.service, turn)
@@ -114,6 +143,8 @@ def prometheus(service: Addresses) -> Iterator[Prometheus]:
         server.wait_until(lambda: all(rule["lastEvaluation"] > "1" for rule in server.rules()), "rules evaluated")
         server.wait_until(lambda: bool(server.query(RECORDED[-1])), "recorded")
         server.wait_until(lambda: bool(server.query("ranker_sink_rows_total > 0")), "the sink wrote")
+        server.wait_until(lambda: bool(server.query("ranker_guard_harm_at_least")), "the guard found 100 users")
+        server.wait_until(lambda: bool(server.query("ranker_shadow_rankings_total > 0")), "the shadow compared")
         yield server
     finally:
         server.close()

@@ -25,12 +25,13 @@ Series = dict[str, Any]
 
 
 class Prometheus:
-    """One server that scrapes one ranker and one sink at loopback ports."""
+    """One server that scrapes one ranker, one sink and perhaps one guard at loopback ports."""
 
-    def __init__(self, target: str, sink: str, alertmanager: str | None = None) -> None:
+    def __init__(self, target: str, sink: str, alertmanager: str | None = None, guard: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ranker-prometheus-"))
         port = free_port()
-        self._configure({"ranker": target, "ranker-sink": sink, "prometheus": f"127.0.0.1:{port}"}, alertmanager)
+        targets = {"ranker": target, "ranker-sink": sink, "ranker-guard": guard, "prometheus": f"127.0.0.1:{port}"}
+        self._configure(targets, alertmanager)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         command = [
             str(needed("prometheus", "prometheus")),
@@ -86,14 +87,16 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def _configure(self, targets: dict[str, str], alertmanager: str | None) -> None:
+    def _configure(self, targets: dict[str, str | None], alertmanager: str | None) -> None:
         config = yaml.safe_load((SOURCE / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": EVALUATE}
         config["alerting"]["alertmanagers"] = (
             [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
         )
         for job in config["scrape_configs"]:
-            job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+            job.pop("dns_sd_configs", None)
+            target = targets[job["job_name"]]
+            job["static_configs"] = [{"targets": [target]}] if target is not None else []
         (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         (self._folder / "rules").mkdir()
         for path in sorted((SOURCE / "rules").glob("*.yml")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.commands import guard
+from analysis.sink.settings import SinkSettings
 from contract.secret_files import ENDING
 from deploy.daily.loop import BUSY, FAILED, REFUSED
 from deploy.daily.settings import Settings as DailySettings
@@ -101,6 +104,7 @@ def test_every_setting_of_the_values_is_known() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (CHART / "values.yaml", *CHART.glob("templates/*"))]
     named = {name for text in texts for name in re.findall(r"RANKER_[A-Z]+__[A-Z0-9_]+", text)}
     assert named
+    known |= {f"RANKER_SINK__{name.upper()}" for name in SinkSettings.model_fields} | {"RANKER_SINK__URL_FILE"}
     assert named - known == set()
 
 
@@ -174,7 +178,9 @@ def test_the_check_of_a_bundle_fits_into_the_memory_of_the_pod(shape: str) -> No
 
 def pods(shape: str) -> list[dict[str, Any]]:
     jobs = [one for one in LOADED[shape] if one["kind"] == "CronJob"]
-    return [pod(shape), *[job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in jobs]]
+    deployments = [one for one in LOADED[shape] if one["kind"] == "Deployment"]
+    specs = [*[one["spec"] for one in deployments], *[job["spec"]["jobTemplate"]["spec"] for job in jobs]]
+    return [spec["template"]["spec"] for spec in specs]
 
 
 @each_shape
@@ -206,7 +212,8 @@ def test_the_service_can_write_what_it_needs_and_no_bundles(shape: str) -> None:
     assert "HOME=/tmp" in DOCKERFILE
     assert mounts[str(chosen.bundles.root.parent)] is True
     if chosen.experiments.file is not None:
-        assert mounts[str(chosen.experiments.file.parent)] is True
+        folders = [path for path in mounts if chosen.experiments.file.is_relative_to(path)]
+        assert [mounts[path] for path in folders] == [True]
         assert chosen.experiments.state_copy is not None
         assert str(chosen.experiments.state_copy.parent) in writable
 
@@ -216,7 +223,7 @@ def adapter_rule() -> dict[str, Any]:
     return dict(rule)
 
 
-@pytest.mark.parametrize("shape", ["production", "gpu"])
+@pytest.mark.parametrize("shape", ["production", "guard", "gpu"])
 def test_pods_are_scaled_on_a_metric_of_the_service(shape: str) -> None:
     scaler = only(shape, "HorizontalPodAutoscaler")["spec"]
     waits, processor = scaler["metrics"]
@@ -325,6 +332,83 @@ def test_the_daily_job_has_settings_of_the_loop_and_ends_as_its_statuses_ask(sha
     assert FAILED not in failing["values"]  # a second call goes on with the failed step
 
 
+def part(name: str) -> tuple[Manifest, dict[str, Any]]:
+    """The Deployment of the sink or the guard, and its container."""
+    deployment = only("guard", "Deployment", f"ranker-{name}")
+    [one] = deployment["spec"]["template"]["spec"]["containers"]
+    return deployment, one
+
+
+def test_the_sink_and_the_guard_are_off_unless_they_are_asked_for() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert (values["sink"]["enabled"], values["guard"]["enabled"]) == (False, False)
+    for shape in ("small", "production", "gpu"):
+        assert [one["metadata"]["name"] for one in LOADED[shape] if one["kind"] == "Deployment"] == ["ranker"]
+
+
+def test_the_sink_has_settings_and_the_secret_of_its_own_user() -> None:
+    deployment, one = part("sink")
+    environment = {variable["name"]: variable["value"] for variable in one["env"]}
+    known = {f"RANKER_SINK__{name.upper()}" for name in SinkSettings.model_fields} | {"RANKER_SINK__URL_FILE"}
+    assert environment.keys() <= known
+    [secret] = [volume["secret"] for volume in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in volume]
+    [mount] = [mount for mount in one["volumeMounts"] if mount["name"] == "secrets"]
+    [item] = secret["items"]
+    assert environment["RANKER_SINK__URL_FILE"] == f"{mount['mountPath']}/{item['path']}"
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}  # one writer
+    assert one["args"][0] == "sink"
+
+
+def test_the_guard_can_edit_the_file_that_the_pods_read_and_nothing_else() -> None:
+    deployment, one = part("guard")
+    parser = argparse.ArgumentParser()
+    guard.add_arguments(parser)
+    options = parser.parse_args(one["args"][1:])
+    mounts = {mount["name"]: mount for mount in one["volumeMounts"]}
+    writable = {name for name, mount in mounts.items() if not mount.get("readOnly", False)}
+    assert writable == {"tmp", "bundles"}
+    served = settings("guard").experiments.file
+    assert served is not None
+    assert str(options.experiments.parent) == mounts["bundles"]["mountPath"]
+    assert f"/srv/releases/{mounts['bundles']['subPath']}/{options.experiments.name}" == str(served)
+    assert not settings("guard").bundles.root.is_relative_to(served.parent)
+    assert str(options.data) == mounts["parquet"]["mountPath"] == part("sink")[1]["args"][-1]
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in deployment["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    [bundles] = [volume for volume in pod("guard")["volumes"] if volume["name"] == "bundles"]
+    assert claims == {"bundles": bundles["persistentVolumeClaim"]["claimName"], "parquet": "ranker-parquet"}
+    assert (options.metrics_host, settings("guard").ranking_log.share) == ("0.0.0.0", 1)
+    assert options.dry_run is False
+
+
+@pytest.mark.parametrize("name", ["sink", "guard"])
+def test_the_sink_and_the_guard_are_probed_scraped_and_let_in_as_the_alerts_expect(name: str) -> None:
+    deployment, one = part(name)
+    [port] = one["ports"]
+    probes = [one[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")]
+    assert {(probe["path"], probe["port"]) for probe in probes} == {("/metrics", port["name"])}
+    monitor, service = only("guard", "ServiceMonitor", f"ranker-{name}"), only("guard", "Service", f"ranker-{name}")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    policy = only("guard", "NetworkPolicy", f"ranker-{name}")["spec"]
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"], policy["podSelector"]["matchLabels"]
+    ):  # fmt: skip
+        assert selector.items() <= labels.items()
+        assert selector["app.kubernetes.io/component"] == name
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    [rule] = policy["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": port["name"]}]
+    assert bool(policy.get("egress")) == (name == "sink")
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {one["name"] for one in service["spec"]["ports"]}
+    job = service["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+    alerts = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    assert f'up{{job="{job}"}}' in alerts
+
+
 def test_a_gpu_pod_does_not_serve_without_its_gpu() -> None:
     assert settings("gpu").inference.provider == "cuda"
     assert container("gpu")["resources"]["limits"]["nvidia.com/gpu"] == 1
@@ -336,7 +420,7 @@ def test_images_are_those_of_the_dockerfile_with_the_version_of_the_project() ->
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["appVersion"] == __version__
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    for image in (values["image"], values["daily"]["image"]):
+    for image in (values["image"], values["daily"]["image"], values["sink"]["image"]):
         assert image["repository"].removeprefix("ranker-") in stages
     assert container("small")["image"] == f"ranker-serve-cpu:{__version__}"
     assert "@sha256:" in container("production")["image"]

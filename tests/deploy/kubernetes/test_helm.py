@@ -46,6 +46,31 @@ def test_wrong_values_are_refused_with_a_reason(helm: Helm, value: str, reason: 
         helm.template(CHART, SHAPES["small"], "--set", value)
 
 
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ("sink.enabled=false", "guard needs sink.enabled"),
+        ("experiments.onVolume=", "guard needs experiments.onVolume"),
+        ("experiments.file=x", "give file or onVolume, not both"),
+        ("experiments.onVolume=experiments.yaml", "does not match pattern"),  # the guard needs a folder of its own
+        ("bundles.source=image,bundles.image.reference=a,daily.enabled=false", "onVolume needs bundles.source: claim"),
+        ("guard.every=often", "/guard/every"),
+    ],
+)
+def test_a_guard_that_could_not_work_is_refused(helm: Helm, values: str, reason: str) -> None:
+    with pytest.raises(CommandError, match=reason):
+        helm.template(CHART, SHAPES["guard"], "--set", values)
+
+
+def test_a_guard_that_only_watches_reads_the_experiments_of_the_config_map(helm: Helm) -> None:
+    dry = ("--set", "experiments.onVolume=,experiments.file=x,guard.dryRun=true")
+    found = manifests(helm.template(CHART, SHAPES["guard"], *dry))
+    [guard] = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "ranker-guard"]
+    [container] = guard["spec"]["template"]["spec"]["containers"]
+    assert "--dry-run" in container["args"]
+    assert {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == {"tmp"}
+
+
 def test_the_daily_training_is_refused_without_a_claim_for_its_bundles(helm: Helm) -> None:
     image = ("--set", "bundles.source=image,bundles.image.reference=registry.example/bundles:1")
     with pytest.raises(CommandError, match="daily needs bundles"):
