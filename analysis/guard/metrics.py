@@ -57,7 +57,7 @@ class Metrics:
     def found(self, findings: Iterable[tuple[str, Finding]]) -> None:
         """Show the guardrails of the running experiments, in place of those of the last reading.
 
-        What stays is never absent in between: a scrape may come at any time.
+        A guardrail that stays is never absent in between: a scrape may come at any time.
         """
         shown: set[tuple[str, str, str]] = set()
         for experiment, finding in findings:

@@ -12,6 +12,7 @@ from service.metrics.values import Counter, Histogram, Made
 from service.names import RefusalReason
 
 _DURATION: Final = "ranker_request_duration_seconds"
+_OF_CALLERS: Final = ("/rank", "/behaviours", "/feedback", "/items")
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
 
 
@@ -78,6 +79,11 @@ class HttpMetrics:
         answers.value += 1
         if durations is not None:
             durations.observe(seconds)
+
+    def asked(self) -> float:
+        """Return how many requests of callers have been answered; health checks and scrapes are not counted."""
+        counted = self._answered.items()
+        return sum(answers.value for (route, _, _), (answers, _) in counted if route.startswith(_OF_CALLERS))
 
     def traced(self, route: str, status: int, variant: str, seconds: float, trace_id: str) -> None:
         """Note the trace of a request, beside its duration."""

@@ -20,7 +20,10 @@ _log = structlog.get_logger(__name__)
 
 def longest_end_seconds(settings: Settings) -> float:
     """Return how long a process may take from the first signal to its end, a successor's loading not included."""
-    waits_ms = settings.http.drain_delay_ms + settings.http.drain_timeout_ms + settings.streams.close_timeout_ms
+    http = settings.http
+    waits_ms = (
+        http.drain_delay_ms + http.drain_while_asked_ms + http.drain_timeout_ms + settings.streams.close_timeout_ms
+    )
     return waits_ms / 1000 + LINGER_SECONDS + ABANDON_SECONDS + _END_SECONDS
 
 

@@ -91,7 +91,12 @@ class Server(uvicorn.Server):
         self._admin: AdminListener | None = None
         if ports.admin is not None:
             self._admin = AdminListener(app.state.operators, settings, ports.admin, self._runtime)
-        self._stopping = Stopping(settings.http.drain_delay_ms / 1000, self._on_successor)
+        self._stopping = Stopping(
+            settings.http.drain_delay_ms / 1000,
+            self._on_successor,
+            asked=self._runtime.metrics.asked,
+            longer_seconds=settings.http.drain_while_asked_ms / 1000,
+        )
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop.

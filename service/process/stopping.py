@@ -16,6 +16,7 @@ from service.process.early import SIGNALS
 from service.process.handover import Door
 
 SUCCESSOR_SECONDS: Final = 60.0  # for a successor to load, while this process goes on accepting
+_QUIET_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -40,10 +41,19 @@ class Stopping:
     Args:
         delay_seconds: how long new connections are accepted after SIGTERM.
         on_successor: called when a successor has come, is ready, or is lost.
+        asked: returns the number of requests of callers so far.
+        longer_seconds: how long after the delay, at most, connections are accepted while new requests come.
     """
 
-    def __init__(self, delay_seconds: float, on_successor: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        delay_seconds: float,
+        on_successor: Callable[[], None],
+        asked: Callable[[], float] = lambda: 0.0,
+        longer_seconds: float = 0.0,
+    ) -> None:
         self._delay, self._on_successor = delay_seconds, on_successor
+        self._asked, self._longer = asked, longer_seconds
         self._signals: list[signal.Signals] = []
         self._told = asyncio.Event()
         self._door: Door | None = None
@@ -98,7 +108,7 @@ class Stopping:
             self._door.close()
 
     async def wait(self) -> None:
-        """Wait until told, then for the drain delay, and until a successor has loaded.
+        """Wait until told, then for the drain delay, until a successor has loaded, and while callers still ask.
 
         A second signal, or a successor that is ready, ends the waiting.
         """
@@ -111,7 +121,23 @@ class Stopping:
         while not self.is_succeeded and not self.is_hurried:
             left = began + (max(delay, SUCCESSOR_SECONDS) if self.is_loading_successor else delay) - now()
             if left <= 0:
+                break
+            await self._told_within(left)
+        if delay:
+            await self._while_asked()
+
+    async def _while_asked(self) -> None:
+        """Wait for a second without a request: a balancer that still sends some has no other replica."""
+        now = asyncio.get_running_loop().time
+        latest = now() + self._longer
+        while now() < latest and not self.is_succeeded and not self.is_hurried:
+            before = self._asked()
+            await self._told_within(min(_QUIET_SECONDS, latest - now()))
+            if self._asked() == before and not self.is_hurried:
                 return
-            self._told.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), left)
+            _log.info("draining_while_asked", left_s=round(latest - now(), 1))
+
+    async def _told_within(self, seconds: float) -> None:
+        self._told.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), seconds)

@@ -39,8 +39,10 @@ class HttpSettings(Group):
     """Maximum bytes of unread answers over all connections; above it the slowest connections are closed."""
     drain_delay_ms: Pause = 3_000
     """How long (ms) after SIGTERM the service still accepts requests while not ready, so that balancers notice."""
+    drain_while_asked_ms: Pause = 0
+    """How long (ms) after that delay, at most, it still accepts while requests come. Not with several workers."""
     drain_timeout_ms: Milliseconds = 15_000
-    """How long (ms) accepted requests may take after that delay before they are abandoned."""
+    """How long (ms) accepted requests may take after these delays before they are abandoned."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins whose pages may call the service from a browser, such as ["https://feed.example"]; ["*"] allows all."""
     docs_enabled: bool = False

@@ -101,9 +101,11 @@ def test_every_image_of_others_is_pinned_by_digest_and_the_same_everywhere() -> 
 def test_the_proxy_asks_every_replica_whether_it_is_ready_and_is_valid(tmp_path: Path) -> None:
     path = ROOT / "deploy" / "haproxy" / "compose.cfg"
     text = path.read_text(encoding="utf-8")
-    assert re.findall(r"^  server (\S+) (\S+)$", text, re.MULTILINE) == [(name, f"{name}:8000") for name in REPLICAS]
-    assert "uri /health/ready" in text
-    [interval] = map(int, re.findall(r"check inter (\d+)ms", text))
+    assert re.findall(r"^  server (\S+) (\S+)$", text, re.MULTILINE) == 2 * [
+        (name, f"{name}:8000") for name in REPLICAS
+    ]
+    assert re.findall(r"uri (/health/\w+)$", text, re.MULTILINE)[-2:] == ["/health/ready", "/health/live"]
+    [interval] = set(map(int, re.findall(r"check inter (\d+)ms", text)))
     assert 2 * interval < Settings().http.drain_delay_ms
     [hard_stop] = map(int, re.findall(r"hard-stop-after (\d+)s", text))
     assert hard_stop < int(SERVICES["proxy"]["stop_grace_period"].removesuffix("s"))

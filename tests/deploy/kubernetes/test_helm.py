@@ -71,6 +71,16 @@ def test_a_guard_that_only_watches_reads_the_experiments_of_the_config_map(helm:
     assert {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == {"tmp"}
 
 
+def test_a_longer_drain_makes_the_kubelet_wait_longer(helm: Helm) -> None:
+    def grace(*values: str) -> int:
+        found = manifests(helm.template(CHART, SHAPES["small"], *values))
+        [deployment] = [one for one in found if one["kind"] == "Deployment"]
+        return int(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+
+    for name in ("RANKER_HTTP__DRAIN_TIMEOUT_MS", "RANKER_HTTP__DRAIN_WHILE_ASKED_MS"):
+        assert grace("--set-string", f"settings.{name}=60000") >= grace("--set-string", f"settings.{name}=15000") + 45
+
+
 def test_the_daily_training_is_refused_without_a_claim_for_its_bundles(helm: Helm) -> None:
     image = ("--set", "bundles.source=image,bundles.image.reference=registry.example/bundles:1")
     with pytest.raises(CommandError, match="daily needs bundles"):

@@ -22,6 +22,7 @@ from tests.support.redis_server import free_port
 _CONFIGURATION: Final = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 _PLANNED: Final = ("bundle swap", "experiment change", "restart of each replica")
 _KILL: Final = "a killed replica"
+_HASTY: Final = "both replicas restarted at once"
 _MOST_SLOWER: Final = 1.5
 
 
@@ -58,6 +59,45 @@ def rolled(rig: Rig) -> None:
             traffic.mark(_KILL, 1)
             traffic.mark("quiet again", rig.pick(1, 5))
     _compare(rig, traffic, repeats)
+
+
+@row("B10", "two replicas stopped one after another, without a wait", "lifecycle", quick=True, seeds=1)
+def hasty(rig: Rig) -> None:
+    """Stop the second replica while the first one still starts: for seconds, none is ready.
+
+    The drain's delay is far shorter than a start, so that only callers who still ask keep the second one open.
+    """
+    redis = rig.redis()
+    settings = {"HTTP__DRAIN_DELAY_MS": "600", "HTTP__DRAIN_WHILE_ASKED_MS": "30000"}
+    one = rig.service(redis, name="one", **settings)
+    two = rig.prepared(
+        redis, name="two", BUNDLES__ROOT=str(one.bundles), EXPERIMENTS__FILE=str(one.experiments), **settings
+    )
+    replicas = [one, rig.started(two.start())]
+    repeats, alone = int(rig.pick(2, 10)), 0
+    with _proxy(replicas) as port, rig.traffic(port, rate=rig.pick(40, 80), expected=Expected(ALLOWED)) as traffic:
+        traffic.mark("quiet", rig.pick(2, 10))
+        for _ in range(repeats):
+            traffic.mark(_HASTY)
+            starting = _stopped_for(rig, replicas[0])
+            stopping = rig.adopt(replicas[1])
+            replicas[1].send(signal.SIGTERM)
+            starting.start()  # returns when it is ready
+            rig.ended(replicas[1], number=None)
+            alone += "draining_while_asked" in replicas[1].log()
+            replicas = [starting, _started(rig, stopping)]
+            traffic.mark("quiet again", rig.pick(1, 5))
+    failed = _failed(records := traffic.phase(_HASTY))
+    rig.figure("B10", f"lost or refused of {len(records):,}: {_HASTY}, {repeats} times", failed, most=0)
+    rig.require(not failed, f"{failed} requests lost or refused: {_HASTY}")
+    rig.require(bool(alone), "no replica was needed after its drain's delay, so nothing was tried")
+
+
+def _stopped_for(rig: Rig, old: Service) -> Service:
+    """Stop a replica; returns the one that is to be started in its place."""
+    new = rig.adopt(old)
+    rig.ended(old)
+    return new
 
 
 def _compare(rig: Rig, traffic: Traffic, repeats: int) -> None:

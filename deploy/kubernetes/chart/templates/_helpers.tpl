@@ -48,6 +48,10 @@ helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version }}
 {{- range list "RANKER_HTTP__DRAIN_DELAY_MS" "RANKER_HTTP__DRAIN_TIMEOUT_MS" "RANKER_STREAMS__CLOSE_TIMEOUT_MS" -}}
 {{- $sum = add $sum (int64 (include "ranker.seconds" (list $ .))) -}}
 {{- end -}}
+{{- /* Off unless it is set. */ -}}
+{{- with get .Values.settings "RANKER_HTTP__DRAIN_WHILE_ASKED_MS" -}}
+{{- $sum = add $sum (div (add (int64 .) 999) 1000) -}}
+{{- end -}}
 {{ $sum }}
 {{- end }}
 

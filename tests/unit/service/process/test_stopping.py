@@ -1,0 +1,55 @@
+"""A process that drains goes on accepting while callers still ask, within its limit."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from service.process import stopping
+from service.process.stopping import Stopping
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_QUIET_SECONDS", 0.001)
+
+
+def stopped(asked: Iterator[float], longer_seconds: float, number: int = signal.SIGTERM) -> Stopping:
+    one = Stopping(0.001, lambda: None, asked=lambda: next(asked), longer_seconds=longer_seconds)
+    one.note(number)
+    one.tell()
+    return one
+
+
+async def test_it_waits_until_no_request_has_come_for_a_while() -> None:
+    asked = iter([1.0, 2.0, 2.0, 3.0, 4.0, 4.0])  # before and after each wait; the third wait is a quiet one
+    await stopped(asked, 600.0).wait()
+    assert list(asked) == []
+
+
+async def test_it_does_not_wait_longer_than_its_limit() -> None:
+    await asyncio.wait_for(stopped(map(float, count()), 0.05).wait(), 60)
+
+
+@pytest.mark.parametrize(("longer", "number"), [(0.0, signal.SIGTERM), (600.0, signal.SIGINT)])
+async def test_without_the_setting_and_after_an_interrupt_no_one_is_counted(longer: float, number: int) -> None:
+    def never() -> Iterator[float]:
+        raise AssertionError("asked")
+        yield 0.0
+
+    await stopped(never(), longer, number).wait()
+
+
+async def test_a_second_signal_ends_the_waiting() -> None:
+    one = stopped(map(float, count()), 600.0)
+    waiting = asyncio.create_task(one.wait())
+    await asyncio.sleep(0)
+    one.note(signal.SIGTERM)
+    one.tell()
+    await asyncio.wait_for(waiting, 60)
