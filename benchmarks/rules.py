@@ -117,7 +117,6 @@ def _way(
 
     def with_rules() -> bytes:
         result = ruled(prepared, candidates, scored.scores, features, now_ms)
-        result.counts()
         ranking = ranking_of(
             bundle, candidates, scored, limit=None, degraded=(), timings={}, instead=result.after
         )  # fmt: skip

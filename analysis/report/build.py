@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,10 +16,11 @@ from analysis.statistics.sequence import DEFAULT_PLANNED
 from analysis.text import count, in_words
 from analysis.units.counts import Notes
 from analysis.units.table import Tables
+from analysis.verdict import moved
 from analysis.verdict.health import Health, all_gates
 from analysis.verdict.sentence import verdict
 from analysis.verdict.setup import Setup
-from analysis.verdict.versions import Served, told
+from analysis.verdict.versions import told
 
 CAUSES: Final = {
     "ahead": "time more than a day after arrival",
@@ -73,7 +74,7 @@ def build(tables: Tables, health: Health, setup: Setup, reading: Reading) -> Rep
         gates=gates,
         rows=tuple(rows),
         days=tuple(_days(tables.daily, roles, arms, setup.control, reading)),
-        facts=tuple(_facts(tables.notes, health.versions)),
+        facts=tuple(_facts(tables.notes, health)),
         versions=health.versions,
         not_computed=tuple(unknown),
     )
@@ -139,7 +140,8 @@ def _days(daily: pa.Table, roles: Roles, arms: tuple[str, ...], control: str, re
     return sorted(found, key=lambda one: (roles.primary.index(one.metric), arms.index(one.arm), one.day))
 
 
-def _facts(notes: Notes, versions: Sequence[Served]) -> list[Fact]:
+def _facts(notes: Notes, health: Health) -> list[Fact]:
+    versions, rules = health.versions, health.rules
     start = "no events" if notes.data_from is None else _utc(notes.data_from)
     broken = {"repeated": notes.repeats, "without id, unit, type or time": notes.broken}
     return [
@@ -147,6 +149,7 @@ def _facts(notes: Notes, versions: Sequence[Served]) -> list[Fact]:
         Fact("Salt", notes.salt),
         Fact("Configurations", f"{len(notes.configurations)}: {', '.join(notes.configurations)}"),
         *([Fact("Versions served", told(versions))] if any(one.version for one in versions) else []),
+        *([Fact("Rules after scoring", moved.told(rules))] if rules else []),
         Fact("Exposed units", count(notes.units), notes.units),
         Fact("Units in two arms, left out", count(notes.two_arms), notes.two_arms),
         Fact("Forced exposures, left out", count(notes.forced), notes.forced),

@@ -19,7 +19,7 @@ from analysis.sink.durable import PARTIAL, sync_folders, write_durably
 from analysis.sink.lock import locked
 from analysis.tables.database import Database, Resources, database, explained
 from analysis.tables.reading import check, table_files, without_repeats
-from analysis.tables.schemas import SCHEMAS
+from analysis.tables.schemas import SCHEMAS, without_optional
 from contract.progress import Progress
 
 _WRITER: Final = "compact"
@@ -71,9 +71,9 @@ def _days(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _merge(opened: Database, table: str, files: list[Path]) -> Merged:
-    schema = SCHEMAS[table]
     for file in files:
-        check(file, schema)
+        check(file, SCHEMAS[table])
+    schema = _schema(table, files)
     digest = sha256(" ".join(file.name for file in files).encode()).hexdigest()
     path = files[0].with_name(f"merged_{digest[:12]}.parquet")
     rows = _write(opened, schema, files, path)
@@ -83,8 +83,15 @@ def _merge(opened: Database, table: str, files: list[Path]) -> Merged:
     return Merged(path, len(files), rows)
 
 
+def _schema(table: str, files: Sequence[Path]) -> pa.Schema:
+    """Return the columns of the merged file: the optional ones only if a file has them."""
+    whole = SCHEMAS[table]
+    return whole if any(pq.read_schema(file).equals(whole) for file in files) else without_optional(whole)
+
+
 def _write(opened: Database, schema: pa.Schema, files: list[Path], path: Path) -> int:
-    everything = opened.connection.read_parquet([str(file) for file in files], hive_partitioning=False)
+    paths = [str(file) for file in files]
+    everything = opened.connection.read_parquet(paths, hive_partitioning=False, union_by_name=True)
     query = without_repeats(everything.sql_query(), schema.names)
     rows = 0
     with explained():

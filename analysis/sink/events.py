@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import from_json
 
-from analysis.tables.schemas import SCHEMAS
+from analysis.tables.schemas import OPTIONAL, SCHEMAS
 from contract.behaviours.grammar import MIN_TIME_MS
 from contract.events.activity import ACTIVITY_SCHEMAS, activity_row
 from contract.events.ranking_log import RANKING_SCHEMA, ranking_row
@@ -169,9 +169,9 @@ RANKINGS: Final = Kind(
     "rankings",
     RANKING_STREAM,
     versions=(RANKING_SCHEMA,),
-    required=frozenset(SCHEMAS["rankings"].names) - {"model", "ver", "attributes"},
+    required=frozenset(SCHEMAS["rankings"].names) - {"model", "ver", "attributes", *OPTIONAL},
     clock="ts",
-    extra=frozenset({"scores", "teams", "ranks", "rules"}),
+    extra=frozenset({"scores", "teams", "ranks"}),
     to_row=ranking_row,
 )
 KINDS: Final = (EXPOSURES, ACTIVITY, RANKINGS)

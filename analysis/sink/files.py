@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from analysis.sink.durable import PARTIAL, sync_folders, write_durably
 from analysis.sink.events import DamagedEventError, Reader, Row
 from analysis.sink.source import Entry
+from analysis.tables.schemas import written
 
 _DAY_MS: Final = 86_400_000
 _CHUNK: Final = 2_000  # rows that are Python objects at the same time
@@ -96,7 +97,7 @@ class Files:
     def _write_rows(self, day: date, name: str, batches: list[pa.RecordBatch]) -> int:
         path = self._table / f"date={day}" / f"{name}.parquet"
         if not _is_whole(path):
-            table = pa.Table.from_batches(batches)
+            table = written(pa.Table.from_batches(batches))
             write_durably(path, self._consumer, lambda file: pq.write_table(table, file, compression="zstd"))
         sync_folders(path)
         return path.stat().st_size

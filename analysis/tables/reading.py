@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.tables.database import DataError
-from analysis.tables.schemas import SCHEMAS
+from analysis.tables.schemas import OPTIONAL, SCHEMAS, without_optional
 from contract.command_line import one_line
 from contract.files import BadFileError
 
@@ -36,14 +36,15 @@ def rows(
     Raises:
         BadFileError: a file is damaged or has other columns.
     """
-    names = list(columns or SCHEMAS[table].names)
+    names, schema = list(columns or SCHEMAS[table].names), SCHEMAS[table]
     files = table_files(folder, table)
     if not files:
-        return connection.from_arrow(SCHEMAS[table].empty_table().select(names))
+        return connection.from_arrow(schema.empty_table().select(names))
     for file in files:
-        check(file, SCHEMAS[table])
+        check(file, schema)
     everything = connection.read_parquet([str(file) for file in files], union_by_name=True, hive_partitioning=False)
-    return connection.sql(without_repeats(everything.select(*names).sql_query(), names))
+    wanted = [name if name in everything.columns else OPTIONAL.get(name, name) for name in names]
+    return connection.sql(without_repeats(everything.project(", ".join(wanted)).sql_query(), names))
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -61,7 +62,7 @@ def check(path: Path, schema: pa.Schema) -> None:
         found = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise BadFileError(f"{path}: not a whole Parquet file: {one_line(str(error))}") from None
-    if not found.equals(schema):
+    if not found.equals(schema) and not found.equals(without_optional(schema)):
         different = [field.name for field in schema if field not in found] or found.names
         raise BadFileError(f"{path}: its columns are not those of {path.parent.parent.name}: {', '.join(different)}")
 

@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 _LAYER: Final = pa.struct([("layer", pa.string()), ("exp", pa.string()), ("arm", pa.string()), ("forced", pa.int8())])
+_MOVED: Final = pa.struct([("rule", pa.string()), ("items", pa.int32())])
 _ITEM: Final = pa.struct(
     [
         ("item", pa.string()),
@@ -83,7 +84,26 @@ RANKINGS: Final = pa.schema(
         ("k", pa.int32()),
         ("items", pa.list_(_ITEM)),
         ("attributes", pa.string()),  # JSON
+        ("rules", pa.string()),  # the set of rules of the user's arm; null: none
+        ("moved", pa.list_(_MOVED)),  # candidates that each of its rules moved; null: none were applied
     ]
 )
 
+OPTIONAL: Final = {
+    "rules": "NULL::VARCHAR AS rules",
+    "moved": "NULL::STRUCT(rule VARCHAR, items INTEGER)[] AS moved",
+}
+"""Columns that a file lacks if none of its rows has a value, so that earlier readers read it; what SQL reads then."""
+
 SCHEMAS: Final[dict[str, pa.Schema]] = {"exposures": EXPOSURES, "activity": ACTIVITY, "rankings": RANKINGS}
+
+
+def without_optional(schema: pa.Schema) -> pa.Schema:
+    """Return the columns that every file of a table has."""
+    return pa.schema([field for field in schema if field.name not in OPTIONAL])
+
+
+def written(table: pa.Table) -> pa.Table:
+    """Return the rows as a file has them: without the optional columns if none of them has a value."""
+    empty = all(table[name].null_count == len(table) for name in table.column_names if name in OPTIONAL)
+    return table.select(without_optional(table.schema).names) if empty else table

@@ -14,7 +14,7 @@ from analysis.tables.reading import damage_named, rows
 from analysis.units.events import Fault
 
 _PLATFORM: Final = "$.platform"
-_COLUMNS: Final = ("id", "ts", "req", "unit", "arms", "outcome", "attributes")
+_COLUMNS: Final = ("id", "ts", "req", "unit", "arms", "outcome", "attributes", "rules", "moved")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def _day(study: Study) -> str:
 
 def _rankings(study: Study) -> str:
     return f"""
-        SELECT unit, req, outcome, one.arm AS arm, json_extract_string(attributes, '{_PLATFORM}') AS platform
-        FROM (SELECT unit, req, outcome, ts, attributes, unnest(arms) AS one FROM all_rankings)
+        SELECT unit, req, outcome, one.arm AS arm, json_extract_string(attributes, '{_PLATFORM}') AS platform,
+               rules, moved
+        FROM (SELECT unit, req, outcome, ts, attributes, rules, moved, unnest(arms) AS one FROM all_rankings)
         WHERE one.exp = {quoted(study.experiment)} AND coalesce(one.forced, 0) = 0
           AND ts < (SELECT end_ms FROM data)
     """

@@ -16,6 +16,7 @@ from analysis.tables.database import Database, quoted
 from analysis.units.counts import Notes
 from analysis.verdict import gates
 from analysis.verdict.gates import Gate
+from analysis.verdict.moved import Applied, rules_applied
 from analysis.verdict.setup import Setup
 from analysis.verdict.versions import Served, moved_together, versions_served
 
@@ -32,6 +33,7 @@ class Health:
         requests: rankings that were not ok, over rankings, per unit; from exposures without a log.
         misplaced: exposures whose arm bucket is not in their arm's ranges; None if the ranges are not known.
         versions: that the arms served.
+        rules: after scoring, that their logged rankings had.
     """
 
     ranked: dict[str, int] | None
@@ -39,6 +41,7 @@ class Health:
     requests: dict[str, Sample] | None
     misplaced: int | None
     versions: tuple[Served, ...] = ()
+    rules: tuple[Applied, ...] = ()
 
 
 def read_health(opened: Database, study: Study, setup: Setup) -> Health:
@@ -52,6 +55,7 @@ def read_health(opened: Database, study: Study, setup: Setup) -> Health:
         _requests(opened, "ranking" if has_log else "exposure"),
         _misplaced(opened, study, setup),
         versions_served(opened),
+        rules_applied(opened),
     )
 
 

@@ -37,7 +37,16 @@ def ranking_row(event: Mapping[str, Any]) -> dict[str, Any]:
     row = {name: event[name] for name in names}
     row["items"] = _items(event)
     row["attributes"] = None if attributes is None else json.dumps(attributes, sort_keys=True, ensure_ascii=False)
+    row["rules"], row["moved"] = event.get("rules"), _moved(event.get("moved"))
     return row
+
+
+def _moved(counts: object) -> list[dict[str, Any]] | None:
+    if counts is None:
+        return None
+    if not isinstance(counts, dict):
+        raise ValueError("moved: not an object")
+    return [{"rule": rule, "items": count} for rule, count in counts.items()]
 
 
 def _items(event: Mapping[str, Any]) -> list[dict[str, Any]]:

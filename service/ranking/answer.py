@@ -53,6 +53,7 @@ class MovedBy(NamedTuple):
 
     names: tuple[str, ...]  # of the rules that were on
     moves: list[int]  # by item; bit n: rule n moved it
+    counts: Mapping[str, int]  # candidates that each rule moved, those that were cut off the list too
 
 
 Known = bool | Literal["features"]

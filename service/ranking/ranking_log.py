@@ -60,7 +60,7 @@ class _Ranked:
     """One ranking in the queue: no more of it than its event needs, because thousands may wait while Redis is down."""
 
     __slots__ = (
-        "answered", "attributes", "candidates", "decision", "items", "key", "latency_us", "merged", "outcome",
+        "answered", "attributes", "candidates", "decision", "items", "key", "latency_us", "merged", "moved", "outcome",
         "reasons", "request_id", "scores", "served", "time_ms",
     )  # fmt: skip
 
@@ -71,6 +71,7 @@ class _Ranked:
         self.candidates, self.key = len(call.item_ids), key
         self.attributes: Mapping[str, object] | None = None
         self.merged: tuple[list[str | None], list[list[int | None]]] | None = None
+        self.moved: Mapping[str, int] | None = None
         if answer is None:
             self.items: Sequence[str] = ()
             self.scores, self.answered = list[float | None](), 0
@@ -79,6 +80,8 @@ class _Ranked:
         else:
             self.items, self.scores, self.answered = answer.item_ids[:top], answer.scores[:top], len(answer.item_ids)
             self.reasons, self.served = answer.degraded, (answer.model, answer.version)
+            if answer.moved is not None:
+                self.moved = answer.moved.counts
             if answer.merged is not None:
                 self.merged = answer.merged.teams[:top], answer.merged.ranks[:top]
 
@@ -89,6 +92,8 @@ class _Ranked:
             event["teams"], event["ranks"] = self.merged
         if self.decision.rules:
             event["rules"] = self.decision.rules
+        if self.moved is not None:
+            event["moved"] = self.moved
         return orjson.dumps(event)
 
     def _event(self) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def test_metrics_and_events_name_the_rules(service: ServiceProcess, own_redis: R
     with redis.Redis.from_url(own_redis.url) as client:
         (event,) = [json.loads(fields[b"event"]) for _, fields in client.xrange(RANKING_STREAM)]  # type: ignore[union-attr]
     assert event["rules"] == "spread"
+    assert event["moved"] == counted | {"boost:topic": 0}
     assert event["items"][:3] == [one["item_id"] for one in moved[:3]]
 
 

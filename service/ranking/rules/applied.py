@@ -31,6 +31,7 @@ class Ruled(NamedTuple):
         before, after: scores (N,).
         is_late: (C,) which candidates follow all others.
         moves: (C,) bit n: rule n moved the candidate.
+        counts: candidates that each rule moved, by its name.
     """
 
     rules: BundleRules
@@ -39,10 +40,7 @@ class Ruled(NamedTuple):
     after: Scores
     is_late: NDArray[np.bool_]
     moves: NDArray[np.int64]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many candidates each rule moved."""
-        return {name: int((self.moves >> number & 1).sum()) for number, name in enumerate(self.rules.names)}
+    counts: Mapping[str, int]
 
 
 def ruled(
@@ -81,7 +79,8 @@ def ruled(
         scored = scored._replace(scores=changed)
     after = scored.scores.astype(np.float32)
     moves[places] *= _has_moved(first, scored._replace(scores=after.astype(np.float64)))
-    return Ruled(rules, candidates, scores, after, is_late, moves)
+    counts = {name: int((moves >> number & 1).sum()) for number, name in enumerate(rules.names)}
+    return Ruled(rules, candidates, scores, after, is_late, moves, counts)
 
 
 def _has_moved(before: Scored, after: Scored) -> NDArray[np.bool_]:
@@ -96,7 +95,7 @@ def finished(ranking: Ranking, result: Ruled, limit: int | None, *, explain: boo
     places = ranking.places
     assert places is not None  # the list was ordered by the scores after the rules
     moves: list[int] = result.moves[places].tolist()
-    ranking = ranking._replace(moved=MovedBy(result.rules.names, moves), is_mixed=True)
+    ranking = ranking._replace(moved=MovedBy(result.rules.names, moves, result.counts), is_mixed=True)
     if explain and ranking.explanation is not None:
         both: dict[str, list[Any]] = {  # Any: as the model's own
             "score.before": _of_places(result, result.before, places),

@@ -45,7 +45,7 @@ class RuleStage:
             result = ruled(rules, candidates, counts, features, call.request_time_ms, is_linear=True)
         else:
             result = ruled(rules, candidates, scored.scores, features, call.request_time_ms)
-        self._observer.rules_applied(name, result.counts())
+        self._observer.rules_applied(name, result.counts)
         return result
 
     def _features(

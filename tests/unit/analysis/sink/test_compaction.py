@@ -1,3 +1,4 @@
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,16 @@ import pytest
 
 from analysis.sink import compaction
 from analysis.sink.compaction import compact
-from analysis.sink.events import ACTIVITY, EXPOSURES, Reader
+from analysis.sink.events import ACTIVITY, EXPOSURES, RANKINGS, Reader
 from analysis.sink.files import Files
 from analysis.sink.lock import locked
 from analysis.sink.source import Entry
 from analysis.tables.database import Resources
 from analysis.tables.reading import rows
-from analysis.tables.schemas import SCHEMAS
+from analysis.tables.schemas import SCHEMAS, without_optional
 from contract.command_line import CommandError
 from contract.files import BadFileError
-from tests.support.sink_process import NOON, activity, exposure, files, written
+from tests.support.sink_process import NOON, activity, exposure, files, ranking, written
 
 DAY = 86_400_000
 NEXT_DAY = date(2026, 11, 26)
@@ -48,6 +49,34 @@ def test_a_day_becomes_one_file_without_repeats_and_readers_see_the_same_rows(tm
     assert [len(list(folder.iterdir())) for folder in sorted((tmp_path / "activity").iterdir())] == [1, 1]
     assert pq.read_schema(merged[1].path).equals(SCHEMAS["activity"])
     assert compact(tmp_path, SMALL, NEXT_DAY) == []
+
+
+def test_columns_of_rules_are_in_a_merged_file_only_if_a_row_has_rules(tmp_path: Path) -> None:
+    table = Files(tmp_path, Reader(RANKINGS), "sink")
+    ruled = json.dumps(json.loads(ranking(2)) | {"rules": "spread", "moved": {"age_limit": 3}}).encode()
+    for number, event in enumerate((ranking(1), ruled)):
+        table.write([Entry(f"{NOON}-{number}", event)])
+    for number in range(2):
+        table.write([Entry(f"{NOON - DAY}-{number}", ranking(number + 3, NOON - DAY))])
+    before = read(tmp_path, "rankings")
+    earlier = without_optional(SCHEMAS["rankings"])
+    schemas = [pq.read_schema(file) for file in files(tmp_path, "rankings")]
+    assert [one.equals(earlier) for one in schemas] == [True, True, True, False]
+    merged = compact(tmp_path, SMALL, NEXT_DAY)
+    schemas = [pq.read_schema(one.path) for one in merged]
+    assert [one.equals(earlier) for one in schemas] == [True, False]
+    assert read(tmp_path, "rankings") == before
+    assert [row[-2:] for row in before if row[-2]] == [("spread", [{"rule": "age_limit", "items": 3}])]
+    only_before = [row[-2:] for row in read(_of_day_before(tmp_path), "rankings")]
+    assert only_before == [(None, None), (None, None)]
+
+
+def _of_day_before(folder: Path) -> Path:
+    """Return a folder with only the earlier day, none of whose files has the columns."""
+    day, other = sorted((folder / "rankings").iterdir())[0], folder / "other"
+    (other / "rankings").mkdir(parents=True)
+    day.rename(other / "rankings" / day.name)
+    return other
 
 
 def test_today_is_left_as_it_is(tmp_path: Path) -> None:

@@ -44,9 +44,15 @@ def test_a_row_has_the_teams_of_an_interleaved_list() -> None:
     assert [(item["team"], item["ranks"]) for item in row["items"]] == [("control", [1, 2]), (None, [2, 1])]
 
 
+def test_a_row_has_the_rules_and_what_they_moved() -> None:
+    row = ranking_row({**EVENT, "rules": "spread", "moved": {"age_limit": 2}})
+    assert (row["rules"], row["moved"]) == ("spread", [{"rule": "age_limit", "items": 2}])
+    assert (ranking_row(EVENT)["rules"], ranking_row(EVENT)["moved"]) == (None, None)
+
+
 def test_a_damaged_event_and_a_later_version_are_errors() -> None:
-    for change in ({"v": 2}, {"scores": [0.5]}, {"teams": ["control"]}):
-        with pytest.raises(ValueError, match=r"version|argument"):
+    for change in ({"v": 2}, {"scores": [0.5]}, {"teams": ["control"]}, {"moved": ["x"]}):
+        with pytest.raises(ValueError, match=r"version|argument|not an object"):
             ranking_row({**EVENT, **change})
     with pytest.raises(KeyError):
         ranking_row({name: value for name, value in EVENT.items() if name != "unit"})

@@ -35,7 +35,7 @@ RANKINGS = st.builds(
     degraded=st.sampled_from([(), ("popularity",), ("store_unavailable", "popularity")]),
     timings=st.sampled_from([{"store": 0.0006, "total": 0.0029}, {"total": 1.0}]),
     explanation=st.sampled_from([None, EXPLANATION]),
-    moved=st.sampled_from([None, MovedBy(("calm", "fresh%b"), [3, 0])]),
+    moved=st.sampled_from([None, MovedBy(("calm", "fresh%b"), [3, 0], {"calm": 1, "fresh%b": 1})]),
 )
 DECISIONS = st.builds(SNAPSHOT.decide, st.integers(0, 60).map(str), st.just({"platform": "ios"}), st.just(NOW_MS))
 

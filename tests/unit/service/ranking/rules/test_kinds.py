@@ -142,7 +142,7 @@ def test_only_what_has_another_place_was_moved(bundle: Bundle) -> None:
     # a1 is raised and stays first, a2 falls though it is raised too, and b1 is only passed by.
     assert order_of(result) == ["a1", "b1", "a2", "c1"]
     assert moved(result) == {"a2": ["diversity:author", "boost:author"]}
-    assert result.counts() == {"diversity:author": 1, "boost:author": 1}
+    assert result.counts == {"diversity:author": 1, "boost:author": 1}
 
 
 def test_an_unknown_item_has_no_score_to_change_but_an_age(bundle: Bundle) -> None:

@@ -17,8 +17,11 @@ from service.experiments.arm_loading import ArmModels
 from service.experiments.source import Rejected
 from service.http.answers import RankedItem
 from service.http.rank_answer import rank_body
+from service.ranking.call import AwaitedCall
 from service.ranking.ranker import Ranker
+from service.ranking.ranking_log import RankingLog
 from service.ranking.rules.book import RuleBook, is_linear
+from service.settings.ranking_log import RankingLogSettings
 from service.store.behaviours import StoredBehaviours
 from tests.support.builders import behaviours
 from tests.support.rankings import TREATMENT, Served, World, call_of, ordered, settings_of
@@ -96,6 +99,25 @@ async def test_an_answer_names_the_rules_that_moved_an_item(bundles: Mapping[str
         changed = {item for item, score in zip(ranking.item_ids, ranking.scores, strict=True) if score != scores[item]}
         assert changed == {"i5", "i3"}
         assert world.shown('ranker_rule_moved_items_total{rule="diversity:author",rules="spread"} 1.0')
+
+
+async def test_the_ranking_log_counts_the_candidates_that_each_rule_moved(bundles: Mapping[str, Bundle]) -> None:
+    events: list[dict[str, Any]] = []
+
+    class Sink:
+        def offer(self, event: Any, labels: tuple[str, ...] = ()) -> bool:
+            events.append(orjson.loads(bytes(event)))
+            return True
+
+    log = RankingLog(Sink(), RankingLogSettings(share=1), on_logged=lambda _: None)
+    for file, limit in ((snapshot(), None), (snapshot(), 1), (snapshot(rules=""), None)):
+        async with ruled_world(bundles, file) as world:
+            call: AwaitedCall = call_of(CANDIDATES, decided(file), limit=limit)
+            await world.ranker.rank(call)
+            log.record(call, "ok", 7)
+    assert [(one["rules"], one["moved"]) for one in events[:2]] == [("spread", {"diversity:author": 1})] * 2
+    assert events[1]["items"] == ["i6"]  # the moved one is cut off
+    assert not {"rules", "moved"} & events[2].keys()
 
 
 async def test_without_a_set_an_answer_is_as_before(bundles: Mapping[str, Bundle]) -> None:
