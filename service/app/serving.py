@@ -225,6 +225,7 @@ def _page_sources(runtime: Runtime) -> PageSources:
         ranker=backend.ranker,
         written=runtime.metrics.behaviours_written,
         show_bucket=runtime.settings.experiments.show_bucket,
+        rank_port=None if runtime.settings.admin.port is None else runtime.callers_port,
     )
 
 

@@ -51,6 +51,7 @@ class PageSources:
     ranker: Ranker
     written: Callable[..., None]  # the metric of stored behaviours
     show_bucket: bool = True
+    rank_port: int | None = None  # of `POST /rank`, if the page is served on another port
 
 
 async def known_users(sources: PageSources, prefix: str) -> Json:
@@ -118,6 +119,7 @@ class Comparison:
             "user_id": self._user_id,
             "decision": self._shown(decision),
             "candidates": candidates,
+            "rank_port": self._sources.rank_port,
             "rankings": [await self._rank(bundle, decision, candidates) for bundle in self._bundles if candidates],
         }
 

@@ -109,6 +109,11 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def port_of(listener: socket.socket) -> int | None:
+    """Return a socket's TCP port; None for another kind of socket, which a service manager may pass."""
+    return int(listener.getsockname()[1]) if listener.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
 def _resolved(host: str, port: int) -> tuple[Any, ...]:  # Any: getaddrinfo's types
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
 

@@ -28,7 +28,7 @@ from service.process.admin import AdminListener
 from service.process.backlog import Backlog
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
-from service.process.port import Address, Ports, address_of, cannot_listen, open_ports
+from service.process.port import Address, Ports, address_of, cannot_listen, open_ports, port_of
 from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
 from service.process.uvicorn_config import uvicorn_config
 from service.runtime import Runtime
@@ -84,6 +84,7 @@ class Server(uvicorn.Server):
         self._starting: asyncio.Task[Any] | None = None
         self._has_started = self._is_cut_short = False
         self._runtime: Runtime = app.state.runtime
+        self._runtime.callers_port = port_of(ports.callers.listener)
         self._lane = rank_lane(self._runtime)
         headers = functools.partial(undecided_headers, self._runtime)
         guard = Guard(settings.http, settings.limits, self._runtime.metrics, headers, self._lane)

@@ -85,6 +85,15 @@ def userless_url(own_redis: RedisServer, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def operators_url(store: RedisServer, bundles: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A running service whose page is on a port of operators; yields the URLs of both ports."""
+    port = free_port()
+    settings = {"RANKER_ADMIN__PORT": str(port), "RANKER_BUNDLES__DEFAULT_MODEL": "mgnm"}
+    with running(tmp_path, store, bundles, settings) as url:
+        yield url, f"http://127.0.0.1:{port}"
+
+
 @contextmanager
 def running(folder: Path, store: RedisServer, bundles: Path, settings: dict[str, str]) -> Iterator[str]:
     """Run a service with the page on; yield its URL."""

@@ -213,6 +213,16 @@ def test_curl_quotes_what_a_shell_would_run(page: Page) -> None:
     assert "'\\''; echo owned #" in command
 
 
+def test_curl_names_the_port_that_ranks_if_operators_have_their_own(
+    browser: webdriver.Chrome, operators_url: tuple[str, str]
+) -> None:
+    callers, operators = operators_url
+    page = Page(browser, operators)
+    page.open(user="u3", count=5)
+    assert page.text("#curl").startswith(f"curl -i {callers}/rank -H ")
+    page.window.get_log("browser")
+
+
 def test_keyboard_alone_reaches_the_ranking(page: Page) -> None:
     page.one("body").send_keys(Keys.TAB)
     assert page.window.switch_to.active_element.text == "Skip to the rankings"

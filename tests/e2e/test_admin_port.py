@@ -81,6 +81,8 @@ def test_callers_and_operators_have_a_port_each_and_the_second_one_outlives_the_
     assert status(service.url, "/behaviours/u1") == 200
     assert httpx.post(f"{service.admin_url}/rank", json=BODY, verify=False).status_code == 404
     assert status(service.admin_url, "/behaviours/u1") == 404
+    compared = httpx.post(f"{service.admin_url}/page/compare", json={"user_id": "u1", "count": 3}, verify=False).json()
+    assert compared["rank_port"] == service.port  # for the page's curl line
     assert service.metric("ranker_connections") == 1  # the one that has waited for the start; operators do not count
     check_the_drain(service)
 

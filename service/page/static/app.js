@@ -405,6 +405,7 @@ function scoreCell(score, [low, high]) {
 function curl(answer) {
   const body = JSON.stringify({ user_id: answer.user_id, candidates: answer.candidates, explain: true });
   const url = new URL("rank", document.baseURI.split("#")[0]);
+  if (answer.rank_port !== null) url.port = answer.rank_port; // operators have a port of their own, without /rank
   return `curl -i ${url} -H 'content-type: application/json' -d '${body.replaceAll("'", "'\\''")}'`;
 }
 
