@@ -68,5 +68,7 @@ def test_kuairand_is_prepared_and_trained_on(tmp_path: Path) -> None:
         locate(kuairand.NAME, kuairand.FILES, None, tmp_path)
     except DataError:
         pytest.skip("KuaiRand is not on this machine")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "recipes").symlink_to(ROOT / "training" / "recipes")
     _run("KuaiRand", tmp_path)
     assert len(_metrics(tmp_path, "kuairand-pure")) == 1

@@ -215,6 +215,8 @@ class RunDirectory:
             RunError: the run is not complete.
             BadFileError: the file is damaged.
         """
+        if not self.path.is_dir():
+            raise RunError(f"{self.path}: no such run directory")
         if not self.is_complete:
             raise RunError(
                 f"{self.path} has no run.json: it is not complete; continue with: python -m training train --resume "

@@ -228,5 +228,7 @@ def named_errors(path: Path) -> Iterator[None]:
         raise FileError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise FileError(f"{path}: is a folder, not a file") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except EOFError as error:
+        raise FileError(f"{path}: is cut off: it ends before its compressed data do; copy or write it again") from error
+    except (OSError, zlib.error) as error:
         raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -31,7 +31,8 @@ class ItemFeature(nn.Module):
     def __init__(self, facts: DatasetFacts, name: str, width: int, std: float) -> None:
         super().__init__()
         if name not in facts.item_features:
-            raise ValueError(f"side: no item feature named {name!r}; there are {sorted(facts.item_features)}")
+            there = ", ".join(sorted(facts.item_features)) or "none"
+            raise ValueError(f"side: no item feature named {name!r}; there are {there}")
         self.name = name
         self.table = field_table(facts.cardinalities[name], width, std)
         self.register_buffer("codes", torch.from_numpy(facts.item_features[name]).to(torch.int64))

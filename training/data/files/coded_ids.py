@@ -15,6 +15,8 @@ from contract.behaviours import grammar
 
 Codes = NDArray[np.int32]
 _CHUNK = 65_536  # ids in memory as references at once
+_PLAIN = frozenset({str, int, type(None)})
+_UNFIT = {bool: "a truth value", bytes: "bytes", list: "a list", dict: "an object"}
 
 
 class CodedIds(Sequence[str]):
@@ -70,14 +72,16 @@ class IdCodes:
 
     def code(self, cells: Sequence[Any]) -> tuple[Codes, dict[int, str]]:
         """Return the code of each cell (N,), and the problems of the cells that are not ids, whose code is -1."""
-        texts = id_texts(cells)
+        unfit = _unfit(cells)
+        texts = id_texts([None if place in unfit else cell for place, cell in enumerate(cells)] if unfit else cells)
         codes = self._codes
         new = [text for text in dict.fromkeys(texts) if text not in codes]
         valid = new if grammar.are_ids(new) else list(filter(grammar.is_id, new))
         for text in valid:
             codes[text] = len(codes)
         found = np.fromiter((codes.get(text, -1) for text in texts), dtype=np.int32, count=len(texts))
-        return found, {place: grammar.id_problem(texts[place]) for place in np.flatnonzero(found < 0).tolist()}
+        bad = np.flatnonzero(found < 0).tolist()
+        return found, {place: unfit.get(place) or grammar.id_problem(texts[place]) for place in bad}
 
 
 def id_texts(cells: Sequence[Any]) -> Sequence[str]:
@@ -88,8 +92,22 @@ def id_texts(cells: Sequence[Any]) -> Sequence[str]:
 def _id_text(cell: Any) -> str:
     if isinstance(cell, str):
         return cell.strip(" \t")
-    if cell is None:
+    if cell is None or cell != cell:  # a table writes NaN for a missing number
         return ""
     if isinstance(cell, float) and cell.is_integer():  # a table writes whole numbers so if one of them is missing
         return str(int(cell))
     return str(cell)
+
+
+def _unfit(cells: Sequence[Any]) -> dict[int, str]:
+    """Return the problems of cells whose type is not that of an id: their text would be an id that no one sends."""
+    if _PLAIN.issuperset(map(type, cells)):
+        return {}
+    return {place: problem for place, cell in enumerate(cells) if (problem := _type_problem(cell))}
+
+
+def _type_problem(cell: Any) -> str:
+    kind = _UNFIT.get(type(cell))
+    if kind is None and isinstance(cell, float) and cell == cell and not cell.is_integer():
+        kind = grammar.shown(str(cell))
+    return f"is {kind}; an id is a text or a whole number" if kind else ""

@@ -65,6 +65,7 @@ class Log:
             DataError: a file cannot be read or lacks a column, or a line is bad and bad lines are not skipped.
         """
         try:
+            self._check_items()
             paths = paths_of(self._path)
             sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
             with Progress(f"reading {self._path.name}", sum(sizes)) as progress:
@@ -79,6 +80,12 @@ class Log:
                 )
         except FileError as error:
             raise DataError(str(error)) from None
+
+    def _check_items(self) -> None:
+        """Find a file of items that is not there before the log is read, which may take long."""
+        named = self._mapping.items.file
+        if named and not (self._folder / named).exists():
+            raise DataError(f"{self._folder / named}: no such file; items.file of the mapping names it")
 
     @property
     def rows(self) -> int:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from contract.behaviours.actions import DEFAULT_ACTION, Action
+from contract.behaviours.actions import ACTION_CODES, ACTIONS, DEFAULT_ACTION, Action
+from contract.behaviours.grammar import shown
 from contract.bundle.context import MAX_INPUTS, RESERVED, InputName
 from contract.command_line import explained
 from training.data.datasets.interactions import DEFAULT_WINDOW_MS, NAME_PATTERN, DataError
@@ -30,6 +31,12 @@ FeatureName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 IGNORE: Final = "ignore"
 """An action of this name is counted and not read."""
+
+
+def _ours(action: str) -> str:
+    if action not in ACTION_CODES and action != IGNORE:
+        raise ValueError(f"{shown(action)} is not one of {', '.join(ACTIONS)}, {IGNORE}")
+    return action
 
 
 class _Section(BaseModel):
@@ -117,7 +124,7 @@ class Mapping(_Section):
     time: Time = Time()
     play_unit: Literal["ms", "s"] = "ms"
     default_action: Action = DEFAULT_ACTION
-    actions: dict[str, Action | Literal["ignore"]] = {}
+    actions: dict[str, Annotated[str, AfterValidator(_ours)]] = {}
     impressions: Impressions = Impressions()
     items: Items = Items()
     features: dict[FeatureName, Feature] = {}

@@ -153,9 +153,9 @@ def test_a_file_of_another_format_than_its_name_is_one_line(tmp_path: Path, name
 
 
 def test_a_cut_gzip_file_is_an_error_of_the_file(tmp_path: Path) -> None:
-    text = gzip.compress(b"user,item,ts\n" + b"u,a,1700000000000\n" * 100_000)
+    text = gzip.compress(b"user\titem\tts\n" + b"u\ta\t1700000000000\n" * 100_000)
     (tmp_path / "log.tsv.gz").write_bytes(text[: len(text) // 2])
-    with pytest.raises(DataError, match=r"log\.tsv\.gz"):
+    with pytest.raises(DataError, match=r"log\.tsv\.gz: is cut off"):
         read(tmp_path / "log.tsv.gz")
 
 
@@ -180,6 +180,27 @@ def test_numbers_are_ids_as_they_would_be_written(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "log.parquet")
     found = read(tmp_path / "log.parquet")
     assert (list(found.users), list(found.items)) == (["1", "2"], ["7", "8"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        (["u"], "is a list"), ({"id": 1}, "is an object"), (True, "is a truth value"), (b"u", "is bytes"),
+        (1.5, "is '1.5'"), (float("nan"), "is empty"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_no_id_is_refused_and_not_written_as_text(tmp_path: Path, cell: Any, told: str) -> None:
+    other = 1.0 if isinstance(cell, float) else None
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"user": [other, cell], "item": ["a", "b"], "ts": [TS, TS + 1]}), path)
+    problems: list[Problem] = []
+    if other is None:
+        with pytest.raises(DataError, match="no interactions in it: all 2 were skipped"):
+            read(path, "time.format=ms", problems=problems)
+    else:
+        assert list(read(path, "time.format=ms", problems=problems).users) == ["1"]
+    last = problems[-1].told(path)
+    assert last.startswith(f"{path}, row 2, column user: {told}")
 
 
 def test_a_dictionary_column_and_a_time_column_of_parquet_are_read(tmp_path: Path) -> None:

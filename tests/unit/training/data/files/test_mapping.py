@@ -90,7 +90,7 @@ def test_rows_without_an_action_have_the_default_one(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[columns]\nusr = 'uid'", "columns.usr: unknown key"),
-        ("[actions]\nview = 'look'", "actions.view"),
+        ("[actions]\nview = 'look'", "actions.view: 'look' is not one of impression, click"),
         ("[time]\nformat = 'days'", "time.format"),
         ("[time]\nzone = 'Mars/Base'", "time.zone: no time zone 'Mars/Base'"),
         ("[features]\nshelf = {kind = 'colour'}", "features.shelf"),
