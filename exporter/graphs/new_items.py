@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contract.bundle.tensors import Arrays
+from contract.progress import Progress
 from exporter.graphs.modules import SCORES, Names, in_context
 from exporter.graphs.tables import TableBook
 from exporter.graphs.trace import TracedGraph, tensors_of, trace_graph
@@ -120,20 +121,24 @@ def trace_new(model: SequentialRecommender, names: Names, sample: NewBatch, book
         encoded = model.encode(inputs)
     state = tuple(encoded.state[key] for key in names.state_keys)
     vectors, rows = described.candidates[torch.from_numpy(sample.items)], torch.from_numpy(sample.rows)
-    item = trace_graph(
-        "item", ItemGraph(model), codes, ["C"] * len(codes), [feature_input(place) for place in range(len(codes))],
-        ITEM_OUTPUTS, "C", book,
-    )  # fmt: skip
-    encode = trace_graph(
-        "encode_new", EncodeNewGraph(model, names), tuple(inputs.values()), [*["B"] * len(names.inputs), "C"],
-        (*names.inputs, NEW_ITEMS), (*names.state, *names.encode_explanation), "B", book,
-    )  # fmt: skip
     context = () if sample.requests is None else sample.requests.tensors
     leading = [*["B"] * len(state), "M", "M", *["R"] * len(context)]
-    score = trace_graph(
-        "score_new", ScoreNewGraph(model, names), (*state, vectors, rows, *context), leading,
-        (*names.state, *NEW_FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
-    )  # fmt: skip
+    with Progress("tracing the graphs of new items", 3) as progress:
+        item = trace_graph(
+            "item", ItemGraph(model), codes, ["C"] * len(codes), [feature_input(place) for place in range(len(codes))],
+            ITEM_OUTPUTS, "C", book,
+        )  # fmt: skip
+        progress.advance()
+        encode = trace_graph(
+            "encode_new", EncodeNewGraph(model, names), tuple(inputs.values()), [*["B"] * len(names.inputs), "C"],
+            (*names.inputs, NEW_ITEMS), (*names.state, *names.encode_explanation), "B", book,
+        )  # fmt: skip
+        progress.advance()
+        score = trace_graph(
+            "score_new", ScoreNewGraph(model, names), (*state, vectors, rows, *context), leading,
+            (*names.state, *NEW_FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
+        )  # fmt: skip
+        progress.advance()
     return TracedNew(item, encode, score, model.described_by)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from contract.bundle.manifest import GraphSpec, TensorSpec
+from contract.progress import Progress
 from exporter.errors import ExportError
 from exporter.graphs.modules import SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
 from exporter.graphs.simplify import simplify
@@ -68,14 +69,18 @@ def trace(model: SequentialRecommender, sample: Rows, book: TableBook | None = N
         encoded = encoder(*inputs.values())
     state = encoded[: len(names.state)]
     book = TableBook() if book is None else book
-    encode = trace_graph(
-        "encode", encoder, tuple(inputs.values()), ["B"] * len(inputs), names.inputs,
-        (*names.state, *names.encode_explanation), "B", book,
-    )  # fmt: skip
-    score = trace_graph(
-        "score", scorer, (*state, candidates, rows, *context), [*["B"] * len(state), "M", "M", *["R"] * len(context)],
-        (*names.state, *FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
-    )  # fmt: skip
+    with Progress("tracing the graphs", 2) as progress:
+        encode = trace_graph(
+            "encode", encoder, tuple(inputs.values()), ["B"] * len(inputs), names.inputs,
+            (*names.state, *names.encode_explanation), "B", book,
+        )  # fmt: skip
+        progress.advance(1, "encode")
+        score = trace_graph(
+            "score", scorer, (*state, candidates, rows, *context),
+            [*["B"] * len(state), "M", "M", *["R"] * len(context)],
+            (*names.state, *FLAT_INPUTS, *names.context), (SCORES, *names.score_explanation), "M", book,
+        )  # fmt: skip
+        progress.advance(1, "score")
     return Traced(encode, score, names, book.tables)
 
 

@@ -56,9 +56,14 @@ def test_epsilon_too_small_for_the_exporters_own_optimiser_survives() -> None:
     assert all(np.isfinite(parity.worst) for parity in report)
 
 
-def test_whole_item_table_is_computed_once_at_export() -> None:
+def test_whole_item_table_is_computed_once_at_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("contract.progress.PLAIN_SECONDS", 0.0)
     model = WholeTable()
     traced = exported(model)
+    shown = [line.split("  ")[:3] for line in capsys.readouterr().err.splitlines()]
+    assert shown == [["tracing the graphs", "50%", "encode"], ["tracing the graphs", "100%", "score"]]
     assert operators(traced.score) == ["Gather", "Gather", "Mul", "ReduceSum"]
     verify(model, traced, maker(model), LENGTH)
 
