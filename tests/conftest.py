@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -137,8 +138,9 @@ def port_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run a command line that must be refused; returns its line."""
+    monkeypatch.setattr("contract.progress.PLAIN_SECONDS", math.inf)  # on a busy machine there are lines of progress
 
     def run(main: Callable[[list[str]], int], *arguments: object, status: int = 1) -> str:
         capfd.readouterr()
