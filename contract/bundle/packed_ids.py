@@ -1,8 +1,8 @@
 """Many ids in a matrix of bytes with a hash table over it, in place of a dictionary of strings.
 
 A dictionary of a million strings takes 150 MB and is built in half a second; this takes 40 MB and half of that. A
-look-up is vectorised over the ids that are asked for. It waits for memory once or twice an id, as a dictionary does,
-but for all ids at once (ADR 0170).
+look-up is vectorised over the ids that are asked for: it waits for memory as a dictionary does, but for all ids at
+once (ADR 0170).
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from typing import Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.bundle.two_slots import filled, table_size
+
 MAX_WIDTH: Final = 40  # bytes of the longest id: longer ones would make the matrix larger than the dictionary
 _WORD: Final = 8
-_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT: Final = np.uint64(32)
+_FACTORS: Final = np.random.default_rng(307).integers(0, 2**63, (MAX_WIDTH // _WORD, 2), dtype=np.uint64) * 2 + 1
+_LAST_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(32)
+_TRIES: Final = 8  # other factors, if some ids do not fit
 
 Words = NDArray[np.uint64]  # (N, W): the UTF-8 bytes of an id, filled up with zeros
 Texts = NDArray[np.bytes_]  # (N,)
@@ -27,22 +31,29 @@ class PackedIds(Sequence[str]):
 
     Args:
         texts: shape (N + 1,), of a width of whole words; the first is empty, all others are unique and not empty.
+        factors: of the two slots of each id.
+        table: the index of an id, or 0, in each slot.
     """
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
-        self._table = _table(texts)
-        self._mask = len(self._table) - 1
+    def __init__(self, texts: Texts, factors: Words, table: NDArray[np.int32]) -> None:
+        self._texts, self._factors, self._table = texts, factors, table
         self._asked_for = np.dtype(f"S{texts.itemsize + _WORD}")  # one word more: a longer id equals no known one
 
     @classmethod
     def of(cls, ids: Sequence[str]) -> PackedIds | None:
-        """Pack unique ids, or return None if one is too long, is empty or contains NUL."""
+        """Pack unique ids, or return None if one is too long, is empty or contains NUL, or if they do not fit."""
         packed = np.array([b"", *(one.encode() for one in ids)])
         width = -(-packed.itemsize // _WORD) * _WORD
         if width > MAX_WIDTH or "\0" in "".join(ids) or not packed[1:].all():
             return None
-        return cls(packed.astype(f"S{width}"))
+        texts = packed.astype(f"S{width}")
+        size = table_size(len(texts))
+        for number in range(_TRIES):
+            factors = _FACTORS[: width // _WORD] * np.uint64(2 * number + 1)
+            table = filled(_slots(_words(texts), factors, size), size)
+            if table is not None:
+                return cls(texts, factors, table)
+        return None
 
     def __len__(self) -> int:
         """Return the number of ids."""
@@ -65,15 +76,13 @@ class PackedIds(Sequence[str]):
         if not len(ids):
             return np.zeros(0, dtype=np.int64)
         asked = self._packed(ids)
-        slots = _slots(_words(asked)[:, :-1], self._mask)
-        found = self._table[slots]
-        places = np.flatnonzero(self._texts[found] != asked)
-        while len(places):
-            places = places[found[places] > 0]  # at an empty slot the search is over
-            slots[places] = (slots[places] + 1) & self._mask
-            found[places] = self._table[slots[places]]
-            places = places[self._texts[found[places]] != asked[places]]
-        return found.astype(np.int64)
+        found = self._table[_slots(_words(asked)[:, :-1], self._factors, len(self._table))]
+        indices = found[:, 0].astype(np.int64)
+        others = np.flatnonzero(self._texts[indices] != asked)
+        if len(others):
+            second = found[others, 1]
+            indices[others] = second * (self._texts[second] == asked[others])
+        return indices
 
     def _packed(self, ids: Sequence[str]) -> Texts:
         if "\0" in "".join(ids):  # numpy leaves it out at the end
@@ -89,25 +98,10 @@ def _words(texts: Texts) -> Words:
     return words
 
 
-def _slots(words: Words, mask: int) -> NDArray[np.int64]:
-    """Return the slot where the search for each id begins."""
-    mixed = np.zeros(len(words), dtype=np.uint64)
-    for column in words.T:
-        mixed ^= column
-        mixed *= _FACTOR
-        mixed ^= mixed >> _SHIFT
-    return (mixed & np.uint64(mask)).astype(np.int64)
-
-
-def _table(texts: Texts) -> NDArray[np.int32]:
-    """Return a hash table with open addressing, at most half full: the index of an id, or 0, in each slot."""
-    table = np.zeros(1 << (2 * len(texts)).bit_length(), dtype=np.int32)
-    mask = len(table) - 1
-    left = np.arange(1, len(texts), dtype=np.int32)
-    slots = _slots(_words(texts)[1:], mask)
-    while len(left):
-        free = table[slots] == 0
-        table[slots[free]] = left[free]  # of several ids, one is written
-        missed = table[slots] != left
-        left, slots = left[missed], (slots[missed] + 1) & mask
-    return table
+def _slots(words: Words, factors: Words, size: int) -> NDArray[np.int64]:
+    """Return the two slots of each id, shape (N, 2), in a table whose size is a power of two."""
+    mixed: Words = words @ factors
+    mixed ^= mixed >> _HALF  # or ids that differ alike would share both slots
+    mixed *= _LAST_FACTOR
+    mixed >>= np.uint64(65 - size.bit_length())
+    return mixed.view(np.int64)

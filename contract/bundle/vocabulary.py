@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.behaviours.records import item_keys
+from contract.bundle.key_search import HashedKeys, KeySearch, SortedKeys
 from contract.bundle.packed_ids import PackedIds
 
 PACK_FROM: Final = 100_000
 """As many ids are packed: from here on that is faster than a dictionary, whose entries are not in the CPU's cache."""
 
 _NOT_UNIQUE: Final = "vocabulary: ids must be unique and not empty"
-_LARGEST_KEY = np.uint64(2**64 - 1)
 
 
 class Vocabulary:
@@ -44,9 +44,8 @@ class Vocabulary:
         order = np.argsort(keys, kind="stable")
         if bool((np.diff(keys[order]) == 0).any()):
             raise ValueError(_NOT_UNIQUE if len(set(ids)) < len(ids) else "vocabulary: two ids share one 64-bit key")
-        # One place more, of an unknown key: where a search ends that finds no key as large.
-        self._keys = np.append(keys[order], _LARGEST_KEY)
-        self._order = np.append(order + 1, 0)
+        hashed = HashedKeys.of(keys) if len(ids) >= PACK_FROM else None
+        self._keys: KeySearch = SortedKeys(keys, order) if hashed is None else hashed
 
     def __len__(self) -> int:
         """Return the number of ids, padding not counted."""
@@ -81,10 +80,7 @@ class Vocabulary:
 
     def indices_of_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the indices of 64-bit item keys, 0 if one is not known; one vectorised search, shape (N,)."""
-        places = self._keys.searchsorted(keys)
-        indices = self._order[places]
-        indices *= self._keys[places] == keys
-        return indices
+        return self._keys.indices(keys)
 
     def write(self, path: Path) -> None:
         """Write the ids as JSON."""

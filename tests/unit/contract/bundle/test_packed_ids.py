@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.bundle.packed_ids import MAX_WIDTH, PackedIds
+from contract.bundle.vocabulary import Vocabulary
 
 known = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=9)
 asked = st.text(max_size=12)  # lone surrogates and NUL too
@@ -29,14 +30,26 @@ def test_looking_up_is_looking_up_in_a_dictionary(ids: list[str], others: list[s
     assert found.tolist() == [expected.get(one, 0) for one in wanted]
 
 
-def test_ids_are_found_where_many_share_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_that_share_a_slot_are_found_in_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = np.arange(3, 8)  # each slot is wanted by two ids, or by one and the empty first
+    slots = np.stack([places, places + 1], axis=1)
     monkeypatch.setattr(
-        "contract.bundle.packed_ids._slots", lambda words, _mask: np.full(len(words), 3, dtype=np.int64)
+        "contract.bundle.packed_ids._slots",
+        lambda words, _factors, _size: slots[[int(word[0] & np.uint64(0xFF)) % 5 for word in words]],
     )
-    ids = [f"item-{number}" for number in range(60)]
+    ids = ["a", "b", "c", "d"]  # 97 % 5 = 2 and so on
     made = packed(ids)
-    assert made.indices(ids[::-1]).tolist() == list(range(60, 0, -1))
-    assert made.indices(["item-60", "item-6", ""]).tolist() == [0, 7, 0]
+    assert made.indices(["d", "c", "b", "a", "f", "e"]).tolist() == [4, 3, 2, 1, 0, 0]
+
+
+def test_ids_that_do_not_fit_their_slots_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "contract.bundle.packed_ids._slots", lambda words, _factors, _size: np.full((len(words), 2), 3, dtype=np.int64)
+    )
+    assert PackedIds.of(["one", "two", "three"]) is None
+    monkeypatch.setattr("contract.bundle.vocabulary.PACK_FROM", 1)
+    vocabulary = Vocabulary(["one", "two", "three"])
+    assert vocabulary.indices(["three", "four"]).tolist() == [3, 0]
 
 
 def test_a_large_catalogue_is_found_whole() -> None:
