@@ -20,6 +20,7 @@ from service.bundles.refusals import Model, Refusals
 from service.bundles.registry import BundleRegistry
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine
+from service.inference.free_memory import give_back
 from service.inference.proof import Proof, ProofRequest
 from service.inference.proven import EngineMaker, proven_engine
 from service.settings.root import Settings
@@ -158,7 +159,9 @@ class Loader:
         promised = bundle.manifest.max_candidates
         if promised < most:
             raise BundleError(f"made for {promised} candidates, a request may hold {most}")
-        return Loaded(bundle, proven_engine(bundle, settings.inference, self._make_engine), settings)
+        loaded = Loaded(bundle, proven_engine(bundle, settings.inference, self._make_engine), settings)
+        give_back()
+        return loaded
 
 
 def _changed(bundles: Mapping[Model, Bundle]) -> list[Model]:
