@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.load import sweeps
+from benchmarks.load.overload import overload
 from benchmarks.load.servers import ROOT, Server
 from benchmarks.load.sweeps import QUICK, Plan
 from benchmarks.load.workload import made_histories, store
@@ -88,7 +89,7 @@ def _plain(place: World, on: Server, plan: Plan) -> Mapping[str, Callable[[], An
         "histories": lambda: with_off(lambda servers: sweeps.histories(place, servers, plan), arms=False),
         "rates": lambda: sweeps.rates(place, on, capacity(), plan),
         "stages": lambda: sweeps.stages(place, on, capacity(), plan),
-        "overload": lambda: sweeps.overload(place, on, capacity(), plan),
+        "overload": lambda: overload(place, on, plan),
     }
 
 

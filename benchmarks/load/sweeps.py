@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.figures import median, percentile
-from benchmarks.load.offer import recovery_seconds, requests_of, summary
+from benchmarks.load.offer import requests_of, summary
 from benchmarks.load.servers import HOST, Server, measure
 from benchmarks.load.sockets import Phase, offer
 from benchmarks.load.usage import proportional_bytes
@@ -23,10 +23,7 @@ Found = dict[str, Any]  # Any: JSON
 CONNECTIONS: Final = (1, 2, 4, 8, 16, 32, 64)
 HISTORIES: Final = (0, 50, 200)
 SHARES: Final = (0.25, 0.5, 0.75, 0.9)  # of the capacity, in the rate sweep
-FACTORS: Final = (1, 2, 5, 10)  # of the capacity, in the overload
-DEADLINE_MS: Final = 50
 _HISTORY_USERS: Final = 500
-_CALM: Final = 0.5  # of the capacity, after an overload
 _ASKED_ALONE: Final = 400
 
 
@@ -134,28 +131,6 @@ def rates(place: World, server: Server, capacity: float, plan: Plan) -> Found:
     return interleaved({f"{share:g}": at(share) for share in SHARES}, plan.rounds)
 
 
-def overload(place: World, server: Server, capacity: float, plan: Plan) -> Found:
-    """Open loop beyond the capacity, with a deadline of 50 ms: goodput, refusals, and how soon it is normal again."""
-    requests = requests_of(bodies(place.users, place.items, 200), DEADLINE_MS)
-
-    def at(factor: float) -> Callable[[], Figures]:
-        phases = [Phase(factor * capacity, plan.open_seconds), Phase(_CALM * capacity, 3)]
-        return lambda: _recovered(server, requests, phases)
-
-    below = (0.5, 0.7, 0.8, 0.9)
-    found = interleaved({f"{factor:g}": at(factor) for factor in (*below, *FACTORS)}, plan.rounds)
-    peak = max(one["median"]["goodput"] for one in found.values())
-    return {
-        "capacity": capacity,
-        "deadline_ms": DEADLINE_MS,
-        "peak": peak,
-        "factors": found,
-        "share_of_peak": {name: one["median"]["goodput"] / peak for name, one in found.items()},
-        "refused_below": 1000 * _share_refused(found["0.9"]["median"]),
-        "recovery_seconds": found["10"]["median"]["recovery_seconds"],
-    }
-
-
 def stages(place: World, server: Server, capacity: float, plan: Plan) -> Found:
     """Return how long each stage takes, from Server-Timing: one request at a time, and at half of the capacity."""
     asked = bodies(place.users, place.items, 200)
@@ -223,13 +198,3 @@ def _closed(server: Server, wrk: Wrk, count: int, seconds: float) -> Callable[[]
 def _offered(server: Server, requests: list[bytes], phases: list[Phase], deadline_ms: int) -> list[Figures]:
     offered = offer((HOST, server.port), requests, phases, random.Random(1))
     return [summary(offered, place, phase.seconds, deadline_ms) for place, phase in enumerate(phases)]
-
-
-def _recovered(server: Server, requests: list[bytes], phases: list[Phase]) -> Figures:
-    offered = offer((HOST, server.port), requests, phases, random.Random(1))
-    found = summary(offered, 0, phases[0].seconds, DEADLINE_MS)
-    return {**found, "recovery_seconds": recovery_seconds(offered, 1, DEADLINE_MS)}
-
-
-def _share_refused(figures: Figures) -> float:
-    return figures["refused"] / figures["offered"] if figures["offered"] else float("nan")

@@ -30,6 +30,12 @@ _SECTIONS: Final = {
     "rates": ("Offered rate", "Open loop, 150 ms, as shares of the capacity.", "share", _OPEN),
 }
 
+_BEYOND: Final = {
+    "refused_p99_ms": ("p99 of refusals, ms", 1),
+    "unsent": ("not sent/s", 0),
+    "recovery_seconds": ("normal again after, s", 2),
+}
+
 
 def page(document: Document) -> list[str]:
     """Return the whole page."""
@@ -75,13 +81,14 @@ def _overload(found: Document) -> list[str]:
     lines = [
         "## Overload",
         "",
-        f"Open loop with a deadline of {found['deadline_ms']} ms; capacity is {found['capacity']:,.0f}/s (closed loop, "
-        "32 connections); after each overload half of the capacity is offered for 3 s.",
+        f"Open loop with a deadline of {found['deadline_ms']} ms. The capacity ({found['capacity']:,.0f}/s, median) "
+        "is that of a closed loop at 32 connections right before each case; after each case half of it is offered for "
+        "3 s. The generator keeps at most 1,000 connections; a request that finds none free is not sent.",
         "",
-        *_table(found["factors"], "x capacity", {**_OPEN, "recovery_seconds": ("normal again after, s", 2)}),
+        *_table(found["factors"], "x capacity", {**_OPEN, **_BEYOND}),
     ]
     shares = ", ".join(f"{name} x: {share:.0%}" for name, share in found["share_of_peak"].items() if float(name) > 1)
-    return [*lines, "", f"Goodput as a share of the peak ({found['peak']:,.0f}/s): {shares}."]
+    return [*lines, "", f"Goodput as a share of the peak, both as shares of the capacity: {shares}."]
 
 
 def _stages(found: Document) -> list[str]:

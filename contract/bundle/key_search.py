@@ -69,7 +69,7 @@ class HashedKeys:
         """Return the indices of keys, 0 if one is not known; shape (N,)."""
         found = self._table[_slots(keys, len(self._table))].astype(np.int64)
         found *= (self._keys[found] == keys[:, None]) & (found > 0)  # a key may be 0, as the unused first is
-        return found.max(axis=1, initial=0)
+        return np.maximum(found[:, 0], found[:, 1])
 
 
 def _slots(keys: Keys, size: int) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ import pytest
 from benchmarks.figures import median, medians, percentile, ratio
 from benchmarks.load import counts
 from benchmarks.load.offer import goodput, recovery_seconds, requests_of, summary
+from benchmarks.load.overload import BELOW, BEYOND, figures_of
 from benchmarks.load.profile import by_file, by_function, read_stacks
 from benchmarks.load.sockets import FULL, Answer, Offered, Phase, content_length, has_ended, offer, outcome_of, schedule
 from benchmarks.load.usage import MARK, family, usage
@@ -98,6 +99,21 @@ def test_recovery_ends_with_the_last_bin_in_which_more_than_one_in_twenty_fails(
 )
 def test_an_outcome_is_read_from_the_answer(answer: bytes, expected: str) -> None:
     assert outcome_of(answer, answer.index(b"\r\n\r\n")) == expected
+
+
+def test_goodput_is_compared_within_a_round_by_the_capacity_of_the_same_moment() -> None:
+    def round_of(capacity: float, at_five: float, refused: float) -> dict[str, dict[str, float]]:
+        case = {"capacity": capacity, "goodput": capacity, "offered": 1_000.0, "refused": 0.0, "recovery_seconds": 0.25}
+        five = {"goodput": at_five, "capacity": capacity / 2}  # the machine was half as fast meanwhile
+        return {factor: dict(case) for factor in (*BELOW, *BEYOND)} | {
+            "5": {**case, **five}, "0.9": {**case, "refused": refused}
+        }  # fmt: skip
+
+    found = figures_of([round_of(4_000, 1_800, 0.0), round_of(6_000, 2_400, 30.0), round_of(1_000, 450, 2.0)])
+    assert found["share_of_peak"]["5"] == pytest.approx(0.9)
+    assert found["share_of_peak"]["10"] == 1.0
+    assert found["refused_below"] == 2.0
+    assert found["recovery_seconds"] == 0.25
 
 
 def test_a_content_length_is_read_in_any_case() -> None:
