@@ -29,8 +29,7 @@ class Request(NamedTuple):
 
 
 class _Known(NamedTuple):
-    headers: Headers
-    budget_seconds: float
+    request: Request  # of a head without lines of its own
     size: int  # of the body
 
 
@@ -50,19 +49,21 @@ class KnownHeads:
         end = data.find(_END, 0, _MAX_BYTES)
         if end < 0:
             return None
-        head = data[: end + 2]
-        own: Headers = []
-        known = self._known.get(head)
+        known = self._known.get(data[: end + 2])
         if known is None:
-            own = [(name.lower(), value) for name, value in _OWN.findall(head)]
-            known = self._known.get(_OWN.sub(b"", head)) if own else None
+            return self._with_own_lines(data, end)
+        return known.request if len(data) == known.request.body_at + known.size else None
+
+    def _with_own_lines(self, data: bytes, end: int) -> Request | None:
+        head = data[: end + 2]
+        own: Headers = [(name.lower(), value) for name, value in _OWN.findall(head)]
+        known = self._known.get(_OWN.sub(b"", head)) if own else None
         if known is None or len(data) != end + 4 + known.size:
             return None
-        if not own:
-            return Request(known.headers, known.budget_seconds, end + 4)
-        if len(own) != len(dict(own)) or len(known.headers) + len(own) > self._max_lines:
+        headers = known.request.headers
+        if len(own) != len(dict(own)) or len(headers) + len(own) > self._max_lines:
             return None
-        return Request([*known.headers, *own], known.budget_seconds, end + 4)
+        return Request([*headers, *own], known.request.budget_seconds, end + 4)
 
     def note(self, data: bytes, headers: Headers, budget_seconds: float) -> None:
         """Remember the head of a request that was parsed and may go the short way, if the bytes are all of it.
@@ -82,4 +83,4 @@ class KnownHeads:
             return
         if len(self._known) >= _MAX_HEADS:
             self._known.clear()
-        self._known[head] = _Known(kept, budget_seconds, size)
+        self._known[head] = _Known(Request(kept, budget_seconds, len(head) + 2), size)
