@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from service.flow.breaker import Breaker
 from service.flow.supervision import UNOBSERVED, TaskObserver
+from service.redis.dialling import Dialling
 from service.redis.errors import Busy, LeftAlone
 from service.redis.health import Health
 from service.redis.packing import packed
@@ -64,6 +64,7 @@ class Node:
     ) -> None:
         self._make_pool = make_pool
         self._pool = make_pool()
+        self._dialling = Dialling(self._pool)
         self._made_at = time.monotonic()
         self.host = host
         self._turns = asyncio.Semaphore(max_connections)
@@ -134,6 +135,7 @@ class Node:
                 pipe.close()
             self._idle.clear()
             self._pool, self._made_at = self._make_pool(), time.monotonic()
+            self._dialling = Dialling(self._pool)
             self._keep(asyncio.ensure_future(_close(old, under_way)))
 
     async def aclose(self, timeout_seconds: float = 0.0) -> None:
@@ -187,7 +189,7 @@ class Node:
                 return pipe
             self._forsake(pipe)
         pool = self._pool
-        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self._dialling.open()
         return Pipe(connection, pool, connection.socket_timeout or self._timeout)
 
     def _free(self, pipe: Pipe) -> None:

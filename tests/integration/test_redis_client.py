@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from redis import exceptions as redis_errors
 from redis.asyncio import Connection, SSLConnection
 
 from contract.behaviours.records import Records, item_keys, pack, records_from_columns
 from contract.redis_url.address import RedisUrlError
 from service.redis.client import Client, Command, make_client
+from service.redis.dialling import FAILED_IN_A_ROW
 from service.store.behaviours import AppendResult, RedisBehaviourStore
 from tests.support.redis_server import RedisServer, executable, free_port
 
@@ -219,3 +221,24 @@ async def test_encrypted_urls_make_connections_with_tls(url: str, monkeypatch: p
 
 async def refuse() -> None:
     raise ConnectionRefusedError
+
+
+async def test_a_server_that_closes_every_connection_is_not_tried_again_by_each_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.redis.dialling._PAUSE_SECONDS", 60.0)
+    tried = 0
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = make_client(f"redis://127.0.0.1:{port}", timeout_seconds=SECONDS)
+        for _ in range(20):
+            [error] = await client.run([Command(b"", ("PING",))])
+            assert isinstance(error, redis_errors.ConnectionError)
+        assert tried == FAILED_IN_A_ROW
+        await client.aclose()
