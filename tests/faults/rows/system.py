@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,10 @@ from tests.faults.traffic import DEGRADED, FULL, good_share, p99_ms
 
 _RATE: Final = 80.0
 _PLAIN: Final = ROOT / "tests" / "faults" / "plain_metrics.py"
+_FAULTS: Final = {  # each so many-th call of a thread
+    "epoll_pwait": "EINTR:when=5+7", "read": "EINTR:when=5+11", "write": "EAGAIN:when=5+13",
+    "accept4": "ECONNABORTED:when=5+9",
+}  # fmt: skip
 _FAKETIME: Final = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -150,6 +157,31 @@ def clock(rig: Rig) -> None:
             traffic.mark("jumps", rig.pick(1, 5))
     share = good_share(traffic.phase("jumps"), DEADLINE_MS, outcomes=(FULL, DEGRADED))
     rig.figure("B16", "answers in time while the clock jumps", 100 * share, "%", least=99.0)
+    return None
+
+
+@row("O10", "calls of the kernel that are interrupted, not ready or aborted, again and again", "system")
+def failing_calls(rig: Rig) -> None:
+    """Injected by strace while the service runs: EINTR, EAGAIN and ECONNABORTED."""
+    program = shutil.which("strace")
+    if program is None:
+        return rig.require(False, "strace is missing (Debian package: strace)")
+    redis = rig.redis()
+    service = rig.service(redis)
+    found = rig.folder / "calls"
+    injected = [part for call, fault in _FAULTS.items() for part in ("-e", f"inject={call}:error={fault}")]
+    command = [program, "-f", "-qq", "-o", str(found), "-e", f"trace={','.join(_FAULTS)}", *injected]
+    with rig.traffic(service, rate=_RATE, is_kept=False) as traffic:
+        traffic.mark("before", 1)
+        tracer = subprocess.Popen([*command, "-p", str(service.process.pid)])
+        traffic.mark("fault", rig.pick(3, 10))
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(20)
+        traffic.mark("after", 1)
+    count = found.read_text(errors="replace").count("(INJECTED)")
+    rig.figure("O10", "calls that failed", count, least=20)
+    share = good_share(traffic.phase("fault"), DEADLINE_MS, outcomes=(FULL, DEGRADED))
+    rig.figure("B16", "answers in time while calls fail", 100 * share, "%", least=99.0)
     return None
 
 

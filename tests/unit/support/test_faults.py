@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from tests.faults.report import lengths, read, write
-from tests.faults.row import ROWS, Figure, Outcome
+from tests.faults.row import ABSENT, ROWS, Figure, Outcome
 from tests.faults.rows import load_all
 
 
@@ -27,3 +27,22 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read(tmp_path, "full") == []
     assert lengths(tmp_path, "short", [one])[-1] == "0 minutes; 0 of 1 rows not measured"
     assert "1 of 1 rows not measured" in lengths(tmp_path, "full", [one])[-1]
+
+
+COUNTS = {"R": 26, "M": 22, "L": 10, "P": 8, "H": 15, "J": 17, "O": 12}  # of the rows of each family
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_every_row_of_the_fault_table_runs_or_has_a_reason_in_the_docs() -> None:
+    if not ROWS:
+        load_all()
+    all_names = {f"{family}{number}" for family, count in COUNTS.items() for number in range(1, count + 1)}
+    run = {name for row in ROWS for name in row.names}
+    absent = {name for one in ABSENT for name in one.names} & all_names
+    assert run & all_names == all_names - absent
+    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    section = lines[
+        lines.index("## Rows that cannot run here") : lines.index("## A request that meets the end of a wait")
+    ]
+    named = {name for line in section if line.startswith("| ") for name in line.split("|")[1].replace(",", " ").split()}
+    assert named - {"Rows", "---"} == absent
