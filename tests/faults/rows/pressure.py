@@ -20,9 +20,9 @@ from tests.faults.snapshot import snapshot
 from tests.faults.traffic import DEGRADED, Traffic, good_share
 from tests.support.access import bearer, document, entry, key_of
 
-_GOOD_RATE: Final = 40.0
+_GOOD_RATE: Final = 20.0
 _GREEDY_RATE: Final = 10 * _GOOD_RATE
-_QUOTA: Final = 60.0  # rankings per second of each caller
+_QUOTA: Final = 30.0  # rankings per second of each caller
 _TRIPS: Final = 3_000  # a batch takes some milliseconds: both callers together are more than the service can do
 _LARGE, _SMALL = 1_500, 10  # candidates
 _MORE_MIB: Final = 16.0
