@@ -31,8 +31,9 @@ def write(folder: Path, outcomes: Sequence[Outcome], *, size: str, seconds: floa
 
 
 def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+    facts = conditions()
     return {
-        "conditions": conditions(),
+        "conditions": facts,
         "seconds": round(seconds),
         "totals": totals(outcomes),
         "rows": [
@@ -40,6 +41,7 @@ def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
                 "rows": one.row.names, "title": one.row.title, "family": one.row.family, "seed": one.seed,
                 "problems": one.problems, "counts": one.counts, "by_arm": one.by_arm, "notes": one.notes,
                 "tests": one.row.tests, "tests_run": one.tests_run, "seconds": round(one.seconds, 1),
+                "commit": one.commit or facts["commit"],
                 "figures": [{**figure._asdict(), "reached": figure.is_reached} for figure in one.figures],
             }
             for one in outcomes
@@ -51,13 +53,14 @@ def document(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 def read(folder: Path, size: str) -> list[Outcome]:
     """Return the results that are there of rows that still exist."""
     path = folder / f"{size}.json"
-    found = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
     by_name = {(row.names, row.title): row for row in ROWS}
-    return [_outcome(row, one) for one in found if (row := by_name.get((tuple(one["rows"]), one["title"])))]
+    rows = [{"commit": found["conditions"]["commit"], **one} for one in found["rows"]]
+    return [_outcome(row, one) for one in rows if (row := by_name.get((tuple(one["rows"]), one["title"])))]
 
 
 def _outcome(row: Row, one: Mapping[str, Any]) -> Outcome:
-    fields = {name: one[name] for name in ("problems", "counts", "notes", "seconds", "tests_run")}
+    fields = {name: one[name] for name in ("problems", "counts", "notes", "seconds", "tests_run", "commit")}
     figures = [Figure(**{name: part for name, part in each.items() if name != "reached"}) for each in one["figures"]]
     return Outcome(row, one["seed"], figures=figures, by_arm=one.get("by_arm", {}), **fields)
 
@@ -91,11 +94,12 @@ def totals(outcomes: Iterable[Outcome]) -> dict[str, int]:
 def page(outcomes: Sequence[Outcome], seconds: float, size: str) -> list[str]:
     found, facts = totals(outcomes), conditions()
     command = _COMMANDS[size]
+    commits = sorted({one.commit or facts["commit"] for one in outcomes})
     failed = [one for one in outcomes if one.problems]
     return [
         f"# Faults: the {size} run", "",
         f"`{command}`, {seconds / 60:.0f} minutes; {facts['cores']} cores ({facts['processor']}); Python "
-        f"{facts['python']}; commit {facts['commit']}, {facts['date']}.", "",
+        f"{facts['python']}; commit {' and '.join(commits)}, {facts['date']}.", "",
         f"{len(outcomes)} runs of {len({one.row.names for one in outcomes})} rows; {len(failed)} with problems.",
         f"{found['requests']:,} requests: {found['lost']} lost, {found['refused']} refused a connection, "
         f"{found['wrong']} wrong answers, {found['unexpected 5xx']} unexpected 5xx, {found['late']} later than their "

@@ -121,3 +121,4 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     tests_run: int = 0
+    commit: str = ""  # of a run whose result was read; "" is the one of now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.report import lengths, read, write
@@ -23,7 +24,11 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
         Outcome(other, 2, ["V1: 1 of 3 requests lost"], counts={"closed": 1}, seconds=2.0),
     ]
     write(tmp_path, outcomes, size="short", seconds=3.5)
-    assert read(tmp_path, "short") == outcomes
+    found = read(tmp_path, "short")
+    assert [replace(one, commit="") for one in found] == outcomes
+    write(tmp_path, [replace(found[0], commit="abc"), outcomes[1]], size="short", seconds=3.5)
+    assert [one.commit for one in read(tmp_path, "short")] == ["abc", found[1].commit]
+    assert f"commit {' and '.join(sorted(['abc', found[1].commit]))}," in (tmp_path / "short.md").read_text()
     assert read(tmp_path, "full") == []
     assert lengths(tmp_path, "short", [one])[-1] == "0 minutes; 0 of 1 rows not measured"
     assert "1 of 1 rows not measured" in lengths(tmp_path, "full", [one])[-1]
