@@ -5,34 +5,70 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.daily.table import Chain
+from training.reporting import look
 
-_SHOWN: Final = {"warm, no replay": "#1f77b4", "scratch": "#888888", "frozen": "#d62728"}
-_NAMES: Final = {"warm, no replay": "warm start", "scratch": "from scratch", "frozen": "no training"}
+_SHOWN: Final = {
+    "warm, no replay": (look.BLUE, "warm start on the new rows"),
+    "scratch": (look.GREY, "from scratch"),
+    "frozen": (look.RED, "no training"),
+}
+_MODELS: Final = {"sasrec": "SASRec", "pyramid_mixer": "Pyramid Mixer"}
 
 
 def draw(chains: list[Chain], path: Path) -> None:
     """Write the picture as PNG."""
     models = list(dict.fromkeys(chain.model for chain in chains))
-    figure, axes = plt.subplots(1, len(models) + 1, figsize=(4 * len(models) + 3, 3.4))
-    for axis, model in zip(axes, models, strict=False):
-        mine = [chain for chain in chains if chain.model == model]
-        for chain in mine:
-            if chain.variant in _SHOWN:
-                days = [record["day"] for record in chain.records]
-                axis.plot(days, chain.quality(), marker="o", label=_NAMES[chain.variant], color=_SHOWN[chain.variant])
-        axis.plot(days, mine[0].baseline("popularity_of_day"), ":", label="popularity of the day", color="#2ca02c")
-        axis.set(title=model, xlabel="day that judges", ylabel="NDCG@10", ylim=(0, None))
-    axes[0].legend(fontsize=8)
-    shown = [chain for chain in chains if chain.variant in ("scratch", "warm, no replay")]
-    names = [f"{chain.model}\n{_NAMES[chain.variant]}" for chain in shown]
-    axes[-1].barh(names, [chain.seconds() for chain in shown], color=[_SHOWN[chain.variant] for chain in shown])
-    axes[-1].set(title="CPU seconds a day")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    figure = Figure(figsize=(4 * len(models) + 4, 4.2), dpi=100, layout="constrained")
+    look.title(figure, "A week of daily trainings, KuaiRand-Pure", "Each day judges the bundle of the day before")
+    grid = figure.subplots(1, len(models) + 1, squeeze=False, width_ratios=[*[4] * len(models), 3.2])[0]
+    for axes, model in zip(grid, models, strict=False):
+        _days(axes, [chain for chain in chains if chain.model == model])
+        axes.set_title(f"{_MODELS.get(model, model)}: {look.in_words('unseen.ndcg@10')}", loc="left", fontsize=10)
+        axes.set_ylim(*_limits(chains))
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    _seconds(grid[-1], [chain for chain in chains if chain.variant in ("scratch", "warm, no replay")])
+    look.save(figure, path)
+
+
+def _days(axes: Axes, chains: list[Chain]) -> None:
+    days = [record["day"] for record in chains[0].records]
+    for variant, (colour, name) in _SHOWN.items():
+        for chain in (chain for chain in chains if chain.variant == variant):
+            axes.plot(days, chain.quality(), "o-", color=colour, label=name, markersize=5, linewidth=1.6)
+    popular = chains[0].baseline("popularity_of_day")
+    axes.plot(days, popular, ":", color="0.3", label="popularity of the day", linewidth=1.4)
+    axes.set_xlabel("day")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    look.plain(axes)
+
+
+def _limits(chains: list[Chain]) -> tuple[float, float]:
+    """Return one scale for all models: that of what is shown."""
+    shown = [chain.quality() for chain in chains if chain.variant in _SHOWN]
+    values = np.concatenate([*shown, chains[0].baseline("popularity_of_day")])
+    margin = 0.08 * float(np.ptp(values))
+    return float(values.min()) - margin, float(values.max()) + margin
+
+
+def _seconds(axes: Axes, chains: list[Chain]) -> None:
+    axes.set_xscale("log")
+    for place, chain in enumerate(chains):
+        spent = [float(record["cpu_seconds"]) for record in chain.records[1:]]
+        look.ranged(axes, place, spent, chain.seconds(), _SHOWN[chain.variant][0])
+    look.plain(axes, "x")
+    look.rows(axes, [f"{_MODELS.get(chain.model, chain.model)},\n{_short(chain.variant)}" for chain in chains])
+    look.numbers(axes.xaxis)
+    axes.margins(x=0.2)
+    axes.set_title("CPU seconds of a day's training", loc="left", fontsize=10)
+    axes.set_xlabel("log scale; dot: median, line: lowest to highest day", fontsize=8)
+
+
+def _short(variant: str) -> str:
+    return "from scratch" if variant == "scratch" else "warm start"

@@ -14,6 +14,11 @@ Document = Mapping[str, Any]  # Any: JSON
 
 def middle(document: Document, name: str, *path: str) -> float:
     """Return the median of a server's figure over the rounds; NaN if it was not measured."""
+    return median(every(document, name, *path))
+
+
+def every(document: Document, name: str, *path: str) -> list[float]:
+    """Return a server's figure in every round that measured it."""
     values = []
     for found in document["rounds"]:
         value: Any = found.get(name)
@@ -21,7 +26,7 @@ def middle(document: Document, name: str, *path: str) -> float:
             value = value.get(step) if isinstance(value, Mapping) else None
         if value is not None:
             values.append(float(value))
-    return median(values)
+    return values
 
 
 def condition_line(document: Document) -> str:

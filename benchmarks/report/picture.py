@@ -1,61 +1,75 @@
-"""Pictures of the results."""
+"""Pictures of the service's speed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-from benchmarks.report.peers import middle
+from benchmarks.report.peers import every, middle
+from training.reporting import look
 
 Document = Mapping[str, Any]  # Any: JSON
 
+_PANELS: Final = (("rate", "Requests/s at 32 connections"), ("cpu_us", "Processor time of a request, \N{MICRO SIGN}s"))
+
 
 def of_peers(document: Document, path: Path) -> None:
-    """Draw requests/s and processor time of every server."""
-    names = [name for name in document["titles"] if any(name in found for found in document["rounds"])]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.42 * len(names) + 1.2), sharey=True)
-    for axis, figure_name, title in zip(
-        axes, ("rate", "cpu_us"), ("requests/s, 32 connections", "CPU us a request"), strict=True
-    ):
-        values = [middle(document, name, "closed", "32", figure_name) for name in names]
-        colours = ["tab:blue" if name.startswith("ours") else "0.6" for name in names]
-        bars = axis.barh([document["titles"][name] for name in names], values, color=colours)
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-        axis.set_title(title, fontsize=10)
-        axis.set_xscale("log")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].invert_yaxis()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    """Draw requests/s and processor time of every server: median and range of the rounds."""
+    names = [name for name in document["titles"] if every(document, name, "closed", "32", "rate")]
+    figure = Figure(figsize=(11, 0.36 * len(names) + 1.5), dpi=100, layout="constrained")
+    note = "Dots: medians of interleaved rounds; lines: from the lowest to the highest round; logarithmic axes"
+    look.title(figure, "The service (blue) and other servers of the same model", note)
+    grid = figure.subplots(1, 2, sharey=True, squeeze=False)
+    for axes, (key, panel) in zip(grid.flat, _PANELS, strict=True):
+        axes.set_xscale("log")
+        for place, name in enumerate(names):
+            colour = look.BLUE if name.startswith("ours") else look.GREY
+            values = every(document, name, "closed", "32", key)
+            look.ranged(axes, place, values, middle(document, name, "closed", "32", key), colour)
+        look.plain(axes, "x")
+        look.rows(axes, [document["titles"][name] for name in names])
+        look.numbers(axes.xaxis)
+        axes.margins(x=0.12)
+        axes.set_title(panel, loc="left", fontsize=10)
+    look.save(figure, path)
 
 
 def of_service(document: Document, path: Path) -> None:
     """Draw goodput against the offered rate, and throughput against connections."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6))
-    overload = document.get("overload", {}).get("factors", {})
-    offered = [one["median"]["offered"] for one in overload.values()]
-    axes[0].plot(offered, [one["median"]["goodput"] for one in overload.values()], "o-", label="goodput")
-    axes[0].plot(offered, [one["median"]["refused"] for one in overload.values()], "s--", color="0.6", label="refused")
-    axes[0].set_xlabel("offered, per s")
-    axes[0].set_ylabel("per s")
-    axes[0].legend(frameon=False)
-    axes[0].set_title("overload: answers within 50 ms", fontsize=10)
+    figure = Figure(figsize=(11, 4.2), dpi=100, layout="constrained")
+    look.title(
+        figure, "The service under load", "Dots: medians of the rounds of one run; bars: lowest to highest round"
+    )
+    overload, closed = figure.subplots(1, 2)
+    measured = list(document.get("overload", {}).get("factors", {}).values())
+    offered = [one["median"]["offered"] for one in measured]
+    for key, colour, label in (("goodput", look.BLUE, "answered in time"), ("refused", look.GREY, "refused")):
+        _line(overload, offered, measured, key, colour, label)
+    overload.set_xscale("log")
+    look.numbers(overload.xaxis)
+    overload.set_xlabel("offered requests/s (log scale)")
+    overload.set_title("Overload: requests/s answered within 50 ms, and refused", loc="left", fontsize=10)
+    overload.legend(frameon=False, fontsize=9)
     sweep = document.get("connections", {})
-    for label, key in (("requests/s", "rate"),):
-        axes[1].plot([int(name) for name in sweep], [one["median"][key] for one in sweep.values()], "o-", label=label)
-    axes[1].set_xscale("log", base=2)
-    axes[1].set_xlabel("connections")
-    axes[1].set_ylabel("requests/s")
-    axes[1].set_title("closed loop", fontsize=10)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _line(closed, [int(name) for name in sweep], list(sweep.values()), "rate", look.BLUE, "")
+    closed.set_xscale("log", base=2)
+    closed.xaxis.set_major_formatter("{x:.0f}")
+    closed.set_xlabel("connections (log scale), each waits for its answer")
+    closed.set_title("Closed loop: requests/s", loc="left", fontsize=10)
+    for axes in (overload, closed):
+        look.plain(axes)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+    look.save(figure, path)
+
+
+def _line(axes: Axes, at: Sequence[float], measured: Sequence[Document], key: str, colour: str, label: str) -> None:
+    values = [one["median"][key] for one in measured]
+    axes.plot(at, values, "o-", color=colour, markersize=5, linewidth=1.4, label=label)
+    for place, one in zip(at, measured, strict=True):
+        rounds = [float(found[key]) for found in one.get("rounds", [])] or [one["median"][key]]
+        axes.plot([place, place], [min(rounds), max(rounds)], color=colour, linewidth=2.2, alpha=0.5)

@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from training.reporting import look
+
 _COLUMNS = 4
 _SHOWN_SHARE = 0.6  # of the best mean: systems below are listed only
-_BLUE, _RED, _GREY = "#2f5d8a", "#b3402f", "#9a9a9a"
+_BLUE, _RED, _GREY = look.BLUE, look.RED, look.GREY
 _PROTOCOLS = {"a": "leave-one-out", "loo5": "LOO-5", "b": "split by time", "shown": "shown candidates"}
 _FLOORS = {"auc": 0.5}  # of a metric: what chance gives
 
@@ -57,19 +59,18 @@ def draw(path: Path, title: str, metric: str, means: Mapping[str, Measured | Non
         _row(level, paired, place, present.get(name))
     level.set_yticks(range(len(names)), names)
     level.invert_yaxis()
-    level.set_title(f"{metric.upper()}: mean (blue) and seeds (grey)", loc="left", fontsize=10)
+    level.set_title(f"{look.in_words(metric)}: mean (blue) and seeds (grey)", loc="left", fontsize=10)
     _start(level, metric)
     if paired is not None:
         paired.axvline(0, color="0.6", linewidth=1, zorder=0)
         told = f"Minus {reference}\n95% interval over seeds and users; grey: it contains 0"
         paired.set_title(told, loc="left", fontsize=10)
     for axes in grid.flat:
-        axes.grid(axis="both", color="0.93")
-        axes.set_axisbelow(True)
+        look.plain(axes)
         axes.tick_params(axis="y", length=0)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold")
-    figure.savefig(path, dpi=100)
+        axes.spines["left"].set_visible(False)
+    look.title(figure, title)
+    look.save(figure, path)
     plt.close(figure)
 
 
@@ -127,10 +128,8 @@ def draw_cost(path: Path, title: str, metric: str, costs: Mapping[str, tuple[flo
     axes.set_xlim(low, high * (high / low) ** 0.16)  # the names need room
     axes.set_ylim(*axes.get_ylim())
     axes.set_xlabel("CPU seconds of one run (log scale), mean over seeds")
-    axes.set_ylabel(f"{metric.upper()}: mean over seeds, bar from lowest to highest")
-    axes.grid(color="0.93")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel(f"{look.in_words(metric)}: mean over seeds, bar from lowest to highest")
+    look.plain(axes)
     axes.set_title(f"{title}: quality and cost", loc="left", weight="bold", pad=22)
     axes.text(0, 1.02, "red: the best for its cost", transform=axes.transAxes, fontsize=9, color=_RED)
     missing = [f"{name} ({cell.mean:.4f})" for name, (_, cell) in ordered if cell.mean < least]
@@ -138,7 +137,7 @@ def draw_cost(path: Path, title: str, metric: str, costs: Mapping[str, tuple[flo
         note = f"not drawn: {', '.join(missing)}"
         axes.text(1, 1.02, note, transform=axes.transAxes, fontsize=8, color="0.35", ha="right")
     _name(figure, axes, [(name, seconds, cell.mean) for name, seconds, cell in shown])
-    figure.savefig(path, dpi=100)
+    look.save(figure, path)
     plt.close(figure)
 
 
@@ -213,8 +212,7 @@ def draw_learning(path: Path, title: str, learning: Mapping[str, Sequence[Sequen
         for curve in seeds:
             axes.plot(range(1, len(curve) + 1), curve, color=_BLUE, linewidth=1.4)
         axes.set_title(f"{name} (own scale)" if own else name, loc="left", fontsize=9)
-        axes.grid(color="0.93")
-        axes.spines[["top", "right"]].set_visible(False)
+        look.plain(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if not own:
             axes.set_ylim(*limits)
@@ -222,6 +220,6 @@ def draw_learning(path: Path, title: str, learning: Mapping[str, Sequence[Sequen
     for axes in grid.flat[max(len(learnt) - _COLUMNS, 0) : len(learnt)]:
         axes.tick_params(labelbottom=True)
     figure.supxlabel(f"epoch; blue: a line per seed; grey: {reference}", fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold")
-    figure.savefig(path, dpi=100)
+    look.title(figure, title)
+    look.save(figure, path)
     plt.close(figure)

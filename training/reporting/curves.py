@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from contract.files import write_whole
 from training.fitting.fit import Epoch
+from training.reporting import look
 from training.reporting.reporter import Ending, Training
 
 if TYPE_CHECKING:
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE: Final = "curves.png"
-_LOSS, _VALID, _CHOSEN = "#8a5a00", "#1f5fa8", "#b3261e"
 
 
 class Curves:
@@ -36,7 +33,7 @@ class Curves:
     def end(self, ending: Ending, metrics: Mapping[str, float]) -> None:
         """See `Reporter`."""
         if len(self._epochs) > 1:
-            save(figure_of(self._epochs, self._training), self._training.folder / PICTURE)
+            look.save(figure_of(self._epochs, self._training), self._training.folder / PICTURE)
 
 
 def figure_of(epochs: Sequence[Epoch], training: Training) -> Figure:
@@ -44,14 +41,14 @@ def figure_of(epochs: Sequence[Epoch], training: Training) -> Figure:
     from matplotlib.figure import Figure  # takes a second, and needs an extra
 
     validated = [epoch for epoch in epochs if epoch.valid_score is not None]
-    figure = Figure(figsize=(7.0, 6.0 if validated else 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7.5, 5.6 if validated else 3.4), dpi=100, layout="constrained")
     recipe = training.recipe
-    figure.suptitle(f"{recipe.found().name} on {recipe.dataset}\n{training.folder.name}", fontsize=11)
+    look.title(figure, f"{recipe.found().name} on {recipe.dataset}: loss and validation by epoch", training.folder.name)
     axes = list(figure.subplots(2 if validated else 1, 1, sharex=True, squeeze=False)[:, 0])
-    _curve(axes[0], epochs, [epoch.loss for epoch in epochs], "training loss (mean per row)", _LOSS)
+    _curve(axes[0], epochs, [epoch.loss for epoch in epochs], "training loss, mean per row", look.BROWN)
     if validated:
         scores = [float(epoch.valid_score or 0.0) for epoch in validated]
-        _curve(axes[1], validated, scores, f"validation {training.metric.upper()}", _VALID)
+        _curve(axes[1], validated, scores, f"validation: {look.in_words(training.metric)}", look.BLUE)
         _mark(axes, validated, scores)
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -60,9 +57,8 @@ def figure_of(epochs: Sequence[Epoch], training: Training) -> Figure:
 
 def _curve(axes: Axes, epochs: Sequence[Epoch], values: Sequence[float], label: str, colour: str) -> None:
     axes.plot([epoch.epoch for epoch in epochs], values, "o-", color=colour, markersize=4, linewidth=1.6)
-    axes.set_ylabel(label)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(label, loc="left", fontsize=10)
+    look.plain(axes)
 
 
 def _mark(axes: Sequence[Axes], validated: Sequence[Epoch], scores: Sequence[float]) -> None:
@@ -70,13 +66,8 @@ def _mark(axes: Sequence[Axes], validated: Sequence[Epoch], scores: Sequence[flo
     place = max(place for place, epoch in enumerate(validated) if epoch.best)
     chosen = validated[place].epoch
     for one in axes:
-        one.axvline(chosen, color=_CHOSEN, linestyle="--", linewidth=1)
-    axes[-1].plot([chosen], [scores[place]], "o", color=_CHOSEN, markersize=8)
-    axes[0].set_title(f"chosen: epoch {chosen}, validation {scores[place]:.4f}", fontsize=10, color=_CHOSEN)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    write_whole(path, content.getvalue())
+        one.axvline(chosen, color=look.RED, linestyle="--", linewidth=1)
+    axes[-1].plot([chosen], [scores[place]], "o", color=look.RED, markersize=8)
+    axes[0].set_title(
+        f"chosen: epoch {chosen}, validation {scores[place]:.4f}", loc="right", fontsize=10, color=look.RED
+    )

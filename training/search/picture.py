@@ -12,21 +12,20 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from training.recipe import Recipe
-from training.reporting.curves import save
+from training.reporting import look
 from training.search.study import METRIC
 from training.space import Dimension, Space
 
 _KINDS: Final = (
-    (TrialState.COMPLETE, "o", "#1f5fa8", "complete"),
-    (TrialState.PRUNED, "x", "#8a8a8a", "pruned: value at its last epoch"),
+    (TrialState.COMPLETE, "o", look.BLUE, "complete"),
+    (TrialState.PRUNED, "x", look.GREY, "pruned: value at its last epoch"),
 )
-_BEST: Final = "#b3261e"
 _MOST: Final = 9  # keys that are shown
 
 
 def draw(trials: Sequence[FrozenTrial], recipe: Recipe, space: Space, path: Path) -> None:
     """Write the picture of a search."""
-    save(figure_of(trials, recipe, space, path.parent.name), path)
+    look.save(figure_of(trials, recipe, space, path.parent.name), path)
 
 
 def figure_of(trials: Sequence[FrozenTrial], recipe: Recipe, space: Space, name: str) -> Figure:
@@ -34,16 +33,16 @@ def figure_of(trials: Sequence[FrozenTrial], recipe: Recipe, space: Space, name:
     keys = list(space)[:_MOST]
     columns = 2 if len(keys) in (2, 4) else 3
     rows = -(-len(keys) // columns)
-    figure = Figure(figsize=(9.5, 3.4 + 2.7 * rows), dpi=120, layout="constrained")
-    figure.suptitle(f"Search around {recipe.found().name} on {recipe.dataset}\n{name}: {_count(trials)}", fontsize=11)
+    figure = Figure(figsize=(9.5, 3.2 + 2.3 * rows), dpi=100, layout="constrained")
+    look.title(figure, f"Search around {recipe.found().name} on {recipe.dataset}", f"{name}: {_count(trials)}")
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[1.25, *[1.0] * rows])
-    metric = next((str(trial.user_attrs[METRIC]) for trial in trials if METRIC in trial.user_attrs), "metric").upper()
-    _history(figure.add_subplot(grid[0, :]), trials, metric)
+    metric = next((str(trial.user_attrs[METRIC]) for trial in trials if METRIC in trial.user_attrs), "metric")
+    _history(figure.add_subplot(grid[0, :]), trials, look.in_words(metric))
     for place, key in enumerate(keys):
         axes = figure.add_subplot(grid[1 + place // columns, place % columns])
         _by_value(axes, trials, key, space[key])
         if not place % columns:
-            axes.set_ylabel(metric, fontsize=9)
+            axes.set_ylabel(look.in_words(metric).partition(",")[0], fontsize=9)
     return figure
 
 
@@ -64,13 +63,15 @@ def _history(axes: Axes, trials: Sequence[FrozenTrial], metric: str) -> None:
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     reached = [max(one.value or 0.0 for one in complete[: place + 1]) for place in range(len(complete))]
     axes.step(
-        [trial.number for trial in complete], reached, where="post", color=_BEST, linewidth=1, label="best so far"
+        [trial.number for trial in complete], reached, where="post", color=look.RED, linewidth=1, label="best so far"
     )
     _points(axes, trials, [float(trial.number) for trial in trials])
     axes.set_xlabel("trial")
-    axes.set_ylabel(f"validation {metric}")
+    axes.set_title(f"validation: {metric}", loc="left", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=9, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
+    axes.legend(
+        fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, columnspacing=1, handletextpad=0.3
+    )
 
 
 def _by_value(axes: Axes, trials: Sequence[FrozenTrial], key: str, dimension: Dimension) -> None:
@@ -96,6 +97,5 @@ def _points(axes: Axes, trials: Sequence[FrozenTrial], places: Sequence[float]) 
     best = _best(trials)
     if best is not None:
         at = places[[trial.number for trial in trials].index(best.number)]
-        axes.plot([at], [best.value or 0.0], "o", color=_BEST, markersize=9, fillstyle="none", label="best")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+        axes.plot([at], [best.value or 0.0], "o", color=look.RED, markersize=9, fillstyle="none", label="best")
+    look.plain(axes)

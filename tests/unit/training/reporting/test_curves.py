@@ -19,9 +19,10 @@ def test_the_picture_names_run_axes_and_the_chosen_epoch(tmp_path: Path) -> None
     figure = figure_of(_epochs([0.1, 0.3, 0.2]), Training(tmp_path / "run-7", RECIPE, "unseen.ndcg@10"))
     loss, valid = figure.axes
     assert "bpr on small" in figure.get_suptitle()
-    assert "run-7" in figure.get_suptitle()
-    assert loss.get_title() == "chosen: epoch 2, validation 0.3000"
-    assert valid.get_ylabel() == "validation UNSEEN.NDCG@10"
+    assert "run-7" in {text.get_text() for text in figure.texts}
+    assert loss.get_title("left") == "training loss, mean per row"
+    assert loss.get_title("right") == "chosen: epoch 2, validation 0.3000"
+    assert valid.get_title("left") == "validation: NDCG@10, seen items ruled out"
     assert valid.get_xlabel() == "epoch"
     assert [list(line.get_xdata()) for line in valid.lines] == [[1, 2, 3], [2, 2], [2]]
 

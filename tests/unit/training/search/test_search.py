@@ -232,6 +232,7 @@ def test_the_picture_names_the_metric_and_every_key() -> None:
     for number, trial in enumerate(trials):
         trial.number = number
     history, rate, width = figure_of(trials, recipe, space, "s").axes
-    assert history.get_ylabel() == "validation UNSEEN.NDCG@10"
+    assert history.get_title("left") == "validation: NDCG@10, seen items ruled out"
+    assert rate.get_ylabel() == "NDCG@10"
     assert (rate.get_xlabel(), rate.get_xscale()) == ("training.learning_rate", "log")
     assert [tick.get_text() for tick in width.get_xticklabels()] == ["2", "4"]
