@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import matplotlib as mpl
@@ -45,8 +46,24 @@ class Measured(Protocol):
         """The difference with its 95% interval over seeds and users."""
 
 
-def draw(path: Path, title: str, metric: str, means: Mapping[str, Measured | None], reference: str) -> None:
-    """Write a PNG of one metric, best first: the seeds of each system, and its difference with an interval."""
+def draw(
+    path: Path,
+    title: str,
+    metric: str,
+    means: Mapping[str, Measured | None],
+    reference: str,
+    against: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write a PNG of one metric, best first: the seeds of each system, and its difference with an interval.
+
+    Args:
+        path: of the file.
+        title: of the picture.
+        metric: what the means are of.
+        means: by system; None if it is missing.
+        reference: the system that the others are compared with, unless `against` has another for them.
+        against: by system, the one that it is compared with; named beside the interval.
+    """
     present = {name: cell for name, cell in means.items() if cell is not None}
     names = sorted(present, key=lambda name: -present[name].mean) + [name for name in means if name not in present]
     has_pairs = any(cell.with_seeds for cell in present.values())
@@ -59,12 +76,15 @@ def draw(path: Path, title: str, metric: str, means: Mapping[str, Measured | Non
         _row(level, paired, place, present.get(name))
     level.set_yticks(range(len(names)), names)
     level.invert_yaxis()
-    level.set_title(f"{look.in_words(metric)}: mean (blue) and seeds (grey)", loc="left", fontsize=10)
+    level.set_title(f"{look.in_words(metric)}\nmean (blue) and seeds (grey)", loc="left", fontsize=10)
     _start(level, metric)
     if paired is not None:
         paired.axvline(0, color="0.6", linewidth=1, zorder=0)
         told = f"Minus {reference}\n95% interval over seeds and users; grey: it contains 0"
         paired.set_title(told, loc="left", fontsize=10)
+        others = [against.get(name, reference) for name in names]
+        named = ["" if other == reference else other for other in others]
+        _name_others(paired, [present.get(name) for name in names], named)
     for axes in grid.flat:
         look.plain(axes)
         axes.tick_params(axis="y", length=0)
@@ -88,6 +108,19 @@ def _row(level: Axes, paired: Axes | None, place: int, cell: Measured | None) ->
         colour = _GREY if low <= 0 <= high else _BLUE
         paired.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         paired.plot(mean, place, "o", color=colour, markersize=6)
+
+
+def _name_others(paired: Axes, cells: Sequence[Measured | None], others: Sequence[str]) -> None:
+    """Name what a system is compared with ("": the reference), on the side of its interval with more room."""
+    left, right = paired.get_xlim()
+    for place, (cell, other) in enumerate(zip(cells, others, strict=True)):
+        if other and cell is not None and cell.with_seeds is not None:
+            _, low, high = cell.with_seeds
+            at, shift, side = (low, -6, "right") if low - left > right - high else (high, 6, "left")
+            paired.annotate(
+                f"minus {other}", (at, place), (shift, 0), textcoords="offset points", va="center", ha=side,
+                fontsize=8, color="0.35",
+            ).set_in_layout(False)  # fmt: skip
 
 
 def _start(axes: Axes, metric: str) -> None:

@@ -55,7 +55,8 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
         if metrics:
             means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
             named = heading(plan.title, protocol)
-            draw(folder / f"{protocol}.png", named, metrics[0], means, plan.reference)
+            against = {row.name: row.against for row in rows}
+            draw(folder / f"{protocol}.png", named, metrics[0], means, plan.reference, against)
             costs = {
                 row.name: (row.seconds[protocol], cell)
                 for row in rows

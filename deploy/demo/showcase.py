@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 def show_metrics(console: Console, releases: list[Release]) -> None:
     """Print test metrics of all releases, leave-one-out: without the items that the user has seen, and with them."""
-    table = Table(title="Test, leave-one-out: unseen items, then all items", title_justify="left")
+    table = Table(title="Test, leave-one-out, one seed each: unseen items, then all items", title_justify="left")
     table.add_column("model", no_wrap=True)
     names = [*(f"unseen.{metric}" for metric in METRICS), *METRICS]
     for name in names:
