@@ -51,7 +51,7 @@ def write_table(plan: Plan, records: Records, folder: Path, console: Console) ->
     _write_csv(folder / "table.csv", plan, rows)
     (folder / "table.md").write_text(markdown(plan, rows, searches), encoding="utf-8")
     for protocol in plan.protocols:
-        metrics = _metrics(rows, protocol)
+        metrics = _metrics(plan, rows, protocol)
         if metrics:
             means = {row.name: (_main(row, protocol, metrics[0])) for row in rows}
             named = heading(plan.title, protocol)
@@ -76,8 +76,10 @@ def _complete(plan: Plan, row: Row) -> bool:
     )
 
 
-def _metrics(rows: list[Row], protocol: str) -> list[str]:
-    return list(dict.fromkeys(metric for row in rows for metric in row.cells[protocol]))
+def _metrics(plan: Plan, rows: list[Row], protocol: str) -> list[str]:
+    """Return the metrics of a protocol, those of the plan's ranking first."""
+    found = list(dict.fromkeys(metric for row in rows for metric in row.cells[protocol]))
+    return found if plan.ranking == "all" else sorted(found, key=lambda one: one.rpartition(".")[0] != plan.ranking)
 
 
 def _main(row: Row, protocol: str, metric: str) -> Cell | None:
@@ -91,7 +93,7 @@ def _write_csv(path: Path, plan: Plan, rows: list[Row]) -> None:
         writer.writerow((*head, "low_with_seeds", "high_with_seeds"))
         for row in rows:
             for protocol in plan.protocols:
-                for metric in _metrics(rows, protocol):
+                for metric in _metrics(plan, rows, protocol):
                     cell = row.cells[protocol].get(metric)
                     if cell is None:
                         writer.writerow((row.name, protocol, metric, MISSING, "", 0, row.against, *[""] * 5))
@@ -115,7 +117,7 @@ def markdown(plan: Plan, rows: list[Row], searches: Mapping[str, Section | None]
     """
     lines = [f"# {plan.title}", "", f"Data set `{plan.dataset}`, seeds {', '.join(map(str, plan.seeds))}.", ""]
     for protocol in plan.protocols:
-        metrics = _metrics(rows, protocol)
+        metrics = _metrics(plan, rows, protocol)
         best = {metric: _best(rows, protocol, metric) for metric in metrics}
         head = ["System", *(metric.upper() for metric in metrics), "CPU s"]
         shown = []
@@ -207,7 +209,7 @@ def _marked(cell: Cell | None, best: float, asked: int) -> str:
 
 
 def _shown(plan: Plan, rows: list[Row], protocol: str) -> Table:
-    metrics = [metric for metric in _metrics(rows, protocol) if "." not in metric]
+    metrics = [metric for metric in _metrics(plan, rows, protocol) if metric.rpartition(".")[0] in ("", plan.ranking)]
     table = Table(title=f"{plan.title}: {protocol}", title_justify="left")
     for name in ("system", *(metric.upper() for metric in metrics)):
         table.add_column(name)

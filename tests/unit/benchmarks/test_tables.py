@@ -249,6 +249,13 @@ def test_every_plan_can_be_read(path: Path) -> None:
     assert load_plan(path).systems
 
 
+def test_a_table_begins_with_the_ranking_that_its_plan_names(tmp_path: Path, places: Places) -> None:
+    plan = _plan(tmp_path, PLAN.replace('tune = "loo2"', 'tune = "loo2"\nranking = "unseen"'))
+    make(pending(plan, places.records, frozenset({"Pop"}))[0], places)
+    head = next(line for line in markdown(plan, read_rows(plan, places.records)).splitlines() if "NDCG" in line)
+    assert head.startswith("| System | UNSEEN.NDCG@10 | UNSEEN.HR@10 | UNSEEN.MRR@20 | NDCG@10 |")
+
+
 def test_a_runs_place_hangs_on_what_the_plan_says_of_it(tmp_path: Path, plan: Plan) -> None:
     other = _plan(tmp_path, PLAN.replace("batch = 64", "batch = 32"))
     names = {job.name for one in (plan, other) for job in trial_jobs(one, one.systems[1])}
