@@ -100,8 +100,11 @@ CMD ["sink", "--out", "/srv/parquet"]
 
 FROM empty-venv AS venv-offline
 ARG PIP_EXTRA_INDEX_URL
-COPY locks/offline.txt /tmp/lock.txt
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --only-binary :all: -r /tmp/lock.txt
+COPY locks/offline.txt locks/torch-cuda.txt /tmp/locks/
+# a CUDA build of torch needs more packages than a CPU build: `pip check` finds out
+RUN install() { pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r "$1"; } && \
+    whole() { pip --python /opt/venv/bin/python check; } && \
+    install /tmp/locks/offline.txt && { whole || { install /tmp/locks/torch-cuda.txt && whole; }; }
 
 FROM runtime AS offline
 COPY --from=venv-offline /opt/venv /opt/venv

@@ -339,8 +339,19 @@ def test_lock_holds_one_onnx_runtime_and_names_no_registry(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", ["serve-cpu", "serve-gpu", "analysis"])
-def test_serving_lock_has_hashes_and_no_torch(lock: str) -> None:
-    text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
+def test_serving_lock_has_no_torch(lock: str) -> None:
     assert "torch" not in _versions(lock)
+
+
+@pytest.mark.parametrize("lock", sorted(path.stem for path in LOCKS.glob("*.txt") if path.stem != "dev"))
+def test_every_pin_has_a_hash(lock: str) -> None:
+    text = (LOCKS / f"{lock}.txt").read_text(encoding="utf-8")
+    assert "==" in text
     for entry in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE):
         assert "==" not in entry or "--hash=sha256:" in entry, entry
+
+
+def test_every_image_installs_by_hash_from_wheels() -> None:
+    installs = [one for one in DOCKERFILE.splitlines() if "python install " in one]
+    assert len(installs) == len(re.findall(r"^COPY locks/", DOCKERFILE, re.MULTILINE))
+    assert all("--require-hashes" in one and "--only-binary :all:" in one for one in installs)
