@@ -17,8 +17,9 @@ ARG REDIS_IMAGE=redis:7-bookworm@sha256:595cc6f2bb3af6e03347b90deb6123c6aa2c81de
 FROM ${REDIS_IMAGE} AS store
 COPY deploy/redis/ /usr/local/etc/redis/
 # new volumes take over the owner of these directories
-RUN cd /usr/local/etc/redis && mv look make-secrets /usr/local/bin/ && \
-    mkdir -p /data /run/secrets /secrets/redis /secrets/events /secrets/rank /secrets/sink && \
+COPY deploy/secrets/make-secrets /usr/local/bin/
+RUN mv /usr/local/etc/redis/look /usr/local/bin/ && cd / && \
+    mkdir -p data run/secrets secrets/redis secrets/events secrets/rank secrets/sink secrets/feed secrets/seed secrets/prometheus && \
     chown -R 65532:65532 /data /secrets
 USER 65532:65532
 WORKDIR /data

@@ -62,10 +62,11 @@ def _prepared(datasets: Path, places: Places) -> Places:
     return prepare(places)
 
 
-def load_behaviours(work: Path, url: str) -> None:
+def load_behaviours(work: Path, url: str, key_file: Path | None = None) -> None:
     """Load every behaviour of the prepared data through the service's write path."""
     places = replace(_places(work, work), dataset=str(read_object(_which(work))["dataset"]))
-    run_step(("service.seed", str(places.prepared / "behaviours.csv"), "--url", url))
+    key = ("--key-file", str(key_file)) if key_file else ()
+    run_step(("service.seed", str(places.prepared / "behaviours.csv"), "--url", url, *key))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--releases", type=Path, default=RELEASES, help="bundles and the experiment file")
     parser.add_argument("--recipes", type=Path, help="folder with a recipe for each arm (default: the short ones)")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
+    parser.add_argument("--key-file", type=Path, help="file with the API key of a caller with the scope write")
     chosen = parser.parse_args(arguments)
     return run("bootstrap", lambda: _step(chosen))
 
@@ -85,7 +87,7 @@ def _step(chosen: argparse.Namespace) -> int:
     if chosen.step == "release":
         make_releases(chosen.datasets, chosen.work, chosen.releases, chosen.recipes)
     else:
-        load_behaviours(chosen.work, chosen.url)
+        load_behaviours(chosen.work, chosen.url, chosen.key_file)
     return 0
 
 

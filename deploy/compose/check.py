@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from deploy.compose.hardening import check_containers, check_teeth
@@ -29,6 +30,14 @@ print(counted.fetchall()[0][0])
 """
 
 
+METRICS = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", 8001, timeout=5)
+connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {sys.argv[1]}"} if sys.argv[1] else {})
+print(connection.getresponse().status)
+"""
+
+
 class FailedError(Exception):
     """A check failed."""
 
@@ -41,26 +50,29 @@ def main() -> None:
     parser.add_argument("--prometheus", required=True, help="published address of Prometheus")
     parser.add_argument("--alertmanager", required=True, help="published address of Alertmanager")
     parser.add_argument("--container", action="append", default=[], metavar="SERVICE=ID", help="a running container")
+    parser.add_argument("--key-file", required=True, help="file with the key of the caller feed")
     chosen = parser.parse_args()
+    key = Path(chosen.key_file).read_text(encoding="ascii").strip()
     containers = dict(one.split("=", 1) for one in chosen.container)
     urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))  # all is on this host
-    check_rankings(chosen.url)
+    check_rankings(chosen.url, key)
+    check_keys(chosen.url, key, chosen.page, containers)
     check_ports(chosen.url, chosen.page)
     print(f"hardening: {check_containers(containers)} checks of {len(containers)} containers")
     check_teeth("ranker-serve-cpu")
     check_users(containers)
-    check_sink(chosen.url, containers["sink"], containers["events"])
-    check_prometheus(chosen.prometheus, chosen.url)
+    check_sink(chosen.url, key, containers["sink"], containers["events"])
+    check_prometheus(chosen.prometheus, chosen.url, key)
     check_alertmanager(chosen.prometheus, chosen.alertmanager)
     check_drain(chosen.page, containers["page"])
-    check_replicas(chosen.url, containers)
+    check_replicas(chosen.url, key, containers)
 
 
-def check_rankings(url: str) -> None:
+def check_rankings(url: str, key: str) -> None:
     """Rank for users until both arms have answered, each with its own model, from behaviours in Redis."""
     seen: dict[str, str] = {}
     for user in range(1, 60):
-        status, headers, body = _rank(url, str(user))
+        status, headers, body = _rank(url, str(user), key)
         _require(status == 200, f"status {status}: {body}")
         bucket = headers["X-AB-Bucket"]
         arm = re.match(r"rank=pyramid-vs-mgnm(?:-\d+)?:(control|treatment)[;,]", bucket + ";")
@@ -79,6 +91,26 @@ def check_rankings(url: str) -> None:
     raise FailedError(f"only {sorted(seen)} of the arms answered")
 
 
+def check_keys(url: str, key: str, page: str, containers: Mapping[str, str]) -> None:
+    """Callers and operators without a key get 401; a key is good for its scopes only; the demo's page warns."""
+    for path in ("/rank", "/rank/batch", "/behaviours", "/feedback", "/items", "/v1/rank"):
+        for wrong in ("", f"{key[:-1]}{'A' if key[-1] != 'A' else 'B'}", "rk_"):
+            status, headers, _ = _post(url, path, {}, wrong)
+            _require(status == 401 and headers["WWW-Authenticate"], f"{path} with a wrong key: {status}")
+    _, headers, _ = _rank(url, "1", key)
+    _require("RateLimit" in headers and "RateLimit-Policy" in headers, "the caller is not told its quota")
+    asked = {"": "401", key: "403"}
+    for replica in ("rank-1", "rank-2"):
+        found = {one: _docker("exec", containers[replica], "python", "-c", METRICS, one) for one in asked}
+        _require(found == asked, f"the port of operators of {replica} answers {list(found.values())}, not 401 and 403")
+        access = _secret(containers[replica], "access.yaml")
+        _require(key not in access and "KEYS_OF" not in access, "the access file has more or less than hashes")
+        _require("ACCESS__" not in _docker("logs", containers[replica]), f"{replica} warns of its keys")
+    _require(_rank(page, "1")[0] == 200, "the demo's page needs a key")
+    _require("RANKER_ACCESS__FILE: not set" in _docker("logs", containers["page"]), "the page does not warn")
+    print("keys: 401 without, 403 beyond the scopes, on both ports; the open page warns in its log")
+
+
 def check_ports(url: str, page: str) -> None:
     """The proxy shows callers nothing of the operators, and the page is only on its own port."""
     for path in ("/", "/docs", "/openapi.json", "/metrics", "/info", "/page/users", "/behaviours/1"):
@@ -88,9 +120,9 @@ def check_ports(url: str, page: str) -> None:
     print("the proxy answers 404 to everything but the routes of callers; the page and /docs are on their own port")
 
 
-def check_sink(url: str, sink: str, events: str) -> None:
+def check_sink(url: str, key: str, sink: str, events: str) -> None:
     """Exposures, feedback and rankings arrive in Parquet, and leave the streams; its user may do nothing else."""
-    _post(url, "/feedback", {"feedback": [{"user_id": str(user), "type": "foreground"} for user in range(20)]})
+    _post(url, "/feedback", {"feedback": [{"user_id": str(user), "type": "foreground"} for user in range(20)]}, key)
     _until(lambda: _rows(sink, "exposures") >= 20, "an exposure of each of 20 users in Parquet")
     _until(lambda: _rows(sink, "activity") >= 20, "feedback of 20 users in Parquet")
     _until(lambda: _rows(sink, "rankings") >= 20, "a ranking of each of 20 users in Parquet")
@@ -148,7 +180,7 @@ def _redis(container: str, *command: str) -> str:
     return _docker("exec", container, "redis-cli", *command)
 
 
-def check_prometheus(url: str, service: str) -> None:
+def check_prometheus(url: str, service: str, key: str) -> None:
     """The target is up, its requests are counted and their rate recorded, and no rule fails."""
     for job, count in (("ranker", 2), ("ranker-sink", 1), ("ranker-guard", 1)):
         up = f'sum(up{{job="{job}"}})'
@@ -160,7 +192,7 @@ def check_prometheus(url: str, service: str) -> None:
     recorded = 'route:ranker_errors:ratio5m{route="/rank"}'
 
     def has_recorded() -> bool:
-        _rank(service, "1")  # a rate needs requests between two scrapes
+        _rank(service, "1", key)  # a rate needs requests between two scrapes
         return _value(url, recorded) == 0
 
     _until(has_recorded, f"{recorded} is 0")
@@ -209,13 +241,13 @@ def check_drain(url: str, container: str) -> None:
     print("SIGTERM: the request in flight was answered, then exit 0")
 
 
-def _rank(url: str, user: str) -> tuple[int, Any, Any]:
-    return _post(url, "/rank", {"user_id": user, "candidates": CANDIDATES})
+def _rank(url: str, user: str, key: str = "") -> tuple[int, Any, Any]:
+    return _post(url, "/rank", {"user_id": user, "candidates": CANDIDATES}, key)
 
 
-def _post(url: str, path: str, document: dict[str, Any]) -> tuple[int, Any, Any]:
-    body = json.dumps(document).encode()
-    request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": "application/json"})
+def _post(url: str, path: str, document: dict[str, Any], key: str = "") -> tuple[int, Any, Any]:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(f"{url}{path}", json.dumps(document).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.headers, json.load(answer)

@@ -28,10 +28,12 @@ class Callers:
 
     Args:
         url: of the proxy.
+        key: API key.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
         self._address = urllib.parse.urlsplit(url)
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         self.outcomes: Counter[str] = Counter()
         self._ends = threading.Event()
         self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(CALLERS)]
@@ -54,7 +56,7 @@ class Callers:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=10)
         while not self._ends.wait(0.01):
             try:
-                connection.request("POST", "/rank", BODY, {"Content-Type": "application/json"})
+                connection.request("POST", "/rank", BODY, self._headers)
                 answer = connection.getresponse()
                 answer.read()
                 self.outcomes[str(answer.status)] += 1
@@ -65,13 +67,13 @@ class Callers:
             connection.close()
 
 
-def check_replicas(url: str, containers: Mapping[str, str]) -> None:
+def check_replicas(url: str, key: str, containers: Mapping[str, str]) -> None:
     """A replica is stopped, started again, and the other is killed: the first two lose no request.
 
     Raises:
         LostError: a request was lost or refused, or the proxy goes on asking a replica that is gone.
     """
-    with Callers(url) as callers:
+    with Callers(url, key) as callers:
         time.sleep(SETTLE_SECONDS)
         before = Counter(callers.outcomes)
         _docker("stop", "--time", "30", containers["rank-1"])

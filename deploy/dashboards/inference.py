@@ -45,7 +45,7 @@ INFERENCE = Board(
                     "Loads by result: a refused bundle leaves the last good one in place.",
                     one(f"sum by (result) ({of_service('ranker_bundle_load_total')})", "{{result}}"),
                     kind="stat",
-                    runbook=("RankerBundleMissing",),
+                    runbook=("RankerBundleMissing", "RankerBundleRefused"),
                 ),
                 Panel(
                     "Engine failures",

@@ -22,6 +22,7 @@ from deploy.dashboards.panels import (
     zero_where_none,
 )
 
+_ACCESS_FILE = "ranker_access_last_success_timestamp_seconds"
 _REQUESTS = total("ranker_requests_total", RANK)
 
 SERVICE = Board(
@@ -129,6 +130,41 @@ SERVICE = Board(
                     "In flight",
                     "Requests in progress.",
                     one(f"sum by (instance) ({of_service('ranker_inflight_requests')})", "{{instance}}"),
+                ),
+            ),
+        ),
+        Row(
+            "Callers",
+            (
+                Panel(
+                    "Requests by caller",
+                    "Callers with an API key, per second; `none` has no valid key.",
+                    one(rate("ranker_caller_requests_total", "caller"), "{{caller}}"),
+                    "reqps",
+                ),
+                Panel(
+                    "Refused callers",
+                    "No valid key, no scope, quota used up, or no room, by caller.",
+                    one(
+                        rate(
+                            "ranker_caller_requests_total",
+                            "caller, outcome",
+                            'outcome=~"unauthorized|forbidden|over_quota|overloaded"',
+                        ),
+                        "{{caller}}: {{outcome}}",
+                    ),
+                    "reqps",
+                    runbook=("RankerUnauthorized",),
+                ),
+                Panel(
+                    "Age of the access file",
+                    "Time since the file was last found to be in force; it rises while a new file is refused.",
+                    one(
+                        f"max by (instance) (time() - ({of_service(_ACCESS_FILE)} > 0))",
+                        "{{instance}}",
+                    ),
+                    "s",
+                    runbook=("RankerAccessNotReloading",),
                 ),
             ),
         ),

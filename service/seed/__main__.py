@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.behaviours.file import SkippedLines
-from contract.command_line import run
+from contract.command_line import CommandError, run
+from contract.secret_files import SecretFileError, read_secret
 from service.seed.load import CONNECTIONS, load
 
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _load(options: argparse.Namespace) -> int:
     began = time.monotonic()
     skipped = SkippedLines(options.file) if options.skip_bad_lines else None
-    counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped)
+    key = _key(options.key_file)
+    counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped, key=key)
     for told in [*(skipped.told() if skipped is not None else []), *refused]:
         sys.stderr.write(f"{told}\n")
     if counts["refused"] > len(refused):
@@ -39,12 +41,20 @@ def _load(options: argparse.Namespace) -> int:
     return 1 if counts["refused"] or not counts["read"] > counts["skipped"] else 0
 
 
+def _key(path: Path | None) -> str | None:
+    try:
+        return None if path is None else read_secret(str(path))
+    except SecretFileError as error:
+        raise CommandError(f"--key-file: {error}") from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service.seed", description="Load behaviours into a running service."
     )
     parser.add_argument("file", type=Path, help="CSV, also .gz: user_id,item_id,ts[,action,play_ms,value]")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
+    parser.add_argument("--key-file", type=Path, help="file with the API key of a caller with the scope write")
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="requests at once")
     parser.add_argument(
         "--skip-bad-lines", action="store_true", help="skip, count and list them (default: send nothing)"

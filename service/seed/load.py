@@ -28,7 +28,13 @@ class Loaded(NamedTuple):
 
 
 def load(
-    path: Path, url: str, *, connections: int = CONNECTIONS, batch: int = BATCH, skipped: SkippedLines | None = None
+    path: Path,
+    url: str,
+    *,
+    connections: int = CONNECTIONS,
+    batch: int = BATCH,
+    skipped: SkippedLines | None = None,
+    key: str | None = None,
 ) -> Loaded:
     """Send a file to a service.
 
@@ -38,11 +44,12 @@ def load(
         connections: requests at once.
         batch: behaviours of one request.
         skipped: collects the bad lines; None refuses a file with one before anything is sent.
+        key: API key of a caller with the scope `write`; None if the service needs none.
 
     Raises:
         SeedError: the file cannot be read, or the service does not accept it.
     """
-    senders = [Sender(path, url, batch) for _ in range(connections)]
+    senders = [Sender(path, url, batch, key) for _ in range(connections)]
     counts: Counter[str] = Counter()
     try:
         if skipped is None:

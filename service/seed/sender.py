@@ -34,7 +34,7 @@ class _TooLargeError(Exception):
 class Sender:
     """One connection and the thread that feeds it; after an error it drops batches until finished."""
 
-    def __init__(self, file: Path, url: str, batch: int) -> None:
+    def __init__(self, file: Path, url: str, batch: int, key: str | None = None) -> None:
         parts = _address(url)
         self.counts: Counter[str] = Counter()
         self.refused: list[tuple[int, str]] = []
@@ -43,6 +43,7 @@ class Sender:
         self._error: SeedError | None = None
         self._path = parts.path.rstrip("/") + "/behaviours"
         self._connection = _connection(parts)
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._batches: queue.Queue[list[Line] | None] = queue.Queue(maxsize=2)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -99,7 +100,7 @@ class Sender:
     def _post(self, body: bytes, batch: list[Line]) -> dict[str, Any]:  # Any: JSON
         for attempt in range(_TRIES):
             try:
-                self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+                self._connection.request("POST", self._path, body, self._headers)
                 response = self._connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:

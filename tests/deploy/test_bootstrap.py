@@ -68,7 +68,11 @@ def test_behaviours_of_what_was_prepared_go_through_the_service(
     assert _release(tmp_path) == 0
     assert bootstrap.main(["behaviours", f"--work={tmp_path / 'work'}", "--url=http://rank:8000"]) == 0
     file = tmp_path / "work" / "data" / name / "behaviours.csv"
-    assert ran == [("service.seed", str(file), "--url", "http://rank:8000")]
+    assert bootstrap.main(["behaviours", f"--work={tmp_path / 'work'}", "--key-file=/run/secrets/key"]) == 0
+    assert ran == [
+        ("service.seed", str(file), "--url", "http://rank:8000"),
+        ("service.seed", str(file), "--url", "http://127.0.0.1:8000", "--key-file", "/run/secrets/key"),
+    ]
 
 
 def test_step_that_fails_ends_the_container_with_an_error(

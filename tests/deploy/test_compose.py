@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from service.access.file import read_access
+from service.access.keys import hash_of
 from service.redis.watch import EVENT_BYTES, ranking_log_bytes
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.root import Settings
@@ -83,7 +85,23 @@ def test_secrets_are_files_that_only_their_reader_mounts() -> None:
         "events": ["secret-events:/run/secrets:ro"],
         **{name: ["secret-rank:/run/secrets:ro"] for name in (*REPLICAS, "page")},
         "sink": ["secret-sink:/run/secrets:ro"],
+        "behaviours": ["secret-seed:/run/secrets:ro"],
+        "prometheus": ["secret-prometheus:/run/secrets:ro"],
     }
+
+
+def test_callers_need_a_key_except_on_the_page_of_the_demo() -> None:
+    for name in REPLICAS:
+        environment = SERVICES[name]["environment"]
+        assert environment["RANKER_ACCESS__FILE"] == "/run/secrets/access.yaml"
+        assert "RANKER_ACCESS__ON_ADMIN_PORT" not in environment
+    assert SERVICES["page"]["profiles"] == ["demo"]
+    assert SERVICES["page"]["environment"]["RANKER_ACCESS__FILE"] == ""
+    assert SERVICES["behaviours"]["command"][-2:] == ["--key-file", "/run/secrets/key"]
+    scrape = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    [ranker] = [job for job in scrape["scrape_configs"] if job["job_name"] == "ranker"]
+    assert ranker["authorization"] == {"type": "Bearer", "credentials_file": "/run/secrets/key"}
+    assert SERVICES["prometheus"]["group_add"] == ["65532"]
 
 
 def test_every_image_of_others_is_pinned_by_digest_and_the_same_everywhere() -> None:
@@ -243,18 +261,12 @@ def test_no_user_of_redis_has_rights_without_a_password(name: str) -> None:
 @pytest.mark.redis
 def test_passwords_are_made_once_and_open_exactly_what_the_rules_allow(tmp_path: Path) -> None:
     """The script of the service `secrets`, and a real Redis with each of its files of users."""
-    for folder in ("redis", "events", "rank", "sink"):
-        (tmp_path / folder).mkdir()
-
-    def make() -> dict[str, str]:
-        environment = {"PATH": os.environ["PATH"], "OUT": str(tmp_path), "RULES": str(ROOT / "deploy" / "redis")}
-        subprocess.run(["sh", ROOT / "deploy/redis/make-secrets"], env=environment, check=True, capture_output=True)
-        return {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.glob("*/*")}
-
-    first = make()
-    assert make() == first
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")} == {0o600}
-    secrets = {name: re.findall(r"[0-9a-f]{64}", text) for name, text in first.items() if "acl" not in name}
+    first = made_secrets(tmp_path)
+    assert made_secrets(tmp_path) == first
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")}
+    assert modes == {name: 0o640 if name == "prometheus/key" else 0o600 for name in first}
+    passwords = {name: text for name, text in first.items() if not name.endswith((".acl", ".yaml", "/key"))}
+    secrets = {name: re.findall(r"[0-9a-f]{64}", text) for name, text in passwords.items()}
     assert all(len(one) == 1 for one in secrets.values())
     assert len({one[0] for one in secrets.values()}) == 5
     assert not any(one[0] in first[f"{server}/users.acl"] for one in secrets.values() for server in ("redis", "events"))
@@ -271,16 +283,69 @@ def test_passwords_are_made_once_and_open_exactly_what_the_rules_allow(tmp_path:
 
 
 def test_an_empty_password_is_never_put_into_a_file_of_users(tmp_path: Path) -> None:
-    for folder in ("redis", "events", "rank", "sink"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "rank").mkdir()
     (tmp_path / "rank" / "redis_url").write_text("redis://ranker:@redis:6379/0")
-    environment = {"PATH": os.environ["PATH"], "OUT": str(tmp_path), "RULES": str(ROOT / "deploy" / "redis")}
-    done = subprocess.run(
-        ["sh", ROOT / "deploy/redis/make-secrets"], env=environment, check=False, capture_output=True, text=True
-    )
+    done = make_secrets(tmp_path)
     assert done.returncode == 1
     assert "has no password" in done.stderr
     assert not (tmp_path / "redis" / "users.acl").exists()
+
+
+def test_a_cut_key_is_never_put_into_the_access_file(tmp_path: Path) -> None:
+    (tmp_path / "feed").mkdir()
+    (tmp_path / "feed" / "key").write_text("rk_")
+    done = make_secrets(tmp_path)
+    assert done.returncode == 1
+    assert "has no key" in done.stderr
+    assert not (tmp_path / "rank" / "access.yaml").exists()
+
+
+def test_callers_of_the_stack_get_keys_that_the_service_knows_and_can_change(tmp_path: Path) -> None:
+    made = made_secrets(tmp_path)
+    found = {caller.id: caller for caller in read_access(made["rank/access.yaml"].encode()).callers}
+    assert {name: set(caller.scopes) for name, caller in found.items()} == {
+        "feed": {"rank", "write"}, "seed": {"write"}, "prometheus": {"admin"}
+    }  # fmt: skip
+    assert all(caller.quota.requests_per_second for caller in found.values())
+    first = {name: made[f"{name}/key"] for name in found}
+    assert {name: caller.keys for name, caller in found.items()} == {n: (hash_of(key),) for n, key in first.items()}
+    assert not any(key in made["rank/access.yaml"] for key in first.values())
+
+    assert make_secrets(tmp_path, "rotate", "prometheus").returncode == 0
+    assert "retire the older one first" in make_secrets(tmp_path, "rotate", "prometheus").stderr
+    second = make_secrets(tmp_path, "show", "prometheus").stdout
+    assert keys_in_force(tmp_path) == {hash_of(second), hash_of(first["prometheus"])}
+    assert (tmp_path / "prometheus" / "key").stat().st_mode & 0o777 == 0o640
+    made_secrets(tmp_path)
+    assert keys_in_force(tmp_path) == {hash_of(second), hash_of(first["prometheus"])}
+    assert make_secrets(tmp_path, "retire", "prometheus").returncode == 0
+    assert keys_in_force(tmp_path) == {hash_of(second)}
+    assert make_secrets(tmp_path, "show", "../rank/redis_url").returncode == 1
+
+
+def keys_in_force(folder: Path) -> set[str]:
+    """The hashes of Prometheus's keys in the access file."""
+    callers = read_access((folder / "rank" / "access.yaml").read_bytes()).callers
+    return {one for caller in callers if caller.id == "prometheus" for one in caller.keys}
+
+
+def make_secrets(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program of the service `secrets`."""
+    for name in ("redis", "events", "rank", "sink", "feed", "seed", "prometheus"):
+        (folder / name).mkdir(exist_ok=True)
+    environment = {
+        "PATH": os.environ["PATH"], "OUT": str(folder), "RULES": str(ROOT / "deploy" / "redis"),
+        "CALLERS": str(ROOT / "deploy" / "secrets" / "callers.yaml"),
+    }  # fmt: skip
+    command = ["sh", str(ROOT / "deploy" / "secrets" / "make-secrets"), *arguments]
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+
+def made_secrets(folder: Path) -> dict[str, str]:
+    """All secrets, as the service `secrets` makes them at each start."""
+    done = make_secrets(folder)
+    assert done.returncode == 0, done.stderr
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.glob("*/*")}
 
 
 def test_order_is_secrets_then_redis_and_bundles_then_replicas_then_the_proxy_then_behaviours() -> None:

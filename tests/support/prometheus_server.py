@@ -94,6 +94,7 @@ class Prometheus:
             [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
         )
         for job in config["scrape_configs"]:
+            job.pop("authorization", None)  # these services need no key
             job.pop("dns_sd_configs", None)
             target = targets[job["job_name"]]
             job["static_configs"] = [{"targets": [target]}] if target is not None else []

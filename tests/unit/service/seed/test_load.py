@@ -29,6 +29,7 @@ class Service(ThreadingHTTPServer):
         self.batches: list[list[dict[str, Any]]] = []
         self.refusals: list[tuple[int, dict[str, str], bytes]] = []
         self.answer: dict[str, object] | None = None
+        self.authorizations: set[str | None] = set()
         self.lock = threading.Lock()
 
     @property
@@ -46,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         service = cast(Service, self.server)
         batch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["behaviours"]
+        service.authorizations.add(self.headers["Authorization"])
         with service.lock:
             if service.refusals:
                 status, headers, content = service.refusals.pop(0)
@@ -253,3 +255,22 @@ def test_command_tells_counts_and_fails_if_the_service_refused_something(
     assert "refused: 438 more" in capsys.readouterr().err
     assert main([str(file.with_name("absent.csv"))]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_key_from_a_file_goes_with_every_request_and_into_no_message(
+    service: Service, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = file.with_name("key")
+    key.write_text("rk_secret\n")
+    assert main([str(write(file, f"u,i,{TS},click,,")), "--url", service.url, "--key-file", str(key)]) == 0
+    assert service.authorizations == {"Bearer rk_secret"}
+    service.refusals.append((401, {}, b'{"error": {"code": "unauthorized", "message": "The API key is not known."}}'))
+    assert main([str(write(file, f"u,i,{TS},click,,")), "--url", service.url, "--key-file", str(key)]) == 1
+    assert (
+        main([str(write(file, f"u,i,{TS},click,,")), "--url", service.url, "--key-file", str(key.with_name("none"))])
+        == 1
+    )
+    told = capsys.readouterr().err
+    assert "401 The API key is not known." in told
+    assert "error: --key-file: the file cannot be read" in told
+    assert "rk_" not in told
