@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 import secrets
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
+
+from contract.command_line import CommandError
+from contract.secret_files import SecretFileError, read_secret
 
 PREFIX: Final = "rk_"  # lets secret scanners find a key that was committed by mistake
 KEY_BYTES: Final = 32
@@ -22,6 +26,23 @@ _SHOWN: Final = 8
 def new_key() -> str:
     """Return a new key."""
     return PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+
+def read_key(path: Path | None) -> str | None:
+    """Return the key in the file of an option `--key-file`; None without a file.
+
+    Raises:
+        CommandError: it cannot be used; the message has no part of it.
+    """
+    if path is None:
+        return None
+    try:
+        key = read_secret(str(path))
+    except SecretFileError as error:
+        raise CommandError(f"--key-file: {error}") from error
+    if not (key.isascii() and key.isprintable()):
+        raise CommandError("--key-file: the file has more than one key, or something else")
+    return key
 
 
 def digest_of(key: bytes) -> bytes:

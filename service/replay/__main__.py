@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.command_line import run
+from service.access.keys import read_key
 from service.replay.captured import Captured, read
 from service.replay.runs import Replayed, Replayer
 from service.settings.environment import signers_of_environment
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _replay(options: argparse.Namespace) -> int:
     replayer = Replayer(options.bundles, min(max(1, options.runs), _MAX_RUNS), options.signers)
     failed = 0
-    for one in read(options.source):
+    for one in read(options.source, read_key(options.key_file)):
         replayed = replayer.replay(one)
         failed += bool(replayed.problem)
         sys.stdout.write("\n".join([_title(one), *_lines(one, replayed), ""]) + "\n")
@@ -57,6 +58,7 @@ def _lines(one: Captured, replayed: Replayed) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.replay", description="Run slow rankings again.")
     parser.add_argument("source", help="file with the answer of GET /debug/slow, or its address (http://...)")
+    parser.add_argument("--key-file", type=Path, help="for an address: file with an API key of the scope admin")
     parser.add_argument("--bundles", type=Path, required=True, help="folder of the bundles, <model>/<version> each")
     parser.add_argument(
         "--signers", type=Path, default=signers_of_environment(),

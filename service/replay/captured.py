@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -61,13 +62,17 @@ class _Answer(_Part):
     rankings: list[Captured]
 
 
-def read(source: str) -> list[Captured]:
+def read(source: str, key: str | None = None) -> list[Captured]:
     """Return the captured rankings of a file or an address.
+
+    Args:
+        source: path of a file, or http or https address.
+        key: API key for the address; None if it needs none.
 
     Raises:
         CommandError: they cannot be read.
     """
-    content = _fetched(source) if source.startswith(("http://", "https://")) else Path(source).read_bytes()
+    content = _fetched(source, key) if source.startswith(("http://", "https://")) else Path(source).read_bytes()
     try:
         return _Answer.model_validate_json(content).rankings
     except ValidationError as error:
@@ -76,10 +81,15 @@ def read(source: str) -> list[Captured]:
         raise CommandError(f"{source}: not the answer of GET /debug/slow ({place}: {first['msg']})") from error
 
 
-def _fetched(address: str) -> bytes:
+def _fetched(address: str, key: str | None) -> bytes:
+    if "@" in address:
+        raise CommandError("the address has a user or a password, which the service does not take; give --key-file")
     try:
-        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
+        request = urllib.request.Request(address)
+        if key:
+            request.add_unredirected_header("Authorization", f"Bearer {key}")  # never to another host
+        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
             content: bytes = answer.read(_MAX_BYTES)
-    except OSError as error:  # also a status that is not 200
+    except (OSError, ValueError, HTTPException) as error:  # also a status that is not 200; a port that is not a number
         raise CommandError(f"{address}: {error}") from error
     return content

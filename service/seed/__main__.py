@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.behaviours.file import SkippedLines
-from contract.command_line import CommandError, run
-from contract.secret_files import SecretFileError, read_secret
+from contract.command_line import run
+from service.access.keys import read_key
 from service.seed.load import CONNECTIONS, load
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _load(options: argparse.Namespace) -> int:
     began = time.monotonic()
     skipped = SkippedLines(options.file) if options.skip_bad_lines else None
-    key = _key(options.key_file)
+    key = read_key(options.key_file)
     counts, refused = load(options.file, options.url, connections=max(1, options.connections), skipped=skipped, key=key)
     for told in [*(skipped.told() if skipped is not None else []), *refused]:
         sys.stderr.write(f"{told}\n")
@@ -39,13 +39,6 @@ def _load(options: argparse.Namespace) -> int:
     told = ", ".join(f"{counts[name]:,} {name}" for name in ("read", "stored", "repeated", "refused", "skipped"))
     sys.stdout.write(f"{told} in {seconds:.1f} s\n")
     return 1 if counts["refused"] or not counts["read"] > counts["skipped"] else 0
-
-
-def _key(path: Path | None) -> str | None:
-    try:
-        return None if path is None else read_secret(str(path))
-    except SecretFileError as error:
-        raise CommandError(f"--key-file: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import signal
 from collections.abc import Iterator
@@ -17,8 +18,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import yaml
+from ranker_client import RankerClient, Refused
 
-from tests.support.access import bearer, document
+from exporter.sign import main as sign
+from service.replay.__main__ import main as replay
+from service.seed.__main__ import main as seed
+from tests.support.access import bearer, document, key_of
 from tests.support.builders import TinyModel
 from tests.support.canaries import (
     AUTHOR,
@@ -35,6 +41,7 @@ from tests.support.canaries import (
     forms,
     found,
 )
+from tests.support.haproxy import proxy
 from tests.support.raw_http import RawConnection
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.service_process import ServiceProcess
@@ -54,6 +61,7 @@ GOOD: dict[str, list[Any]] = {
         RANK | {"explain": True, "recent": [{"item_id": ITEM, "ts": NOW}], "context": {"device": VALUE}},
         RANK | {"features": {ITEM: {"genre": VALUE}}, "seen": "drop"},
     ],
+    "/rank/batch": [{"shown": False, "rankings": [RANK, {"user_id": USER, "candidates": []}]}],
     "/behaviours": [{"behaviours": [BEHAVIOUR]}],
     "/items": [{"items": [{"item_id": ITEM, "features": {"genre": VALUE}}]}],
     "/feedback": [{"feedback": [PLAY]}, {"feedback": [{"user_id": USER, "item_id": ITEM, "action": "play"}]}],
@@ -92,6 +100,16 @@ def bodies() -> Iterator[tuple[str, bytes]]:
             yield from ((path, json.dumps(wrong).encode()) for wrong in spoilt(good))
 
 
+def packed() -> Iterator[tuple[str, bytes]]:
+    """Yield bodies with `Content-Encoding: gzip`, of which only the first of each route is whole."""
+    for path, documents in GOOD.items():
+        whole = json.dumps(documents[0]).encode()
+        content = gzip.compress(whole)
+        bomb = gzip.compress(whole + b" " * 50_000_000, 1)
+        for body in (content, whole, content[:-9], content + whole, gzip.compress(content), bomb):
+            yield path, body
+
+
 RAW = [
     f"GET /{USER}/{ITEM} HTTP/9.9\r\nHost: x\r\n\r\n",
     f"GET /rank?user={USER}&item={ITEM} HTTP/1.1\r\nHost: x\r\n{WRONG_KEY}\r\n\r\n",
@@ -100,6 +118,7 @@ RAW = [
     f"POST /rank HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {ITEM}\r\n\r\n",
     f"POST /rank HTTP/1.1\r\nHost: x\r\nX-{USER}: {'y' * 70_000}\r\n\r\n",
     f"GET /behaviours/{USER}%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{USER}",
 ]
 HEADERS = [
     {},
@@ -126,7 +145,7 @@ class World:
         secrets = {"redis_url": f"redis://ranker:{PASSWORD}@127.0.0.1:{self.redis.port}/0", "override": OVERRIDE_SECRET}
         for name, value in secrets.items():
             (folder / name).write_text(value)
-        settings = {"REDIS__URL": "", "REDIS__URL_FILE": str(folder / "redis_url")}
+        settings = {"ADMIN__PORT": str(free_port()), "REDIS__URL": "", "REDIS__URL_FILE": str(folder / "redis_url")}
         settings |= {"EXPERIMENTS__PSEUDONYM_KEY": pseudonym_key} if pseudonym_key else {}
         self.service = ServiceProcess(
             folder, "", **settings,
@@ -135,8 +154,16 @@ class World:
             RANKING_LOG__SHARE="1", RANKING_LOG__ATTRIBUTES='["segment"]', LOGGING__LEVEL="debug",
             TRACES__ENDPOINT=self.collector.url, TRACES__SHARE="1", TRACES__MAX_PER_SECOND="10000",
         )  # fmt: skip
+        self._give_a_shadow()
         self.errors: dict[str, bytes] = {}
         self.answered = b""
+
+    def _give_a_shadow(self) -> None:
+        file = self.service.experiments
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for arm in document["layers"][0]["experiments"][0]["arms"]:
+            arm["shadow"] = {"model": "mgnm", "version": "1", "share": 1.0}
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
 
     def start(self) -> World:
         self.service.start()
@@ -164,16 +191,34 @@ class World:
         """Send every body to its route, every path with every method, and requests that no client sends."""
         for path, body in bodies():
             self.send("POST", path, body)
+        for path, body in packed():
+            self.send("POST", path, body, **{"Content-Encoding": "gzip"})
         for headers in HEADERS:
             self.send("POST", "/rank", json.dumps(RANK).encode(), **headers)
         for method in ("GET", "POST", "DELETE", "OPTIONS"):
             for path in (f"/behaviours/{USER}", f"/behaviours/{USER}%0A", f"/{USER}", f"/rank?user={USER}&item={ITEM}"):
                 self.send(method, path)
         for number, raw in enumerate(RAW):
-            self.errors[f"raw {number}"] = asyncio.run(self._raw(raw.encode()))
+            self.errors[f"raw {number}"] = asyncio.run(self._raw(raw.encode(), self.service.port))
 
-    async def _raw(self, content: bytes) -> bytes:
-        connection = await RawConnection.open(self.service.port)
+    def send_through_a_proxy(self) -> None:
+        """Send the same paths and raw requests through HAProxy, which logs every request."""
+        with proxy(self.service.port, self.service.port, self.service.folder, logs=True) as port:
+            for path in (f"/behaviours/{USER}", f"/{ITEM}", f"/rank?user={USER}"):
+                httpx.get(f"http://127.0.0.1:{port}{path}", headers=bearer("all"))
+            httpx.post(f"http://127.0.0.1:{port}/rank", json=RANK, headers={"Authorization": f"Bearer {WRONG_KEY}"})
+            for number, raw in enumerate(RAW):
+                self.errors[f"raw {number} through the proxy"] = asyncio.run(self._raw(raw.encode(), port))
+
+    def call_with_the_client(self) -> None:
+        """Make the errors of the Python client, which a caller may log."""
+        for key, candidates in ((WRONG_KEY, [ITEM]), (key_of("all"), [ITEM + ODD]), (key_of("write"), [ITEM])):
+            with RankerClient(self.service.url, api_key=key) as client, pytest.raises(Refused) as raised:
+                client.rank(USER, candidates)
+            self.errors[f"client {raised.value.status}"] = f"{raised.value} {raised.value!r} {client!r}".encode()
+
+    async def _raw(self, content: bytes, port: int) -> bytes:
+        connection = await RawConnection.open(port)
         connection.send(content)
         answer = await connection.answer()
         await connection.close()
@@ -184,6 +229,7 @@ class World:
         described = self.client.get(f"{self.service.admin_url}/openapi.json", headers=bearer("all")).json()["paths"]
         paths = [path for path, methods in described.items() if "get" in methods and "{" not in path]
         assert {"/metrics", "/info"} <= set(paths)
+        paths.append("/debug/slow")  # for operators only, so not in the document
         operators = {
             f"GET {path}": self.client.get(f"{self.service.admin_url}{path}", headers=bearer("all")).content
             for path in paths
@@ -191,7 +237,7 @@ class World:
         spool = self.service.folder / "spool"
         names = "\n".join(str(path) for path in spool.rglob("*")) if spool.exists() else ""
         spans = repr(self.collector.spans).encode()
-        logs = {path.name: path.read_bytes() for path in self.service.folder.glob("*service.log")}
+        logs = {path.name: path.read_bytes() for path in self.service.folder.glob("*.log")}
         return {**operators, **logs, **self.errors, "names in the spool": names.encode(), "traces": spans}
 
     def spooled(self) -> bytes:
@@ -225,19 +271,53 @@ def faults(world: World) -> None:
     world.send("GET", f"/behaviours/{USER}")
 
 
+def metric_of(world: World, name: str, labels: dict[str, str]) -> float:
+    """The sum of the series of a metric that have these labels."""
+    text = world.client.get(f"{world.service.admin_url}/metrics", headers=bearer("all")).text
+    pairs = [f'{label}="{value}"' for label, value in labels.items()]
+    lines = [line for line in text.splitlines() if line.startswith(f"{name}{{") and all(one in line for one in pairs)]
+    return sum(float(line.split(" # ")[0].rsplit(" ", 1)[1]) for line in lines)
+
+
+def commands(world: World, slow: bytes, capsys: pytest.CaptureFixture[str]) -> dict[str, bytes]:
+    """What the command lines print that get such inputs."""
+    folder = world.service.folder
+    captured, key = folder / "slow.json", folder / "key"
+    captured.write_bytes(slow)
+    key.write_text(PASSWORD)
+    key.chmod(0o600)
+    capsys.readouterr()
+    assert replay([str(captured), "--bundles", str(world.service.bundles), "--runs", "1"]) == 0
+    assert sign(["bundle", str(key), str(world.service.bundles / "mgnm" / "1")]) == 1
+    assert seed([str(captured), "--key-file", str(key), "--url", world.service.url]) == 1
+    said = capsys.readouterr()
+    return {"commands": f"{said.out}{said.err}".encode()}
+
+
 @pytest.mark.slow
-def test_no_canary_gets_out(world: World) -> None:
+def test_no_canary_gets_out(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.send_all()
+    world.send_through_a_proxy()
+    world.call_with_the_client()
     stream = world.redis.call("XRANGE", "fb:activity:v1", "-", "+")
     statuses = {name.split()[0] for name in world.errors}
     assert statuses >= {"400", "401", "404", "405", "413", "415", "422", "raw"}
+    service = world.service
+    for metric, labels in (
+        ("ranker_shadow_rankings_total", {"shadow": "mgnm@1"}),
+        ("ranker_drift_items_total", {"kind": "candidate", "known": "no"}),
+    ):
+        service.until(lambda m=metric, at=labels: metric_of(world, m, at) > 0, metric)  # type: ignore[misc]
     faults(world)
     outputs = world.outputs()
+    outputs |= commands(world, outputs["GET /debug/slow"], capsys)
     world.service.send(signal.SIGTERM)
     world.service.wait()
     outputs |= {"the log of the end": world.service.log().encode()}
     assert world.collector.spans
     assert found(outputs, (*PEOPLE, ITEM, VALUE, *SECRETS)) == []
+    assert b" 401 " in outputs["haproxy.log"]
+    assert b'"request_id"' in outputs["GET /debug/slow"]
     assert found({"stream": stream, "spool": world.spooled()}, (*PEOPLE, *SECRETS)) == []
     # Teeth: the canaries were there. Answers and events have the item, and the search finds it.
     assert found({"answers": world.answered}, (ITEM,))

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-from benchmarks.load.servers import answers, running
 from deploy.experiments import write_current
 from tests.faults.invariants import ALLOWED, Expected
-from tests.faults.rig import ROOT, Rig, Service
+from tests.faults.rig import Rig, Service
 from tests.faults.row import row
 from tests.faults.traffic import LOST, REFUSED, Record, Traffic, p99_ms
 from tests.faults.world import MODELS, model
-from tests.support.redis_server import free_port
+from tests.support.haproxy import proxy
 
-_CONFIGURATION: Final = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 _PLANNED: Final = ("bundle swap", "experiment change", "restart of each replica")
 _KILL: Final = "a killed replica"
 _HASTY: Final = "both replicas restarted at once"
@@ -40,7 +33,10 @@ def rolled(rig: Rig) -> None:
     replicas = [one, rig.started(two.start())]
     repeats = int(rig.pick(1, 5))
     # 502 and 503 are the proxy's own: a request that it could send to no replica.
-    with _proxy(replicas) as port, rig.traffic(port, rate=rig.pick(80, 100), expected=Expected(ALLOWED)) as traffic:
+    with (
+        proxy(replicas[0].port, replicas[1].port, one.folder) as port,
+        rig.traffic(port, rate=rig.pick(80, 100), expected=Expected(ALLOWED)) as traffic,
+    ):
         traffic.mark("quiet", rig.pick(4, 20))
         for turn in range(repeats):
             traffic.mark("bundle swap")
@@ -169,23 +165,3 @@ def _started(rig: Rig, new: Service) -> Service:
     new.start()
     rig.until(lambda: new.metric("ranker_requests_total", route="/rank") > 0, "used by the proxy")
     return new
-
-
-@contextmanager
-def _proxy(replicas: list[Service]) -> Iterator[int]:
-    """Run the committed configuration of HAProxy; yields its port."""
-    program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        raise FileNotFoundError("haproxy is not installed (Debian package: haproxy)")
-    port = free_port()
-    environment = {
-        **os.environ, "PROXY_BIND": f"127.0.0.1:{port}",
-        "REPLICA_ONE": f"127.0.0.1:{replicas[0].port}", "REPLICA_TWO": f"127.0.0.1:{replicas[1].port}",
-    }  # fmt: skip
-    folder = replicas[0].folder
-    subprocess.run([program, "-c", "-q", "-f", str(_CONFIGURATION)], env=environment, check=True)
-    with running(
-        "haproxy", [program, "-db", "-f", str(_CONFIGURATION)], port=port, environment=environment, folder=folder,
-        log=folder / "haproxy.log", is_ready=answers("/health/ready"),
-    ):  # fmt: skip
-        yield port
