@@ -280,7 +280,7 @@ def metric_of(world: World, name: str, labels: dict[str, str]) -> float:
 
 
 def commands(world: World, slow: bytes, capsys: pytest.CaptureFixture[str]) -> dict[str, bytes]:
-    """What the command lines print that get such inputs."""
+    """The output of the command lines that get such inputs."""
     folder = world.service.folder
     captured, key = folder / "slow.json", folder / "key"
     captured.write_bytes(slow)

@@ -24,7 +24,7 @@ def proxy(one: int, two: int, folder: Path, *, logs: bool = False) -> Iterator[i
         one: port of a replica.
         two: of another one, or the same.
         folder: for its log.
-        logs: log every request, as the configuration would if its line were no comment.
+        logs: log every request, with the line that the configuration has as a comment.
     """
     program = str(needed("haproxy", "haproxy"))
     port = free_port()
