@@ -71,7 +71,10 @@ def hasty(rig: Rig) -> None:
     )
     replicas = [one, rig.started(two.start())]
     repeats, alone = int(rig.pick(2, 10)), 0
-    with _proxy(replicas) as port, rig.traffic(port, rate=rig.pick(40, 80), expected=Expected(ALLOWED)) as traffic:
+    with (
+        proxy(replicas[0].port, replicas[1].port, one.folder) as port,
+        rig.traffic(port, rate=rig.pick(40, 80), expected=Expected(ALLOWED)) as traffic,
+    ):
         traffic.mark("quiet", rig.pick(2, 10))
         for _ in range(repeats):
             traffic.mark(_HASTY)
