@@ -1,7 +1,8 @@
 """The spread of one bundle's scores and inputs, since it was loaded and in the last minutes.
 
-The event loop notes rankings, and counts them some at a time: numpy's calls cost more than their work on one ranking.
-Any thread may read.
+The event loop notes a sample of each batch, and counts what it noted some at a time: numpy's calls cost more than their
+work on one ranking. Every ranking and every candidate has the same expected count of 1, because a noted one counts for
+as many as the sample leaves out. Any thread may read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
+from random import random
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -27,16 +29,21 @@ LEAST_RECENT: Final = 100  # rankings of the window, for an index
 LEAST_EARLIER: Final = 1_000  # rankings before the window, to be a reference
 _SNAPSHOT_SECONDS: Final = 60.0
 _PENDING: Final = 64  # rankings
+ROWS: Final = 4  # rankings of one batch that are noted
+RATE: Final = 200  # rankings of a second that are noted; as many as came in the last second are expected
+SCORES: Final = 16  # scores of one ranking that are noted
 _ITEMS: Final = (("candidate", "yes"), ("candidate", "no"), ("behaviour", "yes"), ("behaviour", "no"))
 
 
 class _Noted(NamedTuple):
-    """One ranking."""
+    """One ranking that stands for `weight` rankings, and scores that each stand for `every` of its scores."""
 
     scores: NDArray[np.float32]
+    every: int
     used: int
     age_seconds: int  # of the newest behaviour that was read; -1 without one
     items: tuple[int, int, int, int]  # as _ITEMS
+    weight: int
 
 
 class Drift:
@@ -45,26 +52,51 @@ class Drift:
     Args:
         bundle: verified; the reference is its record of validation, or its golden rows.
         now: seconds of a clock that never goes back.
+        draw: returns a random number of at least 0 and less than 1.
     """
 
-    def __init__(self, bundle: Bundle, now: Callable[[], float] = time.monotonic) -> None:
-        self._spreads, self._now = spreads_of(bundle), now
+    def __init__(
+        self, bundle: Bundle, now: Callable[[], float] = time.monotonic, draw: Callable[[], float] = random
+    ) -> None:
+        self._spreads, self._now, self._draw = spreads_of(bundle), now, draw
         self._source, self._record = source_of(bundle), bundle.reference
         stops = list(accumulate([spread.size for spread in self._spreads], initial=0))
         self._parts = [slice(*ends) for ends in pairwise(stops)]
-        self._counts: Counts = np.zeros(stops[-1] + len(_ITEMS), dtype=np.int64)
+        # Buckets, then items, then how many observations of each spread were noted.
+        self._counts: Counts = np.zeros(stops[-1] + len(_ITEMS) + len(self._spreads), dtype=np.int64)
         self._snapshots: deque[tuple[float, Counts]] = deque()  # the counts before what was counted from then on
-        self._pending: list[_Noted] = []
+        self._pending: deque[_Noted] = deque()
         self._lock = Lock()
+        self._step, self._came, self._next_look = 1, 0, 0.0
 
     def note(self, rows: Sequence[RankRow], results: Sequence[ScoredRow | Exception]) -> None:
-        """Note a batch; rows that failed are not counted."""
-        for row, result in zip(rows, results, strict=True):
+        """Note some rankings of a batch, each as likely as the others; rows that failed are not counted."""
+        step = max(self._step_of(len(rows)), -(-len(rows) // ROWS))
+        for place in range(int(self._draw() * step), len(rows), step):
+            result = results[place]
             if isinstance(result, ScoredRow):
-                self._pending.append(_noted(row, result))
+                self._pending.append(self._noted(rows[place], result, step))
         if len(self._pending) >= _PENDING:
             with self._lock:
                 self._count()
+
+    def _step_of(self, rows: int) -> int:
+        """Return how many rankings one that is noted stands for, by what came in the last second."""
+        self._came += rows
+        now = self._now()
+        if now >= self._next_look:
+            self._step = max(1, round(self._came / RATE)) if now < self._next_look + 1 else 1
+            self._came, self._next_look = 0, now + 1
+        return self._step
+
+    def _noted(self, row: RankRow, result: ScoredRow, weight: int) -> _Noted:
+        every = -(-len(result.scores) // SCORES) or 1
+        scores = result.scores[int(self._draw() * every) :: every].copy()  # a view would keep those of the whole batch
+        newest = result.newest_ms
+        age = -1 if newest is None else max(0, row.request_time_ms - newest) // 1000
+        known = result.used + result.truncated
+        items = (len(row.candidates), row.unknown, known, result.unknown)
+        return _Noted(scores, every, result.used, age, items, weight)
 
     def observed(self) -> dict[Labels, float]:
         """Return the observations by quantity and bucket, since the bundle was loaded."""
@@ -74,7 +106,8 @@ class Drift:
     def items(self) -> dict[Labels, float]:
         """Return candidates and behaviours, by whether the bundle knows the item, since it was loaded."""
         counts = self._read()[0]
-        return dict(zip(_ITEMS, counts[-len(_ITEMS) :].tolist(), strict=True))
+        first = self._parts[-1].stop
+        return dict(zip(_ITEMS, counts[first : first + len(_ITEMS)].tolist(), strict=True))
 
     def reference(self) -> dict[Labels, float]:
         """Return the share of each bucket in the bundle's reference."""
@@ -100,18 +133,26 @@ class Drift:
         counts, base = self._read()
         recent = counts - base
         found: dict[Labels, float] = {}
-        for spread, part in zip(self._spreads, self._parts, strict=True):
-            if not self._suffices(recent, part, LEAST_RECENT):
+        for number, (spread, part) in enumerate(zip(self._spreads, self._parts, strict=True)):
+            if not self._suffices(recent, number, LEAST_RECENT):
                 continue
+            noted = self._noted_in(recent)[number]
             if spread.expected is not None:
-                found[spread.name, self._source] = stability_index(spread.expected, recent[part])
-            if self._suffices(base, part, LEAST_EARLIER):
-                found[spread.name, "earlier"] = stability_index(base[part], recent[part])
+                least = min(noted, spread.expected.sum())
+                found[spread.name, self._source] = stability_index(spread.expected, recent[part], least)
+            if self._suffices(base, number, LEAST_EARLIER):
+                least = min(noted, self._noted_in(base)[number])
+                found[spread.name, "earlier"] = stability_index(base[part], recent[part], least)
         return found
 
-    def _suffices(self, counts: Counts, part: slice, least: int) -> bool:
-        """Return whether there are enough rankings and enough observations; each ranking has one length."""
-        return bool(counts[self._parts[1]].sum() >= least and counts[part].sum() >= least)
+    def _suffices(self, counts: Counts, number: int, least: int) -> bool:
+        """Return whether enough rankings and enough observations were noted; each ranking has one length."""
+        noted = self._noted_in(counts)
+        return bool(noted[1] >= least and noted[number] >= least)
+
+    def _noted_in(self, counts: Counts) -> Counts:
+        """Return how many observations of each spread were noted; each may stand for several."""
+        return counts[-len(self._spreads) :]
 
     def _labels(self) -> Iterator[Labels]:
         return ((spread.name, label) for spread in self._spreads for label in spread.labels)
@@ -126,17 +167,21 @@ class Drift:
 
     def _count(self) -> None:
         """Count what is pending; the lock is held."""
-        if not self._pending:
+        pending = [self._pending.popleft() for _ in range(len(self._pending))]  # the event loop may add some meanwhile
+        if not pending:
             return
-        pending, self._pending = self._pending, []
         self._keep_snapshot()
         scores, lengths, ages = self._spreads
-        numbers = np.array([(one.used, one.age_seconds) for one in pending], dtype=np.int64)
+        sizes = [len(one.scores) for one in pending]
+        numbers = np.array([(one.used, one.age_seconds, one.weight, one.weight * one.every) for one in pending])
+        used, age, weights, of_scores = numbers.T
+        has_age = age >= 0
         found = (
-            scores.tally(np.concatenate([one.scores for one in pending])),
-            lengths.tally(numbers[:, 0]),
-            ages.tally(numbers[numbers[:, 1] >= 0, 1]),
-            np.array([one.items for one in pending], dtype=np.int64).sum(axis=0),
+            scores.tally(np.concatenate([one.scores for one in pending]), of_scores.repeat(sizes)),
+            lengths.tally(used, weights),
+            ages.tally(age[has_age], weights[has_age]),
+            weights @ np.array([one.items for one in pending], dtype=np.int64),
+            [sum(sizes), len(pending), int(has_age.sum())],
         )
         self._counts += np.concatenate(found)
 
@@ -147,10 +192,3 @@ class Drift:
             self._snapshots.append((now, self._counts.copy()))
         while self._snapshots[0][0] <= now - WINDOW_SECONDS:
             self._snapshots.popleft()
-
-
-def _noted(row: RankRow, result: ScoredRow) -> _Noted:
-    newest = result.newest_ms
-    age = -1 if newest is None else max(0, row.request_time_ms - newest) // 1000
-    known = result.used + result.truncated
-    return _Noted(result.scores, result.used, age, (len(row.candidates), row.unknown, known, result.unknown))

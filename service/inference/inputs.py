@@ -261,8 +261,9 @@ def _in_order(flat: _Flat) -> _Flat:
 
 def _newest(flat: _Flat, stops: Sequence[int]) -> list[int | None]:
     """Return the time of each row's newest behaviour; None if it has none."""
-    times = flat.records["time_ms"]
-    return [int(times[stop - 1]) if count else None for stop, count in zip(stops, flat.counts, strict=True)]
+    lasts = [stop - 1 for stop, count in zip(stops, flat.counts, strict=True) if count]
+    times = iter(flat.records["time_ms"][lasts].tolist())
+    return [next(times) if count else None for count in flat.counts]
 
 
 def _stops(counts: Sequence[int]) -> list[int]:

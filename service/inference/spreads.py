@@ -41,10 +41,10 @@ class Spread(NamedTuple):
         """Return the largest value of each bucket as text."""
         return [*(str(edge) for edge in self.edges), "+Inf"]
 
-    def tally(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Counts:
-        """Return how many values are in each bucket (K,)."""
+    def tally(self, values: NDArray[np.float32] | NDArray[np.int64], weights: Counts | None = None) -> Counts:
+        """Return how many values are in each bucket (K,), a value with a weight as so many."""
         places = self.edges.searchsorted(values, side="left")
-        return np.bincount(places, minlength=self.size)
+        return np.bincount(places, weights, minlength=self.size).astype(np.int64)
 
 
 def source_of(bundle: Bundle) -> Source:
@@ -59,14 +59,18 @@ def spreads_of(bundle: Bundle) -> tuple[Spread, Spread, Spread]:
     return _scores(bundle.golden["scores"]), _lengths(bundle), Spread("age", _AGES, None)
 
 
-def stability_index(reference: Counts, counts: Counts) -> float:
+def stability_index(reference: Counts, counts: Counts, least: int) -> float:
     """Return the population stability index of two counts (K,): 0 for equal shares, at least 0 for all others.
 
     No share is taken to be less than half an observation of the smaller sample: an empty bucket would make it infinite.
+
+    Args:
+        reference: counts.
+        counts: to be compared with them.
+        least: observations of the smaller sample; one may count for several.
     """
-    sizes = reference.sum(), counts.sum()
-    floor = _LEAST / min(sizes)
-    expected, found = np.maximum(reference / sizes[0], floor), np.maximum(counts / sizes[1], floor)
+    floor = _LEAST / least
+    expected, found = np.maximum(reference / reference.sum(), floor), np.maximum(counts / counts.sum(), floor)
     return float(((found - expected) * np.log(found / expected)).sum())
 
 

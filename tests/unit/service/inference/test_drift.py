@@ -45,14 +45,22 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def note(
     drift: Drift, scores: Sequence[float], used: int = 3, age: int | None = DAY, unknown: int = 0, times: int = 1
 ) -> None:
-    """Note the same ranking so many times; `unknown` candidates and as many behaviours are not known."""
+    """Note the same ranking so many times, one by one; `unknown` candidates and as many behaviours are not known."""
+    row, result = ranking(scores, used, age, unknown)
+    for _ in range(times):
+        drift.note([row], [result])
+
+
+def ranking(
+    scores: Sequence[float], used: int = 3, age: int | None = DAY, unknown: int = 0
+) -> tuple[RankRow, ScoredRow]:
     candidates = np.arange(1, len(scores) + 1)
     row = RankRow("u", behaviours([]), candidates, REQUEST_MS, unknown=unknown)
     newest = None if age is None else REQUEST_MS - age * 1000
     result = ScoredRow(
         np.array(scores, dtype=np.float32), None, {}, False, used, 0, unknown, 2, 0, 0.0, 0.0, newest_ms=newest
     )
-    drift.note([row] * times, [result] * times)
+    return row, result
 
 
 def of(drift: Drift, name: str) -> list[float]:
@@ -75,6 +83,66 @@ def test_buckets_are_counted_as_a_slow_count_would(bundle: Bundle) -> None:
         found = of(drift, name)
         assert found == [counter[place] for place in range(len(found))]
     assert sum(of(drift, "score")) == 1600
+
+
+def test_a_large_batch_is_counted_without_bias_from_a_sample_of_its_rankings(bundle: Bundle) -> None:
+    rankings = [ranking([place / 10], place, place * 3_600, unknown=place % 3) for place in range(38)]
+    rows, results = zip(*rankings, strict=True)
+    step = -(-len(rows) // drift_module.ROWS)
+    exact = Drift(bundle)
+    for row, result in rankings:
+        exact.note([row], [result])
+    found = {"observed": Counter[tuple[str, ...]](), "items": Counter[tuple[str, ...]]()}
+    for start in range(step):  # each is as likely as the others
+        drift = Drift(bundle, draw=lambda: (start + 0.5) / step)  # noqa: B023 - called in this round
+        drift.note(rows, results)
+        assert len(drift._pending) <= drift_module.ROWS
+        found["observed"].update(drift.observed())
+        found["items"].update(drift.items())
+    assert found["observed"] == {labels: step * count for labels, count in exact.observed().items()}
+    assert found["items"] == {labels: step * count for labels, count in exact.items().items()}
+
+
+def test_a_long_list_is_counted_without_bias_from_a_sample_of_its_scores(bundle: Bundle) -> None:
+    edges = spreads_of(bundle)[0].edges.tolist()
+    row, result = ranking(np.random.default_rng(5).normal(0.5, 1.0, 200).tolist())
+    every = -(-200 // drift_module.SCORES)
+    found = np.zeros(len(edges) + 1)
+    for start in range(every):
+        drift = Drift(bundle, draw=lambda: (start + 0.5) / every)  # noqa: B023 - called in this round
+        drift.note([row], [result])
+        found += of(drift, "score")
+    expected = Counter(bisect_left(edges, score) for score in result.scores.tolist())
+    assert found.tolist() == [every * expected[place] for place in range(len(edges) + 1)]
+
+
+def test_many_rankings_are_counted_from_as_many_as_in_a_second_with_few(bundle: Bundle) -> None:
+    clock, rng = Clock(), np.random.default_rng(7)
+    drift = Drift(bundle, clock, draw=rng.random)
+    row, result = ranking([0.5])
+    for number in range(10_000):  # 1,000 a second
+        drift.note([row], [result])
+        clock.seconds += 0.001
+        # What comes in the first second is not known before.
+        assert number >= 1_000 or len(drift._pending) + drift._counts[-2] == number + 1
+    noted = len(drift._pending) + drift._counts[-2] - 1_000
+    assert noted == pytest.approx(9 * drift_module.RATE, rel=0.1)
+    counted = sum(of(drift, "length"))
+    assert counted == pytest.approx(10_000, rel=0.1)
+    clock.seconds += 60
+    for _ in range(50):  # few again: all are counted
+        drift.note([row], [result])
+        clock.seconds += 0.1
+    assert sum(of(drift, "length")) == counted + 50
+
+
+def test_an_index_needs_noted_rankings_however_many_they_stand_for(bundle: Bundle) -> None:
+    drift = Drift(bundle)
+    row, result = ranking([0.5] * 50)
+    for _ in range(10):
+        drift.note([row] * 100, [result] * 100)
+    assert sum(of(drift, "length")) == 1_000
+    assert drift.indices() == {}
 
 
 def test_items_are_counted_by_whether_the_bundle_knows_them(bundle: Bundle) -> None:
@@ -140,15 +208,15 @@ def test_equal_golden_scores_make_fewer_buckets_with_labels_of_their_own(bundle:
 def test_stability_index_is_the_one_by_hand() -> None:
     expected = (0.9 - 0.4) * log(0.9 / 0.4) + (0.1 - 0.6) * log(0.1 / 0.6)
     assert expected == pytest.approx(1.30134, abs=1e-5)
-    assert stability_index(np.array([4, 6]), np.array([90, 10])) == pytest.approx(expected)
+    assert stability_index(np.array([4, 6]), np.array([90, 10]), 10) == pytest.approx(expected)
     # An empty bucket counts as half an observation of the smaller sample: 0.5 of 5.
     expected = (1.0 - 0.6) * log(1.0 / 0.6) + (0.1 - 0.4) * log(0.1 / 0.4)
-    assert stability_index(np.array([3, 2]), np.array([70, 0])) == pytest.approx(expected)
+    assert stability_index(np.array([3, 2]), np.array([70, 0]), 5) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("counts", [[4, 6], [0, 7], [1, 1]])
 def test_stability_index_of_equal_shares_is_0_for_samples_of_any_size(counts: list[int]) -> None:
-    assert stability_index(np.array(counts), np.array(counts) * 1_000) == pytest.approx(0, abs=1e-12)
+    assert stability_index(np.array(counts), np.array(counts) * 1_000, sum(counts)) == pytest.approx(0, abs=1e-12)
 
 
 def test_an_index_needs_enough_rankings(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
