@@ -194,7 +194,7 @@ def test_the_record_of_validation_is_the_reference_of_a_bundle_that_has_one(
     found = drift.indices()
     assert found.keys() == {(name, "validation") for name in ("score", "length", "age")}
     assert (found["score", "validation"], found["length", "validation"]) == (0, 0)
-    assert found["age", "validation"] == pytest.approx(stability_index(np.array([45, 45, 0]), np.array([10, 0, 0])))
+    assert found["age", "validation"] == pytest.approx(stability_index(np.array([45, 45, 0]), np.array([10, 0, 0]), 10))
 
 
 def test_equal_golden_scores_make_fewer_buckets_with_labels_of_their_own(bundle: Bundle) -> None:
