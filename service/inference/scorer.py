@@ -21,6 +21,7 @@ from service.errors import InferenceFailed
 from service.inference.device import leading
 from service.inference.engine import Engine, EngineError, Outputs
 from service.inference.inputs import InputMaker, Inputs, Made, RankRow
+from service.inference.orders import orders
 from service.inference.state_cache import State, StateCache, StateKey
 from service.inference.weighing import weighed
 from service.tracing.run import ModelRun
@@ -51,6 +52,7 @@ class ScoredRow(NamedTuple):
     context: NDArray[np.int64] | None = None  # (F,) codes of the request's context; None where the model reads none
     run: ModelRun | None = None  # that scored it
     newest_ms: int | None = None  # time of the newest behaviour that was read
+    order: NDArray[np.int64] | None = None  # (N,) places of the scores, best first; None where some are not finite
 
 
 class NothingScored(InferenceFailed):
@@ -146,6 +148,7 @@ class Inference:
         all_finite = bool(finite.all())
         if not all_finite:
             self._note_not_finite(len(finite) - int(finite.sum()))
+        best_first = orders(all_scores, counts) if all_finite else None
         results: list[ScoredRow | Exception] = []
         stop = 0
         for place, count, slot in zip(places, counts, slots, strict=True):
@@ -161,6 +164,7 @@ class Inference:
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
                     work.facts[place].key not in states.new, *work.facts[place][1:6], encoded - started, done - encoded,
                     run=run, newest_ms=work.facts[place].newest_ms,
+                    order=None if best_first is None else best_first[part],
                 )
             )  # fmt: skip
         if codes is not None:

@@ -98,8 +98,11 @@ def ranking_of(
     numbers: NDArray[np.float32] = bundle.popularity[candidates.indices] if scored is None else scored.scores
     if instead is not None:
         numbers = instead
-    count = min(limit or candidates.total, candidates.total)
-    order = best(numbers, min(count, len(numbers)))
+    count = candidates.total if limit is None else min(limit, candidates.total)
+    if scored is None or scored.order is None or instead is not None:
+        order = best(numbers, min(count, len(numbers)))
+    else:
+        order = scored.order[:count]
     scores: list[float | None] = [None] * len(order) if scored is None else numbers[order].tolist()
     known = [True] * len(order)
     if candidates.unknown:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle.vocabulary import Vocabulary
+from service.inference.orders import places_of
 from service.ranking.listed import MOST_LISTED, Listed
 
-_ALL_PLACES: Final = np.arange(2_000)
-_ALL_PLACES.flags.writeable = False
 _PARTITION_FROM = 4  # a selection pays when it leaves out at least three quarters
 
 
@@ -45,15 +44,11 @@ def candidates_of(item_ids: Sequence[str], vocabulary: Vocabulary) -> Candidates
     indices = vocabulary.distinct_indices(item_ids)
     if indices is not None:
         named = Listed(vocabulary, indices) if len(vocabulary) <= MOST_LISTED else item_ids
-        return Candidates(named, _places(len(indices)), (), indices)
+        return Candidates(named, places_of(len(indices)), (), indices)
     distinct = list(dict.fromkeys(item_ids))
     indices = vocabulary.indices(distinct)
     known = np.flatnonzero(indices)
     return Candidates(distinct, known, np.flatnonzero(indices == 0).tolist(), indices[known])
-
-
-def _places(count: int) -> NDArray[np.int64]:
-    return _ALL_PLACES[:count] if count <= len(_ALL_PLACES) else np.arange(count)
 
 
 def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:

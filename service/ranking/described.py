@@ -78,7 +78,9 @@ def with_described(
             known=known[order], indices=indices[order], unknown=[place for place in left if place not in taken]
         ),
         scored._replace(
-            scores=np.concatenate([scored.scores, scored.new_scores[finite]])[order], explanation=explanation
+            scores=np.concatenate([scored.scores, scored.new_scores[finite]])[order],
+            explanation=explanation,
+            order=None,
         ),
     )
 
