@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,7 @@ class Vocabulary:
             found: tuple[int, ...] = itemgetter(*identifiers)(self._index)
         except KeyError:
             return None
-        indices = np.frombuffer(struct.pack(f"={len(found)}q", *found), dtype=np.int64)  # a third of np.array's time
+        indices = np.frombuffer(_packer(len(found))(*found), dtype=np.int64)  # a third of np.array's time
         return indices if _are_distinct(indices) else None
 
     def indices(self, identifiers: Sequence[str]) -> NDArray[np.int64]:
@@ -103,7 +104,13 @@ class Vocabulary:
         return cls(ids)
 
 
+@lru_cache(maxsize=4_096)
+def _packer(count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"={count}q").pack
+
+
 def _are_distinct(indices: NDArray[np.int64]) -> bool:
     """Return whether no index is repeated; sorting numbers takes half the time of a set of ids."""
-    ordered = np.sort(indices)
-    return not np.count_nonzero(ordered[1:] == ordered[:-1])
+    ordered = indices.copy()
+    ordered.sort()
+    return bool((ordered[1:] != ordered[:-1]).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
 from contract.experiments.fields import NO_ARM, Parameters, Scalar
@@ -53,9 +54,7 @@ class LayerDecision(NamedTuple):
         return f"{self.layer}={self.variant}{shown};r={self.reason}"
 
 
-class Decision(NamedTuple):
-    """The decisions of all layers for one unit, in the order of the file."""
-
+class _Fields(NamedTuple):
     layers: tuple[LayerDecision, ...]
     digest: str
     unit: str | None  # as it was hashed; None if it was not valid
@@ -64,21 +63,43 @@ class Decision(NamedTuple):
     rules: str = ""  # the set of rules after scoring; of interleaved arms, the control's
     shadow: ShadowBundle | None = None  # of the layer that decides the model
 
+
+class Decision(_Fields):
+    """The decisions of all layers for one unit, in the order of the file.
+
+    A decision is kept for its unit, so what follows from it is made once.
+    """
+
     @property
     def assigned(self) -> tuple[LayerDecision, ...]:
         """Return the decisions that put the unit into an arm, that of the holdout included."""
         every = self.layers if self.holdout is None else (*self.layers, self.holdout)
         return tuple([layer for layer in every if layer.arm is not None])
 
-    @property
+    @cached_property
+    def exposed(self) -> tuple[LayerDecision, ...]:
+        """Return the decisions that put the unit into an arm of an experiment: each leaves an exposure."""
+        if self.unit is None:
+            return ()
+        return tuple([layer for layer in self.assigned if layer.experiment is not None])
+
+    @cached_property
     def parameters(self) -> Parameters:
-        """Return the parameters of all layers; no two layers share a name."""
+        """Return the parameters of all layers, not to be changed; no two layers share a name."""
         merged: Parameters = {}
         for layer in self.layers:
             merged.update(layer.parameters)
         return merged
 
-    @property
+    @cached_property
+    def model(self) -> tuple[str, str] | None:
+        """Return name and version of the model that a layer decides; None if none does."""
+        for layer in self.layers:
+            if "model" in layer.parameters:
+                return str(layer.parameters["model"]), str(layer.parameters.get("version", ""))
+        return None
+
+    @cached_property
     def variant(self) -> str:
         """Return `experiment:arm` of the layer that decides the model, or `none`."""
         for layer in self.layers:
@@ -88,6 +109,17 @@ class Decision(NamedTuple):
 
     def header(self, show_bucket: bool = True) -> str:
         """Return the X-AB-Bucket header: an RFC 9651 dictionary, all layers, in the order of the file."""
+        return self._header_with_bucket if show_bucket else self._header_without
+
+    @cached_property
+    def _header_with_bucket(self) -> str:
+        return self._header(show_bucket=True)
+
+    @cached_property
+    def _header_without(self) -> str:
+        return self._header(show_bucket=False)
+
+    def _header(self, *, show_bucket: bool) -> str:
         return ", ".join([layer.member(show_bucket) for layer in self.layers]) or NO_SNAPSHOT_HEADER
 
 

@@ -38,7 +38,8 @@ class GuardedTransport:
     def __init__(self, transport: asyncio.Transport, protocol: Closes) -> None:
         self._transport, self._protocol = transport, protocol
         self.write: Callable[[bytes], None] = transport.write
-        self._socket = transport.get_extra_info("socket")
+        view = transport.get_extra_info("socket")
+        self._socket = (view.family, view.type, view.proto, view.fileno()) if view is not None else None
 
     def __getattr__(self, name: str) -> Any:  # Any: any attribute of a transport
         return getattr(self._transport, name)
@@ -53,12 +54,19 @@ class GuardedTransport:
 
     def waited_seconds(self) -> float:
         """Return how long the bytes being read have waited in the kernel, such as while the process was stopped."""
-        if _TCP_INFO is None:
+        if _TCP_INFO is None or self._socket is None:
             return 0.0
         try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA.stop)
-        except OSError:  # no TCP, or closed already
+            # What a transport's view of its socket does too, in half the time.
+            own = socket.SocketType(*self._socket)
+        except OSError:  # closed already
             return 0.0
+        try:
+            info = own.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA.stop)
+        except OSError:  # no TCP
+            return 0.0
+        finally:
+            own.detach()  # the descriptor is the transport's
         seconds = int.from_bytes(info[_LAST_DATA], sys.byteorder) / 1000
         return seconds if seconds >= _LEAST_WAIT_SECONDS else 0.0
 

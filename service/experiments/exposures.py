@@ -69,18 +69,17 @@ class Exposures:
             How many were written.
         """
         written = 0
-        for layer in decision.layers if decision.holdout is None else decision.assigned:
-            if layer.experiment is None or layer.arm is None or decision.unit is None:
-                continue
+        for layer in decision.exposed:
+            arm = layer.experiment or "", layer.arm or ""
             # A forced exposure is never analysed: it must not stand for the natural one of the same arm.
-            identity = (layer.experiment, decision.unit, layer.arm, decision.digest, layer.forced)
+            identity = (arm[0], decision.unit or "", arm[1], decision.digest, layer.forced)
             if self._is_fresh(identity, outcome.time_ms):
                 continue
             exposure = self._exposure(decision, layer, outcome)
             # Forgotten where it was dropped: the unit's next request is then the first that counts.
-            if self._sink.offer(exposure.model_dump_json().encode(), (layer.experiment, layer.arm)):
+            if self._sink.offer(exposure.model_dump_json().encode(), arm):
                 self._remember(identity, outcome.time_ms)
-                self._on_exposure(layer.experiment, layer.arm)
+                self._on_exposure(*arm)
                 written += 1
         return written
 

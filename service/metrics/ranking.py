@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final, get_args
 
@@ -79,7 +80,9 @@ class RankingMetrics:
         """Observe the stages of one ranking; names as in STAGES."""
         stages = self._stages
         for stage, duration in seconds.items():
-            stages[stage].observe(duration)
+            histogram = stages[stage]  # observe() here, without six calls for each ranking
+            histogram.counts[bisect_left(LATENCY, duration)] += 1
+            histogram.sum += duration
 
     def candidates(self, count: int, unknown: int) -> None:
         """Observe how many candidates a request has, and how many of them the model has never seen."""

@@ -48,7 +48,7 @@ class LineWriter:
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._gap = 0  # lines dropped since the last one that was taken
-        self._is_awake = False
+        self._is_awake = self._is_closing = False
         # Reentrant, and a bare lock to sleep on: the garbage collector may run inside `put`, and what it destroys may
         # log ("Task exception was never retrieved").
         self._lock, self._sleep = threading.RLock(), threading.Lock()
@@ -60,20 +60,29 @@ class LineWriter:
 
     def put(self, line: bytes) -> None:
         """Queue a line without its end; never waits, never raises."""
+        size = len(line) + _LINE_OVERHEAD
         with self._lock:
-            is_taken = self._has_room(len(line))
-            if is_taken:
-                self._fill_gap()
-                self._append(line)
+            if self._gap or self._is_closing or self._bytes + size > self._max_bytes:
+                self._put_after_others(line)
             else:
-                self._gap += 1
-                self.dropped += 1
+                self._lines.append(line)
+                self._bytes += size
             was_awake, self._is_awake = self._is_awake, True
         if not was_awake:
             self._wake()
 
+    def _put_after_others(self, line: bytes) -> None:
+        """Take a line after some that were dropped, or drop it too."""
+        if self._has_room(len(line)):
+            self._fill_gap()
+            self._append(line)
+        else:
+            self._gap += 1
+            self.dropped += 1
+
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
         """Write what waits, within the timeout; what a broken descriptor does not take is given up at once."""
+        self._is_closing = True
         self._closing.set()
         self._wake()
         self._thread.join(timeout_seconds)
@@ -83,7 +92,7 @@ class LineWriter:
         # After a drop, lines are taken again when half the buffer is free: else a slow reader would see more notices
         # than lines.
         limit = self._max_bytes // 2 if self._gap else self._max_bytes
-        return self._bytes + size + _LINE_OVERHEAD <= limit and not self._closing.is_set()
+        return self._bytes + size + _LINE_OVERHEAD <= limit and not self._is_closing
 
     def _append(self, line: bytes) -> None:
         self._lines.append(line)

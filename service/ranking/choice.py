@@ -59,10 +59,7 @@ class Choice:
         return usable[0]
 
     def _find(self, decision: Decision) -> Deployment | None:
-        for layer in decision.layers:
-            if "model" in layer.parameters:
-                return self._deployments.find(*_model_of(layer.parameters))
-        return None
+        return None if decision.model is None else self._deployments.find(*decision.model)
 
 
 def _model_of(parameters: Mapping[str, object]) -> tuple[str, str]:

@@ -139,7 +139,10 @@ class Ranker:
         Its bundle and its candidates are looked up at once, while they are in the processor's cache.
         """
         call.ranker = self
-        self._does(call, self._prepare)
+        try:
+            self._prepare(call)
+        except Exception as error:  # `_begin` ends it
+            _note_error(call, error)
         self._arrived.append(call)
         if len(self._arrived) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
@@ -175,18 +178,16 @@ class Ranker:
                 self.end(call)
         self._reads.submit([call for call in calls if not call.is_over])
 
-    def _prepare(self, call: RankCall) -> bool:
+    def _prepare(self, call: RankCall) -> None:
         now = asyncio.get_running_loop().time()
         call.cutoff = cutoff_of(now, call.deadline)
         call.serving = self._choice.of(call) if call.decision.pair is None else self._choice.of_both(call)
         call.candidates = candidates_of(call.item_ids, call.serving.bundle.items)
         if isinstance(call.candidates.item_ids, Listed) and not call.halves:
-            call.item_ids = (
-                call.candidates.item_ids
-            )  # the request's own are let go while the processor's cache has them
+            # The request's own are let go while the processor's cache has them.
+            call.item_ids = call.candidates.item_ids
         self._observer.candidates(call.candidates.total, len(call.candidates.unknown))
         call.until = min(now + self._store_seconds, call.cutoff)
-        return True
 
     def _have_read(self, calls: Sequence[RankCall], found: Sequence[StoredBehaviours | Exception]) -> None:
         """Continue with the users' behaviours, or none if the store does not answer in time, as for a new user.
@@ -269,20 +270,18 @@ class Ranker:
         """Do a stage's work on a call; return whether it goes on. An error ends this call only."""
         if call.is_over:
             return False
-        goes_on = self._does(call, work, *given)
-        if call.error is not None:
-            self.end(call)
-        return goes_on
-
-    def _does(self, call: RankCall, work: Callable[..., bool], *given: object) -> bool:
         try:
             return work(call, *given)
-        except RankerError as error:
-            call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
         except Exception as error:  # the edge of a stage: the other calls continue
-            _note_failure(call)
-            call.error = error.with_traceback(None)
-        return False
+            _note_error(call, error)
+            self.end(call)
+            return False
+
+
+def _note_error(call: RankCall, error: Exception) -> None:
+    if not isinstance(error, RankerError):
+        _note_failure(call)
+    call.error = error.with_traceback(None)  # whose frames hold the call: a cycle for the collector
 
 
 def _note_failure(call: RankCall) -> None:

@@ -33,13 +33,14 @@ class Recording:
 
     def ended(self, call: RankCall) -> None:
         """Record a call that has ended, for every outcome."""
-        outcome = self._outcome(call)
-        self._observer.ranked(call.decision, outcome.status)
+        status = _status(call)
+        self._observer.ranked(call.decision, status)
         if not call.is_shown:
             return
-        self._exposures.record(call.decision, outcome)
+        if call.decision.exposed:
+            self._exposures.record(call.decision, self._outcome(call, status))
         if self._rankings is not None:
-            self._rankings.record(call, outcome.status, outcome.time_ms)
+            self._rankings.record(call, status, self._now_ms())
 
     def note_unused(self, call: RankCall, scored: ScoredRow | None) -> None:
         """Count users with a history of which the model can use nothing."""
@@ -65,12 +66,12 @@ class Recording:
             for name, result in results(call.context, bundle, scored):
                 self._observer.context_value(name, result)
 
-    def _outcome(self, call: RankCall) -> Outcome:
+    def _outcome(self, call: RankCall, status: RankingOutcome) -> Outcome:
         served = call.answer if call.served is not None else None
         return Outcome(
             request_id=call.request_id,
             time_ms=self._now_ms(),
-            status=_status(call),
+            status=status,
             served_model=served.model if served else None,
             served_version=served.version if served else None,
             answered=len(call.answer.item_ids) if call.answer is not None else 0,
