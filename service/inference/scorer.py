@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from contract.bundle.context import Codes, context_inputs
 from service.bundles.bundle import Bundle
 from service.errors import InferenceFailed
-from service.inference.device import leading
-from service.inference.engine import Engine, EngineError, Outputs
-from service.inference.inputs import InputMaker, Inputs, Made, RankRow
+from service.inference.encoding import Encoding, States
+from service.inference.engine import Engine, EngineError
+from service.inference.inputs import InputMaker, Inputs, RankRow
 from service.inference.orders import orders
-from service.inference.state_cache import State, StateCache, StateKey
+from service.inference.state_cache import StateCache
 from service.inference.weighing import weighed
 from service.tracing.run import ModelRun
 
@@ -59,12 +59,6 @@ class NothingScored(InferenceFailed):
     """The model ran and gave no finite score for any candidate of the request."""
 
 
-class _States(NamedTuple):
-    outputs: Outputs  # of `encode`, each (U, ...); of cached states only those that are needed
-    slots: Mapping[StateKey, int]  # to the row of `outputs`
-    new: frozenset[StateKey]
-
-
 class Inference:
     """One bundle's graphs behind one engine.
 
@@ -84,15 +78,15 @@ class Inference:
         on_failure: Callable[[str], None] = lambda _: None,
         on_not_finite: Callable[[str, int], None] = lambda _name, _count: None,
     ) -> None:
-        self._bundle, self._engine, self._states = bundle, engine, states
+        self._bundle, self._engine = bundle, engine
         self._on_failure, self._on_not_finite = on_failure, on_not_finite
         self._has_warned, self._item_count = False, bundle.manifest.item_count
         manifest = bundle.manifest
         self._maker, self._targets = InputMaker(bundle), list(manifest.targets)
-        self._encoded_names = [spec.name for spec in manifest.encode.outputs]
-        self._state_numbers = [self._encoded_names.index(name) for name in manifest.state]
-        self._scored_explanation = [name for name in manifest.explanation if name not in self._encoded_names]
-        self._encoded_explanation = [name for name in manifest.explanation if name in self._encoded_names]
+        self._encoding = Encoding(bundle, engine, states, self._maker)
+        encoded = self._encoding.names
+        self._scored_explanation = [name for name in manifest.explanation if name not in encoded]
+        self._encoded_explanation = [name for name in manifest.explanation if name in encoded]
 
     def run(self, rows: Sequence[RankRow]) -> list[ScoredRow | Exception]:
         """Score a batch; return for each row its scores, or InferenceFailed for only that row."""
@@ -134,7 +128,7 @@ class Inference:
         ]
 
     def _attempt(self, work: Inputs, places: list[int], started: float) -> list[ScoredRow | Exception]:
-        states = self._encode(work, places)
+        states = self._encoding.of(work, places)
         encoded = time.perf_counter()
         candidates = [work.rows[place].candidates for place in places]
         counts = list(map(len, candidates))
@@ -176,12 +170,14 @@ class Inference:
             results = self._with_new(states, work, places, results, codes)
         if states.new:
             pairs = zip(places, results, strict=True)
-            self._keep(states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)})
+            self._encoding.keep(
+                states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)}
+            )
         return results
 
     def _with_new(
         self,
-        states: _States,
+        states: States,
         work: Inputs,
         places: list[int],
         results: list[ScoredRow | Exception],
@@ -222,54 +218,9 @@ class Inference:
         self._has_warned = True
         self._on_not_finite(self._bundle.name, candidates)
 
-    def _encode(self, work: Inputs, places: list[int]) -> _States:
-        """Return the states of these rows: cached ones as they are, the others encoded, identical rows once."""
-        slots: dict[StateKey, int] = {}
-        first: list[int] = []  # of each slot, a row that has its input
-        for place in places:
-            key = work.facts[place].key
-            if key not in slots:
-                slots[key] = len(slots)
-                first.append(place)
-        keys = list(slots)
-        found = self._states.find(keys)
-        missing = [slot for slot, state in enumerate(found) if state is None]
-        if not missing:
-            explains = any(work.rows[place].explain for place in places)
-            return _States(self._joined([state for state in found if state], explains), slots, frozenset())
-        rows = [first[slot] for slot in missing]
-        encoded = self._encoded(self._maker.of(work, rows))
-        if any(leading(encoded, name) != len(missing) for name in self._encoded_names):
-            raise EngineError("encode: not one state for each row")
-        new = frozenset([keys[slot] for slot in missing])
-        if len(missing) == len(found):
-            return _States(encoded, slots, new)
-        fresh = [encoded[name] for name in self._encoded_names]
-        outputs = dict(zip(self._encoded_names, _interleave(found, fresh, missing), strict=True))
-        return _States(outputs, slots, new)
-
-    def _encoded(self, made: Made) -> Outputs:
-        """Return the outputs of `encode`: rows with new items go through the graph that reads them."""
-        if not made.new or not made.is_new.any():
-            return self._engine.encode(made.arrays)
-        graphs = self._engine.new_items
-        assert graphs is not None
-        history = graphs.behaviours(made.new)
-        if made.is_new.all():
-            return graphs.encode(made.arrays, history)
-        parts = np.flatnonzero(made.is_new), np.flatnonzero(~made.is_new)
-        found = graphs.encode(made.take(parts[0]).arrays, history), self._engine.encode(made.take(parts[1]).arrays)
-        order = np.concatenate(parts).argsort()
-        return {name: np.concatenate([one[name] for one in found])[order] for name in self._encoded_names}
-
-    def _joined(self, states: Sequence[State], explains: bool) -> dict[str, Array]:
-        """Put cached states together: the outputs that `score` reads, or all if an explanation is wanted."""
-        numbers = range(len(self._encoded_names)) if explains else self._state_numbers
-        return {self._encoded_names[number]: _stacked([state[number] for state in states]) for number in numbers}
-
     def _score(
         self,
-        states: _States,
+        states: States,
         candidates: NDArray[np.int64],
         slots: Sequence[int],
         counts: Sequence[int],
@@ -284,21 +235,13 @@ class Inference:
         return scored
 
     def _explanation(
-        self, states: _States, slot: int, scored: Mapping[str, Array], part: slice, kept: NDArray[np.bool_] | None
+        self, states: States, slot: int, scored: Mapping[str, Array], part: slice, kept: NDArray[np.bool_] | None
     ) -> dict[str, Array]:
         explanation = {name: states.outputs[name][slot] for name in self._encoded_explanation}
         explanation |= {
             name: scored[name][part] if kept is None else scored[name][part][kept] for name in self._scored_explanation
         }
         return explanation
-
-    def _keep(self, states: _States, failed: set[StateKey]) -> None:
-        """Keep new states, but none that led to a failure; copied, or one row would hold the whole batch in memory."""
-        self._states.keep(
-            (key, tuple([states.outputs[name][slot].copy() for name in self._encoded_names]))
-            for key, slot in states.slots.items()
-            if key in states.new and key not in failed
-        )
 
 
 def _in_context(slots: Codes, counts: Sequence[int], codes: Codes | None) -> tuple[Codes, dict[str, Codes]]:
@@ -316,21 +259,3 @@ def _failure(cause: EngineError) -> InferenceFailed:
     failure = InferenceFailed()
     failure.__cause__ = cause  # what tells a fault of the engine from a score that is not a number
     return failure
-
-
-def _stacked(parts: Sequence[Array]) -> Array:
-    """Return what np.stack returns, in a third of its time for a few small arrays."""
-    if not parts[0].ndim:
-        return np.stack(parts)
-    return np.concatenate(parts).reshape(len(parts), *parts[0].shape)
-
-
-def _interleave(found: Sequence[State | None], fresh: Sequence[Array], missing: Sequence[int]) -> list[Array]:
-    """Put cached and fresh states together, in slot order."""
-    outputs = [np.empty((len(found), *output.shape[1:]), dtype=output.dtype) for output in fresh]
-    hits = [(slot, state) for slot, state in enumerate(found) if state is not None]
-    for number, output in enumerate(outputs):
-        output[missing] = fresh[number]
-        for slot, state in hits:
-            output[slot] = state[number]
-    return outputs
