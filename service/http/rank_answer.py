@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Final, cast
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 import numpy as np
 import orjson
@@ -23,7 +23,7 @@ _KNOWN: Final[dict[object, bytes]] = {True: b"", False: b',"known":false', "feat
 _TIMINGS: Final[dict[tuple[str, ...], bytes]] = {}  # formats of Server-Timing, by their stages
 
 
-_BY_INDEX: Final[WeakKeyDictionary[Vocabulary, NDArray[np.object_]]] = WeakKeyDictionary()
+_BY_INDEX: Final[dict[int, NDArray[np.object_]]] = {}  # by the identity of a vocabulary, as long as that exists
 
 
 def rank_body(request_id: str, ranking: Ranking, parameters: Parameters) -> bytes:
@@ -128,14 +128,20 @@ def _fragments(item_ids: Sequence[str]) -> list[bytes]:
 
 def _fragments_of(listed: Listed) -> tuple[bytes | None, ...]:
     """Return the same by index, where no id need be hashed; None where there is none yet."""
-    prepared = _BY_INDEX.get(listed.vocabulary)
+    prepared = _BY_INDEX.get(id(listed.vocabulary))
     if prepared is None:
-        prepared = _BY_INDEX[listed.vocabulary] = np.full(len(listed.vocabulary) + 1, None, dtype=object)
+        prepared = _begin_pieces(listed.vocabulary)
     return tuple(prepared.take(listed.indices).tolist())
 
 
+def _begin_pieces(vocabulary: Vocabulary) -> NDArray[np.object_]:
+    pieces = _BY_INDEX[id(vocabulary)] = np.full(len(vocabulary) + 1, None, dtype=object)
+    finalize(vocabulary, _BY_INDEX.pop, id(vocabulary))
+    return pieces
+
+
 def _prepare(listed: Listed) -> None:
-    prepared = _BY_INDEX[listed.vocabulary]
+    prepared = _BY_INDEX[id(listed.vocabulary)]
     for index, fragment in zip(listed.indices.tolist(), _fragments(listed[:]), strict=True):
         prepared[index] = fragment
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -178,7 +179,8 @@ class Deployment:
         self._batch_began = loop.time()
         self._ending = loop.call_later(self._run_seconds, self._end_late_run)
         try:
-            batch = await loop.run_in_executor(self._executor, self._runs.infer, [entry.row for entry in entries])
+            infer = partial(self._runs.infer, [entry.row for entry in entries], in_thread=True)
+            batch = await loop.run_in_executor(self._executor, infer)
         finally:
             self._batch_began = None
             self._ending.cancel()

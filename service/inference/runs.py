@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
     results: list[ScoredRow | Exception]
     seconds: float  # that it took
-    busy_seconds: float  # of them, the thread had the processor
+    busy_seconds: float  # of them, the thread had the processor; the same if only the event loop's thread ran it
     works: bool  # whether the engine does
     was_ended: bool  # because it took too long
 
@@ -42,13 +42,19 @@ class EngineRuns:
         self._name = bundle.name
         self._inference = Inference(bundle, engine, states, observer.engine_failed, observer.scores_not_finite)
 
-    def infer(self, rows: list[RankRow]) -> Batch:
-        """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault."""
+    def infer(self, rows: list[RankRow], *, in_thread: bool = False) -> Batch:
+        """Score a batch; where the engine failed on a row, its golden scores tell whether the row or it is at fault.
+
+        Args:
+            rows: of the batch.
+            in_thread: whether it runs beside the event loop, which may keep the interpreter from it.
+        """
         self.began = began = time.monotonic()
-        busy_before = time.thread_time()
+        busy_before = time.thread_time() if in_thread else 0.0
         try:
             results = self._inference.run(rows)
-            seconds, busy_seconds = time.monotonic() - began, time.thread_time() - busy_before
+            seconds = time.monotonic() - began
+            busy_seconds = time.thread_time() - busy_before if in_thread else seconds
             failures = [result for result in results if isinstance(result, Exception)]
             faults = [failure.__cause__ for failure in failures if isinstance(failure.__cause__, EngineError)]
             was_ended = any(fault.was_ended for fault in faults)

@@ -92,10 +92,11 @@ class Inference:
         """Score a batch; return for each row its scores, or InferenceFailed for only that row."""
         if not rows:
             return []
-        if not self._are_known(np.concatenate([row.candidates for row in rows])):
+        candidates = np.concatenate([row.candidates for row in rows])
+        if not self._are_known(candidates):
             return self._run_apart(rows)
         started = time.perf_counter()
-        return self._isolate(self._maker.make(rows), list(range(len(rows))), started)
+        return self._isolate(self._maker.make(rows), list(range(len(rows))), candidates, started)
 
     def _run_apart(self, rows: Sequence[RankRow]) -> list[ScoredRow | Exception]:
         """Score the rows whose candidates are all known; the others fail before anything runs."""
@@ -108,13 +109,16 @@ class Inference:
         # Zero and less become the largest numbers.
         return not len(candidates) or bool((candidates - 1).view(np.uint64).max() < self._item_count)
 
-    def _isolate(self, work: Inputs, places: list[int], started: float) -> list[ScoredRow | Exception]:
-        """Score these rows; if the engine fails, score each half again, so that finally only bad rows fail.
+    def _isolate(
+        self, work: Inputs, places: list[int], candidates: NDArray[np.int64], started: float
+    ) -> list[ScoredRow | Exception]:
+        """Score these rows, whose candidates are in one flat array.
 
+        If the engine fails, score each half again, so that finally only bad rows fail.
         One bad row among B costs about 2 log2(B) more runs, B bad ones 2 B - 1 runs in all.
         """
         try:
-            return self._attempt(work, places, started)
+            return self._attempt(work, places, candidates, started)
         except EngineError as error:
             if not error.was_ended:  # a run that was ended is not the engine's error: the deployment ended it
                 _log.warning("engine_failed", bundle=self._bundle.name, rows=len(places), error=str(error))
@@ -122,19 +126,21 @@ class Inference:
             if len(places) == 1 or error.fatal or error.was_ended:
                 return [_failure(error) for _ in places]
         half = len(places) // 2
+        stop = sum(len(work.rows[place].candidates) for place in places[:half])
         return [
-            *self._isolate(work, places[:half], time.perf_counter()),
-            *self._isolate(work, places[half:], time.perf_counter()),
+            *self._isolate(work, places[:half], candidates[:stop], time.perf_counter()),
+            *self._isolate(work, places[half:], candidates[stop:], time.perf_counter()),
         ]
 
-    def _attempt(self, work: Inputs, places: list[int], started: float) -> list[ScoredRow | Exception]:
+    def _attempt(
+        self, work: Inputs, places: list[int], candidates: NDArray[np.int64], started: float
+    ) -> list[ScoredRow | Exception]:
         states = self._encoding.of(work, places)
         encoded = time.perf_counter()
-        candidates = [work.rows[place].candidates for place in places]
-        counts = list(map(len, candidates))
+        counts = [len(work.rows[place].candidates) for place in places]
         slots = [states.slots[work.facts[place].key] for place in places]
         codes = self._maker.context_of(work, places)
-        scored = self._score(states, np.concatenate(candidates), slots, counts, codes)
+        scored = self._score(states, candidates, slots, counts, codes)
         done = time.perf_counter()
         run = ModelRun(self._bundle.name, len(places), started, encoded - started, done - encoded)
         all_scores = self._weighed(work, places, counts, scored)

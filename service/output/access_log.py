@@ -96,9 +96,9 @@ class AccessLog:
 
 def _plain_line(fields: dict[str, Any], more: dict[str, Any]) -> bytes | None:
     """Return the line, or None where only structlog gets it right."""
+    own = fields | {"event": "request", "level": "info", "timestamp": datetime.now(UTC)}
     try:
-        fields = {**fields, "event": "request", "level": "info", "timestamp": datetime.now(UTC), **more}
-        line = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
+        line = orjson.dumps(own | more if more else own, option=orjson.OPT_UTC_Z)
     except TypeError:  # a lone surrogate
         return None
     return line if len(line) <= _LONGEST and line.isascii() else None
