@@ -1,11 +1,27 @@
-"""Spoilt files, for tests of command lines."""
+"""Good input and spoilt files, for tests of command lines."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import pytest
+
+from contract.command_line import run
 
 KINDS: Final = ("missing", "a folder", "empty", "binary", "below a file")
+
+
+class World(NamedTuple):
+    """Good input to be spoilt."""
+
+    folder: Path
+    data: Path
+    run: Path
+    recipe: Path
+    behaviours: Path
 
 
 def spoilt(path: Path, kind: str) -> Path:
@@ -20,3 +36,14 @@ def spoilt(path: Path, kind: str) -> Path:
     elif kind != "missing":
         path.write_bytes(b"" if kind == "empty" else bytes(range(256)) * 4)
     return path
+
+
+def with_arguments(main: Callable[[], int]) -> Callable[[list[str]], int]:
+    """Return a script's main, which reads sys.argv and is ended by `run`, as one that takes arguments."""
+
+    def called(arguments: list[str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["script", *arguments])
+            return run("error", main)
+
+    return called

@@ -10,7 +10,7 @@ import pytest
 from analysis import __main__ as analysis
 from tests.support.command_lines import KINDS, spoilt
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
