@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pytest
+
 from contract.bundle.context import ContextSpec
 from models.base import SequentialRecommender
 from models.checks.catalogue import facts
@@ -135,6 +137,25 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sli-rec-bias-side": ("sli_rec", _CATEGORIES),
 }  # fmt: skip
 LEARNING = [case for case in VARIANTS if case not in {"popularity", "pm-targets"}]  # one learns what was shown only
+
+FIRST = {name: case for case, (name, _) in reversed(VARIANTS.items())}
+"""The first variant of each model."""
+
+WIDEST = {
+    "bpr-plain", "fmlp-new-items", "mixer-side", "sasrec-side", "sasrec-new-items", "mlp4rec-own", "mimn-side",
+    "surge-side", "pm-side-grouped", "pm-window-concat", "pm-causal", "pm-new-items", "pm-ranking", "pm-targets",
+    "mgnm-as-published", "mind-relu-soft", "tgsrec-softmax-bias", "a2svd-bias-side",
+}  # fmt: skip
+"""Variants that differ most from the first one of their model."""
+
+EACH_VARIANT = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if case in WIDEST | set(FIRST.values()) else pytest.mark.slow)
+        for case in VARIANTS
+    ],
+)  # fmt: skip
+"""For a check of every variant: those that differ in one switch only are slow."""
 
 SLOT_BOUND = {"pyramid_mixer", "fmlp", "mlp_mixer", "mlp4rec"}
 """Models whose weights along the sequence are tied to its length: padding is neutral, but a longer one needs others."""

@@ -13,7 +13,7 @@ from models.checks.catalogue import ITEMS, facts, histories, inputs_of, scores_o
 from models.checks.every import CHECKS, Check
 from models.checks.growing import __name__ as GROWING
 from models.checks.subject import NotApplicableError
-from tests.unit.models.cases import LENGTH, OVERFITTING, SLOT_BOUND, VARIANTS, ready, subject
+from tests.unit.models.cases import EACH_VARIANT, LENGTH, OVERFITTING, SLOT_BOUND, VARIANTS, ready, subject
 
 BY_HEART = learning.ten_users_can_be_learnt_by_heart
 QUICK = [check for check in CHECKS if check.__module__ != GROWING and check is not BY_HEART]  # others: test_growth.py
@@ -34,7 +34,7 @@ def test_every_model_of_the_catalogue_is_tested() -> None:
     assert {VARIANTS[case][0] for case in OVERFITTING} == set(MODELS) - {"popularity"}
 
 
-@pytest.mark.parametrize("case", VARIANTS)
+@EACH_VARIANT
 @pytest.mark.parametrize("check", QUICK, ids=lambda check: check.__name__)
 def test_a_model_passes_the_check(check: Check, case: str) -> None:
     try:

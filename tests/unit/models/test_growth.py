@@ -10,13 +10,12 @@ from models.checks import growing
 from models.checks.catalogue import ITEMS, MORE_ITEMS, facts, grown_facts
 from models.growth import GrowthError, grow
 from models.parts.new_items import IdPart
-from tests.unit.models.cases import LENGTH, VARIANTS, build, subject
+from tests.unit.models.cases import EACH_VARIANT, LENGTH, VARIANTS, build, subject
 
-EVERY = pytest.mark.parametrize("case", VARIANTS)
 ONE_OF_EACH = pytest.mark.parametrize("case", {name: case for case, (name, _) in VARIANTS.items()}.values())
 
 
-@EVERY
+@EACH_VARIANT
 def test_old_items_have_the_scores_of_yesterday_before_the_first_step(case: str) -> None:
     growing.old_items_have_the_scores_of_yesterday_after_a_warm_start(subject(case))
 

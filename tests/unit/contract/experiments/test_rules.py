@@ -32,10 +32,11 @@ def snapshot(**edits: Any) -> ExperimentsSnapshot:
 
 
 def test_an_arm_s_set_comes_before_the_layer_s() -> None:
+    served = snapshot()
     found = {
         (decision.layers[0].arm, decision.rules)
         for unit in map(str, range(300))
-        if (decision := snapshot().decide(unit, {}, NOW_MS)).layers[0].experiment in (None, "pyramid-vs-mgnm")
+        if (decision := served.decide(unit, {}, NOW_MS)).layers[0].experiment in (None, "pyramid-vs-mgnm")
     }
     assert found == {(None, "fresh"), ("control", "fresh"), ("treatment", "spread")}
 
