@@ -161,7 +161,7 @@ def draw_cost(path: Path, title: str, metric: str, costs: Mapping[str, tuple[flo
     axes.set_xlim(low, high * (high / low) ** 0.16)  # the names need room
     axes.set_ylim(*axes.get_ylim())
     axes.set_xlabel("CPU seconds of one run (log scale), mean over seeds")
-    axes.set_ylabel(f"{look.in_words(metric)}: mean over seeds, bar from lowest to highest")
+    axes.set_ylabel(f"{look.in_words(metric)}\nmean over seeds, bar from lowest to highest")
     look.plain(axes)
     axes.set_title(f"{title}: quality and cost", loc="left", weight="bold", pad=22)
     axes.text(0, 1.02, "red: the best for its cost", transform=axes.transAxes, fontsize=9, color=_RED)
