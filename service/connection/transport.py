@@ -57,7 +57,7 @@ class GuardedTransport:
         if _TCP_INFO is None or self._socket is None:
             return 0.0
         try:
-            # What a transport's view of its socket does too, in half the time.
+            # A transport's view of its socket does the same in twice the time.
             own = socket.SocketType(*self._socket)
         except OSError:  # closed already
             return 0.0

@@ -123,7 +123,7 @@ def test_many_rankings_are_counted_from_as_many_as_in_a_second_with_few(bundle: 
     for number in range(10_000):  # 1,000 a second
         drift.note([row], [result])
         clock.seconds += 0.001
-        # What comes in the first second is not known before.
+        # The load of the first second is not known in advance.
         assert number >= 1_000 or len(drift._pending) + drift._counts[-2] == number + 1
     noted = len(drift._pending) + drift._counts[-2] - 1_000
     assert noted == pytest.approx(9 * drift_module.RATE, rel=0.1)
