@@ -1,4 +1,4 @@
-"""A canary whose bundle fails is stopped by the guard, without a person, before its ramp goes on."""
+"""A canary whose bundle fails or is slow is stopped by the guard, without a person, before its ramp goes on."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx, pytest.mark.
 CANARY = TinyModel(model="canary", poison_item=7)  # it passes every check at the start
 CANDIDATES = ["i1", "i20", "i12"]
 RECENT = [{"item_id": "i7", "ts": 1_700_000_000_000}]
+SLOW_IN_TIME = TinyModel(model="canary", trips=60_000)  # about 10 ms more in each run, far below the deadline
+TOO_SLOW = TinyModel(model="canary", slow_item=7, trips=2**40)  # its golden rows are fast, live histories never end
 USERS = [f"u{number}" for number in range(1_000)]
 
 
@@ -52,21 +54,25 @@ def publish(file: Path) -> str:
 
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[PlainService]:
-    settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1"}
+    settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1", "LIMITS__DEADLINE_MS": "1000"}
     one = PlainService(tmp_path, own_redis.url, **settings)
-    CANARY.write(one.bundles)
     yield one
     one.close()
 
 
+def asked(user: str) -> dict[str, Any]:
+    return {"user_id": user, "candidates": CANDIDATES, "recent": RECENT}
+
+
 def rank(client: httpx.Client, user: str) -> tuple[int, str]:
-    answer = client.post("/rank", json={"user_id": user, "candidates": CANDIDATES, "recent": RECENT})
+    answer = client.post("/rank", json=asked(user))
     return answer.status_code, answer.headers["x-ab-bucket"].partition(",")[0]
 
 
 def test_a_canary_that_fails_is_stopped_by_itself(
     service: PlainService, own_redis: RedisServer, tmp_path: Path
 ) -> None:
+    CANARY.write(service.bundles)
     text = publish(service.experiments)
     service.start()
     with httpx.Client(base_url=service.url) as client:
@@ -103,6 +109,48 @@ def test_a_canary_that_fails_is_stopped_by_itself(
         wait_until(lambda: guard.metric('ranker_guard_readings_total{result="failed"}') >= 1)
         assert guard.process.poll() is None
         assert guard.stop() == 0  # SIGTERM, as an orchestrator ends it
+    finally:
+        guard.close()
+        sink.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "guardrail"),
+    [
+        pytest.param(SLOW_IN_TIME, "latency", id="slower, but in time"),
+        pytest.param(TOO_SLOW, "degraded", id="slower than the deadline"),
+    ],
+)
+def test_a_canary_that_is_slow_is_stopped_by_itself(
+    service: PlainService, own_redis: RedisServer, tmp_path: Path, model: TinyModel, guardrail: str
+) -> None:
+    """Its scores are right, so it passes every check at the start, and only the first too slow rankings fail."""
+    model.write(service.bundles)
+    text = publish(service.experiments)
+    service.start()
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        answers = [client.post("/rank", json=asked(user)) for user in USERS]
+    canary = [answer for answer in answers if ":treatment;" in answer.headers["x-ab-bucket"]]
+    assert len(canary) > 200
+    late = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in late} <= {504}
+    assert len(late) <= 6  # the service needs as many to notice that a bundle is slow
+    assert bool(canary[-1].json()["degraded"]) == (guardrail == "degraded")
+    others = [answer.json()["degraded"] for answer in answers if answer not in canary and answer not in late]
+    assert sum(map(bool, others)) < len(others) / 10
+
+    sink = SinkProcess(tmp_path / "events", own_redis.url, "--batch-seconds", "0.2").start()
+    guard = GuardProcess(tmp_path, service.experiments)
+    try:
+        wait_until(lambda: bool(guard.logged("guard_stopped")))
+        [stopped] = guard.logged("guard_stopped")
+        assert stopped["experiment"] == "canary"
+        assert f"treatment:{guardrail}" in stopped["guardrails"]
+        assert "treatment:errors" not in stopped["guardrails"]
+        assert service.experiments.read_text(encoding="utf-8") == text.replace("status: running", "status: stopped")
+        with httpx.Client(base_url=service.url) as client:
+            user = USERS[answers.index(canary[0])]
+            service.until(lambda: rank(client, user)[1].endswith("none;r=inactive"), "given back to the default")
     finally:
         guard.close()
         sink.close()
