@@ -101,11 +101,13 @@ CMD ["sink", "--out", "/srv/parquet"]
 
 FROM empty-venv AS venv-offline
 ARG PIP_EXTRA_INDEX_URL
-COPY locks/offline.txt locks/torch-cuda.txt /tmp/locks/
-# a CUDA build of torch needs more packages than a CPU build: `pip check` finds out
+COPY locks/offline.txt locks/torch-cpu.txt locks/torch-cuda.txt /tmp/locks/
+# The CPU build of torch first: pip prefers files whose hash the index names, and a folder of wheels names none. Where pip
+# finds no CPU build, the CUDA build is next, which needs more packages: `pip check` finds out.
 RUN install() { pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes --no-deps --only-binary :all: -r "$1"; } && \
     whole() { pip --python /opt/venv/bin/python check; } && \
-    install /tmp/locks/offline.txt && { whole || { install /tmp/locks/torch-cuda.txt && whole; }; }
+    { install /tmp/locks/torch-cpu.txt || true; } && install /tmp/locks/offline.txt && \
+    { whole || { install /tmp/locks/torch-cuda.txt && whole; }; }
 
 FROM runtime AS offline
 COPY --from=venv-offline /opt/venv /opt/venv

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_MODELS = ("analysis", "torch-cuda")  # locks of what runs none
+WITHOUT_MODELS = ("analysis", "torch-cpu", "torch-cuda")  # locks of what runs none
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
 MACHINES = [
     {"sys_platform": platform, "platform_machine": machine, "python_version": python}
