@@ -5,10 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import os
-import sys
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Callable  # noqa: UP035
 
 import pytest
@@ -16,7 +14,6 @@ from hypothesis import settings
 
 from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.rewritten import rewrite_tests
 from tests.support.warm_proofs import Forks
 from tests.support.warm_service import starter
 
@@ -32,12 +29,6 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 settings.register_profile("ranker", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("ranker")
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile the test files once for all processes, before pytest-xdist starts them."""
-    if session.config.pluginmanager.hasplugin("dsession") and not sys.dont_write_bytecode:
-        rewrite_tests(session.config, Path(__file__).parent)
 
 
 @pytest.hookimpl(trylast=True)
