@@ -310,6 +310,7 @@ def test_callers_of_the_stack_get_keys_that_the_service_knows_and_can_change(tmp
     first = {name: made[f"{name}/key"] for name in found}
     assert {name: caller.keys for name, caller in found.items()} == {n: (hash_of(key),) for n, key in first.items()}
     assert not any(key in made["rank/access.yaml"] for key in first.values())
+    assert "KEYS_OF" not in made["rank/access.yaml"]
 
     assert make_secrets(tmp_path, "rotate", "prometheus").returncode == 0
     assert "retire the older one first" in make_secrets(tmp_path, "rotate", "prometheus").stderr
