@@ -18,7 +18,8 @@ SCORES = st.one_of(
 def test_each_row_is_ordered_as_by_itself(rows: list[list[float]]) -> None:
     flat = np.array([score for row in rows for score in row], dtype=np.float32)
     found = orders(flat, [len(row) for row in rows]).tolist() if rows else []
-    expected = [sorted(range(len(row)), key=lambda place: -row[place]) for row in rows]
+    read = [np.array(row, dtype=np.float32) for row in rows]
+    expected = [sorted(range(len(row)), key=lambda place: -row[place]) for row in read]
     assert found == [place for order in expected for place in order]
 
 

@@ -12,8 +12,7 @@ from tests.faults.rows import load_all
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    if not ROWS:
-        load_all()
+    load_all()
     one, other, *_ = ROWS
     figures = [
         Figure("B1", "a share", 99.5, "%", least=99.0, plain=math.inf),
@@ -39,8 +38,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_row_of_the_fault_table_runs_or_has_a_reason_in_the_docs() -> None:
-    if not ROWS:
-        load_all()
+    load_all()
     all_names = {f"{family}{number}" for family, count in COUNTS.items() for number in range(1, count + 1)}
     run = {name for row in ROWS for name in row.names}
     absent = {name for one in ABSENT for name in one.names} & all_names
