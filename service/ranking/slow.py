@@ -80,13 +80,20 @@ class SlowRankings:
         settings: how many, and how large.
         key: of the pseudonyms; without one, pseudonyms hold for this process only.
         now_ms: milliseconds since the epoch.
+        clock: seconds; the clock of `RankCall.began`.
 
     Attributes:
         least: seconds; a ranking that took longer is worth a call of `keep`.
     """
 
-    def __init__(self, settings: SlowSettings, key: bytes | None, now_ms: Callable[[], int]) -> None:
-        self._settings, self._key, self._now_ms = settings, key or os.urandom(32), now_ms
+    def __init__(
+        self,
+        settings: SlowSettings,
+        key: bytes | None,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._settings, self._key, self._now_ms, self._clock = settings, key or os.urandom(32), now_ms, clock
         self._windows: deque[list[SlowRanking]] = deque([[]], maxlen=_WINDOWS)  # each from the fastest on
         self._bytes = 0
         self._turning: asyncio.TimerHandle | None = None
@@ -110,7 +117,7 @@ class SlowRankings:
 
     def keep(self, call: RankCall, exchange: Exchange) -> None:
         """Keep a ranking that has ended just now, if it is one of the slowest of its window."""
-        seconds = time.perf_counter() - call.began
+        seconds = self._clock() - call.began
         if seconds <= self.least:
             return
         window = self._windows[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,36 +18,42 @@ from service.ranking.slow_shown import relabelled, shown, two_digits
 from service.settings.slow import SlowSettings
 
 USER, ITEM = "canary-user", "canary-item"
+NOW = 1_000.0  # seconds; the time of these tests does not pass
 
 
 def a_call(seconds: float, user: str = USER) -> AwaitedCall:
-    """Return a ranking that began so long ago, and ends now."""
+    """Return a ranking that began so many seconds ago, and ends now."""
     call = AwaitedCall(user, user, [ITEM], UNDECIDED)
-    call.began = time.perf_counter() - seconds
+    call.began = NOW - seconds
     return call
+
+
+def slow_rankings(settings: SlowSettings, key: bytes | None) -> SlowRankings:
+    """Return the kept rankings of a service whose clocks do not move."""
+    return SlowRankings(settings, key, lambda: 1_700_000_000_000, lambda: NOW)
 
 
 def keep(slow: SlowRankings, seconds: float, user: str = USER) -> None:
     """Offer a ranking as the service does."""
     call = a_call(seconds, user)
-    if time.perf_counter() - call.began > slow.least:
+    if seconds > slow.least:
         slow.keep(call, Exchange([], 0.0))
 
 
-def kept(slow: SlowRankings) -> list[int]:
-    return [round(one.seconds) for one in slow.slowest()]
+def kept(slow: SlowRankings) -> list[float]:
+    return [one.seconds for one in slow.slowest()]
 
 
 @pytest.fixture
 def slow() -> SlowRankings:
-    return SlowRankings(SlowSettings(keep=3), b"key", lambda: 1_700_000_000_000)
+    return slow_rankings(SlowSettings(keep=3), b"key")
 
 
 def test_the_slowest_are_kept_and_a_faster_one_costs_a_comparison(slow: SlowRankings) -> None:
     for seconds in (50, 10, 40, 20, 30):
         keep(slow, seconds)
     assert kept(slow) == [50, 40, 30]
-    assert round(slow.least) == 30
+    assert slow.least == 30
 
 
 def test_each_window_has_its_slowest_and_they_are_forgotten_after_an_hour(slow: SlowRankings) -> None:
@@ -63,12 +68,12 @@ def test_each_window_has_its_slowest_and_they_are_forgotten_after_an_hour(slow: 
 
 
 def test_the_bytes_are_bounded_and_the_fastest_go_first() -> None:
-    slow = SlowRankings(SlowSettings(keep=100, max_bytes=10_000), None, lambda: 0)
+    slow = slow_rankings(SlowSettings(keep=100, max_bytes=10_000), None)
     for seconds in range(1, 50):
         keep(slow, seconds)
     assert sum(one.size for one in slow.slowest()) <= 10_000
     assert kept(slow) == [49, 48, 47, 46]
-    assert round(slow.least) == 45
+    assert slow.least == 45
     slow.turn()
     keep(slow, 5)
     assert kept(slow) == [49, 48, 47, 46]
@@ -76,8 +81,8 @@ def test_the_bytes_are_bounded_and_the_fastest_go_first() -> None:
 
 def test_a_user_is_a_pseudonym_that_another_process_with_the_same_key_gives_too(slow: SlowRankings) -> None:
     keep(slow, 10)
-    other = SlowRankings(SlowSettings(keep=3), b"key", lambda: 0)
-    without = SlowRankings(SlowSettings(keep=3), None, lambda: 0)
+    other = slow_rankings(SlowSettings(keep=3), b"key")
+    without = slow_rankings(SlowSettings(keep=3), None)
     for one in (other, without):
         keep(one, 10)
     users = [one.slowest()[0].user for one in (slow, other, without)]
@@ -140,7 +145,5 @@ def test_a_stage_of_its_own_for_what_no_other_has(slow: SlowRankings) -> None:
     exchange = SimpleNamespace(began=call.began - 0.5, trace_id="t")
     slow.keep(call, exchange)  # type: ignore[arg-type]  # as much of an exchange as is read
     [one] = slow.slowest()
-    assert {name: round(seconds, 2) for name, seconds in one.stages.items()} == {
-        "read": 0.5, "store": 0.25, "order": 0.25, "write": 0.25, "other": 0.25
-    }  # fmt: skip
+    assert one.stages == {"read": 0.5, "store": 0.25, "order": 0.25, "write": 0.25, "other": 0.25}
     assert (one.trace_id, one.status, one.inputs) == ("t", 200, None)
