@@ -14,6 +14,7 @@ from service.names import RefusalReason
 _DURATION: Final = "ranker_request_duration_seconds"
 _OF_CALLERS: Final = ("/rank", "/behaviours", "/feedback", "/items")
 REFUSALS: Final = ("overloaded", "deadline_exceeded", "not_ready", "too_large")
+CLOSED: Final = ("too_many", "slow_head", "slow_body", "slow_reader")
 
 
 class HttpMetrics:
@@ -34,7 +35,7 @@ class HttpMetrics:
         self._inflight = families.gauge("ranker_inflight_requests", "Requests being answered.", "sum").of()
         self._connections = families.gauge("ranker_connections", "Open connections.", "sum").of()
         self._closed = families.counter(
-            "ranker_connections_refused_total", "Connections ended by the server.", reason=()
+            "ranker_connections_refused_total", "Connections ended by the server.", reason=CLOSED
         )
         self._rejected = families.counter("ranker_rejected_total", "Requests refused, by reason.", reason=REFUSALS)
         self._ready = families.gauge("ranker_ready", "1 while the service takes rankings.", "min").of()

@@ -19,6 +19,7 @@ from contract.bundle import manifest as names
 from contract.bundle.reference import Items, format_reference
 from deploy.dashboards.__main__ import BOARDS
 from deploy.dashboards.panels import Board
+from tests.support.access import bearer, document, entry, key_of
 from tests.support.builders import TinyModel
 from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
 from tests.support.guard_process import GuardProcess
@@ -84,7 +85,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     needed("prometheus", "prometheus")  # before anything is started in vain
     redis = RedisServer().start()
     folder, port = tmp_path_factory.mktemp("service"), str(free_port())
-    process = ServiceProcess(folder, redis.url, RANKING_LOG__SHARE="1", **PATIENT)
+    process = ServiceProcess(folder, redis.url, RANKING_LOG__SHARE="1", ACCESS__FILE=str(_callers(folder)), **PATIENT)
     _watch(process.experiments)
     _refer(process.bundles / "mgnm" / "1")
     _report(folder, process.experiments)
@@ -101,6 +102,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
             guard.close()
         sink.close()
         redis.close()
+
+
+def _callers(folder: Path) -> Path:
+    """Write the access file: a feed, Prometheus, and a reader who may not rank."""
+    file = folder / "access.json"
+    callers = (entry("feed", "rank", "write"), entry("prometheus", "admin"), entry("reader", "read-history"))
+    file.write_bytes(document(*callers))
+    return file
 
 
 def _watch(experiments: Path) -> None:
@@ -134,7 +143,9 @@ def _report(folder: Path, experiments: Path) -> None:
 @pytest.fixture(scope="module")
 def prometheus(service: Addresses) -> Iterator[Prometheus]:
     """A Prometheus that has scraped the service before, during and after a little load."""
-    server = Prometheus(service.service.removeprefix("http://"), service.sink, guard=service.guard)
+    server = Prometheus(
+        service.service.removeprefix("http://"), service.sink, guard=service.guard, key=key_of("prometheus")
+    )
     try:
         for turn in range(3):
             _load(service.service, turn)
@@ -151,12 +162,12 @@ def prometheus(service: Addresses) -> Iterator[Prometheus]:
 
 
 def _load(url: str, turn: int) -> None:
-    """Do one of everything: both arms, known and unknown items, feedback, and what is refused.
+    """Do one of everything: both arms, known and unknown items, feedback, and requests that are refused.
 
     With new users each turn, since a user's exposure is written once in a while and not with each ranking.
     """
     now = int(time.time() * 1000)
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, headers=bearer("feed")) as client:
         for number in range(20 * turn, 20 * turn + 20):
             behaviours = [{"user_id": f"u{number}", "item_id": f"i{item}", "ts": now - item} for item in range(1, 9)]
             assert client.post("/behaviours", json={"behaviours": behaviours}).status_code == 200
@@ -173,7 +184,10 @@ def _load(url: str, turn: int) -> None:
             assert client.post("/rank", json={"user_id": f"u{number}", "candidates": ["i1", "i2"]}).status_code == 200
         assert client.post("/rank", json={"user_id": "u1", "candidates": []}).status_code == 422
         assert client.post("/behaviours", json={}).status_code == 422
-        for path in ("/info", "/health/live", "/health/ready", "/nothing-here"):
+        assert client.post("/rank", json={}, headers=bearer("reader")).status_code == 403
+        assert client.post("/rank", json={}, headers=bearer("unknown")).status_code == 401
+        assert client.get("/info", headers=bearer("prometheus")).status_code == 200
+        for path in ("/health/live", "/health/ready", "/nothing-here"):
             client.get(path)
 
 

@@ -25,13 +25,19 @@ Series = dict[str, Any]
 
 
 class Prometheus:
-    """One server that scrapes one ranker, one sink and perhaps one guard at loopback ports."""
+    """One server that scrapes one ranker, one sink and perhaps one guard at loopback ports.
 
-    def __init__(self, target: str, sink: str, alertmanager: str | None = None, guard: str | None = None) -> None:
+    Args:
+        key: the API key for the ranker, if it demands one.
+    """
+
+    def __init__(
+        self, target: str, sink: str, alertmanager: str | None = None, guard: str | None = None, key: str | None = None
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ranker-prometheus-"))
         port = free_port()
         targets = {"ranker": target, "ranker-sink": sink, "ranker-guard": guard, "prometheus": f"127.0.0.1:{port}"}
-        self._configure(targets, alertmanager)
+        self._configure(targets, alertmanager, key)
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         command = [
             str(needed("prometheus", "prometheus")),
@@ -87,14 +93,24 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def _configure(self, targets: dict[str, str | None], alertmanager: str | None) -> None:
+    def _authorize(self, job: dict[str, Any], key: str | None) -> None:
+        """Let a job read its key from a file of this server, or send none."""
+        if key is None:
+            del job["authorization"]
+            return
+        file = self._folder / "key"
+        file.write_text(key, encoding="utf-8")
+        job["authorization"]["credentials_file"] = str(file)
+
+    def _configure(self, targets: dict[str, str | None], alertmanager: str | None, key: str | None) -> None:
         config = yaml.safe_load((SOURCE / "prometheus.yml").read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": EVALUATE}
         config["alerting"]["alertmanagers"] = (
             [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
         )
         for job in config["scrape_configs"]:
-            job.pop("authorization", None)  # these services need no key
+            if "authorization" in job:
+                self._authorize(job, key)
             job.pop("dns_sd_configs", None)
             target = targets[job["job_name"]]
             job["static_configs"] = [{"targets": [target]}] if target is not None else []
