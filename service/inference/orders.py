@@ -28,7 +28,7 @@ def orders(scores: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.int
     """
     keys = _falling(scores).astype(np.int64)
     keys <<= _PLACE_BITS
-    keys |= np.concatenate([places_of(count) for count in counts])
+    keys |= joined([places_of(count) for count in counts])
     stop = 0
     for count in counts:
         keys[stop : (stop := stop + count)].sort()
@@ -39,6 +39,11 @@ def orders(scores: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.int
 def places_of(count: int) -> NDArray[np.int64]:
     """Return the numbers from 0 up to a count; not to be written to."""
     return _PLACES[:count] if count <= len(_PLACES) else np.arange(count)
+
+
+def joined(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the rows of a batch in one flat array; of a batch of one, the row itself."""
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def _falling(scores: NDArray[np.float32]) -> NDArray[np.int32]:

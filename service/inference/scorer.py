@@ -21,7 +21,7 @@ from service.errors import InferenceFailed
 from service.inference.encoding import Encoding, States
 from service.inference.engine import Engine, EngineError
 from service.inference.inputs import InputMaker, Inputs, RankRow
-from service.inference.orders import orders
+from service.inference.orders import joined, orders
 from service.inference.state_cache import StateCache
 from service.inference.weighing import weighed
 from service.tracing.run import ModelRun
@@ -92,7 +92,7 @@ class Inference:
         """Score a batch; return for each row its scores, or InferenceFailed for only that row."""
         if not rows:
             return []
-        candidates = np.concatenate([row.candidates for row in rows])
+        candidates = joined([row.candidates for row in rows])
         if not self._are_known(candidates):
             return self._run_apart(rows)
         started = time.perf_counter()
