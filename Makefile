@@ -38,8 +38,8 @@ test: setup      ## the whole default test run, real Redis and ONNX Runtime incl
 	@$(PY) -m pytest -q $(PARALLEL)
 
 test-slow: setup ## tests that take minutes
-	@$(PY) -m pytest -q -m slow $(PARALLEL)
-	@$(PY) -m pytest -q tests/property $(PARALLEL) --hypothesis-profile thorough
+	@$(PY) -m pytest -q -m "slow and not hypothesis" $(PARALLEL)
+	@$(PY) -m pytest -q -m "hypothesis and not checks" $(PARALLEL) --hypothesis-profile thorough
 
 test-browser: setup ## the page in headless Chromium
 	@$(PY) -m pytest -q -m browser

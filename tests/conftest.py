@@ -25,8 +25,8 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 # The same examples in every run: a failure that appears at random does not help.
-# `make test-slow` tries more of them.
-settings.register_profile("ranker", derandomize=True, deadline=None, max_examples=50)
+# `make test-slow` tries many more of them, for every test that has examples.
+settings.register_profile("ranker", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("ranker")
 

@@ -90,7 +90,6 @@ def _number(text: str) -> int | float | str:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-@settings(max_examples=300)
 @given(st.integers(0, 5).flatmap(lambda place: st.tuples(st.just(place), CELLS[place])), st.sampled_from(["", " "]))
 def test_file_and_wire_refuse_the_same_cells_and_name_them_alike(odd: tuple[int, str], blank: str) -> None:
     place, cell = odd
@@ -183,7 +182,7 @@ async def stored_whole(prepared: Prepared, url: str) -> None:
 
 
 @pytest.mark.redis
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(SOUND | ROWS, min_size=1, max_size=25))
 def test_what_prepare_accepts_the_service_stores_whole(rows: list[tuple[str, ...]], redis_server: RedisServer) -> None:
     redis_server.call("FLUSHALL")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.files import BadFileError, read_arrays, read_object, write_array, write_arrays, write_json, write_whole
@@ -55,7 +55,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=200)
 @given(data=st.data())
 def test_any_damage_of_an_archive_is_an_error_that_names_it(archive: Path, data: st.DataObject) -> None:
     content = bytearray(archive.read_bytes())

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -79,7 +79,6 @@ def test_every_altered_file_is_refused_and_named(directory: Path) -> None:
     assert load(directory)
 
 
-@settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(names.REQUIRED_FILES), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 8))
 def test_a_flipped_bit_or_a_cut_anywhere_is_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, place: float, bit: int
@@ -406,7 +405,6 @@ def test_a_function_that_the_model_defines_may_have_its_own_domain() -> None:
         refuse_unsafe(helper.make_model(graph, functions=[function], opset_imports=opset).SerializeToString())
 
 
-@settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_judged_and_never_crash_the_check(content: bytes) -> None:
     for candidate in (content, TINY.score_graph().SerializeToString()[: len(content) * 10] + content):

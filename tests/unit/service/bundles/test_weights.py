@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
@@ -145,7 +145,6 @@ def test_a_bundle_with_one_item_that_is_not_a_number_is_refused_and_its_table_na
         load_bundle(directory, max_bytes=10_000_000)
 
 
-@settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=100), place=st.integers(0, 50))
 def test_any_bytes_are_judged_as_a_tensor_and_never_crash_the_check(content: bytes, place: int) -> None:
     whole = tensor(WEIGHTS, TensorProto.FLOAT16, raw=False).SerializeToString()
@@ -154,7 +153,6 @@ def test_any_bytes_are_judged_as_a_tensor_and_never_crash_the_check(content: byt
             check_tensor(memoryview(candidate))
 
 
-@settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.floats(width=16), min_size=1, max_size=20))
 def test_the_verdict_is_numpy_s_own(values: list[float]) -> None:
     table = np.array(values, dtype=np.float16)

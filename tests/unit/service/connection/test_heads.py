@@ -59,7 +59,7 @@ def knowing(*lines: bytes, max_lines: int = 64) -> KnownHeads:
 
 
 @given(st.lists(OWN, max_size=3), st.permutations(LINES), st.binary(max_size=4), st.booleans())
-@settings(max_examples=500)
+@settings(max_examples=2 * settings.default.max_examples)
 @example([b"x-request-id: abc", b"traceparent: 00-ab-cd-01"], LINES, b"[]", True)
 def test_what_is_found_is_what_the_parser_finds(own: list[bytes], lines: list[bytes], body: bytes, first: bool) -> None:
     data = request([*own, *lines] if first else [*lines, *own], body)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structlog.testing import capture_logs
@@ -316,7 +316,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Rig:
     return Rig(tmp_path_factory.mktemp("shared"), TinyModel(poison_candidate=13), cache=4)
 
 
-@settings(max_examples=80, deadline=None)
 @given(rows=ROWS)
 def test_whoever_shares_the_batch_the_scores_are_one_s_own(
     shared: Rig, rows: list[tuple[list[int], list[int]]]
