@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ from analysis.report.build import CAUSES
 from analysis.units.events import Fault
 from tests.support.event_tables import T0, write_rows
 from tests.support.experiment_data import EXPERIMENT, write_data, write_plan
+
+
+@dataclass(frozen=True)
+class Page:
+    """The files of a report."""
+
+    found: dict[str, Any]
+    html: str
+    markdown: str
+
 
 NAMES = ("report.json", "report.md", "report.html")
 
@@ -38,6 +49,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def good(made: Path) -> dict[str, Any]:
     """The report of the data as they are, in the folder `good`."""
     return report(made, "--threads", "4", out="good")
+
+
+@pytest.fixture(scope="module")
+def odd(made: Path) -> Page:
+    """The page of data of no real users, without a ranking log, before the planned end."""
+    folder = made.with_name("odd")
+    shutil.copytree(made / "data", folder / "data", ignore=shutil.ignore_patterns("rankings"))
+    shutil.copy(made / "plan.yaml", folder)
+    (folder / "data" / "SIMULATED").touch()
+    found = report(folder, "--planned", "2000")
+    return Page(found, page(folder), (folder / "out" / "report.md").read_text())
+
+
+@pytest.fixture(scope="module")
+def blocked(made: Path) -> Page:
+    """The page of units that are not shared as planned, whose configuration is hostile text."""
+    folder = made.with_name("blocked")
+    shutil.copytree(made, folder)
+    path = folder / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
+    hostile = "<script>alert(1)</script>|*x*"
+    rows = [{**row, "cfg": hostile, "exp_salt": hostile} for row in pq.read_table(path).to_pylist()]
+    write_rows(folder / "data", "exposures", rows)
+    found = report(folder, plan="uneven.yaml")
+    return Page(found, page(folder), (folder / "out" / "report.md").read_text())
 
 
 @pytest.fixture
@@ -65,6 +100,7 @@ def findings(folder: Path, *options: str, plan: str | None = "plan.yaml") -> dic
 
 def arguments(folder: Path, *options: str, out: str = "out", plan: str | None = "plan.yaml") -> list[str]:
     planned = ["--experiments", str(folder / plan)] if plan else []
+    planned += ["--threads", "1"]  # takes the least processor time; a later option overrides it
     return [EXPERIMENT, "--data", str(folder / "data"), "--out", str(folder / out), "--window", "7", *planned, *options]
 
 
@@ -158,8 +194,8 @@ def test_every_cause_of_the_analysis_has_words() -> None:
     assert {fault.name.lower() for fault in Fault if fault} == set(CAUSES)
 
 
-def test_a_sample_ratio_mismatch_blanks_the_verdict_and_hides_the_lifts(world: Path) -> None:
-    found = report(world, plan="uneven.yaml")
+def test_a_sample_ratio_mismatch_blanks_the_verdict_and_hides_the_lifts(blocked: Page) -> None:
+    found = blocked.found
     assert found["verdict"] == {
         "kind": "not_readable",
         "sentence": found["verdict"]["sentence"],
@@ -167,8 +203,8 @@ def test_a_sample_ratio_mismatch_blanks_the_verdict_and_hides_the_lifts(world: P
     }
     assert "Sample ratio" in found["verdict"]["sentence"]
     assert gate(found, "assignment")["state"] == "block"  # and the buckets do not match the file
-    assert "<details" in page(world)
-    assert "| Playtime" not in (world / "out" / "report.md").read_text()
+    assert "<details" in blocked.html
+    assert "| Playtime" not in blocked.markdown
 
 
 def test_without_a_plan_the_verdict_is_not_readable(world: Path) -> None:
@@ -182,27 +218,25 @@ def test_without_a_plan_the_verdict_is_not_readable(world: Path) -> None:
     assert "arms that the plan does not have: treatment" in gate(other, "assignment")["finding"]
 
 
-def test_an_early_reading_uses_the_sequence(world: Path) -> None:
-    found = report(world, "--planned", "2000")
+def test_an_early_reading_uses_the_sequence(odd: Page) -> None:
+    found = odd.found
     assert found["early"]
-    assert found["verdict"]["sentence"].startswith("Early reading: ")
+    assert found["verdict"]["sentence"].startswith("Simulated data, early reading: ")
     playtime = next(row for row in found["rows"] if row["metric"] == "playtime")
     assert playtime["sequential"]["planned"] == 2_000
     assert playtime["sequential"]["lift_low"] < playtime["estimate"]["lift_low"]
-    assert "at any reading" in page(world)
+    assert "at any reading" in odd.html
 
 
-def test_data_of_no_real_users_are_marked_at_every_number(world: Path) -> None:
-    (world / "data" / "SIMULATED").touch()
-    found = report(world)
+def test_data_of_no_real_users_are_marked_at_every_number(odd: Page) -> None:
+    found, text = odd.found, odd.html
     assert found["simulated"]
-    assert found["verdict"]["sentence"].startswith("Simulated data: ")
-    text = page(world)
+    assert found["verdict"]["sentence"].startswith("Simulated data, ")
     chip = '<span class="chip simulated">simulated</span>'
     sections = re.findall(r"<h2>(Health gates|Lifts|All metrics|Lift by day since exposure|Data)(.*?)</h2>", text)
     assert len(sections) == 5
     assert all(mark == chip for _, mark in sections)
-    assert "(simulated)" in (world / "out" / "report.md").read_text()
+    assert "(simulated)" in odd.markdown
 
 
 def test_identical_arms_that_differ_are_named_as_such(world: Path) -> None:
@@ -210,16 +244,11 @@ def test_identical_arms_that_differ_are_named_as_such(world: Path) -> None:
     assert "are served alike but differ" in found["verdict"]["sentence"]
 
 
-def test_text_of_the_data_is_never_markup(world: Path) -> None:
-    path = world / "data" / "exposures" / "date=2026-01-01" / "0.parquet"
-    rows = pq.read_table(path).to_pylist()
-    hostile = "<script>alert(1)</script>|*x*"
-    write_rows(world / "data", "exposures", [{**row, "cfg": hostile, "exp_salt": hostile} for row in rows])
-    found = report(world)
-    assert gate(found, "assignment")["state"] == "block"
-    assert "<script" not in page(world)
-    assert "&lt;script&gt;alert(1)" in page(world)
-    text = (world / "out" / "report.md").read_text()
+def test_text_of_the_data_is_never_markup(blocked: Page) -> None:
+    text = blocked.markdown
+    assert gate(blocked.found, "assignment")["state"] == "block"
+    assert "<script" not in blocked.html
+    assert "&lt;script&gt;alert(1)" in blocked.html
     assert "<script" not in text.replace("\\<script", "")
     assert "\\|\\*x\\*" in text
 
@@ -234,9 +263,8 @@ def test_exposures_that_are_lost_in_one_arm_are_found_in_the_ranking_log(world: 
     assert "treatment" in gate(found, "exposure_loss")["finding"]
 
 
-def test_without_a_ranking_log_the_page_shows_what_is_not_known(world: Path) -> None:
-    shutil.rmtree(world / "data" / "rankings")
-    found = report(world)
+def test_without_a_ranking_log_the_page_shows_what_is_not_known(odd: Page) -> None:
+    found = odd.found
     assert gate(found, "exposure_loss")["state"] == "unknown"
     assert gate(found, "sample_ratio_by_platform")["state"] == "unknown"
     assert gate(found, "outcomes")["state"] == "pass"  # exposures have outcomes too

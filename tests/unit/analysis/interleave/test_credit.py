@@ -24,7 +24,7 @@ C, T = "control", "treatment"
 def counted(folder: Path, rankings: Sequence[Row], activity: Sequence[Row] = (), study: Study | None = None) -> Counted:
     write_rows(folder, "rankings", rankings)
     write_rows(folder, "activity", activity)
-    with database(Resources()) as opened:
+    with database(Resources(threads=1)) as opened:
         return count(opened, folder, study or Study("e"))
 
 

@@ -104,7 +104,7 @@ def test_the_planted_lift_is_in_the_unit_table(tmp_path: Path) -> None:
     )  # fmt: skip
     write_synthetic(population, tmp_path)
     study = Study("simulated", 7, population.start_ms + 9 * DAY)
-    units = compute(tmp_path, study, Resources("500MB", 2)).units
+    units = compute(tmp_path, study, Resources("500MB", 1)).units
     treated = np.array(units["arm"].to_pylist()) == "treatment"
     for name, lift in {"play": 0.5, "playtime": 1.5 * 1.5 - 1, "like": 1.5 * 2 - 1}.items():
         values = units[name].to_numpy()

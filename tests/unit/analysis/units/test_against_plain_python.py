@@ -68,7 +68,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["clean", "bad"])
 def test_every_metric_of_100_users_is_the_same_in_plain_python(folders: dict[str, Path], name: str) -> None:
     folder = folders[name]
-    units = compute(folder, Study("e", DAYS, END), Resources("500MB", 2)).units.to_pylist()
+    units = compute(folder, Study("e", DAYS, END), Resources("500MB", 1)).units.to_pylist()
     expected = plain_units(rows_of(folder, "exposures"), rows_of(folder, "activity"), DAYS, END)
     columns = [f"{name}{suffix}" for name in MEANS for suffix in ("", "_pre")]
     assert len(units) == 100
@@ -109,7 +109,7 @@ def test_gaps_at_the_borders_of_the_rules_are_the_same_in_plain_python(tmp_path:
     rows = [row for name in names for row in at_the_borders(name, rng)]
     write_rows(tmp_path, "exposures", exposures)
     write_rows(tmp_path, "activity", rows)
-    units = compute(tmp_path, Study("e", 1, T0 + DAY), Resources("500MB", 2)).units.to_pylist()
+    units = compute(tmp_path, Study("e", 1, T0 + DAY), Resources("500MB", 1)).units.to_pylist()
     expected = plain_units(exposures, rows, 1, T0 + DAY)
     assert {row["unit"]: {name: row[name] for name in expected[row["unit"]]} for row in units} == expected
     assert sum(row["stay_duration"] for row in units) > 0

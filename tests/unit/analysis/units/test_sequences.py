@@ -29,7 +29,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("sequences")
     write_rows(folder, "exposures", [exposure(sequence.name) for sequence in SEQUENCES])
     write_rows(folder, "activity", [row for sequence in SEQUENCES for row in events_of(sequence)])
-    table = compute(folder, Study("e", 7, T0 + 12 * DAY), Resources("500MB", 2)).units
+    table = compute(folder, Study("e", 7, T0 + 12 * DAY), Resources("500MB", 1)).units
     assert sum(column.null_count for column in table.columns) == 0
     return {row["unit"]: row for row in table.to_pylist()}
 
