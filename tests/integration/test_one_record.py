@@ -182,7 +182,7 @@ async def stored_whole(prepared: Prepared, url: str) -> None:
 
 
 @pytest.mark.redis
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(SOUND | ROWS, min_size=1, max_size=25))
 def test_what_prepare_accepts_the_service_stores_whole(rows: list[tuple[str, ...]], redis_server: RedisServer) -> None:
     redis_server.call("FLUSHALL")
