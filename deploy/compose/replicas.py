@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import threading
 import time
@@ -58,13 +59,18 @@ class Callers:
             try:
                 connection.request("POST", "/rank", BODY, self._headers)
                 answer = connection.getresponse()
-                answer.read()
-                self.outcomes[str(answer.status)] += 1
+                self.outcomes[_outcome(answer.status, answer.read())] += 1
             except (OSError, http.client.HTTPException) as error:
                 self.outcomes[type(error).__name__] += 1
                 connection.close()
         with suppress(OSError):
             connection.close()
+
+
+def _outcome(status: int, body: bytes) -> str:
+    """Return the status, and of a refusal the code too: without one, the proxy refused and not a replica."""
+    code = re.search(rb'"code": ?"(\w+)"', body)
+    return "200" if status == 200 else f"{status} {code[1].decode() if code else 'of the proxy'}"
 
 
 def check_replicas(url: str, key: str, containers: Mapping[str, str]) -> None:
