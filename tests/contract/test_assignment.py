@@ -48,6 +48,7 @@ def test_decision_is_that_of_the_specification(vector: dict[str, object], snapsh
     assert decision.header() == vector["header"]
 
 
+@pytest.mark.slow
 def test_shares_over_many_units_are_those_measured_by_the_prototype(snapshot: ExperimentsSnapshot) -> None:
     counts = {"treatment": 0, "control": 0, "holdout": 0}
     for unit in range(200_000):

@@ -85,6 +85,7 @@ def test_the_record_can_be_left_out(release: Release, tmp_path: Path) -> None:
     assert load_bundle(bundle, max_bytes=10_000_000).reference is None
 
 
+@pytest.mark.slow
 def test_a_bundle_can_be_signed_by_its_export(exported: Exported, tabled: Exported) -> None:
     signers = tabled.bundle.parents[2] / "key.pub"
     assert load_bundle(tabled.bundle, max_bytes=10_000_000, signers=signers).tables

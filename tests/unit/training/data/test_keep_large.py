@@ -20,6 +20,7 @@ from training.data.known import NOTHING_KNOWN, Known
 from training.data.prepare import prepare
 
 EVERY = ("interactions.npz", "impressions.npz", "features.npz", "item_numbers.npz")
+SOME_KNOWN = Known(users=("new", "u7"), items=("a3", "other"), digest="d")
 TEXTS = ("items.json", "users.json", "features.json", "catalogue.json", "behaviours.csv")
 
 
@@ -38,8 +39,15 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("core", [1, 4])
-@pytest.mark.parametrize("known", [NOTHING_KNOWN, Known(users=("new", "u7"), items=("a3", "other"), digest="d")])
+@pytest.mark.parametrize(
+    ("core", "known"),
+    [
+        (1, NOTHING_KNOWN),
+        (4, SOME_KNOWN),
+        pytest.param(4, NOTHING_KNOWN, marks=pytest.mark.slow),
+        pytest.param(1, SOME_KNOWN, marks=pytest.mark.slow),
+    ],
+)
 def test_both_ways_write_the_same_folder(
     news: Path, tmp_path: Path, core: int, known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "pyramid_mixer": {"length": 8, "width": 8, "scales": 2, "layers": 1, "rank_behaviour": 2, "rank_feature": 4},
     "mgnm": {"length": 8, "width": 8, "interests": 2, "rnn_width": 4, "rnn_gradient_every": 4},
 }
-LEARNERS = sorted(SIZES)
+LEARNERS = [pytest.param(name, marks=[pytest.mark.slow] * (name == "pyramid_mixer")) for name in sorted(SIZES)]
 
 
 class Silent:
