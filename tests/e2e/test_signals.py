@@ -109,7 +109,7 @@ def test_sigint_in_the_first_second_prints_no_traceback(service: ServiceProcess)
     assert "Traceback" not in service.log()
 
 
-@pytest.mark.parametrize("is_ready", [False, True])
+@pytest.mark.parametrize("is_ready", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_sigterm_as_process_1(service: ServiceProcess, is_ready: bool) -> None:
     """Process 1 of a namespace, as in a container: the kernel drops signals for which it has no handler."""
     if not shutil.which("unshare") or subprocess.run([*NEW_PID_NAMESPACE, "true"], check=False).returncode:

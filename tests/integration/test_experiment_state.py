@@ -280,11 +280,12 @@ def write_and_kill(path: Path, seen: bytes) -> None:
         writer.communicate()
 
 
-async def test_processes_killed_in_mid_write_leave_a_whole_state_and_no_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+async def test_processes_killed_in_mid_write_leave_a_whole_state_and_no_lock(tmp_path: Path, kills: int) -> None:
     path = tmp_path / "state.json"
     store = FileStateStore(path, SECONDS)
     seen = b""
-    for _ in range(2):
+    for _ in range(kills):
         await asyncio.to_thread(write_and_kill, path, seen)
         written = (await store.read()).content or b""
         numbers = written.split()
