@@ -10,6 +10,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,11 @@ def directory(tmp_path: Path) -> Path:
     return TINY.write(tmp_path)
 
 
+def slow(name: str) -> Any:
+    """A further file for `make test-slow`: each takes a process of its own; Any: pytest does not name the type."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 def loading(directory: Path, max_bytes: int = MAX_BYTES) -> tuple[int, str]:
     """Load in a process of its own; return by how many bytes its peak memory rose, and what came of it."""
     done = subprocess.run(
@@ -59,7 +65,7 @@ def loading(directory: Path, max_bytes: int = MAX_BYTES) -> tuple[int, str]:
     return int(rose), said
 
 
-@pytest.mark.parametrize("name", [names.CATALOGUE, names.MANIFEST, names.ENCODE])
+@pytest.mark.parametrize("name", [names.MANIFEST, slow(names.CATALOGUE), slow(names.ENCODE)])
 def test_a_file_of_3_gib_is_refused_without_being_read(directory: Path, name: str) -> None:
     os.truncate(directory / name, 3 * 2**30)  # sparse: takes no disk
     rose, said = loading(directory)
@@ -67,7 +73,7 @@ def test_a_file_of_3_gib_is_refused_without_being_read(directory: Path, name: st
     assert rose < 16 * MIB
 
 
-@pytest.mark.parametrize("name", [names.CATALOGUE, names.GOLDEN, names.MODEL_CARD])
+@pytest.mark.parametrize("name", [names.CATALOGUE, slow(names.GOLDEN), slow(names.MODEL_CARD)])
 def test_a_large_file_with_another_digest_is_refused_without_being_held(directory: Path, name: str) -> None:
     os.truncate(directory / name, 64 * MIB)
     rose, said = loading(directory)
