@@ -19,10 +19,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
 BODY = {"user_id": "u1", "candidates": ["i1", "i2", "i3"]}
 
+# A busy machine takes long to start a successor: the old process must still accept when it is ready, and then leaves.
+SETTINGS = {"HTTP__DRAIN_DELAY_MS": "60000", "LIMITS__MAX_INFLIGHT": "1000"}
+
 
 @pytest.fixture
 def first(own_redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    service = PlainService(tmp_path, own_redis.url, HTTP__DRAIN_DELAY_MS="10000", LIMITS__MAX_INFLIGHT="1000")
+    service = PlainService(tmp_path, own_redis.url, **SETTINGS)
     yield service.start()
     service.close()
 
@@ -141,7 +144,7 @@ def test_with_a_socket_of_the_service_managers_a_stop_and_a_start_refuse_no_one(
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         port = listener.getsockname()[1]
-        service = PlainService(tmp_path, own_redis.url, HTTP__PORT=str(port))
+        service = PlainService(tmp_path, own_redis.url, HTTP__PORT=str(port), LIMITS__MAX_INFLIGHT="1000")
         callers = Callers(port, rate=50)
         for turn in range(2):
             number = listener.fileno()
