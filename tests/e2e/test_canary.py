@@ -54,7 +54,8 @@ def publish(file: Path) -> str:
 
 @pytest.fixture
 def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[PlainService]:
-    settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1", "LIMITS__DEADLINE_MS": "1000"}
+    limits = {"LIMITS__DEADLINE_MS": "1000", "LIMITS__MAX_DEADLINE_MS": "1000"}  # a run is ended after two seconds
+    settings = {"EXPERIMENTS__RELOAD_MS": "100", "RANKING_LOG__SHARE": "1", **limits}
     one = PlainService(tmp_path, own_redis.url, **settings)
     yield one
     one.close()
@@ -134,7 +135,9 @@ def test_a_canary_that_is_slow_is_stopped_by_itself(
     assert len(canary) > 200
     late = [answer for answer in answers if answer.status_code != 200]
     assert {answer.status_code for answer in late} <= {504}
-    assert len(late) <= 6  # the service needs as many to notice that a bundle is slow
+    # Three runs of two seconds tell that a bundle is slow; each makes two rankings late, and its end takes a moment.
+    # After a pause the bundle is asked again, and a test on a busy machine may last until then.
+    assert len(late) <= 7 * (1 + service.log().count('"bundle_asked_again"'))
     assert bool(canary[-1].json()["degraded"]) == (guardrail == "degraded")
     others = [answer.json()["degraded"] for answer in answers if answer not in canary and answer not in late]
     assert sum(map(bool, others)) < len(others) / 10
