@@ -69,6 +69,7 @@ class Runtime:
         self.traces: Traces | None = None  # if requests are traced
         self.slow = _slow(settings, now_ms)
         self.is_draining = False
+        self.is_succeeded = False  # another process that is ready has this one's ports
         self.callers_port: int | None = None  # known when the service listens
         metrics.workers_wanted(settings.http.workers)
         self.workers = Workers(metrics, lambda: self.status, self._digest)

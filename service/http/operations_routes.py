@@ -67,7 +67,7 @@ def probe_routes(runtime: Runtime) -> APIRouter:
     async def ready() -> Response:
         """Say whether to send rankings here. Redis is not asked: without it, answers are degraded."""
         runtime.metrics.ready(runtime.status == "ready")
-        if runtime.status != "ready":
+        if runtime.status != "ready" and not runtime.is_succeeded:  # a successor has this port, and is ready
             raise NotReady(f"The service is {runtime.status}.")
         return json_answer(answers.HealthResponse(status="ready"))
 

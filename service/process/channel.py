@@ -30,7 +30,7 @@ class Verb(IntEnum):
     REPORT = 8  # S: how are you? W: this is my report
     REPORTS = 9  # W: how are all? S: these are the reports
     INHERIT = 10  # S: count on from a worker that has ended; this was its last report
-    CLOSE_ADMIN = 11  # S: close the port of operators; others answer there
+    SUCCEEDED = 11  # S: others that are ready answer at your ports: leave that of operators
     SLOW = 12  # S, W: which are your slowest rankings, or those of all? With content: these
 
 

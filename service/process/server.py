@@ -185,6 +185,7 @@ class Server(uvicorn.Server):
     def _on_successor(self) -> None:
         """Stop when a successor is ready; while it loads, the end may come later."""
         if self._stopping.is_succeeded:
+            self._runtime.is_succeeded = True
             self._runtime.drain()
             self._latest_end.within(longest_end_seconds(self._settings))
         elif self._runtime.is_draining:

@@ -179,7 +179,7 @@ class Supervisor:
 
     async def _retire(self, child: Child) -> None:
         self._ending.append(child)
-        child.say(Verb.CLOSE_ADMIN)
+        child.say(Verb.SUCCEEDED)
         child.say(Verb.DRAIN)
         child.say(Verb.CLOSE)
         await child.end_by(longest_end_seconds(self._settings) + _SLACK_SECONDS)
@@ -234,13 +234,14 @@ class Supervisor:
 
     def _on_successor(self) -> None:
         if self._stopping.is_succeeded:
+            self._tell(Verb.SUCCEEDED)
             self._drain()
         elif self._is_draining:
             self._stopping.tell()
 
     def _on_admin_successor(self) -> None:
         if self._admin_door is not None and self._admin_door.is_succeeded:
-            self._tell(Verb.CLOSE_ADMIN)
+            self._tell(Verb.SUCCEEDED)
 
     def _drain(self) -> None:
         if not self._is_draining:

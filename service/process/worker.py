@@ -83,7 +83,7 @@ class WorkerServer(Server):
             Verb.CLOSE: self._close,
             Verb.HURRY: self._hurry,
             Verb.RELOAD: self._reload,
-            Verb.CLOSE_ADMIN: self._close_admin,
+            Verb.SUCCEEDED: self._succeeded,
         }
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -183,7 +183,8 @@ class WorkerServer(Server):
         self._must_close.set()
         self._stop()
 
-    def _close_admin(self) -> None:
+    def _succeeded(self) -> None:
+        self._runtime.is_succeeded = True
         if self._admin is not None:
             self._admin.leave_the_port()
 

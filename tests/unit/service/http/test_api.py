@@ -352,6 +352,17 @@ async def test_readiness_fails_while_loading_draining_or_broken_and_liveness_doe
         assert "ranker_ready 0.0" in metrics.text
 
 
+async def test_readiness_of_a_succeeded_process_is_that_of_its_successor(edge: Edge) -> None:
+    edge.runtime.is_succeeded = True
+    edge.runtime.drain()
+    try:
+        async with edge.client() as client:
+            ready = await client.get("/health/ready")
+    finally:
+        edge.runtime.is_succeeded = False
+    assert (ready.status_code, ready.headers["connection"]) == (200, "close")
+
+
 async def test_a_draining_service_answers_and_closes_the_connection(edge: Edge) -> None:
     edge.runtime.drain()
     answer = await rank(edge)
