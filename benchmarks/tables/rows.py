@@ -51,7 +51,7 @@ class Row:
         trials: the metric of each on validation, in the order of the plan; empty while one is missing.
         chosen: the selected trial, which is trained by every protocol.
         learning: one tuple per seed, validation by epoch, by the protocol that compared the trials.
-        seconds: by protocol, processor time of one run, a mean over seeds; none if there is no run.
+        seconds: by protocol, processor time of one run, a mean over seeds; only protocols with a run.
         cells: by protocol, then metric; a protocol without runs has none.
     """
 

@@ -30,7 +30,7 @@ def within(budget: Budget) -> Iterator[None]:
 
 
 def _left(timeout: float | None, error: type[Exception]) -> float | None:
-    """Return the longest wait from now; raises the error if there is no time."""
+    """Return the longest wait from now; raise the error if the time is over."""
     budget = _BUDGET.get()
     if budget is None:
         return timeout

@@ -36,7 +36,7 @@ _ITEMS: Final = (("candidate", "yes"), ("candidate", "no"), ("behaviour", "yes")
 
 
 class _Noted(NamedTuple):
-    """One ranking that stands for `weight` rankings, and scores that each stand for `every` of its scores."""
+    """One sampled ranking, counted `weight` times, and a sample of its scores, each counted `every` times."""
 
     scores: NDArray[np.float32]
     every: int
@@ -81,7 +81,7 @@ class Drift:
                 self._count()
 
     def _step_of(self, rows: int) -> int:
-        """Return how many rankings one that is noted stands for, by what came in the last second."""
+        """Return how many times a sampled ranking is counted, by how many came in the last second."""
         self._came += rows
         now = self._now()
         if now >= self._next_look:

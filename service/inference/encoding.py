@@ -100,8 +100,8 @@ class Encoding:
 def _stacked(parts: Sequence[Array]) -> Array:
     """Return what np.stack returns, in a third of its time for a few small arrays; a view of only one."""
     if len(parts) == 1:
-        alone: Array = parts[0][None]
-        return alone
+        single: Array = parts[0][None]
+        return single
     if not parts[0].ndim:
         return np.stack(parts)
     return np.concatenate(parts).reshape(len(parts), *parts[0].shape)

@@ -15,7 +15,7 @@ from tests.faults.traffic import DEGRADED, FULL, Traffic, good_share
 from tests.support.redis_server import free_port
 
 _RATE: Final = 80.0
-_MOST, _FEW = 0.8, 0.2  # shares of rankings: a busy machine degrades some without a fault
+_MOST, _FEW = 0.9, 0.01  # shares of rankings
 _NAME: Final = "redis.faults.test"
 _NO_SERVER: Final = "nameserver 192.0.2.1\noptions timeout:2 attempts:1\n"  # an address that no machine has
 _FILLER: Final = 'for i = 1, 15000 do redis.call("SET", "filler:" .. i, string.rep("x", 100)) end'
