@@ -51,14 +51,14 @@ DRIFT = Row(
         ),
         Panel(
             "Scores, from the reference",
-            "Share of each bucket of scores, less its share on validation (on golden rows for bundles without a record).",
+            "Share of each bucket of scores, less its share on validation (on golden rows for older bundles).",
             one(_from_reference("score"), "{{bundle}} up to {{up_to}}"),
             "percentunit",
             signed=True,
         ),
         Panel(
             "Lengths of histories, from the reference",
-            "Share of each bucket of lengths, less its share on validation (on golden rows for bundles without a record).",
+            "Share of each bucket of lengths, less its share on validation (on golden rows for older bundles).",
             one(_from_reference("length"), "{{bundle}} up to {{up_to}}"),
             "percentunit",
             signed=True,

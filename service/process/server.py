@@ -25,7 +25,6 @@ from service.connection.protocol import Guard
 from service.http.endings import undecided_headers
 from service.http.keyed_lane import rank_lane
 from service.process.admin import AdminListener
-from service.process.backlog import Backlog
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
 from service.process.port import Address, Ports, address_of, cannot_listen, open_ports, port_of
@@ -136,7 +135,6 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
-        self._accept_many(Backlog(self._port.listener, self._connect))
         try:
             await super().startup(sockets)
         except OSError as error:  # another process listens by now
@@ -213,16 +211,6 @@ class Server(uvicorn.Server):
         for connection in accepted:
             connection.setblocking(False)
             await self._connect(connection)
-
-    def _accept_many(self, backlog: Backlog) -> None:
-        """Accept all callers that wait, whenever the event loop accepts one."""
-        made = self.config.http_protocol_class
-
-        def accepted(**parts: Any) -> asyncio.Protocol:
-            backlog.accept()
-            return made(**parts)
-
-        self.config.http_protocol_class = accepted  # type: ignore[assignment]  # called as a class is
 
     async def _connect(self, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)

@@ -72,18 +72,6 @@ def hasty(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     process.close()
 
 
-@pytest.fixture
-def waiting(redis: RedisServer, tmp_path: Path) -> Iterator[ServiceProcess]:
-    """A service that waits longer for Redis than a test takes: after its first timeouts it would answer without it.
-
-    On a busy machine more than the usual 64 requests may arrive before it reads that their callers have hung up.
-    """
-    waits = ("REDIS__READ_TIMEOUT_MS", "LIMITS__DEADLINE_MS", "LIMITS__MAX_DEADLINE_MS")
-    process = PlainService(tmp_path, redis.url, LIMITS__MAX_INFLIGHT="200", **dict.fromkeys(waits, "120000"))
-    yield process.start()
-    process.close()
-
-
 @pytest.mark.slow
 def test_what_waited_while_the_process_was_stopped_is_refused_unscored_and_the_rest_is_served(
     hasty: ServiceProcess,
@@ -115,9 +103,8 @@ def test_what_waited_while_the_process_was_stopped_is_refused_unscored_and_the_r
 
 @pytest.mark.slow
 def test_four_hundred_callers_who_hang_up_are_counted_as_499_and_nothing_else(
-    redis: RedisServer, waiting: ServiceProcess
+    redis: RedisServer, service: ServiceProcess
 ) -> None:
-    service = waiting
     before = service.metric("ranker_requests_total", route="/rank")
     redis.freeze()  # so that none of them is answered before it has hung up
     try:
