@@ -46,17 +46,17 @@ def ranker(service: ServiceProcess) -> Iterator[RankerClient]:
 
 
 def test_every_call_has_a_typed_result(ranker: RankerClient) -> None:
-    behaviour = {"user_id": "42", "item_id": "100", "ts": 1_700_000_000_000}
+    behaviour = {"user_id": "typed", "item_id": "100", "ts": 1_700_000_000_000}
     assert ranker.append_behaviours([behaviour]).stored == 1
     assert ranker.append_behaviours([behaviour]).repeated == 1
-    ranking = ranker.rank("42", FILMS, request_id="mine", explain=True)
+    ranking = ranker.rank("typed", FILMS, request_id="mine", explain=True)
     assert sorted(ranking.item_ids) == sorted(FILMS)
     assert (ranking.request_id, ranking.model, ranking.degraded) == ("mine", "mgnm", ())
     assert [item.known for item in ranking.items] == [True, True, False]
     assert ranking.bucket.startswith("rank=pyramid-vs-mgnm:")
     assert ranking.raw["explanation"]["used"] == 1
     good, bad = ranker.rank_batch(
-        [{"user_id": "42", "candidates": FILMS}, {"user_id": "42", "candidates": []}], shown=False
+        [{"user_id": "typed", "candidates": FILMS}, {"user_id": "typed", "candidates": []}], shown=False
     )
     assert good.ranking is not None
     assert good.ranking.item_ids == ranking.item_ids
@@ -64,7 +64,7 @@ def test_every_call_has_a_typed_result(ranker: RankerClient) -> None:
     assert bad.error is not None
     assert (bad.error.status, bad.error.field) == (422, "candidates")
     assert ranker.store_items([{"item_id": "a1", "features": {"genre": "drama"}}]).stored == 1
-    assert ranker.send_feedback([{"user_id": "42", "type": "foreground", "event_id": "e1"}], wait=True).stored == 1
+    assert ranker.send_feedback([{"user_id": "typed", "type": "foreground", "event_id": "e1"}], wait=True).stored == 1
     assert ranker.info().raw["service"] == "ranker"
     assert ranker.is_ready()
 
