@@ -21,8 +21,6 @@ from service.ranking.listed import Listed
 _UNKNOWN: Final = b'%bnull,"known":false'
 _KNOWN: Final[dict[object, bytes]] = {True: b"", False: b',"known":false', "features": b',"known":"features"'}
 _TIMINGS: Final[dict[tuple[str, ...], bytes]] = {}  # formats of Server-Timing, by their stages
-
-
 _BY_INDEX: Final[dict[int, NDArray[np.object_]]] = {}  # by the identity of a vocabulary, as long as that exists
 
 
@@ -120,10 +118,11 @@ def _begins(item_ids: Sequence[str]) -> Sequence[bytes]:
 def _fragments(item_ids: Sequence[str]) -> list[bytes]:
     """Return what is before the score of each item; in a large catalogue, pieces that are kept are rarely found.
 
-    Quotes and line breaks inside an id are escaped, so `","` is only between two ids, and no id has a line break.
+    Quotes and line breaks inside an id are escaped. Without the first quote, `","` is only between two ids: with it, an
+    id that is one comma would be cut too. No id has a line break.
     """
-    ids = orjson.dumps(item_ids)[1:-1].replace(b'","', b'","score":\n{"item_id":"')
-    return (b'{"item_id":%b,"score":' % ids).split(b"\n")
+    ids = orjson.dumps(item_ids)[2:-2].replace(b'","', b'","score":\n{"item_id":"')
+    return (b'{"item_id":"%b","score":' % ids).split(b"\n")
 
 
 def _fragments_of(listed: Listed) -> tuple[bytes | None, ...]:

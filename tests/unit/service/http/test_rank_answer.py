@@ -34,6 +34,16 @@ def test_an_item_s_id_is_never_read_as_a_format() -> None:
     assert [item.get("known", True) for item in items] == ranking.known
 
 
+@pytest.mark.parametrize("ids", [[","], [",", "b"], ["b", ","], [",", ",,", '","'], [",a", "b,", "\n"]])
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_id_may_be_what_json_has_between_two(ids: list[str], is_listed: bool) -> None:
+    listed = Listed(Vocabulary(ids), np.arange(1, len(ids) + 1)) if is_listed else ids
+    for is_mixed in (True, False):
+        ranking = Ranking(listed, [0.5] * len(ids), [True] * len(ids), "mgnm", "7", (), {}, is_mixed=is_mixed)
+        items = json.loads(rank_answer.rank_body("r", ranking, {}))["items"]
+        assert [item["item_id"] for item in items] == ids
+
+
 @pytest.mark.parametrize("indices", [[1], [2, 4], [3, 1, 4, 2]])
 def test_an_answer_is_the_same_from_ids_and_from_indices(indices: list[int]) -> None:
     vocabulary = Vocabulary(['a"', "ü", "%b", "d"])
