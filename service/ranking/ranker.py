@@ -37,7 +37,7 @@ from service.ranking.ranking_log import RankingLog
 from service.ranking.recording import Recording
 from service.ranking.rules.book import RuleBook
 from service.ranking.rules.stage import RuleStage
-from service.ranking.shadowed import NoShadows, TakesRankings, offer
+from service.ranking.shadowed import NoShadows, TakesRankings, offering
 from service.ranking.stored_features import StoredFeatures
 from service.settings.root import Settings
 from service.store.behaviours import RedisBehaviourStore, StoredBehaviours
@@ -152,6 +152,7 @@ class Ranker:
         if call.is_over:
             return
         call.is_over = True
+        offer = None if call.shadowed is None else offering(self._shadows, call, call.shadowed)
         try:
             self._recording.ended(call)
         except Exception:
@@ -160,9 +161,9 @@ class Ranker:
             call.finished()
         except Exception:
             _note_failure(call)
-        if call.shadowed is not None:
+        if offer is not None:
             try:
-                offer(self._shadows, call, call.shadowed)
+                offer()
             except Exception:  # no answer depends on a shadow
                 _note_failure(call)
 

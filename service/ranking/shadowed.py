@@ -8,7 +8,7 @@ from typing import Protocol
 from contract.experiments.shadows import ShadowBundle
 from service.inference.scorer import ScoredRow
 from service.ranking.call import RankCall
-from service.ranking.candidates import without_scores
+from service.ranking.candidates import Candidates, without_scores
 from service.shadow.queue import Ranked
 
 
@@ -26,16 +26,19 @@ class NoShadows:
         """Do nothing."""
 
 
-def offer(shadows: TakesRankings, call: RankCall, scored: ScoredRow) -> None:
-    """Offer an answered ranking to the shadow of its arm."""
-    shadow = call.decision.shadow
-    if shadow is not None and call.answer is not None:
-        shadows.offer(shadow, call.request_id, lambda: _ranked_of(call, scored))
+def offering(shadows: TakesRankings, call: RankCall, scored: ScoredRow) -> Callable[[], None] | None:
+    """Return what offers a ranking to the shadow of its arm once the caller has its answer; None without a shadow.
+
+    Call this before the answer leaves: the call then lets go of its answer and its candidates.
+    """
+    shadow, candidates = call.decision.shadow, call.candidates
+    if shadow is None or call.answer is None:
+        return None
+    return lambda: shadows.offer(shadow, call.request_id, lambda: _ranked_of(call, candidates, scored))
 
 
-def _ranked_of(call: RankCall, value: ScoredRow) -> Ranked:
+def _ranked_of(call: RankCall, whole: Candidates, value: ScoredRow) -> Ranked:
     """Return what a shadow needs of a call that was answered by its model; the scores are those before rules."""
-    whole = call.candidates
     candidates = whole if value.finite is None else without_scores(whole, value.finite)
     manifest = call.serving.bundle.manifest
     return Ranked(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from contract.experiments.shadows import ShadowBundle
 from service.bundles.bundle import Bundle, load_bundle
 from service.errors import InferenceFailed
+from service.http.rank_lane import LaneCall
 from service.ranking.answer import Ranking
 from service.ranking.call import AwaitedCall
 from service.store.behaviours import StoredBehaviours
@@ -66,6 +69,24 @@ async def test_the_answer_leaves_before_the_shadow_is_asked(two: Mapping[str, Bu
         call = Watched("r1", "u1", ["i1"], decision_of("control")._replace(shadow=SHADOW), deadline=1e9)
         await world.ranker.rank(call)
         assert (call.offers_before, len(world.shadows.offered)) == (0, 1)
+
+
+async def test_a_ranking_of_the_short_way_is_offered_although_it_lets_go_of_its_answer(
+    two: Mapping[str, Bundle],
+) -> None:
+    class Lane:
+        def answer(self, call: LaneCall) -> None:
+            answered.set_result(call.answer)
+
+    answered: asyncio.Future[Ranking | None] = asyncio.get_running_loop().create_future()
+    decision = decision_of("control")._replace(shadow=SHADOW)
+    async with world_of(two) as world:
+        given: Any = (Lane(), None, None)  # what it needs only to write its answer
+        world.ranker.submit(LaneCall(*given, "r1", "u1", ["i2", "new", "i1"], decision, deadline=1e9))
+        answer = await answered
+        assert answer is not None
+        [(_, request_id, ranked)] = world.shadows.offered
+        assert (request_id, [ranked.item_ids[place] for place in ranked.places]) == ("r1", ["i2", "i1"])
 
 
 async def test_a_fault_of_the_shadow_changes_nothing(two: Mapping[str, Bundle]) -> None:
