@@ -118,24 +118,29 @@ class Stopping:
         _log.info("draining", signal=reason, delay_s=delay)
         now = asyncio.get_running_loop().time
         began = now()
+        latest = began + delay + (self._longer if delay else 0.0)
         while not self.is_succeeded and not self.is_hurried:
             left = began + (max(delay, SUCCESSOR_SECONDS) if self.is_loading_successor else delay) - now()
-            if left <= 0:
-                break
-            await self._told_within(left)
-        if delay:
-            await self._while_asked()
-
-    async def _while_asked(self) -> None:
-        """Wait for a second without a request: a balancer that still sends some has no other replica."""
-        now = asyncio.get_running_loop().time
-        latest = now() + self._longer
-        while now() < latest and not self.is_succeeded and not self.is_hurried:
-            before = self._asked()
-            await self._told_within(min(_QUIET_SECONDS, latest - now()))
-            if self._asked() == before and not self.is_hurried:
+            if left > 0:
+                await self._told_within(left)
+            elif not await self._is_asked(latest - now()):
                 return
-            _log.info("draining_while_asked", left_s=round(latest - now(), 1))
+
+    async def _is_asked(self, left: float) -> bool:
+        """Wait for a second, at most for what is left; return whether a request came, or a signal or a successor.
+
+        A balancer that still sends requests has no other replica.
+        """
+        if left <= 0:
+            return False
+        before = self._asked()
+        await self._told_within(min(_QUIET_SECONDS, left))
+        if self._told.is_set():
+            return True
+        if self._asked() == before:
+            return False
+        _log.info("draining_while_asked", left_s=round(left, 1))
+        return True
 
     async def _told_within(self, seconds: float) -> None:
         self._told.clear()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from service.process import stopping
+from service.process.handover import READY, take_over
 from service.process.stopping import Stopping
 
 pytestmark = pytest.mark.anyio
@@ -53,3 +55,32 @@ async def test_a_second_signal_ends_the_waiting() -> None:
     one.note(signal.SIGTERM)
     one.tell()
     await asyncio.wait_for(waiting, 60)
+
+
+async def test_a_successor_that_comes_meanwhile_is_waited_for_although_no_one_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stopping, "_QUIET_SECONDS", 600.0)
+    counted = asyncio.Event()
+
+    def asked() -> float:
+        counted.set()
+        return 0.0
+
+    one = Stopping(0.001, lambda: one.tell(), asked=asked, longer_seconds=600.0)
+    one.note(signal.SIGTERM)
+    one.tell()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one.open_door(listener, is_stopping=lambda: True)
+        waiting = asyncio.create_task(one.wait())
+        await asyncio.wait_for(counted.wait(), 60)
+        taken = await asyncio.to_thread(take_over, listener.getsockname(), replaces=False)
+        assert taken is not None
+        with taken[0], taken[1]:
+            for _ in range(20):  # more turns of the loop than it takes to hear of the successor
+                await asyncio.sleep(0)
+            assert (one.is_loading_successor, waiting.done()) == (True, False)
+            taken[1].send(READY)
+            await asyncio.wait_for(waiting, 60)
+        one.close_door()
+    assert one.is_succeeded
