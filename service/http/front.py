@@ -15,7 +15,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.access import Access
 from service.connection.exchange import CLIENT_GONE, EXCHANGE, REFUSED, WAITED, Exchange, Headers, find_header
-from service.errors import DeadlineExceeded, InternalError, InvalidRequest, NotReady, Overloaded, RankerError, TooLarge
+from service.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    Overloaded,
+    RankerError,
+    TooLarge,
+)
 from service.flow.gate import Gate, Part, Place
 from service.http.codec import check_media
 from service.http.content_coding import inflated, is_gzip
@@ -24,6 +33,7 @@ from service.metrics import Metrics
 from service.settings.root import Settings
 
 _PROBES: Final = frozenset({"/health/live", "/health/ready"})
+_ANY_END: Final = "/behaviours/"  # followed by a user's id
 _LARGE_BODY_BYTES: Final = 65_536  # more than a ranking of 2,000 candidates usually has
 _SECONDS_PER_BYTE: Final = 1e-8  # of a body, to parse it
 _REFUSAL_SECONDS: Final = 0.0002  # what a refusal costs
@@ -93,6 +103,8 @@ class FrontMiddleware:
         try:
             if self._keys is not None:
                 self._check_key(self._keys, scope)
+            if path.endswith("\n") and not path.startswith(_ANY_END):
+                raise NotFound  # Starlette's router would find the route without the line break
             self._check_length(exchange)
             if exchange.is_ranking:
                 return await self._admitted(self._rankings(exchange), scope, receive, send)

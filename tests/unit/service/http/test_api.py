@@ -239,6 +239,14 @@ async def test_stored_behaviours_are_shown_where_that_is_allowed() -> None:
     assert (unfit.status_code, unfit.json()["error"]["field"]) == (422, "user_id")
 
 
+@pytest.mark.parametrize("path", ["/rank", "/rank/batch", "/behaviours", "/feedback", "/info", "/health/ready"])
+async def test_a_line_break_after_a_route_is_no_part_of_it(edge: Edge, path: str) -> None:
+    """Else a ranking would pass the gate by."""
+    async with edge.client() as client:
+        found = [(await client.request(method, f"{path}%0A", json={})).status_code for method in ("GET", "POST")]
+    assert found == [404, 404]
+
+
 async def test_stored_behaviours_are_shown_nowhere_else(edge: Edge) -> None:
     edge.store.users["u1"] = behaviours(["i1"])
     async with edge.client() as client:
