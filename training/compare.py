@@ -24,6 +24,12 @@ from training.runs import RunDirectory, RunError
 _ALL: Final = "all"
 """The name of the main view on the command line; in metrics.json it has none."""
 
+_FORMERLY: Final = (
+    ("history items included", "with and without those of the history"),
+    ("whether they were viewed long", "their labels"),
+)
+"""Words of older runs for protocols that have others now."""
+
 
 @dataclass(frozen=True)
 class System:
@@ -111,10 +117,16 @@ def read_systems(runs: list[RunDirectory], part: str) -> list[System]:
 
 def _same(protocols: Iterable[str]) -> bool:
     """Whether protocols in words are the same; older runs have the same main view and lack the other ranking."""
-    known = {one.replace("history items included", "with and without those of the history") for one in protocols}
+    known = {_in_todays_words(one) for one in protocols}
     if not all("items alive" in one for one in known):
         known = {re.sub(r"; full ranking over items alive[^;]*", "", one) for one in known}
     return len(known) == 1
+
+
+def _in_todays_words(protocol: str) -> str:
+    for formerly, now in _FORMERLY:
+        protocol = protocol.replace(formerly, now)
+    return protocol
 
 
 def system_of(name: str, members: list[tuple[RunDirectory, dict[str, Any]]], part: str) -> System:

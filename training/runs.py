@@ -60,7 +60,7 @@ from training.rows.split import Part
 _PROTOCOLS: Final[dict[Protocol, str]] = {
     "leave_last_out": "leave the last {held} out; full ranking over all items, with and without those of the history",
     "time": "time split 70/10/20 over instances; 1,000 stored uniform negatives each; full ranking over items alive",
-    "impressions": "time split 70/10/20 over impressions; the items shown, and whether they were viewed long",
+    "impressions": "time split 70/10/20 over impressions; the items shown, and their labels",
 }
 
 _EVALUATE: Final = "evaluate the run again: python -m training evaluate"

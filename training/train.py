@@ -38,7 +38,7 @@ from training.reporting.reporter import Reporter, Reporting, Training, telling
 from training.rows.loader import Loader, dataset_facts, sequence_spec
 from training.rows.outcomes import with_outcomes
 from training.rows.positives import aimed
-from training.rows.split import Part, Rows, every_row, split
+from training.rows.split import Part, Rows, SplitError, every_row, split
 from training.runs import RunDirectory, RunError
 from training.warm_start import WarmStart, warm_start
 
@@ -357,10 +357,16 @@ def evaluate(
 def write_reference(
     run: RunDirectory, recipe: Recipe, prepared: Prepared, facts: DatasetFacts, device: torch.device
 ) -> None:
-    """Write what the checkpoint's model meets on validation; `facts` are those of the training part."""
+    """Write what the checkpoint's model meets on validation; `facts` are those of the training part.
+
+    A fit of all rows may have fewer than the run that it repeats (`--until`), and none for validation: then no record.
+    """
+    try:
+        rows = _validation_rows(prepared, recipe)
+    except SplitError:
+        return
     _, model = load_checkpoint(run.checkpoint)
     scorer = ModelScores(model.to(device).eval(), prepared, sequence_spec(model))
-    rows = _validation_rows(prepared, recipe)
     run.write_reference(reference_of(scorer, prepared, recipe.split, rows, facts.item_popularity, model.length))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -34,7 +33,7 @@ class Metrics:
             "ranker_guard_harm_at_least", "The harm is at least this; above 0 the experiment is stopped.", labels,
             registry=self.registry,
         )  # fmt: skip
-        self._shown: set[tuple[str, str, str]] = set()
+        self._shown: dict[Gauge, set[tuple[str, str, str]]] = {self._harm: set(), self._bound: set()}
 
     def serve(self, host: str, port: int) -> None:
         """Open the port for Prometheus.
@@ -59,18 +58,21 @@ class Metrics:
 
         A guardrail that stays is never absent in between: a scrape may come at any time.
         """
-        shown: set[tuple[str, str, str]] = set()
+        harms, bounds = {}, {}
         for experiment, finding in findings:
             labels = experiment, finding.treatment, finding.rail
-            shown.add(labels)
-            self._harm.labels(*labels).set(finding.harm)
-            if math.isfinite(finding.bound):
-                self._bound.labels(*labels).set(finding.bound)
-        for labels in self._shown - shown:
-            self._harm.remove(*labels)
-            with suppress(KeyError):  # it had too few units for a bound
-                self._bound.remove(*labels)
-        self._shown = shown
+            harms[labels] = finding.harm
+            if math.isfinite(finding.bound):  # else it has too few units for a bound
+                bounds[labels] = finding.bound
+        self._show(self._harm, harms)
+        self._show(self._bound, bounds)
+
+    def _show(self, gauge: Gauge, values: Mapping[tuple[str, str, str], float]) -> None:
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)
+        for labels in self._shown[gauge] - values.keys():
+            gauge.remove(*labels)
+        self._shown[gauge] = set(values)
 
     def stopped(self, experiment: str) -> None:
         """Count an experiment that was stopped."""

@@ -31,7 +31,10 @@ def run_day(
     later = [day for day in days.known() if day > call.day]
     if later:
         raise CommandError(f"--day {call.day}: {later[-1]} has begun already; days follow one another")
-    record = record or Day(day=call.day, recipe=sha256(settings.recipe.read_bytes()).hexdigest())
+    recipe = sha256(settings.recipe.read_bytes()).hexdigest()
+    record = record or Day(day=call.day, recipe=recipe)
+    if "train" not in record.steps:  # the day failed before, and the recipe may have been repaired since
+        record.recipe = recipe
     record.status = "running"
     work = Work(settings, call, record, days.last_promoted(call.day), run)
     seconds: dict[str, float] = {}

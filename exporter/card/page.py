@@ -24,6 +24,13 @@ _CLASSES: Final = {
     "E": "most of the network runs for every candidate",
 }
 
+_UNKNOWN_ITEMS: Final = {
+    False: "An item that is not in the vocabulary cannot be scored, and is ignored in a history.",
+    True: "An item that is not in the vocabulary is scored and read by its features, if the caller sent or stored them; "
+    "without features it has no score and is ignored in a history.",
+}
+"""By whether the bundle has graphs for new items."""
+
 
 def model_card(run: Run, manifest: Manifest, report: Sequence[Parity], previous: Previous | None = None) -> str:
     """Return the card as Markdown; `previous` is the bundle of the same model before this one."""
@@ -153,7 +160,7 @@ def _how_made(run: Run, manifest: Manifest, report: Sequence[Parity]) -> Iterabl
     yield "\n".join(
         [
             f"- Only the newest {manifest.sequence.length} behaviours are read; older ones do not count.",
-            "- An item that is not in the vocabulary cannot be scored, and is ignored in a history.",
+            f"- {_UNKNOWN_ITEMS[manifest.new_items is not None]}",
             "- An empty history gets the model's cold-start scores.",
             f"- At most {manifest.max_candidates} candidates in a request.",
             "- Offline metrics come from one data set and one split; only an experiment shows how users react.",

@@ -54,6 +54,12 @@ def test_manifest_describes_graphs_features_and_prior(new_items_bundle: Path) ->
     assert parse_manifest((new_items_bundle / names.MANIFEST).read_bytes()) == manifest
 
 
+def test_the_model_card_tells_how_new_items_are_scored(new_items_bundle: Path) -> None:
+    card = (new_items_bundle / names.MODEL_CARD).read_text()
+    assert "An item that is not in the vocabulary is scored and read by its features" in card
+    assert "cannot be scored" not in card
+
+
 def test_one_item_table_serves_histories_with_and_without_new_items(new_items_bundle: Path) -> None:
     tables = read_manifest(new_items_bundle).tables
     readers = {graph for table in tables for graph in table.graphs if table.shape[0] == ITEMS + 1}

@@ -69,7 +69,8 @@ class AttributeValues:
         """Return the final codes: the known texts keep theirs, then the most frequent values follow."""
         names = list(self._codes)
         by_count = np.argsort(-self._counts, kind="stable").tolist()
-        new = [names[code] for code in by_count if names[code] not in set(known)]
+        old = set(known)
+        new = [names[code] for code in by_count if names[code] not in old]
         texts = (*known, *new[: max(0, MAX_VALUES - len(known))])
         place = {text: code for code, text in enumerate(texts, start=1)}
         return Numbering(texts, np.array([0, *(place.get(name, 0) for name in names)], dtype=np.int64))

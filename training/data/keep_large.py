@@ -39,7 +39,7 @@ def keep_large(raw: LargeLog, core: int, known: Known) -> Kept:
     folder = raw.rows.path.parent
     with duckdb.connect(str(folder / "rows.duckdb")) as connection:
         connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = '{folder / 'sorting'}'")
+        connection.execute(f"SET temp_directory = {_quoted(folder / 'sorting')}")
         connection.execute("SET preserve_insertion_order = false")
         return _Large(raw, connection, core, known).kept(folder)
 
@@ -96,7 +96,7 @@ class _Large:
         return "".join(pattern.format(column, column) for column in self._attributes)
 
     def _make_tables(self) -> None:
-        rows = f"SELECT file_row_number AS seq, * FROM read_parquet('{self._raw.rows.path}', file_row_number = true)"
+        rows = f"SELECT file_row_number AS seq, * FROM read_parquet({_quoted(self._raw.rows.path)}, file_row_number = true)"
         first = self._with_attributes(", arg_min({}, seq) AS {}")
         self._db.execute(
             f"CREATE TABLE first AS SELECT min(seq) AS seq, u, i, t, a, p, v{first} FROM ({rows}) "
@@ -155,7 +155,7 @@ class _Large:
         )
 
     def _copy(self, query: str, path: Path) -> None:
-        self._db.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE {_BATCH})")
+        self._db.execute(f"COPY ({query}) TO {_quoted(path)} (FORMAT parquet, ROW_GROUP_SIZE {_BATCH})")
 
     def _count(self, table: str) -> int:
         return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
@@ -163,6 +163,11 @@ class _Large:
     def _codes(self, query: str) -> NDArray[np.int32]:
         found = self._db.execute(query).fetchnumpy()
         return np.asarray(next(iter(found.values())), dtype=np.int32)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a text of SQL."""
+    return "'{}'".format(str(path).replace("'", "''"))
 
 
 def _batches(path: Path) -> Iterator[Columns]:

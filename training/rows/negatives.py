@@ -17,14 +17,13 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
-from uuid import uuid4
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.bundle.tensors import windows
 from contract.command_line import CommandError
+from contract.files import BadFileError, read_arrays, write_arrays
 from contract.progress import Progress
 from training.data.prepare import Prepared
 from training.rows.split import Rows, SplitError
@@ -109,9 +108,7 @@ def stored_negatives(
         return known
     drawn = _draw(prepared, kind, rows, popularity)
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(f".{uuid4().hex}.partial.npz")  # two trainings may draw at the same time
-    np.savez_compressed(partial, negatives=drawn, digest=np.array(digest))
-    partial.replace(path)
+    write_arrays(path, {"negatives": drawn, "digest": np.array(digest)})
     return drawn
 
 
@@ -123,9 +120,9 @@ def _digest(prepared: Prepared, kind: Kind, rows: Rows, popularity: NDArray[np.f
 
 def _read(path: Path, digest: str) -> Negatives | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.asarray(arrays["negatives"], dtype=np.int32) if str(arrays["digest"]) == digest else None
-    except (OSError, ValueError, KeyError, BadZipFile):
+        arrays = read_arrays(path)
+        return np.asarray(arrays["negatives"], dtype=np.int32) if str(arrays["digest"]) == digest else None
+    except (BadFileError, KeyError):
         return None
 
 

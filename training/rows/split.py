@@ -28,6 +28,8 @@ TRAIN_SHARE: Final = 0.7
 TEST_SHARE: Final = 0.2
 """Shares of all queries in time order; the queries in between are validation."""
 
+_LATEST: Final = np.iinfo(np.int64).max
+
 Places = NDArray[np.int64]
 Hours = tuple[float, float]
 
@@ -78,16 +80,28 @@ def split(prepared: Prepared, protocol: Protocol, held: int = 1, hours: Hours | 
         hours: of validation and test at the end of the log, instead of shares (time, impressions).
 
     Raises:
-        SplitError: the data have no times, or no impressions, that the protocol needs; or too few interactions.
+        SplitError: the data have no times, or no impressions, that the protocol needs; or too few interactions, or
+            impressions of one label.
     """
     parts = _split(prepared, protocol, held, hours)
     empty = [name for name, rows in parts._asdict().items() if not len(rows.users)]
     if empty:
-        needed = "users with 3 or more interactions" if protocol == "leave_last_out" else "10 or more queries"
-        raise SplitError(
-            f"{prepared.directory.name}: no queries for {' and '.join(empty)}: protocol {protocol!r} needs {needed}"
-        )
+        raise SplitError(f"{prepared.directory.name}: no queries for {' and '.join(empty)}: {_remedy(protocol, hours)}")
+    for name, rows in (("validation", parts.valid), ("test", parts.test)):
+        if rows.labels is not None and len(np.unique(rows.labels > 0)) < 2:
+            kind = "positive" if rows.labels[0] > 0 else "negative"
+            raise SplitError(
+                f"{prepared.directory.name}: all {len(rows.labels):,} impressions of {name} are {kind}, and AUC needs "
+                f"both labels: does the log have the actions of its last impressions?"
+            )
     return parts
+
+
+def _remedy(protocol: Protocol, hours: Hours | None) -> str:
+    if hours is not None:
+        return "valid_hours = {:g} and test_hours = {:g} leave none there; set other hours".format(*hours)
+    needed = "users with 3 or more interactions" if protocol == "leave_last_out" else "10 or more queries"
+    return f"protocol {protocol!r} needs {needed}"
 
 
 def _split(prepared: Prepared, protocol: Protocol, held: int, hours: Hours | None) -> Split:
@@ -170,8 +184,11 @@ def impressions(prepared: Prepared) -> Rows:
         raise SplitError(f"{prepared.directory.name} has no impressions: protocol 'impressions' cannot be used")
     users, times = shown["users"], shown["times_ms"]
     behaviours = np.repeat(np.arange(len(prepared.users)), np.diff(prepared.user_starts))
-    lanes = int(max(prepared.columns["times_ms"].max(initial=0), times.max(initial=0))) + 1  # keeps users apart
-    stops = np.searchsorted(behaviours * lanes + prepared.columns["times_ms"], users * lanes + times, side="left")
+    acted = prepared.columns["times_ms"]
+    both = np.concatenate((acted, times))
+    begin, end = int(both.min(initial=_LATEST)), int(both.max(initial=0))
+    lane = end - begin + 1  # keeps users apart; the span of the log, because 5 million times the year 2026 overflow
+    stops = np.searchsorted(behaviours * lane + (acted - begin), users * lane + (times - begin), side="left")
     labels = shown["labels"].astype(np.float32)
     starts, weights = prepared.user_starts[users], prepared.shown_weights
     found = [shown[f"{OUTCOME}{name}"] / np.float32(1000) for name in prepared.outcomes]

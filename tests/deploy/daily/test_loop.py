@@ -6,6 +6,7 @@ import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,20 @@ def test_a_failure_is_told_and_the_next_call_goes_on(feed: Feed) -> None:
     assert "shop.csv" in line["reason"]
     feed.arrives(3)
     assert feed.call(6)[1] == PROMOTED
+
+
+def test_the_recipe_of_a_day_is_that_of_its_training(feed: Feed) -> None:
+    """Else the day after would begin with fresh weights, because the recipe is another one."""
+    feed.settings.recipe.write_text("not a recipe")
+    feed.arrives(2)
+    assert feed.call(6)[1] == FAILED
+    feed.settings.recipe.write_text(POPULARITY)
+    feed.commands.kills = {"fit-all"}
+    with pytest.raises(Killed):
+        feed.call(6)
+    record = feed.days.read(date(2025, 3, 6))
+    assert record is not None
+    assert record.recipe == sha256(POPULARITY.encode()).hexdigest()
 
 
 @pytest.mark.slow

@@ -149,3 +149,12 @@ def test_runs_of_an_older_version_are_compared_by_the_ranking_that_they_have(tmp
     assert "95% interval over users" in shown
     with pytest.raises(RunError, match="no view 'unseen'"):
         _printed([old, new], "unseen")
+
+
+def test_runs_of_an_older_version_are_compared_on_impressions_too(tmp_path: Path) -> None:
+    shown = "time split over impressions; the items shown, and {}"
+    runs = [
+        _judged(tmp_path / name, name, 0.3, other=None, protocol=shown.format(words))
+        for name, words in (("old", "whether they were viewed long"), ("new", "their labels"))
+    ]
+    assert "new" in _printed(runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +147,14 @@ def test_a_fit_of_all_rows_learns_each_with_the_epochs_that_validation_chose(
     assert (mine.queries, mine.lengths, mine.ages) == (theirs.queries, theirs.lengths, theirs.ages)
     assert mine.candidates == theirs.candidates  # unknown to the part that trains, not to this fit
     assert mine.scores != theirs.scores
+
+
+def test_a_fit_of_all_rows_needs_none_for_validation(days: Days, made: Callable[..., Path]) -> None:
+    times = np.sort(load_prepared(days.data[3] / "news").columns["times_ms"])
+    until = f"{datetime.fromtimestamp(int(times[7]) / 1000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    run = made("fit-all", days.run, "--data", days.data[3], "--until", until)
+    assert facts(run)["rows"] < 5  # none of them for test
+    assert not (run / "reference.json").exists()
 
 
 def test_a_fit_of_all_rows_of_a_warm_start_starts_where_that_did(days: Days, made: Callable[..., Path]) -> None:

@@ -72,8 +72,7 @@ class IdCodes:
 
     def code(self, cells: Sequence[Any]) -> tuple[Codes, dict[int, str]]:
         """Return the code of each cell (N,), and the problems of the cells that are not ids, whose code is -1."""
-        unfit = _unfit(cells)
-        texts = id_texts([None if place in unfit else cell for place, cell in enumerate(cells)] if unfit else cells)
+        texts, unfit = fit_texts(cells)
         codes = self._codes
         new = [text for text in dict.fromkeys(texts) if text not in codes]
         valid = new if grammar.are_ids(new) else list(filter(grammar.is_id, new))
@@ -86,10 +85,19 @@ class IdCodes:
 
 def id_texts(cells: Sequence[Any]) -> Sequence[str]:
     """Return cells as ids would be written: without outer blanks, a whole number without a decimal point."""
-    return [cell if type(cell) is str and cell.isalnum() else _id_text(cell) for cell in cells]
+    return [cell if type(cell) is str and cell.isalnum() else cell_text(cell) for cell in cells]
 
 
-def _id_text(cell: Any) -> str:
+def fit_texts(cells: Sequence[Any]) -> tuple[Sequence[str], dict[int, str]]:
+    """Return cells as `id_texts` does, and the problems of those of another type: no request would send their text."""
+    if _PLAIN.issuperset(map(type, cells)):
+        return id_texts(cells), {}
+    unfit = {place: problem for place, cell in enumerate(cells) if (problem := _type_problem(cell))}
+    return id_texts([None if place in unfit else cell for place, cell in enumerate(cells)]), unfit
+
+
+def cell_text(cell: Any) -> str:
+    """Return a cell as text without outer blanks."""
     if isinstance(cell, str):
         return cell.strip(" \t")
     if cell is None or cell != cell:  # a table writes NaN for a missing number
@@ -99,15 +107,8 @@ def _id_text(cell: Any) -> str:
     return str(cell)
 
 
-def _unfit(cells: Sequence[Any]) -> dict[int, str]:
-    """Return the problems of cells whose type is not that of an id: their text would be an id that no one sends."""
-    if _PLAIN.issuperset(map(type, cells)):
-        return {}
-    return {place: problem for place, cell in enumerate(cells) if (problem := _type_problem(cell))}
-
-
 def _type_problem(cell: Any) -> str:
     kind = _UNFIT.get(type(cell))
     if kind is None and isinstance(cell, float) and cell == cell and not cell.is_integer():
         kind = grammar.shown(str(cell))
-    return f"is {kind}; an id is a text or a whole number" if kind else ""
+    return f"is {kind}, not a text or a whole number" if kind else ""

@@ -5,7 +5,7 @@ Symbols: N good rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from contract.behaviours.csv_rows import FileError, Problem
 from contract.behaviours.grammar import shown
 from contract.behaviours.records import MAX_PLAY_MS, MAX_VALUE, tenths
 from training.data.attributes import AttributeValues
-from training.data.files.coded_ids import Codes, IdCodes, id_texts
+from training.data.files.coded_ids import Codes, IdCodes, fit_texts
 from training.data.files.mapping import IGNORE, Mapping
 from training.data.files.numbers import Bad, number_column
 from training.data.files.part import Batch, Part
@@ -185,8 +185,9 @@ class EventReader:
         note("value", bad)
         attributes = np.full((count, len(self._attributes)), -1, dtype=np.int32)
         for place, (name, known) in enumerate(self._attributes.items()):
-            attributes[:, place], problems = known.code(id_texts(cells(f"{_CONTEXT}{name}") or [None] * count))
-            note(f"{_CONTEXT}{name}", {at: ("attribute", problem) for at, problem in problems.items()})
+            texts, unfit = fit_texts(cells(f"{_CONTEXT}{name}") or [None] * count)
+            attributes[:, place], problems = known.code(texts)
+            note(f"{_CONTEXT}{name}", {at: ("attribute", problem) for at, problem in (problems | unfit).items()})
         return Events(
             found["user"], found["item"], times, actions, np.rint(plays * unit).astype(np.uint32), tenths(values),
             attributes,
@@ -199,7 +200,8 @@ class EventReader:
         try:
             codes = np.fromiter((known.get(cell, _UNKNOWN) for cell in cells), dtype=np.int16, count=count)
         except TypeError:  # a list or an object
-            codes = np.array([known.get(str(cell), _UNKNOWN) for cell in cells], dtype=np.int16)
+            found = (known.get(cell, _UNKNOWN) if isinstance(cell, Hashable) else _UNKNOWN for cell in cells)
+            codes = np.fromiter(found, dtype=np.int16, count=count)
         bad: Bad = {}
         for place in np.flatnonzero(codes == _UNKNOWN).tolist():
             theirs = ", ".join(self._mapping.actions)

@@ -5,7 +5,7 @@ Symbols: N rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,7 +83,11 @@ class Facts:
         return named or ("title" if "title" in part.columns else None)
 
     def add(
-        self, columns: Mapping[str, Sequence[Any]], of: Mapping[str, tuple[str, ...]], items: Codes
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        of: Mapping[str, tuple[str, ...]],
+        items: Codes,
+        title: str | None = None,
     ) -> dict[int, tuple[str, str]]:
         """Add the facts of a batch; returns the column and the problem of each row with a malformed one.
 
@@ -91,29 +95,48 @@ class Facts:
             columns: cells by column, N each.
             of: the columns of each feature.
             items: (N,) codes; rows of -1 are left out.
+            title: the column of titles.
         """
         bad: dict[int, tuple[str, str]] = {}
         codes = items.tolist()
         for name, used in of.items():
-            known = self.values.setdefault(name, {})
-            kind = self.kinds[name]
-            rows = zip(*(columns[one] for one in used), strict=True)
-            for place, (code, cells) in enumerate(zip(codes, rows, strict=True)):
-                if code < 0 or code in known:
-                    continue
-                try:
-                    value = kind.read(cells)
-                    if value is not None and known:
-                        kind.check(value, next(iter(known.values())))
-                except ValueError as error:
-                    bad.setdefault(place, (used[0], str(error)))
-                    continue
-                if value is not None:
-                    known[code] = value
+            self._add_feature(name, used, codes, zip(*(columns[one] for one in used), strict=True), bad)
+        if title is not None:
+            self._add_titles(title, codes, columns[title], bad)
         return bad
 
-    def add_titles(self, cells: Sequence[Any], items: Codes) -> None:
-        """Add titles of items that have none yet."""
-        for code, cell in zip(items.tolist(), cells, strict=True):
-            if code >= 0 and code not in self.titles and cell:
-                self.titles[code] = text_of(cell if not isinstance(cell, list) else " ".join(map(str, cell)))
+    def _add_feature(
+        self,
+        name: str,
+        used: tuple[str, ...],
+        codes: list[int],
+        rows: Iterable[tuple[Any, ...]],
+        bad: dict[int, tuple[str, str]],
+    ) -> None:
+        known, kind = self.values.setdefault(name, {}), self.kinds[name]
+        for place, (code, cells) in enumerate(zip(codes, rows, strict=True)):
+            if code < 0 or code in known:
+                continue
+            try:
+                value = kind.read(cells)
+                if value is not None and known:
+                    kind.check(value, next(iter(known.values())))
+            except ValueError as error:
+                bad.setdefault(place, (used[0], str(error)))
+                continue
+            if value is not None:
+                known[code] = value
+
+    def _add_titles(
+        self, column: str, codes: list[int], cells: Sequence[Any], bad: dict[int, tuple[str, str]]
+    ) -> None:
+        for place, (code, cell) in enumerate(zip(codes, cells, strict=True)):
+            if code < 0 or code in self.titles or not cell:
+                continue
+            try:
+                text = " ".join(map(text_of, cell)) if isinstance(cell, list) else text_of(cell)
+            except ValueError as error:
+                bad.setdefault(place, (column, str(error)))
+                continue
+            if text:
+                self.titles[code] = text

@@ -45,7 +45,5 @@ def _add(
     facts: Facts,
     skips: Skips,
 ) -> None:
-    for place, (column, message) in sorted(facts.add(batch.columns, of, codes).items()):
+    for place, (column, message) in sorted(facts.add(batch.columns, of, codes, title).items()):
         skips(part.problem(int(batch.lines[place]), column, "feature", message))
-    if title:
-        facts.add_titles(batch.columns[title], codes)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from contract.behaviours.csv_rows import FileError, Problem
 from training.data.files.opening import open_packed
 from training.data.files.part import BATCH, Batch, Part
 from training.data.sizes import unpacked_bytes
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JsonPart(Part):
@@ -81,4 +84,15 @@ def _object(content: bytes) -> dict[str, Any]:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
+    if _SURROGATE.search(content) and not _is_text(found):
+        raise ValueError("not text: it has half of a surrogate pair, as a text that was cut in a character")
     return found
+
+
+def _is_text(found: object) -> bool:
+    """Return whether all texts can be written as UTF-8."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

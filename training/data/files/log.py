@@ -117,11 +117,9 @@ class Log:
         events, places = self._events.read(part, batch, columns, self._skips)
         items = np.full(len(batch.lines), -1, dtype=np.int32)
         items[places] = events.items
-        bad = self.facts.add(batch.columns, of, items)
+        bad = self.facts.add(batch.columns, of, items, title)
         for place, (column, message) in sorted(bad.items()):
             self._skips(part.problem(int(batch.lines[place]), column, "feature", message))
-        if title:
-            self.facts.add_titles(batch.columns[title], items)
         if not bad:
             return events
         return events.take(~np.isin(places, list(bad)))

@@ -53,9 +53,14 @@ class ParquetPart(Part):
         """Return the cells as Python values; those of a time with a zone as milliseconds."""
         if name in self.zoned:
             column = column.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+        elif name in self.dated:
+            column = column.cast(pa.timestamp("ms"), safe=False)  # Python's times have no nanoseconds
         elif pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        return list(column.to_pylist())
+        try:
+            return list(column.to_pylist())
+        except UnicodeDecodeError:
+            raise FileError(f"{self.path}: column {name} has texts that are not UTF-8") from None
 
     def _count_padded(self, columns: list[list[Any]]) -> None:
         texts = [cells for cells in columns if cells and isinstance(cells[0], str)]

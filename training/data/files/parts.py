@@ -38,7 +38,9 @@ def mapping_of(path: Path) -> Path | None:
 
 
 def paths_of(path: Path) -> list[Path]:
-    """Return the files in the order of their names; those of unknown formats and hidden ones are left out.
+    """Return the files in the order of their names; those of unknown formats are left out.
+
+    So are files and folders whose name begins with `.` or `_`: programs that write a table keep what is not finished there.
 
     Raises:
         FileError: there are none.
@@ -46,7 +48,9 @@ def paths_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = sorted(
-        one for one in path.rglob("*") if one.is_file() and _NAME.match(one.name) and one.name[0] not in "._"
+        one
+        for one in path.rglob("*")
+        if one.is_file() and _NAME.match(one.name) and not any(name[0] in "._" for name in one.relative_to(path).parts)
     )
     if not found:
         raise FileError(f"{path}: no file in it ends in {', '.join(f'.{ending}' for ending in ENDINGS)}")

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from analysis.guard.measure import SETTLE_MS, measure
 from analysis.guard.metrics import Metrics
-from analysis.guard.rails import Arm
+from analysis.guard.rails import Arm, Finding
 from analysis.guard.run import Rules, read_once
 from analysis.tables.database import Resources, database
 from analysis.tables.schemas import SCHEMAS
@@ -92,6 +93,15 @@ def test_the_metrics_tell_what_was_found_and_stopped(tmp_path: Path, file: Path)
     read(tmp_path, file, metrics=metrics)  # it does not run any more
     assert metrics.registry.get_sample_value("ranker_guard_harm", labels) is None
     assert metrics.registry.get_sample_value("ranker_guard_stops_total", {"experiment": "first"}) == 1
+
+
+def test_a_bound_that_can_no_longer_be_told_is_not_shown() -> None:
+    metrics, arm = Metrics(), Arm(100, 0.0, 0.0)
+    labels = {"experiment": "first", "treatment": "treatment", "guardrail": "errors"}
+    metrics.found([("first", Finding("errors", "treatment", 0.2, 0.1, arm, arm))])
+    metrics.found([("first", Finding("errors", "treatment", 0.3, -math.inf, arm, arm))])
+    assert metrics.registry.get_sample_value("ranker_guard_harm", labels) == 0.3
+    assert metrics.registry.get_sample_value("ranker_guard_harm_at_least", labels) is None
 
 
 def test_a_unit_counts_as_soon_as_events_have_settled(tmp_path: Path, file: Path) -> None:

@@ -98,6 +98,13 @@ def test_a_log_without_impressions_has_no_file_of_them(tmp_path: Path) -> None:
     assert provenance["counts"]["interactions"] == 40
 
 
+def test_a_folder_may_have_a_quote_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "an editor's"
+    folder.mkdir()
+    path = write_rows(folder / "log.csv", [{"user": "u", "item": "a", "ts": 1_700_000_000_000 + k} for k in range(20)])
+    assert prepare(_read(path, 10), folder / "data", 1)[0]["counts"]["interactions"] == 20
+
+
 def test_a_header_without_rows_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.tsv").write_text("user\titem\tts\n")
     with pytest.raises(DataError, match="no interactions in it"):

@@ -161,3 +161,36 @@ def test_the_last_hours_are_test_and_those_before_them_validation(prepared: Prep
 def test_hours_without_a_query_are_an_error(prepared: Prepared) -> None:
     with pytest.raises(SplitError, match="no queries for train"):
         split(prepared, "time", hours=(1.0, 80_000.0))
+
+
+@pytest.mark.slow
+def test_the_history_of_an_impression_is_its_own_users_with_many_million_users() -> None:
+    """A user's number times a time of 2026 in milliseconds needs more than 63 bits from 5.2 million users on."""
+    count, now = 5_500_000, 1_790_000_000_000
+    starts = np.zeros(count + 1, dtype=np.int64)
+    starts[1:], starts[-1] = 1, 3
+    prepared = _prepared([0, 3], times_ms=[now, now - 2000, now])
+    shown = {name: np.array(values) for name, values in (
+        ("users", [count - 1, 0]), ("items", [1, 1]), ("times_ms", [now - 1000, now + 1]), ("labels", [0, 0])
+    )}  # fmt: skip
+    found = impressions(replace(prepared, users=range(count), user_starts=starts, impressions=shown))  # type: ignore[arg-type] # ids take a gigabyte
+    assert _pairs(found) == [(count - 1, 1, 2), (0, 0, 1)]
+
+
+def test_hours_without_an_event_are_named() -> None:
+    prepared = _prepared([0, 10], times_ms=[1000 * place for place in range(9)] + [36_000_000])
+    with pytest.raises(SplitError, match=r"no queries for valid: valid_hours = 4 and test_hours = 4 leave none there"):
+        split(prepared, "time", hours=(4.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "message"),
+    [([1, 0], [0] * 4, "all 4 .* of test are negative"), ([1, 1], [1, 0] * 2, "all 2 .* of validation are positive")],
+)
+def test_impressions_of_one_label_judge_nothing(valid: list[int], test: list[int], message: str) -> None:
+    labels = [1, 0] * 7 + valid + test
+    shown = {name: np.array(values) for name, values in (
+        ("users", [0] * 20), ("items", [1] * 20), ("times_ms", range(20)), ("labels", labels)
+    )}  # fmt: skip
+    with pytest.raises(SplitError, match=message):
+        split(replace(_prepared([0, 3]), impressions=shown), "impressions")

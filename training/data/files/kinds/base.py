@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from training.data.files.coded_ids import cell_text
 from training.data.item_field import NOTHING, ItemField, Names
 
 
@@ -51,15 +52,13 @@ class Kind(BaseModel, ABC):
 
 
 def text_of(cell: Any) -> str:
-    """Return a cell as text without outer blanks.
+    """Return a cell as text without outer blanks; a whole number without a decimal point, as a request spells it.
 
     Raises:
-        ValueError: it is a list or an object.
+        ValueError: it is a list, an object or bytes.
     """
-    if isinstance(cell, str):
-        return cell.strip()
-    if cell is None:
-        return ""
     if isinstance(cell, list | dict):
         raise ValueError("is a list or an object, not one value")
-    return str(cell)
+    if isinstance(cell, bytes):
+        raise ValueError("is bytes, not a text")
+    return cell_text(cell).strip()

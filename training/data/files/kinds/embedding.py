@@ -37,7 +37,7 @@ class Embedding(Kind):
     def read(self, cells: tuple[Any, ...]) -> NDArray[np.float32] | None:
         """Return the numbers."""
         given = cells if self.prefix is not None else _listed(cells[0])
-        if not given or all(cell in {None, ""} for cell in given):
+        if not given or all(cell is None or cell == "" for cell in given):
             return None
         try:
             numbers = np.array([float(cell) for cell in given], dtype=np.float32)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from contract.behaviours.csv_rows import Problem
 from tests.support.news_log import SMALL, news_log
 from tests.support.news_log_files import write_events
 from tests.support.own_files import FORMATS, write_news, write_rows
+from tests.support.service_process import ROOT
 from training.data.datasets.interactions import DataError, Interactions
 from training.data.files import own
 from training.data.prepare import Prepared, load_prepared, prepare
@@ -87,6 +91,13 @@ def test_a_folder_of_parts_in_several_formats_is_one_log(tmp_path: Path, by_csv:
     found = _prepared(parts, tmp_path)
     for name, column in by_csv.columns.items():
         np.testing.assert_array_equal(found.columns[name], column, err_msg=name)
+
+
+def test_unfinished_parts_in_a_folder_are_left_out(tmp_path: Path) -> None:
+    for name, item in (("0.csv", "a"), ("_temporary/1.csv", "b"), (".checkpoints/0.csv", "c"), ("day=2/_2.csv", "d")):
+        (tmp_path / "log" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_rows(tmp_path / "log" / name, [row(item=item)])
+    assert list(read(tmp_path / "log").items) == ["a"]
 
 
 BAD = [
@@ -237,3 +248,82 @@ def _loaded(path: Path) -> Interactions:
     found = own.load(*own.open_log(path), path, path.parent)
     assert isinstance(found, Interactions)
     return found
+
+
+def test_a_cell_without_an_action_is_a_click_beside_a_cell_that_is_none(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "log.jsonl", [row(item="a", action=None), row(item="b", action=["click"])])
+    problems: list[Problem] = []
+    found = read(path, problems=problems)
+    assert (list(found.items), list(found.actions)) == (["a"], [ACTION_CODES["click"]])
+    assert [problem.line for problem in problems] == [2]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"title": {"en": "Cup"}}, "column title: is a list or an object"),
+        ({"shelf": {"en": "Cup"}}, "column shelf: is a list or an object"),
+        ({"vector": [[1.0], [2.0]]}, "column vector: is not a list of numbers"),
+        ({"device": ["ios"]}, "column device: is a list, not a text or a whole number"),
+        ({"device": True}, "column device: is a truth value, not a text or a whole number"),
+    ],
+)
+def test_an_object_in_place_of_a_value_names_line_and_column(
+    tmp_path: Path, cells: dict[str, Any], message: str
+) -> None:
+    path = write_rows(tmp_path / "log.jsonl", [row(item="a"), row(item="b", **cells)])
+    (tmp_path / "log.toml").write_text(
+        'context = ["device"]\n[items]\ntitle = "title"\n[features]\nshelf = {kind = "category"}\n'
+        'vector = {kind = "embedding"}\n'
+    )
+    with pytest.raises(DataError, match=re.escape(f"{path}, line 2, {message}")):
+        read(path)
+    problems: list[Problem] = []
+    assert list(read(path, problems=problems).items) == ["a"]
+    assert len(problems) == 1
+
+
+def test_half_of_a_surrogate_pair_names_its_line(tmp_path: Path) -> None:
+    """As a program writes that cuts a title in the middle of an emoji: no file in UTF-8 can have it."""
+    path = write_rows(tmp_path / "log.jsonl", [row(item="a", title="\ud83d\ude00 whole"), row(item="b", title="\ud83d")])
+    with pytest.raises(DataError, match=re.escape(f"{path}, line 2: not text: it has half of a surrogate pair")):
+        read(path)
+    assert list(read(path, problems=[]).items) == ["a"]
+
+
+@pytest.mark.slow
+def test_times_of_parquet_with_nanoseconds_need_no_pandas(tmp_path: Path) -> None:
+    """Pyarrow turns such times into those of pandas, which `pip install .[offline]` does not bring."""
+    times = pa.array([TS * 1_000_000 + 1], pa.timestamp("ns"))
+    pq.write_table(pa.table({"user": ["u"], "item": ["a"], "ts": times}), tmp_path / "log.parquet")
+    program = (
+        "import sys\n"
+        "class NoPandas:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'pandas': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, NoPandas())\n"
+        "from training.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    prepared = ["prepare", str(tmp_path / "log.parquet"), "--map", "time.zone=UTC", "--core", "1", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", program, *prepared], cwd=ROOT, check=True)
+    assert f"u,a,{TS},click" in (tmp_path / "log" / "behaviours.csv").read_text()
+
+
+def test_texts_of_parquet_that_are_not_utf_8_name_their_column(tmp_path: Path) -> None:
+    texts = pa.array([b"a\xff"]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"user": ["u"], "item": texts, "ts": [TS]}), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"column item has texts that are not UTF-8"):
+        read(tmp_path / "log.parquet")
+
+
+def test_a_category_of_numbers_is_spelt_as_a_request_spells_it(tmp_path: Path) -> None:
+    """A table turns whole numbers into 7.0 if one is missing; a request has 7."""
+    shelf = pa.array([7.0, None, float("nan")])
+    ids = pa.table({"user": ["u"] * 3, "item": ["a", "b", "c"], "ts": [TS] * 3, "shelf": shelf})
+    pq.write_table(ids, tmp_path / "log.parquet")
+    (tmp_path / "log.toml").write_text('[features]\nshelf = {kind = "category"}\n')
+    found = read_source(str(tmp_path / "log.parquet"), None, tmp_path)
+    prepare(found.interactions, tmp_path / "data" / "log", core=1)
+    described = json.loads((tmp_path / "data" / "log" / "features.json").read_text())
+    assert described["shelf"]["names"] == ["", "7"]
