@@ -26,7 +26,7 @@ _CLASSES: Final = {
 
 _UNKNOWN_ITEMS: Final = {
     False: "An item that is not in the vocabulary cannot be scored, and is ignored in a history.",
-    True: "An item that is not in the vocabulary is scored and read by its features, if the caller sent or stored them; "
+    True: "An item that is not in the vocabulary is scored and read by its features, if a caller sent or stored them; "
     "without features it has no score and is ignored in a history.",
 }
 """By whether the bundle has graphs for new items."""
