@@ -43,7 +43,8 @@ async def accepted_experiments(
     )
     result = await experiments.reload()
     if experiments.snapshot is None:
-        subject = f"the experiment file {file}" if file is not None else "the default model"
+        default = "the default model (RANKER_BUNDLES__DEFAULT_MODEL)"
+        subject = f"the experiment file {file}" if file is not None else default
         problems = "; ".join(experiments.problems) or "the lines above say why"
         raise StartError(f"{subject} cannot be served ({result}): {problems}")
     return experiments

@@ -169,11 +169,13 @@ def _check_signers(path: Path | None) -> None:
     try:
         from service.bundles.signatures import SignersError, read_signers
     except ImportError as error:
-        raise StartError("bundles.signers is set, but cryptography is missing: install the extra `signing`") from error
+        raise StartError(
+            "RANKER_BUNDLES__SIGNERS is set, but cryptography is missing: install the extra `signing`"
+        ) from error
     try:
         read_signers(path)
     except SignersError as error:
-        raise StartError(f"bundles.signers: {error}") from error
+        raise StartError(f"RANKER_BUNDLES__SIGNERS: {error}") from error
 
 
 def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes | None) -> RankingLog | None:

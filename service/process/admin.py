@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from service.connection.protocol import Guard
 from service.http.endings import undecided_headers
 from service.process.handover import Door
-from service.process.port import Address, Port, address_of, cannot_listen
+from service.process.port import Port, address_of, begin_listening
 from service.process.uvicorn_config import uvicorn_config
 from service.runtime import Runtime
 from service.settings.root import Settings
@@ -60,10 +60,8 @@ class AdminListener:
         """
         self._config.load()
         loop, listener = asyncio.get_running_loop(), self._port.listener
-        try:
-            self._server = await loop.create_server(self._protocol, sock=listener, backlog=self._config.backlog)
-        except OSError as error:  # another process listens by now
-            raise cannot_listen(Address(*listener.getsockname()[:2]), error.strerror) from error
+        begin_listening(listener, self._config.backlog)
+        self._server = await loop.create_server(self._protocol, sock=listener, backlog=self._config.backlog)
         if has_door:
             _log.info("listening_for_operators", address=address_of(listener))
             self._port.ready()

@@ -80,6 +80,18 @@ def open_ports(settings: Settings, *, passed: int = 0, replaces: bool = False) -
     return Ports(*opened)
 
 
+def begin_listening(listener: socket.socket, backlog: int) -> None:
+    """Let callers connect. The event loop listens too, but uvloop does not tell if that fails.
+
+    Raises:
+        StartError: another process, or the service's other port, listens at the address by now.
+    """
+    try:
+        listener.listen(backlog)
+    except OSError as error:
+        raise cannot_listen(Address(*listener.getsockname()[:2]), error.strerror) from error
+
+
 def cannot_listen(address: Address, reason: str | None) -> StartError:
     """Return the error with the unavailable address and the reason."""
     return StartError(f"cannot listen on {address.host}:{address.port} ({reason})")
@@ -120,7 +132,11 @@ def _resolved(host: str, port: int) -> tuple[Any, ...]:  # Any: getaddrinfo's ty
 
 def _wanted(settings: Settings) -> list[Address]:
     callers, admin = Address(settings.http.host, settings.http.port), settings.admin
-    return [callers] if admin.port is None else [callers, Address(admin.host, admin.port)]
+    if admin.port is None:
+        return [callers]
+    if admin.port and (admin.host, admin.port) == callers:
+        raise StartError(f"RANKER_ADMIN__PORT: {admin.port} is the port of callers; operators need another one")
+    return [callers, Address(admin.host, admin.port)]
 
 
 def _open_port(address: Address, *, replaces: bool) -> Port:

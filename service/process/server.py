@@ -27,7 +27,7 @@ from service.http.keyed_lane import rank_lane
 from service.process.admin import AdminListener
 from service.process.ending import ABANDON_SECONDS, LINGER_SECONDS, LatestEnd, longest_end_seconds
 from service.process.garbage import rare_collections
-from service.process.port import Address, Ports, address_of, cannot_listen, open_ports, port_of
+from service.process.port import Ports, address_of, begin_listening, open_ports, port_of
 from service.process.stopping import SUCCESSOR_SECONDS, Stopping, handling
 from service.process.uvicorn_config import uvicorn_config
 from service.runtime import Runtime
@@ -135,12 +135,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
-        try:
-            await super().startup(sockets)
-        except OSError as error:  # another process listens by now
-            raise cannot_listen(Address(self._http.host, self._http.port), error.strerror) from error
-        self._listeners = sockets or []
-        for listener in self._listeners:
+        listeners = sockets or []
+        for listener in listeners:
+            begin_listening(listener, self.config.backlog)
+        await super().startup(sockets)
+        for listener in listeners:
             _log.info("listening", address=address_of(listener))
         if self._admin is not None:
             await self._admin.open()

@@ -19,7 +19,7 @@ from service.process.channel import Verb
 from service.process.child import BEAT_SECONDS, HUNG_SECONDS, Child
 from service.process.ending import longest_end_seconds
 from service.process.handover import Door
-from service.process.port import Ports, address_of, open_ports
+from service.process.port import Ports, address_of, begin_listening, open_ports
 from service.process.sharing import Counts
 from service.process.stopping import Stopping, handling
 from service.settings.root import Settings
@@ -104,9 +104,9 @@ class Supervisor:
         await self._start_first(0)
         await asyncio.gather(*(self._start_first(number) for number in range(1, self._count)))
         listener = self._port.listener
-        listener.listen(self._settings.http.backlog)
-        if self._admin is not None:
-            self._admin.listener.listen(self._settings.http.backlog)
+        for port in (self._port, self._admin):
+            if port is not None:
+                begin_listening(port.listener, self._settings.http.backlog)
         self._tell(Verb.LISTEN)
         _log.info("listening", address=address_of(listener), workers=self._count)
         self._open_admin_door()

@@ -10,7 +10,7 @@ from service.settings.root import PREFIX, Settings
 
 def warnings(settings: Settings) -> list[str]:
     """Return the unsafe choices, each with its variable."""
-    found = (*_of_callers(settings), *_of_bundles(settings), *_of_stores(settings))
+    found = (*_of_callers(settings), *_of_limits(settings), *_of_bundles(settings), *_of_stores(settings))
     return [f"{PREFIX}{name}: {problem}" for name, problem in found]
 
 
@@ -25,6 +25,13 @@ def _of_callers(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "HTTP__BEHAVIOURS_ENABLED", "GET /behaviours/{user_id} shows what a user did"
     if settings.http.docs_enabled:
         yield "HTTP__DOCS_ENABLED", "/docs and /openapi.json describe every route; production needs neither"
+
+
+def _of_limits(settings: Settings) -> Iterator[tuple[str, str]]:
+    limits = settings.limits
+    if limits.deadline_ms > limits.max_deadline_ms:
+        longest = f"{PREFIX}LIMITS__MAX_DEADLINE_MS ({limits.max_deadline_ms})"
+        yield "LIMITS__DEADLINE_MS", f"more than {longest}, so a ranking may take only so long"
 
 
 def _of_bundles(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -185,3 +185,15 @@ def test_a_second_port_that_is_taken_ends_the_start_with_its_address(service: Se
     port = int(service.admin_url.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
         assert service.refusal() == (1, f"service: cannot listen on 127.0.0.1:{port} (Address already in use)\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_two_addresses_that_are_one_end_the_start_with_it(service: ServiceProcess, workers: str) -> None:
+    """Neither listens while both are bound, so it is only seen when the second one is to listen."""
+    port = service.port
+    service.with_settings(HTTP__HOST="0.0.0.0", ADMIN__PORT=str(port), HTTP__WORKERS=workers)
+    status, said = service.refusal()
+    assert status == 1
+    assert f"service: cannot listen on 127.0.0.1:{port} (Address already in use)\n" in said
+    assert "Traceback" not in said

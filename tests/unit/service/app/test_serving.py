@@ -112,7 +112,7 @@ async def test_several_models_and_no_choice_refuse_to_start(root: Path) -> None:
 
 async def test_an_unknown_default_model_refuses_to_start(root: Path) -> None:
     chosen = settings(root).model_copy(update={"bundles": BundlesSettings(root=root / "bundles", default_model="gone")})
-    assert "the default model cannot be served (not_servable)" in await refusal(chosen)
+    assert "the default model (RANKER_BUNDLES__DEFAULT_MODEL) cannot be served (not_servable)" in await refusal(chosen)
 
 
 def newer_contract(directory: Path) -> None:

@@ -10,9 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from service.command_line import main
-from service.process.port import listen
+from service.errors import StartError
+from service.process.port import begin_listening, listen
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+
+
+def without_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the service from setting up logging, which would be that of all later tests."""
+    log = SimpleNamespace(dropped=0, close=lambda: None)
+    monkeypatch.setattr("service.command_line.logging_to", lambda _: nullcontext(log))
 
 
 def test_a_port_that_was_just_closed_can_be_had_again() -> None:
@@ -33,6 +40,28 @@ def test_a_port_that_is_taken_is_an_error_and_leaves_no_socket_open() -> None:
     with pytest.raises(OSError, match="Address already in use"):
         listen("127.0.0.1", first.getsockname()[1])
     first.close()
+
+
+def test_a_port_where_another_listens_by_now_is_an_error_with_its_address() -> None:
+    first = listen("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    second = listen("127.0.0.1", port)  # neither listens yet
+    begin_listening(first, 1)
+    with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(Address already in use\)"):
+        begin_listening(second, 1)
+    first.close()
+    second.close()
+
+
+def test_operators_cannot_have_the_port_of_callers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_log(monkeypatch)
+    for name in ("HTTP", "ADMIN"):
+        monkeypatch.setenv(f"RANKER_{name}__PORT", "8000")
+    assert main([]) == 1
+    [said] = capsys.readouterr().err.splitlines()
+    assert said == "service: RANKER_ADMIN__PORT: 8000 is the port of callers; operators need another one"
 
 
 def test_an_address_that_is_none_is_an_error() -> None:
@@ -67,7 +96,6 @@ def test_no_bundle_is_one_line_and_status_1(
 ) -> None:
     monkeypatch.setenv("RANKER_BUNDLES__ROOT", str(tmp_path))
     monkeypatch.setenv("RANKER_HTTP__PORT", "0")
-    log = SimpleNamespace(dropped=0, close=lambda: None)  # the real one would set up logging for all later tests
-    monkeypatch.setattr("service.command_line.logging_to", lambda _: nullcontext(log))
+    without_log(monkeypatch)
     assert main([]) == 1
     assert capsys.readouterr().err.startswith(f"service: {tmp_path} contains no bundle")

@@ -14,6 +14,7 @@ from service.settings.environment import SettingsError, load_settings, variables
 from service.settings.experiments import ExperimentsSettings
 from service.settings.group import Group
 from service.settings.http import HttpSettings
+from service.settings.limits import LimitsSettings
 from service.settings.page import PageSettings
 from service.settings.ranking_log import RankingLogSettings
 from service.settings.redis import RedisSettings
@@ -188,6 +189,7 @@ def test_tls_without_verification_is_a_warning() -> None:
                 "admin": AdminSettings(port=8001),
             },
         ),
+        ("RANKER_LIMITS__DEADLINE_MS", {"limits": LimitsSettings(deadline_ms=2_001)}),
         ("RANKER_PAGE__ENABLED", {"page": PageSettings(enabled=True)}),
         ("RANKER_HTTP__DOCS_ENABLED", {"http": HttpSettings(docs_enabled=True)}),
         ("RANKER_HTTP__BEHAVIOURS_ENABLED", {"http": HttpSettings(docs_enabled=False, behaviours_enabled=True)}),
