@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from service.metrics.families import Families
+
+_DROPPED_KEPT: Final = 8  # bundles: their last counts are scraped, and the series do not grow forever
 
 
 class BundleMetrics:
@@ -13,6 +17,8 @@ class BundleMetrics:
     """
 
     def __init__(self, families: Families) -> None:
+        self._forget = families.forget_bundle
+        self._dropped: dict[str, None] = {}  # in the order of their drops
         self._bundles = families.gauge(
             "ranker_bundle_info", "1 for each bundle that is loaded.", "max",
             bundle=(), model=(), version=(), provider=(),
@@ -39,15 +45,22 @@ class BundleMetrics:
     def bundle_served(self, model: str, version: str, provider: str) -> None:
         """Note a bundle that is loaded, and where it truly runs."""
         name = f"{model}@{version}"
+        self._dropped.pop(name, None)
         self._bundles.of(name, model, version, provider).value = 1
         for faults in (self._engine_failures, self._unscored, self._runs_ended):
             faults.of(name)
         self._slow.of(name).value = 0
 
     def bundle_dropped(self, model: str, version: str, provider: str) -> None:
-        """Note a bundle that is not loaded any more."""
-        self._bundles.remove(f"{model}@{version}", model, version, provider)
-        self._slow.remove(f"{model}@{version}")
+        """Note a bundle that is not loaded any more; its counts stay until more bundles have been dropped."""
+        name = f"{model}@{version}"
+        self._bundles.remove(name, model, version, provider)
+        self._slow.remove(name)
+        self._dropped[name] = None
+        if len(self._dropped) > _DROPPED_KEPT:
+            oldest = next(iter(self._dropped))
+            del self._dropped[oldest]
+            self._forget(oldest)
 
     def engine_failed(self, bundle: str) -> None:
         """Count a run of a graph that failed; from any thread."""

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from service.metrics.exemplars import Exemplars
-from service.metrics.values import Across, Counter, Gauge, Histogram, Kind, Labels, Reading, SharedCounter, Watched
+from service.metrics.values import (
+    Across,
+    Counter,
+    Gauge,
+    Histogram,
+    Kind,
+    Labels,
+    Made,
+    Reading,
+    SharedCounter,
+    Watched,
+)
+
+_OF_BUNDLES: Final = frozenset({"bundle", "served", "shadow"})  # labels whose values are names of bundles
 
 
 class Readable(Protocol):
@@ -20,6 +33,8 @@ class Readable(Protocol):
 
 
 V = TypeVar("V", bound=Readable)
+B = TypeVar("B", str, tuple[str, str])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,13 @@ class Family(Generic[V]):
         """Let go of a series, if it is there."""
         self._values.pop(labels, None)
 
+    def forget_bundle(self, bundle: str) -> None:
+        """Let go of the series of a bundle."""
+        places = [place for place, label in enumerate(self.description.labels) if label in _OF_BUNDLES]
+        for labels in list(self._values):  # one step: an inference thread may add a series meanwhile
+            if any(labels[place] == bundle for place in places):
+                self.remove(*labels)
+
     def clear(self) -> None:
         """Let go of all series."""
         self._values.clear()
@@ -82,6 +104,7 @@ class Families:
 
     def __init__(self) -> None:
         self.all: list[Family[Any]] = []  # Any: counters, gauges and histograms
+        self._by_bundle: list[Made[Any, Any]] = []  # Any: of each metric its own
         self.exemplars = Exemplars()
 
     def counter(self, name: str, text: str, *, across: Across = "sum", **labels: Iterable[str]) -> Family[Counter]:
@@ -100,6 +123,20 @@ class Families:
         """Declare a histogram."""
         description = Description(name, text, "histogram", tuple(labels), bounds=bounds)
         return self._add(description, lambda: Histogram(bounds), labels)
+
+    def by_bundle(self, make: Callable[[B], T]) -> Made[B, T]:
+        """Return values that are found by the name of a bundle, or of several, until one of them is forgotten."""
+        made = Made(make)
+        self._by_bundle.append(made)
+        return made
+
+    def forget_bundle(self, bundle: str) -> None:
+        """Let go of all series of a bundle; they begin at 0 if it is served again."""
+        for made in self._by_bundle:
+            for key in [key for key in made if bundle == key or (isinstance(key, tuple) and bundle in key)]:
+                del made[key]
+        for family in self.all:
+            family.forget_bundle(bundle)
 
     def _add(self, description: Description, make: Callable[[], V], labels: Mapping[str, Iterable[str]]) -> Family[V]:
         family = Family(description, make)

@@ -73,8 +73,10 @@ class RankingMetrics:
             "ranker_batch_candidates", "Candidates of a batch (of the store: users).", BATCH_CANDIDATES, bundle=()
         )
         depth = families.gauge("ranker_queue_depth", "Requests waiting for a batch.", "sum", bundle=())
-        self._batches: Made[str, tuple[Histogram, Histogram]] = Made(lambda name: (rows.of(name), candidates.of(name)))
-        self._depths: Made[str, Gauge] = Made(depth.of)
+        self._batches: Made[str, tuple[Histogram, Histogram]] = families.by_bundle(
+            lambda name: (rows.of(name), candidates.of(name))
+        )
+        self._depths: Made[str, Gauge] = families.by_bundle(depth.of)
 
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Observe the stages of one ranking; names as in STAGES."""

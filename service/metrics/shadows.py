@@ -109,7 +109,7 @@ class ShadowMetrics:
             above, below = (difference.of(*names, side) for side in ("above", "below"))
             return _Pair(*first, above, below, squares.of(*names), (one, two))
 
-        self._shadows: Made[tuple[str, str], _Pair] = Made(pair)
+        self._shadows: Made[tuple[str, str], _Pair] = families.by_bundle(pair)
 
     def shadow_dropped(self, served: str, shadow: str, reason: DropReason) -> None:
         """Count a ranking of the sample that the shadow did not get."""

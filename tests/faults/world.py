@@ -28,6 +28,7 @@ REQUESTS: Final = 480
 _ITEMS: Final = 60
 _CANDIDATES: Final = 12
 _APART: Final = 8.0  # between the score ranges of two bundles; all scores of one are within 3
+_RANGES: Final = 16  # of versions; larger scores would be less precise (float32) than the oracle's comparison
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def user(number: int) -> str:
 
 
 def model(name: str, version: str = "1", **parts: Any) -> CanaryModel:
-    """Return a bundle in its own score range: one range for each version and model."""
+    """Return a bundle in a score range that no other model has, and of its versions only each sixteenth."""
     return CanaryModel(model=name, version=version, offset=offset(name, version), **parts)
 
 
 def offset(name: str, version: str) -> float:
-    return _APART * (2 * int(version) + MODELS.index(name))
+    return _APART * (2 * (int(version) % _RANGES) + MODELS.index(name))
 
 
 @dataclass(frozen=True)

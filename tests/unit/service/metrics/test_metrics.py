@@ -79,3 +79,34 @@ def test_the_depth_of_a_stream_is_read_at_each_scrape() -> None:
     assert b'ranker_stream_queue_depth{stream="ab:exposure:v1"} 1.0' in metrics.render()
     queue.clear()
     assert b'ranker_stream_queue_depth{stream="ab:exposure:v1"} 0.0' in metrics.render()
+
+
+def _serve_for_a_while(metrics: Metrics, version: str) -> None:
+    name = f"mgnm@{version}"
+    metrics.bundle_served("mgnm", version, "cpu")
+    metrics.queue_depth(name, 0)
+    metrics.batch(name, 1, 200)
+    metrics.engine_failed(name)
+    metrics.shadow_dropped(name, "pyramid_mixer@1", "full")
+    metrics.bundle_dropped("mgnm", version, "cpu")
+
+
+def test_a_service_that_swaps_bundles_for_years_keeps_the_series_of_the_last_ones() -> None:
+    metrics = Metrics()
+    sizes = []
+    for version in range(40):
+        _serve_for_a_while(metrics, str(version))
+        sizes.append(len(metrics.render().splitlines()))
+    assert sizes[8:] == [sizes[7]] * 32
+    text = metrics.render()
+    assert b'"mgnm@31"' not in text
+    assert b'ranker_engine_failures_total{bundle="mgnm@32"} 1.0' in text
+
+
+def test_a_bundle_that_is_served_again_keeps_its_counts() -> None:
+    metrics = Metrics()
+    _serve_for_a_while(metrics, "1")
+    metrics.bundle_served("mgnm", "1", "cpu")
+    for version in range(2, 20):
+        _serve_for_a_while(metrics, str(version))
+    assert b'ranker_engine_failures_total{bundle="mgnm@1"} 1.0' in metrics.render()
