@@ -9,7 +9,7 @@ from service.access.file import AccessFile, CallerEntry, Quota
 from service.access.keys import HASH_PREFIX, KEY_LENGTH, digest_of, key_id
 from service.access.pace import CALLER_SECONDS, Pace
 from service.access.quotas import Meter
-from service.access.scopes import Scope
+from service.access.scopes import Scope, with_included
 from service.flow.gate import Gate, Part
 
 _SCHEME: Final = b"bearer "
@@ -35,7 +35,7 @@ class Caller:
 
     def update(self, entry: CallerEntry, share: float) -> None:
         """Take the scopes and the quota of another version of the file."""
-        self.scopes = entry.scopes
+        self.scopes = with_included(entry.scopes)
         if entry.quota != self._quota:
             self._quota, self.meter = entry.quota, Meter(entry.quota, share)
 

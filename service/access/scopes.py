@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-Scope = Literal["rank", "write", "read-history", "admin"]
+Scope = Literal["rank", "write", "read-history", "metrics", "admin"]
 
 OPEN: Final = frozenset({"/health/live", "/health/ready"})  # probes and balancers have no key
 SCOPES: Final[dict[str, Scope]] = {
@@ -17,7 +17,7 @@ SCOPES: Final[dict[str, Scope]] = {
     "/feedback": "write",
     "/items": "write",
     "/info": "admin",
-    "/metrics": "admin",
+    "/metrics": "metrics",
     "/debug/slow": "admin",
     "/docs": "admin",
     "/openapi.json": "admin",
@@ -27,6 +27,15 @@ BELOW: Final[dict[str, Scope]] = {
     "/behaviours/": "read-history",  # followed by a user
     "/page/": "admin",
 }
+
+
+_INCLUDED: Final[dict[Scope, frozenset[Scope]]] = {"admin": frozenset({"metrics"})}
+"""The scopes that another one includes."""
+
+
+def with_included(scopes: frozenset[Scope]) -> frozenset[Scope]:
+    """Return the scopes of a caller together with those that they include."""
+    return scopes.union(*(_INCLUDED.get(scope, frozenset()) for scope in scopes))
 
 
 def scope_of(path: str) -> Scope | None:

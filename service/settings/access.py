@@ -13,6 +13,6 @@ class AccessSettings(Group):
     file: Path | None = None
     """The access file, YAML or JSON: callers, hashes of their API keys, scopes, quotas. Without it no key is needed."""
     on_admin_port: bool = True
-    """Ask for a key with the scope `admin` on the port of operators too; off, the network must protect that port."""
+    """Ask for a key on the port of operators too (docs/access.md); off, the network must protect that port."""
     reload_ms: Milliseconds = 5_000
     """How often (ms) to check the access file for changes."""

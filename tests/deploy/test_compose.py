@@ -304,7 +304,7 @@ def test_callers_of_the_stack_get_keys_that_the_service_knows_and_can_change(tmp
     made = made_secrets(tmp_path)
     found = {caller.id: caller for caller in read_access(made["rank/access.yaml"].encode()).callers}
     assert {name: set(caller.scopes) for name, caller in found.items()} == {
-        "feed": {"rank", "write"}, "seed": {"write"}, "prometheus": {"admin"}
+        "feed": {"rank", "write"}, "seed": {"write"}, "prometheus": {"metrics"}
     }  # fmt: skip
     assert all(caller.quota.requests_per_second for caller in found.values())
     first = {name: made[f"{name}/key"] for name in found}

@@ -107,7 +107,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
 def _callers(folder: Path) -> Path:
     """Write the access file: a feed, Prometheus, and a reader who may not rank."""
     file = folder / "access.json"
-    callers = (entry("feed", "rank", "write"), entry("prometheus", "admin"), entry("reader", "read-history"))
+    callers = (entry("feed", "rank", "write"), entry("prometheus", "metrics"), entry("reader", "read-history"))
     file.write_bytes(document(*callers))
     return file
 
@@ -186,7 +186,7 @@ def _load(url: str, turn: int) -> None:
         assert client.post("/behaviours", json={}).status_code == 422
         assert client.post("/rank", json={}, headers=bearer("reader")).status_code == 403
         assert client.post("/rank", json={}, headers=bearer("unknown")).status_code == 401
-        assert client.get("/info", headers=bearer("prometheus")).status_code == 200
+        assert client.get("/info", headers=bearer("prometheus")).status_code == 403
         for path in ("/health/live", "/health/ready", "/nothing-here"):
             client.get(path)
 

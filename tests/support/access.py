@@ -11,7 +11,7 @@ from service.access.keys import hash_of
 from service.settings.root import Settings
 from tests.support.fakes import PATIENT, Edge
 
-SCOPES: Final = ("rank", "write", "read-history", "admin")
+SCOPES: Final = ("rank", "write", "read-history", "metrics", "admin")
 
 
 def key_of(name: str) -> str:

@@ -297,7 +297,7 @@ def test_the_example_of_an_access_file_lets_callers_rank_and_prometheus_scrape()
     [text] = only("production", "ConfigMap", "ranker-access")["data"].values()
     feed, prometheus = read_access(text.encode()).callers
     assert {"rank", "write"} == set(feed.scopes)
-    assert set(prometheus.scopes) == {"admin"}
+    assert set(prometheus.scopes) == {"metrics"}
 
 
 def test_the_example_of_signers_has_a_public_key(tmp_path: Path) -> None:
