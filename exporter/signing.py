@@ -129,11 +129,16 @@ def _signatures(path: Path) -> dict[str, bytes]:
 
 
 def _digest(path: Path) -> str:
+    """Return the digest of a bundle's file. A link is refused as services refuse it, and a pipe is not waited for."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise ExportError(explained(error)) from None
+        raise ExportError(f"{path} is a link or cannot be opened ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ExportError(f"{path} is not a regular file")
+    with os.fdopen(handle, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_new(path: Path, mode: int, content: bytes) -> None:

@@ -26,6 +26,7 @@ from analysis.tables.schemas import written
 
 _DAY_MS: Final = 86_400_000
 _CHUNK: Final = 2_000  # rows that are Python objects at the same time
+_NOT_TAKEN: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
 class Written(NamedTuple):
@@ -80,7 +81,7 @@ class Files:
         days: dict[int, list[pa.RecordBatch]],
         damaged: dict[date, list[tuple[Entry, DamagedEventError]]],
     ) -> None:
-        rows: dict[int, list[Row]] = defaultdict(list)
+        rows: dict[int, list[tuple[Entry, Row]]] = defaultdict(list)
         clock = self._reader.kind.clock
         for entry in entries:
             if entry.event is None:
@@ -88,11 +89,31 @@ class Files:
             try:
                 row = self._reader.row(entry.event)
             except DamagedEventError as error:
-                damaged[_date(int(entry.id.partition("-")[0]) // _DAY_MS)].append((entry, error))
+                damaged[_day_of(entry)].append((entry, error))
             else:
-                rows[row[clock] // _DAY_MS].append(row)
+                rows[row[clock] // _DAY_MS].append((entry, row))
         for day, ones in rows.items():
-            days[day].append(pa.RecordBatch.from_pylist(ones, self._reader.kind.schema))
+            batch = self._batch(ones, damaged)
+            if batch.num_rows:
+                days[day].append(batch)
+
+    def _batch(
+        self, ones: Sequence[tuple[Entry, Row]], damaged: dict[date, list[tuple[Entry, DamagedEventError]]]
+    ) -> pa.RecordBatch:
+        """Return rows as Arrow has them. A row that it does not take, such as a score of 31 digits, is damaged too."""
+        schema, kept = self._reader.kind.schema, [row for _, row in ones]
+        try:
+            return pa.RecordBatch.from_pylist(kept, schema)
+        except _NOT_TAKEN:
+            kept = []
+        for entry, row in ones:
+            try:
+                pa.RecordBatch.from_pylist([row], schema)
+            except _NOT_TAKEN as error:
+                damaged[_day_of(entry)].append((entry, DamagedEventError("type", str(error))))
+            else:
+                kept.append(row)
+        return pa.RecordBatch.from_pylist(kept, schema)
 
     def _write_rows(self, day: date, name: str, batches: list[pa.RecordBatch]) -> int:
         path = self._table / f"date={day}" / f"{name}.parquet"
@@ -147,6 +168,10 @@ def _chunks(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     left = iter(entries)
     while chunk := list(islice(left, _CHUNK)):
         yield chunk
+
+
+def _day_of(entry: Entry) -> date:
+    return _date(int(entry.id.partition("-")[0]) // _DAY_MS)
 
 
 def _date(day: int) -> date:

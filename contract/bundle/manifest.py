@@ -44,9 +44,12 @@ REQUIRED_FILES: Final = (ENCODE, SCORE, ITEMS, POPULARITY, GOLDEN, MODEL_CARD)
 OPTIONAL_FILES: Final = (USERS, CATALOGUE, REFERENCE)
 NEW_ITEM_FILES: Final = (ITEM, ENCODE_NEW, SCORE_NEW, FEATURES)
 MAX_TABLES: Final = 16
+_MAX_SHOWN: Final = 100
 
 GraphName = Literal["encode", "score", "item", "encode_new", "score_new"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,48}(\.[a-z0-9_]{1,16}){1,3}$")]
+"""A name in the bundle's own directory: no path, and nothing that a file system or a shell reads otherwise."""
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 TargetName = Annotated[str, Field(pattern=TARGET_PATTERN)]
 TargetWeight = Annotated[float, Field(allow_inf_nan=False)]
@@ -156,7 +159,7 @@ class Manifest(Strict):
     version: Version
     serving_class: Literal["A", "B", "C", "D", "E"]
     created_at: str
-    files: dict[str, Digest]
+    files: dict[FileName, Digest]
     sequence: SequenceSpec
     item_count: Annotated[int, Field(ge=1)]
     user_count: Annotated[int, Field(ge=0)]
@@ -248,8 +251,8 @@ def parse_manifest(content: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ManifestError(f"manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ManifestError(f"manifest: {_shown(first['loc'])}: {first['msg']}") from error
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -270,6 +273,12 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     temporary = directory / f".{MANIFEST}.partial"
     temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     temporary.replace(directory / MANIFEST)
+
+
+def _shown(place: tuple[int | str, ...]) -> str:
+    """Return a place in words, of bounded length: names in a manifest may be any text, and it is printed and logged."""
+    text = ".".join(map(str, place))[:_MAX_SHOWN]
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 class _ContractVersion(BaseModel):

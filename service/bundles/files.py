@@ -141,11 +141,10 @@ def _open(listing: int, name: str) -> BinaryIO:
         raise BundleError(f"{name} is missing") from error
     except OSError as error:
         raise BundleError(f"{name} is a link or cannot be opened ({error.strerror})") from error
-    file = os.fdopen(handle, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
-        file.close()
+        os.close(handle)
         raise BundleError(f"{name} is not a regular file")
-    return file
+    return os.fdopen(handle, "rb", buffering=0)
 
 
 def _size(file: BinaryIO) -> int:

@@ -97,6 +97,18 @@ def test_a_damaged_event_is_kept_as_it_came_with_its_reason(tmp_path: Path, tabl
     ]
 
 
+@pytest.mark.parametrize("value", [-(10**30), 10**400])
+def test_an_event_whose_number_no_table_takes_is_kept_too_and_the_others_are_written(
+    tmp_path: Path, table: Files, value: int
+) -> None:
+    wrong = json.dumps(json.loads(activity(2)) | {"value": value}).encode()
+    done = table.write(entries(activity(1), wrong, activity(3)))
+    assert (done.rows, done.rejected) == (2, {"type": 1})
+    assert table.write(entries(wrong)).files == 1  # no table of no rows
+    [line, _] = rejected(tmp_path)
+    assert json.loads(line["event"])["value"] == value
+
+
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path, table: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
