@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 FAILED: Final = 1
 STOPPED: Final = 130  # the status that a shell uses for Ctrl-C
 
+_LOGIN: Final = re.compile(r"://[^\s/]*@")
 _ADVICE: Final = {
     errno.ENOSPC: "make room on the disk and run the command again",
     errno.EDQUOT: "make room in your quota and run the command again",
@@ -74,6 +76,11 @@ def explained(error: OSError) -> str:
 def one_line(text: str) -> str:
     """Return a text without line ends and runs of blanks."""
     return " ".join(text.split())
+
+
+def without_login(text: str) -> str:
+    """Return a text whose addresses have no user name and password."""
+    return _LOGIN.sub("://***@", text)
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ A problem is reported with its line. Lines are looked up only if there is a prob
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -13,13 +14,22 @@ from typing import Any, Final
 import yaml
 
 MAX_NESTING: Final = 16
+_TWICE: Final = "a key is given twice"
+_NAMED: Final = re.compile(r"(alias|anchor|tag)\b.*", re.DOTALL)  # what follows is text of the file
 
 # libyaml if it is installed: a file at the limit then blocks the interpreter for a fraction of the time.
 _Base: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Any: one of two classes, by build
 
 
 class OperatorFileError(ValueError):
-    """The file cannot be read as data; the message has the reason and the line."""
+    """The file cannot be read as data; the message has the reason and the line.
+
+    It has no text of the file: problems are logged, and a file may name users.
+    """
+
+
+class _RepeatedKeyError(Exception):
+    """An object of a JSON file has a key twice."""
 
 
 def parse(content: bytes, max_bytes: int) -> object:
@@ -34,16 +44,38 @@ def parse(content: bytes, max_bytes: int) -> object:
         text = content.decode("utf-8-sig")  # some editors write a byte order mark
         if text.lstrip().startswith("{"):
             return json.loads(text, object_pairs_hook=_distinct_keys)
-        _check_shape(text)
-        return yaml.load(text, Loader=_Loader)  # a safe loader, made stricter below
+        return _from_yaml(text)
+    except _RepeatedKeyError as error:
+        raise OperatorFileError(_place_of_repeated_key(text)) from error
     except yaml.MarkedYAMLError as error:
-        raise OperatorFileError(f"line {_line(error.problem_mark)}: {error.problem}") from error
+        raise OperatorFileError(_explained(error)) from error
     except json.JSONDecodeError as error:
         raise OperatorFileError(f"line {error.lineno}: {error.msg}") from error
     except OperatorFileError:
         raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:  # no UTF-8, no such date, a number of 5,000 digits
         raise OperatorFileError(f"neither YAML nor JSON in UTF-8 ({type(error).__name__})") from error
+
+
+def _from_yaml(text: str) -> object:
+    _check_shape(text)
+    return yaml.load(text, Loader=_Loader)  # a safe loader, made stricter below
+
+
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    problem = _NAMED.sub(r"\1", error.problem or "")
+    return f"line {_line(error.problem_mark)}: {problem}"
+
+
+def _place_of_repeated_key(text: str) -> str:
+    """Return where a JSON file has a key twice: the YAML reader knows the lines of most JSON files."""
+    try:
+        _from_yaml(text)
+    except yaml.constructor.ConstructorError as error:
+        return _explained(error)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        pass
+    return _TWICE
 
 
 class Lines:
@@ -91,7 +123,7 @@ class _Loader(_Base):  # type: ignore[misc]  # the base is chosen above
         for key, _ in node.value:
             name = (key.tag, str(key.value))
             if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {str(key.value)[:64]} twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, _TWICE, key.start_mark)
             seen.add(name)
         return dict(super().construct_mapping(node, deep))
 
@@ -120,5 +152,5 @@ def _line(mark: Any) -> int:  # Any: libyaml's marks and PyYAML's are two types
 def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
-        raise OperatorFileError(f"key {max(keys, key=keys.count)[:64]} twice")
+        raise _RepeatedKeyError
     return dict(pairs)

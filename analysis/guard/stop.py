@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from contract.command_line import CommandError, one_line
+from analysis.experiments_file import parsed
+from contract.command_line import CommandError
 from contract.experiments.definition import ExperimentsConfig
-from contract.experiments.parse import parse_experiments
-from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import changes
 from contract.files import write_whole
 
@@ -30,7 +29,7 @@ def read(path: Path) -> tuple[str, ExperimentsConfig]:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise CommandError(f"{path}: not UTF-8: {error}") from None
-    return text, _parsed(path, text)
+    return text, parsed(path, text)
 
 
 def stop(path: Path, experiment: str) -> bool:
@@ -43,7 +42,7 @@ def stop(path: Path, experiment: str) -> bool:
     if any(one.key == experiment and one.status == "stopped" for layer in before.layers for one in layer.experiments):
         return False
     edited = _stopped(text, path, experiment)
-    told = changes(before, _parsed(path, edited))
+    told = changes(before, parsed(path, edited))
     if len(told) != 1 or not told[0].endswith(".status: running -> stopped"):
         raise CommandError(f"{path}: stopping {experiment!r} would change more than its status: {'; '.join(told)}")
     write_whole(path, edited.encode())
@@ -70,12 +69,3 @@ def _experiments(root: Any) -> Iterator[Any]:  # Any: PyYAML's nodes have no typ
 
 def _field(node: Any, name: str) -> Any:
     return next((value for key, value in node.value if key.value == name), None)
-
-
-def _parsed(path: Path, text: str) -> ExperimentsConfig:
-    try:
-        return parse_experiments(yaml.safe_load(text))[0]
-    except ExperimentsError as error:
-        raise CommandError(f"{path}: {one_line(str(error))}") from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise CommandError(f"{path}: not a readable experiments file: {one_line(str(error))}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ Progress = Callable[[str, float], None]
 _POLL_SECONDS: Final = 0.25
 _OF_FILES: Final = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException)
 """Exactly these classes: the first one is for damage that DuckDB has no class for, others below it are bugs."""
+
+
+_VALUE: Final = re.compile(r"\b(value|string) (['\"]).*\2( is| to)\b", re.DOTALL)
+"""A value of a file in a message of DuckDB: it may be a user's id, and messages are logged."""
 
 
 class DataError(CommandError):
@@ -127,7 +132,7 @@ def explained() -> Iterator[None]:
     except duckdb.Error as error:
         if type(error) not in _OF_FILES:
             raise
-        raise DataError(one_line(str(error))) from None
+        raise DataError(one_line(_VALUE.sub(r"\1 ...\3", str(error)))) from None
 
 
 def quoted(text: str) -> str:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import yaml
-
-from contract.command_line import CommandError, one_line
+from analysis.experiments_file import parsed
+from contract.command_line import CommandError
 from contract.experiments.definition import Experiment, Holdout
 from contract.experiments.fields import CONTROL
-from contract.experiments.parse import parse_experiments
-from contract.experiments.problems import ExperimentsError
 from contract.experiments.tables import HELD_OUT, HOLDOUT, MEASURED
 
 
@@ -50,12 +47,10 @@ def from_file(path: Path, experiment: str) -> Setup:
         CommandError: the file is missing or breaks a rule, has no such experiment, or the experiment interleaves.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        config, _ = parse_experiments(document)
-    except ExperimentsError as error:
-        raise CommandError(f"{path}: {one_line(str(error))}") from None
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise CommandError(f"{path}: not a readable experiments file: {one_line(str(error))}") from None
+        text = path.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise CommandError(f"{path}: not a readable experiments file: {type(error).__name__}") from None
+    config = parsed(path, text)
     if experiment == HOLDOUT and config.holdout is not None:
         return _of_holdout(config.holdout)
     known = {one.key: one for layer in config.layers for one in layer.experiments}

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from contract.experiments.definition import ExperimentsConfig
+from contract.experiments.definition import ExperimentsConfig, Overrides
 from contract.experiments.fields import TIME_FORMAT
 from contract.experiments.problems import ExperimentsError, Place, Problem
 
@@ -66,7 +66,7 @@ def _plain(node: object, place: Place = ()) -> object:
     if isinstance(node, list | tuple):
         return [_plain(value, (*place, number)) for number, value in enumerate(node)]
     if isinstance(node, float) and not math.isfinite(node):
-        named = ".".join(map(str, place)) or "the file"
+        named = _shown(place) or "the file"
         raise ExperimentsError([Problem(f"not plain data: {named} is not a finite number", place)])
     if isinstance(node, datetime):
         # A time of another zone, or of none, keeps its own form, which the field then refuses.
@@ -74,10 +74,16 @@ def _plain(node: object, place: Place = ()) -> object:
     return node
 
 
+def _shown(place: Place) -> str:
+    """Return a place in words. It never has a unit of the overrides: problems are logged, and a unit is a user."""
+    known = 2 if place[1:2] and place[1] in Overrides.model_fields else 1
+    return ".".join(map(str, place[:known] if place[:1] == ("overrides",) else place))
+
+
 def _problems(error: ValidationError) -> list[Problem]:
     found = []
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in detail["loc"])
+        place = _shown(detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         found.append(Problem(f"{place}: {message}" if place else message, detail["loc"]))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contract.bundle.manifest import MODEL_CARD
-from contract.command_line import one_line
+from contract.command_line import one_line, without_login
 from contract.tracking import read_mark, set_habits
 
 
@@ -25,5 +25,6 @@ def track_card(run: Path, bundle: Path, uri: str | None) -> str | None:
 
         MlflowClient(uri).log_artifact(run_id, str(bundle / MODEL_CARD), f"{bundle.parent.name}@{bundle.name}")
     except Exception as error:  # of any library: the bundle is written, with or without MLflow
-        return f"MLflow: the card was not added: {one_line(f'{type(error).__name__}: {error}')[:300]}"
+        reason = without_login(one_line(f"{type(error).__name__}: {error}"))
+        return f"MLflow: the card was not added: {reason[:300]}"
     return None

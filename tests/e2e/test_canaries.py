@@ -30,16 +30,19 @@ from tests.support.canaries import (
     AUTHOR,
     DEVICE,
     ITEM,
+    ODD,
     OVERRIDE_SECRET,
     PASSWORD,
     PEOPLE,
     PSEUDONYM_KEY,
     SECRETS,
+    UNITS,
     USER,
     VALUE,
     WRONG_KEY,
     forms,
     found,
+    spoilt,
 )
 from tests.support.haproxy import proxy
 from tests.support.raw_http import RawConnection
@@ -66,26 +69,6 @@ GOOD: dict[str, list[Any]] = {
     "/items": [{"items": [{"item_id": ITEM, "features": {"genre": VALUE}}]}],
     "/feedback": [{"feedback": [PLAY]}, {"feedback": [{"user_id": USER, "item_id": ITEM, "action": "play"}]}],
 }
-LONG, ODD = "x" * 200, "\u0007"  # no id has 200 characters, or a control character
-
-
-def spoilt(good: Any) -> Iterator[Any]:
-    """Yield a document with one mistake at every place, the canaries of which are in the same place or beside it."""
-    if isinstance(good, dict):
-        for key, value in good.items():
-            yield from ({**good, key: wrong} for wrong in spoilt(value))
-            yield {other: one for other, one in good.items() if other != key}
-        yield {**good, "unknown": {USER: ITEM, ITEM: USER}}
-        yield [good]
-    elif isinstance(good, list):
-        for place, value in enumerate(good):
-            yield from ([*good[:place], wrong, *good[place + 1 :]] for wrong in spoilt(value))
-        yield {USER: good, ITEM: good}
-        yield good * 3000
-    elif isinstance(good, str):
-        yield from ([good], {good: good}, f"{good}{ODD}", f"{good}{LONG}", f"{good}\ud800", 17)
-    else:
-        yield from (USER, [ITEM], {USER: ITEM}, -(10**30), 1e308)
 
 
 def bodies() -> Iterator[tuple[str, bytes]]:
@@ -258,8 +241,9 @@ def faults(world: World) -> None:
     directory = TinyModel(model="mgnm", version="2").write(service.bundles)
     (directory / "score.onnx").write_bytes(USER.encode())
     good = service.experiments.read_text(encoding="utf-8")
-    units = f'units: {{{USER}: {{rank: "no-such:arm"}}}}'
-    for number, wrong in enumerate((good.replace("units: {}", units), f"{USER}: [", good.replace("latest", "2"))):
+    for number, wrong in enumerate(
+        (*(good.replace("units: {}", bad) for bad in UNITS), f"{USER}: [", good.replace("latest", "2"))
+    ):
         service.experiments.write_text(wrong, encoding="utf-8")
         service.until(lambda number=number: service.log().count("experiments_rejected") > number, "refused")
     service.experiments.write_text(good, encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 USER: Final = "canary-user-7f3a91"
@@ -18,6 +18,16 @@ PSEUDONYM_KEY: Final = "canary-pseudonym-key-96a4c03e1f"
 WRONG_KEY: Final = "rk_canary-wrong-api-key-3c5f"
 SECRETS: Final = (PASSWORD, OVERRIDE_SECRET, PSEUDONYM_KEY, WRONG_KEY)
 PEOPLE: Final = (USER, AUTHOR, DEVICE)
+LONG, ODD = "x" * 200, "\u0007"  # no id has 200 characters, or a control character
+UNITS: Final = tuple(
+    f"units: {{{one}}}"
+    for one in (
+        f'{USER}: {{rank: "no-such:arm"}}', f"{USER}: {{rank: 5}}", f"{USER}: {{rank: .nan}}", f"{USER}: 5",
+        f"{USER}: {{}}, {USER}: {{}}", f"!{USER} x: {{}}", f"&{USER} x: {{}}, &{USER} y: {{}}", f"*{USER} : {{}}",
+        f"{USER}: {{}}}}, {ITEM}: {{{USER}: {{}}",
+    )
+)  # fmt: skip
+"""The overrides of an experiments file with one mistake each."""
 
 
 def forms(canary: str) -> Iterator[bytes]:
@@ -37,3 +47,22 @@ def found(outputs: Mapping[str, bytes], canaries: tuple[str, ...]) -> list[str]:
         for canary in canaries
         if (place := next((at for form in forms(canary) if (at := content.find(form)) >= 0), -1)) >= 0
     ]
+
+
+def spoilt(good: Any) -> Iterator[Any]:
+    """Yield a document with one mistake at every place, the canaries of which are in the same place or beside it."""
+    if isinstance(good, dict):
+        for key, value in good.items():
+            yield from ({**good, key: wrong} for wrong in spoilt(value))
+            yield {other: one for other, one in good.items() if other != key}
+        yield {**good, "unknown": {USER: ITEM, ITEM: USER}}
+        yield [good]
+    elif isinstance(good, list):
+        for place, value in enumerate(good):
+            yield from ([*good[:place], wrong, *good[place + 1 :]] for wrong in spoilt(value))
+        yield {USER: good, ITEM: good}
+        yield good * 3000
+    elif isinstance(good, str):
+        yield from ([good], {good: good}, f"{good}{ODD}", f"{good}{LONG}", f"{good}\ud800", 17)
+    else:
+        yield from (USER, [ITEM], {USER: ITEM}, -(10**30), 1e308)

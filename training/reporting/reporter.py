@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, Protocol
 
 from rich.console import Console
 
-from contract.command_line import one_line
+from contract.command_line import one_line, without_login
 from training.fitting.fit import Epoch
 from training.recipe import Recipe
 from training.runs import RunDirectory
@@ -120,7 +120,7 @@ class Reporting:
                 if reporter.required:
                     raise
                 self._reporters.remove(reporter)
-                reason = one_line(f"{type(error).__name__}: {error}")[:300]
+                reason = without_login(one_line(f"{type(error).__name__}: {error}"))[:300]
                 self._say(f"{reporter.name}: {reason}; the training goes on without it")
 
 

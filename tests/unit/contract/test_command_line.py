@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.command_line import CommandError, run
+from contract.command_line import CommandError, run, without_login
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -70,3 +70,16 @@ def test_an_output_that_cannot_be_written_is_one_line(output: str, words: str) -
     assert ended.returncode == (1 if words else 0)
     assert words in ended.stderr
     assert ended.stderr.count("\n") == (1 if words else 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("request to http://me:secret@host/api failed", "request to http://***@host/api failed"),
+        ("http://a:b@h and https://c:d%40@i:1/x@2", "http://***@h and https://***@i:1/x@2"),
+        ("http://me:s@cret@host/", "http://***@host/"),
+        ("http://host/mgnm@7 and a@b", "http://host/mgnm@7 and a@b"),
+    ],
+)
+def test_an_address_is_shown_without_its_login(text: str, shown: str) -> None:
+    assert without_login(text) == shown

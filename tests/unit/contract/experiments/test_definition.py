@@ -98,3 +98,20 @@ def test_problem_does_not_repeat_a_long_value_of_the_file() -> None:
     long = "y" * 100_000
     for place in ("revision", "layers__0__key", "layers__0__salt", "layers__0__experiments__0__kind"):
         assert all(len(problem) < 300 for problem in problems(example(**{place: long})))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place"),
+    [
+        ({"units": {"canary": {"rank": 5}}}, "overrides.units: "),
+        ({"units": {"canary": {"rank": float("nan")}}}, "not plain data: overrides.units is "),
+        ({"units": {"canary": {"RANK": "x:y"}}}, "overrides.units: "),
+        ({"units": {"canary": 5}}, "overrides.units: "),
+        ({"canary": {"rank": "x:y"}}, "overrides: "),
+        ({"header_enabled": "canary"}, "overrides.header_enabled: "),
+    ],
+)
+def test_a_problem_of_an_override_names_no_unit(overrides: dict[str, Any], place: str) -> None:
+    found = problems(example(overrides=overrides))
+    assert found[0].startswith(place)
+    assert "canary" not in str(found)
