@@ -94,12 +94,25 @@ class Workers:
     def _state(self) -> dict[str, Any]:
         return {"status": self._status(), "experiments": self._experiments()}
 
+    async def slowest(self, ask: Callable[[], Awaitable[bytes]]) -> list[list[dict[str, Any]]]:  # Any: JSON of our own
+        """Return the slowest rankings of each worker.
+
+        Raises:
+            NotReady: the supervisor does not answer.
+        """
+        lists: list[list[dict[str, Any]]] = await _answer(ask)
+        return lists
+
     async def _reports(self, ask: Callable[[], Awaitable[bytes]]) -> list[dict[str, Any]]:  # Any: JSON of our own
-        try:
-            reports: list[dict[str, Any]] = orjson.loads(await ask())
-        except TimeoutError as error:
-            raise NotReady("The supervisor of the workers does not answer.") from error
+        reports: list[dict[str, Any]] = await _answer(ask)
         return reports
+
+
+async def _answer(ask: Callable[[], Awaitable[bytes]]) -> Any:  # Any: JSON of our own
+    try:
+        return orjson.loads(await ask())
+    except TimeoutError as error:
+        raise NotReady("The supervisor of the workers does not answer.") from error
 
 
 def _state(one: dict[str, Any]) -> WorkerState:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from fastapi import APIRouter, Response
 
@@ -25,9 +23,7 @@ def slow_routes(runtime: Runtime) -> APIRouter:
     @router.get("/debug/slow")
     async def slowest() -> Response:
         ask = workers.ask_slow
-        lists: list[list[dict[str, Any]]] = (  # Any: JSON of our own
-            [orjson.loads(await own.get())] if ask is None else orjson.loads(await ask())
-        )
+        lists = [orjson.loads(await own.get())] if ask is None else await workers.slowest(ask)
         rankings = sorted((one for each in lists for one in each), key=lambda one: -one["total_ms"])
         content = orjson.dumps({"rankings": rankings[: runtime.settings.slow.keep]})
         return Response(content, media_type=JSON, headers={"cache-control": "no-store"})

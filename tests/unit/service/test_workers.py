@@ -98,3 +98,5 @@ async def test_without_the_supervisor_there_are_no_metrics_rather_than_too_low_o
     me.workers.ask = ask
     with pytest.raises(NotReady):
         await me.workers.gather()
+    with pytest.raises(NotReady):
+        await me.workers.slowest(ask)
