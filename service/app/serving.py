@@ -121,10 +121,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
         _watch_bundles(deployments, settings.experiments.reload_ms / 1000, metrics, stack)
 
         stack.callback(LoopWait(metrics.loop_waited).stop)
-        override_secret = settings.experiments.override_secret
-        overrides = Overrides(
-            override_secret.get_secret_value() if override_secret else None, metrics.override_rejected
-        )
+        overrides = _overrides(settings, metrics)
 
         def reload() -> None:
             deployments.try_again()
@@ -140,13 +137,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             overrides=overrides,
             store=store,
             items=items,
-            feedback=FeedbackLog(
-                sinks.feedback,
-                on_feedback=metrics.feedback,
-                on_refused=metrics.feedback_refused,
-                on_clamped=metrics.feedback_clamped,
-                pseudonym_key=key,
-            ),
+            feedback=_feedback_log(sinks, metrics, key),
             bundles=bundles,
         )
         # The store's gauge is right, and its connections are open, before the first request.
@@ -176,6 +167,21 @@ def _check_signers(path: Path | None) -> None:
         read_signers(path)
     except SignersError as error:
         raise StartError(f"RANKER_BUNDLES__SIGNERS: {error}") from error
+
+
+def _overrides(settings: Settings, metrics: Metrics) -> Overrides:
+    secret = settings.experiments.override_secret
+    return Overrides(secret.get_secret_value() if secret else None, metrics.override_rejected)
+
+
+def _feedback_log(sinks: Sinks, metrics: Metrics, key: bytes | None) -> FeedbackLog:
+    return FeedbackLog(
+        sinks.feedback,
+        on_feedback=metrics.feedback,
+        on_refused=metrics.feedback_refused,
+        on_clamped=metrics.feedback_clamped,
+        pseudonym_key=key,
+    )
 
 
 def _ranking_log(settings: Settings, sinks: Sinks, metrics: Metrics, key: bytes | None) -> RankingLog | None:

@@ -87,6 +87,12 @@ def with_host(head: Headers, authority: bytes) -> Headers:
     return [(b"host", authority), *[(name, value) for name, value in head if name != b"host"]]
 
 
+def without_upgrade(method: bytes, target: bytes, version: str, head: Headers) -> bytes:
+    """Return the bytes of a head without its line `Upgrade`."""
+    lines = [name + b": " + value + b"\r\n" for name, value in head if name != b"upgrade"]
+    return method + b" " + target + b" HTTP/" + version.encode() + b"\r\n" + b"".join(lines) + b"\r\n"
+
+
 def _absolute(method: bytes, target: bytes) -> Target:
     try:
         url = httptools.parse_url(target)

@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.connection.answering import FIRST_LOOK_SECONDS, Guard
-from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED, new_request_id
-from service.connection.head import NOT_HTTP, refusal, target_of, unversioned, with_host
+from service.connection.exchange import CLIENT_GONE, REFUSED, WAITED
+from service.connection.head import NOT_HTTP, refusal, target_of, unversioned, with_host, without_upgrade
+from service.connection.last_answer import last_answer
 from service.connection.rankings import RankingProtocol
 from service.connection.transport import LAST_LOOK_SECONDS
 from service.errors import HeadersTooLarge, Malformed, NotReady, RankerError, ReceiveTimeout
@@ -181,17 +182,13 @@ class GuardedProtocol(RankingProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # Nothing is upgraded, as HTTP allows. The parser has left the body to the other protocol: parse
                 # again, without the upgrade. Java's client asks for HTTP/2 in its every first request.
-                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                parser = self.parser
+                head = without_upgrade(parser.get_method(), self.url, parser.get_http_version(), self.headers)
+                data = head + data[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 cause = error.__context__
                 self._refuse_rest(cause.error if isinstance(cause, _Refused) else Malformed(NOT_HTTP))
                 return
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
-        version = self.parser.get_http_version().encode()
-        first = self.parser.get_method() + b" " + self.url + b" HTTP/" + version + b"\r\n"
-        return first + b"".join(lines) + b"\r\n"
 
     def _refuse_rest(self, error: RankerError) -> None:
         """Refuse what cannot be parsed: a new request, or the rest of a body that the application waits for."""
@@ -264,18 +261,7 @@ class GuardedProtocol(RankingProtocol):
     def _write_refusal(self, error: RankerError, *, counted: bool = True) -> None:
         if counted:
             self._guard.metrics.refused_by_protocol(error.status)
-        request_id = new_request_id()
-        body = error.body(request_id)
-        is_head = self._is_head
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            (b"x-request-id", request_id.encode()),
-            *self._guard.headers(),
-        ]
-        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + (b"" if is_head else body))
+        self.transport.write(last_answer(error, self._guard.headers(), has_body=not self._is_head))
         self._in_body = True  # further bytes are discarded
         self.transport.close()
 

@@ -143,6 +143,32 @@ class Inference:
         scored = self._score(states, candidates, slots, counts, codes)
         done = time.perf_counter()
         run = ModelRun(self._bundle.name, len(places), started, encoded - started, done - encoded)
+        results = self._results(work, places, counts, slots, states, scored, run)
+        if codes is not None:
+            results = [
+                one if isinstance(one, Exception) else one._replace(context=own)
+                for one, own in zip(results, codes, strict=True)
+            ]
+        if any(work.rows[place].new for place in places):
+            results = self._with_new(states, work, places, results, codes)
+        if states.new:
+            pairs = zip(places, results, strict=True)
+            self._encoding.keep(
+                states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)}
+            )
+        return results
+
+    def _results(
+        self,
+        work: Inputs,
+        places: Sequence[int],
+        counts: Sequence[int],
+        slots: Sequence[int],
+        states: States,
+        scored: Mapping[str, Array],
+        run: ModelRun,
+    ) -> list[ScoredRow | Exception]:
+        """Cut what `score` gave into the results of the rows, each with its order."""
         all_scores = self._weighed(work, places, counts, scored)
         finite = np.isfinite(all_scores)
         all_finite = bool(finite.all())
@@ -157,28 +183,16 @@ class Inference:
             if kept is not None and not kept.any():
                 results.append(NothingScored("The model gave no score that is a number."))
                 continue
-            scores = all_scores[part]
+            scores, facts = all_scores[part], work.facts[place]
             results.append(
                 ScoredRow(
                     scores if kept is None else scores[kept], kept,
                     self._explanation(states, slot, scored, part, kept) if work.rows[place].explain else {},
-                    work.facts[place].key not in states.new, *work.facts[place][1:6], encoded - started, done - encoded,
-                    run=run, newest_ms=work.facts[place].newest_ms,
+                    facts.key not in states.new, *facts[1:6], run.encode_seconds, run.score_seconds,
+                    run=run, newest_ms=facts.newest_ms,
                     order=None if best_first is None else best_first[part],
                 )
             )  # fmt: skip
-        if codes is not None:
-            results = [
-                one if isinstance(one, Exception) else one._replace(context=own)
-                for one, own in zip(results, codes, strict=True)
-            ]
-        if any(work.rows[place].new for place in places):
-            results = self._with_new(states, work, places, results, codes)
-        if states.new:
-            pairs = zip(places, results, strict=True)
-            self._encoding.keep(
-                states, {work.facts[place].key for place, result in pairs if isinstance(result, Exception)}
-            )
         return results
 
     def _with_new(

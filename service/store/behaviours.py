@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final, Literal, cast
@@ -17,12 +17,13 @@ import numpy as np
 import structlog
 from redis import exceptions as redis_errors
 
-from contract.behaviours.records import RECORD, RECORD_BYTES, Records, pack, unpack
+from contract.behaviours.records import RECORD, RECORD_BYTES, Records, unpack
 from service.bundles.bundle import Bundle
 from service.metrics import Metrics
 from service.redis.client import Client, Command
 from service.redis.errors import LeftAlone, kind_of
 from service.store.append_script import APPEND_SCRIPT
+from service.store.appended import in_order
 from service.store.known_values import KnownValues, Status, StoredBehaviours
 from service.store.trimming import Trimmer, longest
 
@@ -242,7 +243,7 @@ class RedisBehaviourStore:
         return [Command(key, ("GETRANGE", key, first, -1)) for key in keys]
 
     async def _store(self, behaviours: Mapping[str, Records]) -> list[Any]:
-        calls = list(zip(map(self._key, behaviours), _ordered(behaviours.values()), strict=True))
+        calls = list(zip(map(self._key, behaviours), in_order(behaviours.values()), strict=True))
         replies = await self._run_script("EVALSHA", _SCRIPT_SHA, calls)
         missing = [place for place, reply in enumerate(replies) if isinstance(reply, redis_errors.NoScriptError)]
         if missing:  # a new or failed-over server, or SCRIPT FLUSH: EVAL runs the script and caches it
@@ -293,14 +294,3 @@ def _failed(error: Exception) -> Literal["unavailable", "wrong_type"]:
 
 def _wants_order(reply: object) -> bool:
     return isinstance(reply, list) and bool(reply[2])
-
-
-def _ordered(behaviours: Iterable[Records]) -> list[bytes]:
-    """Return the bytes of each user's behaviours, oldest first: trimming is by place."""
-    users = list(behaviours)
-    counts = [len(records) for records in users]
-    together = np.frombuffer(b"".join([records.tobytes() for records in users]), dtype=RECORD)
-    order = np.lexsort((together["time_ms"], np.repeat(np.arange(len(users)), counts)))  # stable, and one for all
-    content = pack(together[order])
-    stops = (RECORD_BYTES * np.cumsum(counts)).tolist()
-    return [content[stop - RECORD_BYTES * count : stop] for count, stop in zip(counts, stops, strict=True)]
