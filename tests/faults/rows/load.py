@@ -37,6 +37,7 @@ _CANDIDATES: Final = 1_000
 _CHECKED: Final = 50  # one in so many full answers is read
 _WINDOW_SECONDS: Final = 1.0
 _FLOOD: Final = 2_500.0  # per second: more than a core can rank
+_CALM_SECONDS: Final = 60
 
 
 class Server(NamedTuple):
@@ -95,7 +96,15 @@ class Load:
             end = offered.began[0] + seconds
             done = sum(one.outcome == FULL and one.due + one.seconds <= end for one in offered.answers)
             found.append(done / seconds)
+            self.calm()
         return median(found)
+
+    def calm(self) -> None:
+        """Wait until what a flood has left is worked off: the plain build still answers callers that have gone."""
+        for _ in range(_CALM_SECONDS):
+            offered = self.offer(Phase(20, 1))
+            if self.good(offered, 0, 1) >= 0.9 * len(offered.answers) > 0:
+                return
 
     def recovery(self, offered: Offered, phase: int) -> float:
         """Return when the first window began from which on 99.9% of requests are answered well; NaN if never."""
@@ -182,6 +191,7 @@ def _overload(rig: Rig, load: Load, seconds: float) -> dict[str, float]:
         generator = max(offered.cpu_seconds[:1]) / seconds
         if generator > 0.8:
             rig.note(f"the caller used {generator:.0%} of its core at {factor} x: that rate may not have been reached")
+        load.calm()
     return {**found, "peak": peak, "capacity": capacity}
 
 
