@@ -85,7 +85,7 @@ def fit_all(
         if world.is_first:
             measured = {**measured, "measured_by": validated.path.name}
             write_json(run.path / "metrics.json", measured)
-            facts = {**spent.told(), **setup.told(), **epochs_of(progress)}
+            facts = {**spent.told(progress), **setup.told(), **epochs_of(progress)}
             _shift_as(validated, run, setup)
             write_reference(run, recipe, setup.prepared, dataset_facts(setup.prepared, recipe), setup.device)
             facts |= {name: value for name, value in validated.facts().items() if name in _TAKEN_OVER}

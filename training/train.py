@@ -147,7 +147,7 @@ def _finish(
     if "test" in parts:  # else it is a trial, which is compared by its log
         write_reference(run, recipe, prepared, facts, setup.device)
     prior = _prior(run, recipe, prepared, facts, setup.device)
-    told = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "validated", **shift, **prior}
+    told = {**spent.told(progress), **setup.told(), **epochs_of(progress), "fit": "validated", **shift, **prior}
     run.finish(recipe, prepared, setup.spec, told)
     return metrics
 
@@ -174,11 +174,12 @@ class Spent:
         own = time.process_time() - self._cpu
         self._processes, self._others_cpu = world.size, world.total(own) - own
 
-    def told(self) -> dict[str, float]:
-        """Return the facts for run.json."""
+    def told(self, progress: Progress) -> dict[str, float]:
+        """Return the facts for run.json; of a run that was stopped, processor time is that of all its starts."""
+        own = time.process_time() - self._cpu
         return {
             "duration_seconds": round(time.monotonic() - self._started, 2),
-            "cpu_seconds": round(time.process_time() - self._cpu + self._others_cpu, 2),
+            "cpu_seconds": round(progress.earlier_cpu_seconds + own + self._others_cpu, 2),
             "processes": self._processes,
         }
 

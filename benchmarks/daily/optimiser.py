@@ -34,7 +34,7 @@ def learn_with_state(run: RunDirectory, data: Path, machine: Machine, console: C
         progress = fit.run(watcher)
     write_tensors(run.path / _STATE, adam.state_dict())
     write_json(run.path / "metrics.json", {})
-    facts = {**spent.told(), **setup.told(), **epochs_of(progress), "fit": "all"}
+    facts = {**spent.told(progress), **setup.told(), **epochs_of(progress), "fit": "all"}
     run.finish(setup.recipe, setup.prepared, setup.spec, facts)
 
 

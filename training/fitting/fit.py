@@ -6,6 +6,7 @@ the epoch's number, so a run that was stopped and resumed gives the same result 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,11 +42,18 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """The progress of a fit; a resumed fit needs it, the weights and the optimiser."""
+    """The progress of a fit; a resumed fit needs it, the weights and the optimiser.
+
+    Attributes:
+        cpu_seconds: of all processes and of all starts of the run, until its last epoch.
+        earlier_cpu_seconds: those of the starts before this one.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float = -1.0
+    cpu_seconds: float = 0.0
+    earlier_cpu_seconds: float = 0.0
 
 
 class Watcher(Protocol):
@@ -107,6 +115,7 @@ class Fit:
         self._steps_per_epoch = max(1, -(-self._rows // recipe.batch))
         self._optimiser = Optimiser(model, recipe, world)
         self.progress = Progress()
+        self._cpu = time.process_time()
 
     def run(self, watcher: Watcher) -> Progress:
         """Train until the epochs or the patience end; returns the result of each epoch.
@@ -143,6 +152,8 @@ class Fit:
 
     def _judge(self, epoch: Epoch, watcher: Watcher, epochs: int) -> None:
         self.progress.epochs.append(epoch)
+        own = time.process_time() - self._cpu
+        self.progress.cpu_seconds = self.progress.earlier_cpu_seconds + self._world.total(own)
         if epoch.best:
             self.progress.best_epoch = epoch.epoch
             self.progress.best_score = -1.0 if epoch.valid_score is None else epoch.valid_score
@@ -216,9 +227,8 @@ class Fit:
         self._model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
         progress = state["progress"]
-        self.progress = Progress(
-            [Epoch(**epoch) for epoch in progress["epochs"]], progress["best_epoch"], progress["best_score"]
-        )
+        epochs, spent = [Epoch(**epoch) for epoch in progress["epochs"]], progress.get("cpu_seconds", 0.0)
+        self.progress = Progress(epochs, progress["best_epoch"], progress["best_score"], spent, spent)
 
 
 def on_device(batch: TrainingBatch, device: torch.device) -> TrainingBatch:

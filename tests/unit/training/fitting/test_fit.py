@@ -120,6 +120,7 @@ def test_a_run_that_was_stopped_goes_on_to_what_an_unbroken_one_gives(
     torch.manual_seed(999)
     assert _results(resumed.run(Silent())) == _results(unbroken)
     assert _same(one, other)
+    assert 0 < stopped.progress.cpu_seconds == resumed.progress.earlier_cpu_seconds < resumed.progress.cpu_seconds
 
 
 def test_training_lowers_the_loss(prepared: Prepared, tmp_path: Path) -> None:
