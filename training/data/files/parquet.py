@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,9 @@ class ParquetPart(Part):
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"{path}: cannot be read: {_first_line(error)}") from None
         self.columns = tuple(schema.names)
+        for name, count in Counter(self.columns).items():
+            if count > 1:
+                raise FileError(f"{path}: column {name} is there twice")
         times = [field for field in schema if pa.types.is_timestamp(field.type)]
         self.zoned = frozenset(field.name for field in times if field.type.tz is not None)
         self.dated = frozenset(field.name for field in times) - self.zoned

@@ -57,7 +57,7 @@ def text_of(cell: Any) -> str:
     Raises:
         ValueError: it is a list, an object or bytes.
     """
-    if isinstance(cell, list | dict):
+    if isinstance(cell, list | dict | tuple):
         raise ValueError("is a list or an object, not one value")
     if isinstance(cell, bytes):
         raise ValueError("is bytes, not a text")

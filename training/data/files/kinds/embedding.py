@@ -41,7 +41,7 @@ class Embedding(Kind):
             return None
         try:
             numbers = np.array([float(cell) for cell in given], dtype=np.float32)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("is not a list of numbers") from None
         if not np.isfinite(numbers).all():
             raise ValueError("has a number that is not finite")

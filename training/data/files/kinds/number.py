@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 from contract.behaviours.grammar import is_number, shown
 from training.data.files.kinds.base import Kind, text_of
 from training.data.item_field import NOTHING, Features, ItemField, Names
+
+_LARGEST: Final = float(np.finfo(np.float32).max)  # numbers are stored so
 
 
 class Number(Kind):
@@ -37,12 +39,16 @@ class Number(Kind):
     def read(self, cells: tuple[Any, ...]) -> float | None:
         """Return the number."""
         cell = cells[0]
-        if isinstance(cell, int | float) and not isinstance(cell, bool):
-            return float(cell) if math.isfinite(cell) else None  # tables write an unknown number as NaN
+        if isinstance(cell, float) and not math.isfinite(cell):
+            return None  # tables write an unknown number as NaN
         text = text_of(cell)
-        if text and not is_number(text):
+        if not text:
+            return None
+        if not is_number(text):
             raise ValueError(f"{shown(text)} is not a number")
-        return float(text) if text else None
+        if abs(float(text)) > _LARGEST:
+            raise ValueError(f"{shown(text)} is too large")
+        return float(text)
 
     def code(self, values: Sequence[float | None], known: Names = NOTHING) -> ItemField:
         """Return the bucket of each item; the edges of an earlier preparation stay."""

@@ -263,7 +263,6 @@ def test_a_cell_without_an_action_is_a_click_beside_a_cell_that_is_none(tmp_path
     [
         ({"title": {"en": "Cup"}}, "column title: is a list or an object"),
         ({"shelf": {"en": "Cup"}}, "column shelf: is a list or an object"),
-        ({"vector": [[1.0], [2.0]]}, "column vector: is not a list of numbers"),
         ({"device": ["ios"]}, "column device: is a list, not a text or a whole number"),
         ({"device": True}, "column device: is a truth value, not a text or a whole number"),
     ],
@@ -274,7 +273,6 @@ def test_an_object_in_place_of_a_value_names_line_and_column(
     path = write_rows(tmp_path / "log.jsonl", [row(item="a"), row(item="b", **cells)])
     (tmp_path / "log.toml").write_text(
         'context = ["device"]\n[items]\ntitle = "title"\n[features]\nshelf = {kind = "category"}\n'
-        'vector = {kind = "embedding"}\n'
     )
     with pytest.raises(DataError, match=re.escape(f"{path}, line 2, {message}")):
         read(path)
@@ -314,6 +312,13 @@ def test_texts_of_parquet_that_are_not_utf_8_name_their_column(tmp_path: Path) -
     texts = pa.array([b"a\xff"]).cast(pa.string(), safe=False)
     pq.write_table(pa.table({"user": ["u"], "item": texts, "ts": [TS]}), tmp_path / "log.parquet")
     with pytest.raises(DataError, match=r"column item has texts that are not UTF-8"):
+        read(tmp_path / "log.parquet")
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    columns = [pa.array(["u"]), pa.array(["v"]), pa.array(["a"]), pa.array([TS])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["user", "user", "item", "ts"]), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"log\.parquet: column user is there twice"):
         read(tmp_path / "log.parquet")
 
 

@@ -118,6 +118,10 @@ def _items(tmp_path: Path, rows: list[dict[str, Any]], *features: str) -> Intera
         ([1, "b"], 'features.x={kind="embedding"}', "is not a list of numbers"),
         ([1.0], 'features.x={kind="embedding"}', "has 1 numbers, and the items before it have 2"),
         ([float("inf"), 1], 'features.x={kind="embedding"}', "has a number that is not finite"),
+        ([[1.0], [2.0]], 'features.x={kind="embedding"}', "is not a list of numbers"),
+        ([10**400, 1], 'features.x={kind="embedding"}', "is not a list of numbers"),
+        (10**400, 'features.x={kind="number"}', "is too large"),
+        ("1e39", 'features.x={kind="number"}', "'1e39' is too large"),
     ],
 )
 def test_a_malformed_feature_names_file_line_and_column(tmp_path: Path, cell: Any, feature: str, message: str) -> None:
