@@ -63,6 +63,7 @@ class Guard:
     headers: Callable[[], Headers]  # of an answer to something that never became a request
     lane: Lane | None = None  # the short way of rankings
     counts: bool = True  # whether its connections are those of the metric
+    makes_room: bool = False  # whether one too many ends the one that has waited longest, instead of being refused
     heads: KnownHeads = field(init=False)
     readers: SlowReaders = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)

@@ -45,6 +45,7 @@ class GuardedProtocol(RankingProtocol):
         self._refusal: RankerError | None = None  # to be sent, or sent: nothing more is read
         self._lingering = 0  # bytes that may still be thrown away
         self._is_head = False  # the request that is being read: its answer never has a body
+        self._opened_at = self.loop.time()
 
     # --- the connection
 
@@ -52,12 +53,28 @@ class GuardedProtocol(RankingProtocol):
         """Accept a connection, or refuse it above the limit."""
         super().connection_made(transport)
         self._guard.count(len(self.connections))
-        if len(self.connections) <= self._guard.http.max_connections:
+        if len(self.connections) <= self._guard.http.max_connections or self._makes_room():
             self._await("head")
             return
         self._guard.metrics.connection_refused("too_many")
         self._refuse(NotReady("There are too many connections."))
         transport.close()  # and no lingering: it would keep the connections that are too many
+
+    def _makes_room(self) -> bool:
+        """End the oldest connection that waits for its caller; return whether there was one."""
+        others = [one for one in self.connections if isinstance(one, GuardedProtocol) and one is not self]
+        waiting = [one for one in others if one._waits_for_its_caller()] if self._guard.makes_room else []
+        if not waiting:
+            return False
+        self._guard.metrics.connection_refused("too_many")
+        min(waiting, key=lambda one: one._opened_at).transport.abort()
+        return True
+
+    def _waits_for_its_caller(self) -> bool:
+        """Return whether no whole request is being answered: the connection is idle, or a request arrives slowly."""
+        unanswered = self._unanswered()
+        is_in_body = self._in_body and len(unanswered) == 1 and unanswered[0] is self.cycle
+        return not self.transport.is_closing() and (not unanswered or is_in_body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

@@ -43,7 +43,9 @@ class AdminListener:
     def __init__(self, app: FastAPI, settings: Settings, port: Port, runtime: Runtime) -> None:
         limits = {"max_connections": _MAX_CONNECTIONS, "max_unsent_bytes": _MAX_UNSENT_BYTES}
         http = settings.http.model_copy(update=limits)
-        guard = Guard(http, settings.limits, runtime.metrics, lambda: undecided_headers(runtime), counts=False)
+        guard = Guard(
+            http, settings.limits, runtime.metrics, lambda: undecided_headers(runtime), counts=False, makes_room=True
+        )
         self._config = uvicorn_config(app, guard, http)
         self._state, self._port = ServerState(), port
         self._door = Door(port.listener, is_stopping=lambda: runtime.is_draining, on_change=self._on_successor)

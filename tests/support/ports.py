@@ -67,7 +67,9 @@ class Port:
 
 
 @asynccontextmanager
-async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> AsyncIterator[Port]:
+async def serving(
+    edge: Edge, *, send_buffer: int = 262_144, makes_room: bool = False, **http: int
+) -> AsyncIterator[Port]:
     """Serve on a free port; waits are 30 s unless given in ms."""
     waits = {"header_timeout_ms": 30_000, "body_timeout_ms": 30_000, "write_timeout_ms": 30_000}
     settings = Settings(http=HttpSettings(**{**waits, **http}), limits=edge.settings.limits)
@@ -77,6 +79,7 @@ async def serving(edge: Edge, *, send_buffer: int = 262_144, **http: int) -> Asy
         edge.metrics,
         lambda: bucket_headers(edge.runtime.undecided("error"), show_bucket=True),
         rank_lane(edge.runtime) if HAS_SHORT_WAY else None,
+        makes_room=makes_room,
     )
     config = uvicorn.Config(
         edge.app, http=functools.partial(GuardedProtocol, guard), ws="none", lifespan="off", log_config=None,  # type: ignore[arg-type]

@@ -205,6 +205,77 @@ async def test_one_connection_too_many_is_refused_and_room_is_made_by_leaving(ed
         await kept[0].close()
 
 
+SLOW = {
+    "idle": b"", "kept": LIVE, "head": b"GET /info HTTP/1.1\r\nX: ", "body": post(b"Content-Length: 36", body=b"{"),
+    "body of a refusal": b"POST /info HTTP/1.1\r\n" + HOST + b"Content-Length: 36\r\n\r\n{",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("beginning", SLOW.values(), ids=SLOW)
+async def test_a_port_that_makes_room_ends_the_oldest_connection_that_waits_and_no_other(
+    edge: Edge, beginning: bytes
+) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    rank = edge.ranker.rank
+
+    async def late(*call: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        return await rank(*call)
+
+    edge.ranker.rank = late  # type: ignore[method-assign]
+    async with serving(edge, max_connections=3, makes_room=True) as port:
+        before = port.count("ranker_connections_refused_total", '{reason="too_many"}')
+        working = await port.connect()
+        working.send(post())
+        await begun.wait()
+        waiting = [await port.connect() for _ in range(2)]
+        for connection in waiting:
+            connection.send(beginning)
+        await port.until(lambda: _are_read(port, beginning))
+        assert (await probe(port)).status == 200
+        while await waiting[0].answer() is not None:  # what was answered before
+            pass
+        assert port.count("ranker_connections_refused_total", '{reason="too_many"}') == before + 1
+        await port.until(lambda: len(port.state.connections) == 2)
+        goes_on.set()
+        answer = await working.answer()
+        assert answer is not None
+        assert answer.status == 200
+        for connection in (*waiting, working):
+            await connection.close()
+
+
+def _are_read(port: Any, beginning: bytes) -> bool:
+    """Return whether all three connections are there, and what they sent was read."""
+    connections = port.state.connections
+    read = [one for one in connections if one._in_head or one._in_body or one._call or one.cycle is not None]
+    return len(connections) == 3 and (not beginning or len(read) == 3)
+
+
+async def test_a_port_that_makes_room_refuses_one_too_many_while_all_are_being_answered(edge: Edge) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def never(*_: object) -> Any:
+        begun.set()
+        await goes_on.wait()
+        raise RuntimeError("the end")
+
+    edge.ranker.rank = never  # type: ignore[method-assign]
+    async with serving(edge, max_connections=1, makes_room=True) as port:
+        working = await port.connect()
+        working.send(post())
+        await begun.wait()
+        surplus = await port.connect()
+        check_refusal(await surplus.answer(), 503)
+        goes_on.set()
+        answer = await working.answer()
+        assert answer is not None
+        assert answer.status == 500
+        for connection in (working, surplus):
+            await connection.close()
+
+
 async def test_idle_connections_are_counted(edge: Edge) -> None:
     async with serving(edge) as port:
         connections = [await port.connect() for _ in range(5)]
