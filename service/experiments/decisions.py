@@ -8,7 +8,7 @@ from typing import Final
 from contract.experiments.assignment import ExperimentsSnapshot
 from contract.experiments.decision import Decision
 
-MAX_REMEMBERED: Final = 20_000  # about 10 MB
+MAX_REMEMBERED: Final = 20_000  # about 20 MB
 
 
 class Decisions:

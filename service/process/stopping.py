@@ -113,12 +113,12 @@ class Stopping:
         A second signal, or a successor that is ready, ends the waiting.
         """
         await self._told.wait()
-        delay = self._delay if self._signals[:1] == [signal.SIGTERM] else 0.0
+        delay, longer = (self._delay, self._longer) if self._signals[:1] == [signal.SIGTERM] else (0.0, 0.0)
         reason = self._signals[0].name if self._signals else "successor"
         _log.info("draining", signal=reason, delay_s=delay)
         now = asyncio.get_running_loop().time
         began = now()
-        latest = began + delay + (self._longer if delay else 0.0)
+        latest = began + delay + longer
         while not self.is_succeeded and not self.is_hurried:
             left = began + (max(delay, SUCCESSOR_SECONDS) if self.is_loading_successor else delay) - now()
             if left > 0:

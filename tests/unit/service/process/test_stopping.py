@@ -22,16 +22,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_QUIET_SECONDS", 0.001)
 
 
-def stopped(asked: Iterator[float], longer_seconds: float, number: int = signal.SIGTERM) -> Stopping:
-    one = Stopping(0.001, lambda: None, asked=lambda: next(asked), longer_seconds=longer_seconds)
+def stopped(
+    asked: Iterator[float], longer_seconds: float, number: int = signal.SIGTERM, delay_seconds: float = 0.001
+) -> Stopping:
+    one = Stopping(delay_seconds, lambda: None, asked=lambda: next(asked), longer_seconds=longer_seconds)
     one.note(number)
     one.tell()
     return one
 
 
-async def test_it_waits_until_no_request_has_come_for_a_while() -> None:
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.001])
+async def test_it_waits_until_no_request_has_come_for_a_while(delay_seconds: float) -> None:
     asked = iter([1.0, 2.0, 2.0, 3.0, 4.0, 4.0])  # before and after each wait; the third wait is a quiet one
-    await stopped(asked, 600.0).wait()
+    await stopped(asked, 600.0, delay_seconds=delay_seconds).wait()
     assert list(asked) == []
 
 
