@@ -20,6 +20,7 @@ from matplotlib.transforms import Bbox
 from training.reporting import look
 
 _COLUMNS = 4
+_WIDENINGS = 10
 _SHOWN_SHARE = 0.6  # of the best mean: systems below are listed only
 _BLUE, _RED, _GREY = look.BLUE, look.RED, look.GREY
 _PROTOCOLS = {"a": "leave-one-out", "loo5": "LOO-5", "b": "split by time", "shown": "shown candidates"}
@@ -84,7 +85,7 @@ def draw(
         paired.set_title(told, loc="left", fontsize=10)
         others = [against.get(name, reference) for name in names]
         named = ["" if other == reference else other for other in others]
-        _name_others(paired, [present.get(name) for name in names], named)
+        _name_others(figure, paired, [present.get(name) for name in names], named)
     for axes in grid.flat:
         look.plain(axes)
         axes.tick_params(axis="y", length=0)
@@ -110,17 +111,32 @@ def _row(level: Axes, paired: Axes | None, place: int, cell: Measured | None) ->
         paired.plot(mean, place, "o", color=colour, markersize=6)
 
 
-def _name_others(paired: Axes, cells: Sequence[Measured | None], others: Sequence[str]) -> None:
+def _name_others(figure: Figure, paired: Axes, cells: Sequence[Measured | None], others: Sequence[str]) -> None:
     """Name what a system is compared with ("": the reference), on the side of its interval with more room."""
     left, right = paired.get_xlim()
+    names = []
     for place, (cell, other) in enumerate(zip(cells, others, strict=True)):
         if other and cell is not None and cell.with_seeds is not None:
             _, low, high = cell.with_seeds
             at, shift, side = (low, -6, "right") if low - left > right - high else (high, 6, "left")
-            paired.annotate(
+            name = paired.annotate(
                 f"minus {other}", (at, place), (shift, 0), textcoords="offset points", va="center", ha=side,
                 fontsize=8, color="0.35",
-            ).set_in_layout(False)  # fmt: skip
+            )  # fmt: skip
+            name.set_in_layout(False)
+            names.append(name)
+    _make_room(figure, paired, names)
+
+
+def _make_room(figure: Figure, axes: Axes, names: Sequence[Annotation]) -> None:
+    """Widen the axis until no name is cut."""
+    for _ in range(_WIDENINGS):
+        figure.draw_without_rendering()
+        room, extents = axes.get_window_extent(), [name.get_window_extent() for name in names]
+        cut = [(one.x0 < room.x0, one.x1 > room.x1) for one in extents]
+        left, right = axes.get_xlim()
+        step = 0.05 * (right - left)
+        axes.set_xlim(left - step * any(low for low, _ in cut), right + step * any(high for _, high in cut))
 
 
 def _start(axes: Axes, metric: str) -> None:
