@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from training.judging.document import about_repeats
 from training.judging.intervals import Interval, interval, interval_with_seeds, per_user_means
 from training.judging.metrics import Floats
 from training.judging.ranking import below
@@ -149,9 +150,8 @@ def _views(systems: list[System], console: Console) -> list[str]:
     if not all("first" in one.document for one in systems):
         return [""]
     first, other = systems[0].document["first"], systems[0].document["other"]
-    share = float(systems[0].document["repeat_share"])
     if other is not None:
-        console.print(f"{share:.1%} of the targets are repeats; {_named(first)} comes first", soft_wrap=True)
+        console.print(about_repeats(systems[0].document), soft_wrap=True)
     return [first] if other is None else [first, other]
 
 

@@ -15,7 +15,9 @@ def print_metrics(document: Mapping[str, Any], console: Console) -> None:
         document: see training.judging.document.
         console: the output.
     """
-    for line in _lines(document):
+    from training.judging.document import about_repeats  # torch takes a second to import; --help must not wait for it
+
+    for line in filter(None, (about_repeats(document), *_lines(document))):
         console.print(line, soft_wrap=True)
     for name in document["below"]:
         metric = document["first_metric"]

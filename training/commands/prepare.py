@@ -57,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
     Console(highlight=False).print(counts_table(provenance, source.published))
     for line in told(provenance["plausibility"], counts):
         print(line)
+    if "repeat_share" in provenance:
+        print(f"{provenance['repeat_share']:.1%} of the targets repeat what their user did before (docs/evaluation.md)")
     print(f"{'unchanged' if reused else 'written'}: {options.out / source.name}")
     if options.report:
         print(json.dumps({"prepared": source.name}))

@@ -42,3 +42,10 @@ def judged(recipe: SplitRecipe, judges: Mapping[Part, Judge], parts: Mapping[Par
         found["baselines"] = {name: means(views) for name, views in judges["test"].baselines().items()}
         found["below"] = below(found["test"], found["baselines"], first)
     return found
+
+
+def about_repeats(document: Mapping[str, Any]) -> str:
+    """Return why a view comes first, for people; empty for a protocol without two rankings."""
+    if document["other"] is None:
+        return ""
+    return f"{float(document['repeat_share']):.1%} of the targets are repeats; {document['first'] or 'all'} comes first"

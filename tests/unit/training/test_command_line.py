@@ -50,7 +50,9 @@ def _runs(tmp_path: Path) -> list[Path]:
 def test_prepare_says_what_it_made(tmp_path: Path, ml100k_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["prepare", "ml-100k", "--data", str(ml100k_folder), "--out", str(tmp_path / "data")]
     assert main(arguments) == 0
-    assert "MovieLens-100k: 12 users" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "MovieLens-100k: 12 users" in said
+    assert "0.0% of the targets repeat what their user did before" in said
     assert main(arguments) == 0
     assert "unchanged" in capsys.readouterr().out
 
@@ -87,6 +89,7 @@ def test_train_and_evaluate_show_both_rankings_and_warn_of_a_model_below_popular
     assert _train(tmp_path, data, POPULARITY) == 0
     (popularity,) = _runs(tmp_path)
     good = capsys.readouterr().out
+    assert "0.0% of the targets are repeats; unseen comes first\ntest, unseen: " in good
     assert good.index("test, unseen: ") < good.index("  popularity: ") < good.index("  chance: ")
     assert "test, all: " in good
     assert "BELOW" not in good
