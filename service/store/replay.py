@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -24,22 +24,25 @@ _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 _log = structlog.get_logger(__name__)
 
 
+class Kept(NamedTuple):
+    """A stream that events of the spool are written to."""
+
+    name: str  # without the prefix of its key
+    max_length: int  # entries that it keeps, about
+
+
 class Replay:
     """Empties the spool once.
 
     Args:
         spool: the folder of the files.
         client: of the streams' Redis.
-        streams: the name of each stream by its key; a file with other keys belongs to another environment and is not
-        touched. max_length: entries that a stream keeps.
+        streams: by key; a file with other keys belongs to another environment and is not touched.
         observer: counts.
     """
 
-    def __init__(
-        self, spool: Spool, client: Client, streams: Mapping[str, str], max_length: int, observer: Metrics
-    ) -> None:
-        self._spool, self._client, self._streams = spool, client, streams
-        self._max_length, self._observer = max_length, observer
+    def __init__(self, spool: Spool, client: Client, streams: Mapping[str, Kept], observer: Metrics) -> None:
+        self._spool, self._client, self._streams, self._observer = spool, client, streams, observer
 
     async def run(self) -> None:
         """Write every file's events and remove the file; a file that cannot be read stays."""
@@ -79,7 +82,7 @@ class Replay:
                 elif isinstance(reply, Exception):
                     again.append(one)
                 else:
-                    self._observer.events_replayed(self._streams[one.stream], 1)
+                    self._observer.events_replayed(self._streams[one.stream].name, 1)
             batch = again
             if batch:
                 await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
@@ -87,7 +90,8 @@ class Replay:
         return refused
 
     async def _try(self, batch: list[Spooled]) -> list[object]:
-        commands = [add_command(one.stream.encode(), one.event, self._max_length) for one in batch]
+        streams = self._streams
+        commands = [add_command(one.stream.encode(), one.event, streams[one.stream].max_length) for one in batch]
         try:
             return list(await self._client.run(commands))
         except Exception as error:  # Redis is down: the caller waits and tries again

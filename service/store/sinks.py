@@ -15,7 +15,7 @@ from service.flow.supervision import Supervised, supervise_job
 from service.metrics import Metrics
 from service.redis.client import Client
 from service.settings.root import Settings
-from service.store.replay import Replay
+from service.store.replay import Kept, Replay
 from service.store.spool import Spool
 from service.store.streams import EventSink, EventStream, Receipt
 
@@ -85,8 +85,9 @@ async def open_sinks(settings: Settings, client: Client, metrics: Metrics, stack
     log = settings.ranking_log
     rankings = stream(RANKING_STREAM, metrics.ranking_dropped, log.max_length, _RANKINGS) if log.share else None
     opened = [one for one in (exposures, feedback, rankings) if one is not None]
-    keys = {prefix + name: name for name in (EXPOSURE_STREAM, ACTIVITY_STREAM, RANKING_STREAM)}
-    replay = Replay(spool, client, keys, streams.max_length, metrics)
+    lengths = dict.fromkeys((EXPOSURE_STREAM, ACTIVITY_STREAM), streams.max_length) | {RANKING_STREAM: log.max_length}
+    kept = {prefix + name: Kept(name, length) for name, length in lengths.items()}
+    replay = Replay(spool, client, kept, metrics)
     replays: list[Supervised] = []
 
     def start_replay() -> None:

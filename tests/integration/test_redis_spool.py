@@ -7,7 +7,7 @@ import fcntl
 import resource
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import orjson
@@ -15,12 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD
+from contract.events.streams import ACTIVITY_STREAM, EVENT_FIELD, RANKING_STREAM
+from service.metrics import Metrics
 from service.redis.client import Command, make_client
-from service.store.replay import Replay
+from service.settings.ranking_log import RankingLogSettings
+from service.settings.redis import RedisSettings
+from service.settings.root import Settings
+from service.settings.streams import StreamsSettings
+from service.store.replay import Kept, Replay
+from service.store.sinks import open_sinks
 from service.store.spool import Spool, Spooled, read_batch
 from service.store.streams import Entry, EventStream
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.redis, pytest.mark.anyio]
 
@@ -51,7 +58,8 @@ def lines_of(folder: Path) -> list[bytes]:
 async def replay(server: RedisServer, spool: Spool, keys: dict[str, str] | None = None) -> Counts:
     counts, client = Counts(), make_client(server.url, timeout_seconds=5)
     try:
-        await Replay(spool, client, {KEY: ACTIVITY_STREAM} if keys is None else keys, 100_000, counts).run()
+        names = {KEY: ACTIVITY_STREAM} if keys is None else keys
+        await Replay(spool, client, {key: Kept(name, 100_000) for key, name in names.items()}, counts).run()
     finally:
         await client.aclose()
     return counts
@@ -81,6 +89,21 @@ async def test_what_redis_never_took_is_written_by_the_next_process(own_redis: R
     assert await stored(own_redis) == expected
     assert (counts.replayed, counts.damaged) == ({ACTIVITY_STREAM: 600}, 0)
     assert spool.files() == []
+
+
+async def test_a_replay_keeps_as_many_rankings_as_their_stream_keeps(redis_server: RedisServer, tmp_path: Path) -> None:
+    prefix, spool, metrics = "lengths:", Spool(tmp_path, MEGABYTE), Metrics()
+    await spool.save(prefix + RANKING_STREAM, entries(300))
+    settings = Settings(
+        redis=RedisSettings(prefix=prefix),
+        streams=StreamsSettings(spool=tmp_path, max_length=1),
+        ranking_log=RankingLogSettings(max_length=1_000),
+    )
+    async with AsyncExitStack() as stack:
+        sinks = await open_sinks(settings, make_client(redis_server.url, timeout_seconds=5), metrics, stack)
+        sinks.start_replay()
+        await until(lambda: not spool.files())
+    assert redis_server.call("XLEN", prefix + RANKING_STREAM) == b":300\r\n"
 
 
 async def test_a_replay_waits_for_redis_and_keeps_the_file_until_then(own_redis: RedisServer, tmp_path: Path) -> None:
