@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Callable  # noqa: UP035
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer, free_port
@@ -29,6 +30,16 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 settings.register_profile("ranker", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("ranker")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Draw no constants of this project's modules in a default run: each process would parse all that it has imported.
+
+    Then a test also has the same examples when it runs without the others. `make test-slow` draws these constants too.
+    """
+    if settings.get_current_profile_name() == "ranker":
+        providers._get_local_constants = Constants
 
 
 @pytest.hookimpl(trylast=True)
@@ -61,8 +72,8 @@ def anyio_backend() -> str:
 def operators_read_once() -> Iterator[None]:
     """torch's exporter reads the source of a thousand operators in every export, and lists all operators fifty times.
 
-    For tests once is enough: they register none. `typing.Callable` remembers the types that are built of it, for each
-    of twelve thousand kernels that an export registers; that of `collections.abc` does not.
+    For tests once is enough: they register none. For each of twelve thousand kernels that an export registers, torch
+    also builds the type of a function; `dict[...]` is built a hundred times as fast as `Callable[...]`.
     """
     import torch
     from torch._export import utils
@@ -70,7 +81,7 @@ def operators_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_materialize_cpp_cia_ops", cache(utils._materialize_cpp_cia_ops))
-        patch.setattr(torch._ops, "Callable", Callable)
+        patch.setattr(torch._ops, "Callable", dict)
         registry = _registration.ONNXRegistry
         patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
         yield

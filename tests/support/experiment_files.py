@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,15 @@ NOW_MS = 1_773_000_000_000  # while the example's experiments run
 
 def example(**edits: object) -> dict[str, Any]:
     """Return the parsed example, with values put at places like `layers__0__salt`."""
-    document = yaml.safe_load(EXAMPLE_PATH.read_text(encoding="utf-8"))
+    document = copy.deepcopy(_parsed())
     for place, value in edits.items():
         put(document, place.replace("__", "."), value)
+    return document
+
+
+@cache
+def _parsed() -> dict[str, Any]:
+    document = yaml.safe_load(EXAMPLE_PATH.read_text(encoding="utf-8"))
     assert isinstance(document, dict)
     return document
 

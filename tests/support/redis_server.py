@@ -112,7 +112,8 @@ def free_port() -> int:
 
     A Cluster node also uses the port 10,000 higher, which is below the kernel's own too.
     """
-    return next(port for port in random.SystemRandom().sample(_PORTS, len(_PORTS)) if _is_free(port))
+    choose = random.SystemRandom().choice
+    return next(port for port in iter(lambda: choose(_PORTS), None) if _is_free(port))
 
 
 def _is_free(port: int) -> bool:

@@ -171,8 +171,9 @@ def limits(answer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 async def test_a_caller_over_its_quota_is_told_when_to_come_back_and_others_are_served() -> None:
     edge = KeyedEdge(
-        PATIENT, entry("greedy", "rank", requests_per_second=0.01), entry("good", "rank", requests_per_second=100)
-    )
+        PATIENT, entry("greedy", "rank", requests_per_second=0.01),
+        entry("good", "rank", requests_per_second=0.1, burst_seconds=60),
+    )  # fmt: skip
     async with edge.client() as client:
         first, second = [await client.post("/rank", json=RANKING, headers=bearer("greedy")) for _ in range(2)]
         good = await client.post("/rank", json=RANKING, headers=bearer("good"))
@@ -182,10 +183,11 @@ async def test_a_caller_over_its_quota_is_told_when_to_come_back_and_others_are_
     policy, left = limits(second)
     assert policy == {"requests": {"q": 1, "w": 100}}
     assert left["requests"]["r"] == 0
-    assert 90 < int(second.headers["retry-after"]) <= left["requests"]["t"] == 100
+    assert 70 < int(second.headers["retry-after"]) <= left["requests"]["t"] <= 100
     policy, left = limits(good)
-    assert policy == {"requests": {"q": 100, "w": 1}}
-    assert (left["requests"]["r"], left["requests"]["t"]) == (99, 1)
+    assert policy == {"requests": {"q": 6, "w": 60}}
+    assert left["requests"]["r"] == 5
+    assert 0 < left["requests"]["t"] <= 10
     counted = edge.samples("ranker_caller_requests_total")
     assert counted['{caller="greedy",outcome="answered"}'] == counted['{caller="greedy",outcome="over_quota"}'] == 1
     assert counted['{caller="good",outcome="answered"}'] == 1
