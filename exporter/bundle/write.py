@@ -5,6 +5,7 @@ Symbols: B golden rows, M their flat candidates.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -62,7 +63,7 @@ def check_target(out: Path, model: str, version: str | None) -> None:
     """Check that a bundle may be written, before any work is done for it.
 
     Raises:
-        ExportError: the version exists already or is not a valid name.
+        ExportError: the version exists already or is not a valid name, or a file is in the way.
     """
     for kind, adapter, name in (("model", _MODEL_NAME, model), ("version", _VERSION, version)):
         try:
@@ -74,6 +75,10 @@ def check_target(out: Path, model: str, version: str | None) -> None:
         raise ExportError(f"{version!r} cannot be a version: the folder of this name has the model's tracks")
     if version is not None and os.path.lexists(out / model / version):
         raise ExportError(f"{out / model / version}: this version exists already; a version is never overwritten")
+    home = out / model
+    nearest = next(place for place in (home, *home.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ExportError(f"{nearest}: {os.strerror(errno.ENOTDIR)}")
 
 
 def _build_and_move(release: Release, home: Path, version: str, seal: Seal | None) -> Path:

@@ -38,6 +38,14 @@ def new_items_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_on
 
 @pytest.fixture(scope="session")
 def context_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
-    """Export a bundle that reads the context of requests, and scores new items in it."""
+    """Export a bundle that reads the context of requests."""
     home = tmp_path_factory.mktemp("in-context")
+    run = write_run(home / "run", "fmlp", CONFIG, context=CONTEXT)
+    return export_run(run, home / "bundles", min_table_bytes=1_000).bundle
+
+
+@pytest.fixture(scope="session")
+def new_items_in_context_bundle(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
+    """Export a bundle that reads the context of requests, and scores new items in it: five graphs instead of two."""
+    home = tmp_path_factory.mktemp("new-in-context")
     return export_run(new_items_run(home / "run", CONTEXT), home / "bundles", min_table_bytes=1_000).bundle

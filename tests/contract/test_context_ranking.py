@@ -146,9 +146,10 @@ async def test_requests_of_one_user_in_one_batch_have_each_their_own_context(bun
     assert together == [pytest.approx(one, abs=1e-6) for one in separate]
 
 
-async def test_a_new_item_is_scored_in_the_context_too(bundles: dict[str, Bundle]) -> None:
+@pytest.mark.slow
+async def test_a_new_item_is_scored_in_the_context_too(new_items_in_context_bundle: Path) -> None:
     features = {"new": {"genres": ["genre 2"], "year": 1995}}
-    async with world_of(bundles) as world:
+    async with world_of({"fmlp": load_bundle(new_items_in_context_bundle, max_bytes=1 << 30)}) as world:
         first, second = [
             await ranked(world, ["new", "film-3"], features=features, context={"device": device})
             for device in ("ios", "web")
