@@ -26,7 +26,7 @@ def run_day(
 ) -> tuple[Line, int]:
     """Do what is left of a day; returns the line for the log, and the exit status. The caller holds the lock."""
     record = days.read(call.day)
-    if record is not None and record.status != "running" and not (call.force and record.status == "refused"):
+    if record is not None and _is_decided(record, force=call.force):
         return _line(record, {}, repeated=True), _STATUS[record.status]
     later = [day for day in days.known() if day > call.day]
     if later:
@@ -49,6 +49,13 @@ def run_day(
     days.write(record)
     _forget(settings, days)
     return _line(record, seconds), _STATUS[record.status]
+
+
+def _is_decided(record: Day, *, force: bool) -> bool:
+    """Return whether a day is over; one that was refused because its log had not come yet is tried again."""
+    if record.status == "refused":
+        return "prepare" in record.steps and not force
+    return record.status == "promoted"
 
 
 def _do(work: Work, days: Days, seconds: dict[str, float], on_step: Callable[[str], None]) -> None:

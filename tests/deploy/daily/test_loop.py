@@ -140,13 +140,13 @@ def test_days_follow_one_another(feed: Feed, refused: Any) -> None:
     ran = len(feed.commands.ran)
     _a_second_call_does_nothing(feed, ran)
     _an_unchanged_log_is_refused(feed)
-    feed.arrives(4)
-    second, status = feed.call(8)
-    assert (second["status"], status, feed.in_force()) == ("promoted", PROMOTED, "2025-03-08-daily")
+    feed.arrives(4)  # late, on the same day
+    second, status = feed.call(7)
+    assert (second["status"], status, feed.in_force()) == ("promoted", PROMOTED, "2025-03-07-daily")
     _the_second_goes_on_from_the_first(feed, second)
-    assert [path.name for path in (feed.settings.runs / "daily").iterdir()] == ["2025-03-08"]
+    assert [path.name for path in (feed.settings.runs / "daily").iterdir()] == ["2025-03-07"]
     where = [f"--{name}={getattr(feed.settings, name)}" for name in ("log", "recipe", "state")]
-    assert "2025-03-08 has begun already" in refused(daily.main, *where, "--day", "2025-03-05")
+    assert "2025-03-07 has begun already" in refused(daily.main, *where, "--day", "2025-03-05")
 
 
 def test_a_bundle_that_no_signer_signed_is_not_promoted(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def _an_unchanged_log_is_refused(feed: Feed) -> None:
 
 def _the_second_goes_on_from_the_first(feed: Feed, second: dict[str, Any]) -> None:
     assert second["figures"]["in_force"] is not None
-    bundles = [feed.settings.bundles / "popularity" / f"2025-03-0{day}-daily" for day in (6, 8)]
+    bundles = [feed.settings.bundles / "popularity" / f"2025-03-0{day}-daily" for day in (6, 7)]
     before, after = (json.loads((bundle / "items.json").read_text())["ids"] for bundle in bundles)
     assert after[: len(before)] == before
     assert len(after) > len(before)
