@@ -34,7 +34,7 @@ layers:
 
 
 class Published(ServiceProcess):
-    """A service whose only layer serves one version of one model."""
+    """A service whose only layer serves one version of one model; it proves bundles in children of its own."""
 
     def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
         TinyModel(model="mgnm").write(folder / "bundles")
@@ -157,6 +157,7 @@ def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url)
+    del service._environment[COLD_PROOFS]
     services.append(service)
     service.write(TinyModel(model="mgnm", version="2", nan_candidate=7))
     service.publish("2")

@@ -64,7 +64,7 @@ def test_sigterm_while_a_file_that_never_ends_is_read_at_the_start(service: Serv
     """A FIFO stands for a mount that hangs: the thread that reads it cannot be ended."""
     service.experiments.unlink()
     os.mkfifo(service.experiments)
-    service.spawn()
+    service._start_warm()
     writers: list[int] = []
 
     def is_read() -> bool:

@@ -122,7 +122,7 @@ def rankings(service: ServiceProcess) -> int:
     return int(sum(float(value) for value in RANKINGS.findall(answer.text)))
 
 
-@pytest.mark.parametrize("is_killed", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("is_killed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_metrics_of_any_worker_count_what_all_have_answered(running: ServiceProcess, is_killed: bool) -> None:
     before = rankings(running)
     callers = KeptCallers(running.port, 20)

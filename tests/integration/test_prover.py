@@ -59,6 +59,7 @@ async def test_a_proof_that_is_a_fork_is_ended_too(tmp_path: Path) -> None:
         await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.002 s"):
         await prove_in_process(asked(TinyModel(trips=50_000), tmp_path, budget_seconds=0.002))
@@ -70,11 +71,13 @@ async def test_a_graph_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
         await prove_in_process(asked(TinyModel(hog=250_000), tmp_path, memory_bytes=2**29))
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"score\.onnx: 'bias' has a weight that is not a number"):
         await prove_in_process(asked(TinyModel(nan_weight=3), tmp_path))
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_golden_scores_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="golden scores differ"):
         await prove_in_process(asked(TinyModel(spoilt=frozenset({"golden"})), tmp_path))
@@ -133,6 +136,7 @@ async def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path, mon
     assert await asyncio.wait_for(left[0].wait(), 30) == -signal.SIGALRM
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: Path) -> None:
     TinyModel().write(tmp_path)
 
@@ -149,6 +153,7 @@ async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: 
         await Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_then_swap).load(MODEL)
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path: Path) -> None:
     TinyModel().write(tmp_path)
 
@@ -181,6 +186,7 @@ async def test_a_folder_that_cannot_be_listed_in_time_is_a_refusal_and_blocks_no
     loader.close()
 
 
+@pytest.mark.usefixtures("warm_proofs")
 async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path) -> None:
     TinyModel(nan_weight=3).write(tmp_path)
     tries: list[ProofRequest] = []

@@ -10,6 +10,7 @@ import pytest
 
 from training.data.datasets import generated
 from training.data.prepare import Prepared, load_prepared, prepare
+from training.reporting.curves import Curves
 
 GENRES = ("unknown", "Action", "Comedy", "Drama")
 
@@ -48,6 +49,12 @@ def replace_line(ml100k_folder: Path) -> Callable[[str, int, str], Path]:
         return ml100k_folder
 
     return replace
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves.png: it takes longer than a tiny training, and reporting/ has its tests."""
+    monkeypatch.setattr(Curves, "end", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from training.data.datasets import generated
 from training.data.prepare import prepare
 from training.fitting.fit import Fit
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 POPULARITY = 'dataset = "small"\nmodel = "popularity"\n[training]\nepochs = 0\n'
 SASREC = """dataset = "small"
 model = "sasrec"

@@ -21,6 +21,8 @@ from training.recipe import ContextRecipe, RecipeError, parse_recipe
 from training.rows.context import context_codes, context_specs
 from training.rows.split import Rows, SplitError, every_row, impressions, instances, split
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 TS = 1_700_000_000_000  # 22:13:20 UTC
 HOUR_MS = 3_600_000
 RECIPE = """dataset = "films"

@@ -26,6 +26,8 @@ from training.recipe import SplitRecipe
 from training.runs import RunDirectory
 from training.train import Machine
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 RECIPE = """dataset = "news"
 model = "sasrec"
 [config]

@@ -23,6 +23,8 @@ from training.search.picture import figure_of
 from training.search.study import ended, opened, spent_on
 from training.space import Dimension
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 ROOT = Path(__file__).resolve().parents[4]
 RECIPE = """
 dataset = "small"
