@@ -10,9 +10,11 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.charmap import intervals_from_codec
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
@@ -49,9 +51,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Import a share of the test files first, if this is one of several processes that run all tests.
 
     In a clean clone each would compile every file, all in the same order; so each compiles its share for the others.
+    The process that starts them, which waits, computes what Hypothesis needs for texts and keeps in a file.
     """
     given = getattr(session.config, "workerinput", None)
     if given is None or session.config.args != session.config.getini("testpaths"):
+        if getattr(session.config.option, "tx", None):
+            Thread(target=intervals_from_codec, args=("utf-8",), daemon=True).start()
         return
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
     for file in files[int(given["workerid"].removeprefix("gw")) :: given["workercount"]]:

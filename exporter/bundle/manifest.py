@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib.metadata import version as version_of
 from typing import Final
 
 import onnx
-import onnxscript
 import torch
 
 from contract.bundle.manifest import Manifest, Provenance, TableSpec, contract_version_of
@@ -82,7 +82,7 @@ def _provenance(run: Run) -> Provenance:
         dataset_digest=str(run.facts.get("dataset_digest", "unknown")),
         torch_version=str(run.facts.get("torch_version", "unknown")),
         exporter=(
-            f"torch {torch.__version__} dynamo, onnxscript {onnxscript.__version__}, onnx {onnx.__version__}, "
+            f"torch {torch.__version__} dynamo, onnxscript {version_of('onnxscript')}, onnx {onnx.__version__}, "
             f"opset {OPSET}"
         ),
     )

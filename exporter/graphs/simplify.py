@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import onnx_ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
@@ -22,8 +23,8 @@ _MOVES: Final = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "
 _RECURRENT: Final = {"GRU": (5,), "LSTM": (5, 6)}  # places of the initial states among the inputs
 
 
-def simplify(model: onnx_ir.Model) -> onnx_ir.Model:
-    """Fold constants, drop structure without effect, and use the simpler of two equal operators; in place."""
+def simplified(model: onnx_ir.Model) -> onnx.ModelProto:
+    """Fold constants, drop structure without effect, and use the simpler of two equal operators; the model changes."""
     common.InlinePass()(model)
     for _ in range(_PASSES):
         fold_constants(model, onnx_shape_inference=True, input_size_limit=_FOLD_BYTES, output_size_limit=_FOLD_BYTES)
@@ -39,7 +40,7 @@ def simplify(model: onnx_ir.Model) -> onnx_ir.Model:
         common.NameFixPass(),
     ):
         last(model)
-    return model
+    return onnx_ir.to_proto(model)
 
 
 def _nd(op: Any, table: Any, indices: Any) -> Any:  # Any: the pattern language is untyped

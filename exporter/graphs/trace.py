@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import onnx
-import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,6 @@ from contract.bundle.manifest import GraphSpec, TensorSpec
 from contract.progress import Progress
 from exporter.errors import ExportError
 from exporter.graphs.modules import SCORES, EncodeGraph, Names, ScoreGraph, name_tensors
-from exporter.graphs.simplify import simplify
 from exporter.graphs.tables import TableBook, Tables
 from exporter.rows import FLAT_INPUTS, Rows
 from models.base import SequentialRecommender, Tensors
@@ -114,6 +112,8 @@ def trace_graph(
     Raises:
         ExportError: it cannot be exported with these dimensions dynamic.
     """
+    from exporter.graphs.simplify import simplified  # half a second, for which no refusal should wait
+
     dimensions = {name: torch.export.Dim(name) for name in ("B", "M", "C", "R")}
     with torch.no_grad(), _quiet():
         results = module(*arguments)
@@ -134,7 +134,7 @@ def trace_graph(
             raise ExportError(f"{graph}: cannot be exported: {_last_line(error)}") from error
         if program is None:
             raise ExportError(f"{graph}: the exporter returned nothing")
-        proto = onnx_ir.to_proto(simplify(program.model))
+        proto = simplified(program.model)
     input_specs = [_spec(name, tensor, first) for name, tensor, first in zip(inputs, arguments, leading, strict=True)]
     output_specs = [_spec(name, tensor, symbol) for name, tensor in zip(outputs, results, strict=True)]
     spec = GraphSpec(inputs=tuple(input_specs), outputs=tuple(output_specs))

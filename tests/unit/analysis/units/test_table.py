@@ -305,7 +305,7 @@ def in_bytes(found: Tables) -> list[bytes]:
     return result
 
 
-@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("threads", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_results_are_the_same_bytes_with_any_number_of_threads(simulated: Path, computed: Tables, threads: int) -> None:
     assert in_bytes(compute(simulated, STUDY, Resources("500MB", threads))) == in_bytes(computed)
 
