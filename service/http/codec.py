@@ -17,6 +17,7 @@ from service.http import answers, requests
 from service.http.documents import ID_RULE, bound_fields, bound_list, parse, validated
 from service.http.item_features import check_item_features
 from service.http.media import is_json
+from service.http.sizes import bound_values, most_of_events
 from service.settings.limits import LimitsSettings
 
 _TEXT_RULE: Final = f"must be 1 to {grammar.MAX_ID_BYTES} bytes of UTF-8 without control characters"
@@ -106,6 +107,7 @@ def parse_behaviours(body: bytes, limits: LimitsSettings) -> list[requests.UserB
     Raises:
         Malformed, TooLarge, InvalidRequest: as parse_rank.
     """
+    bound_values(body, most_of_events(limits))
     document = parse(body)
     bound_list(document, "behaviours", limits.max_behaviours)
     bound_fields(document, "behaviours", _BEHAVIOUR_FIELDS)
@@ -121,6 +123,7 @@ def parse_feedback(body: bytes, limits: LimitsSettings) -> list[requests.AnyFeed
     Raises:
         Malformed, TooLarge, InvalidRequest: as parse_rank.
     """
+    bound_values(body, most_of_events(limits))
     document = parse(body)
     bound_list(document, "feedback", limits.max_behaviours)
     bound_fields(document, "feedback", _FEEDBACK_FIELDS)

@@ -27,6 +27,7 @@ from contract.behaviours.records import (
 )
 from contract.bundle.context import MAX_NAME, MAX_TEXT, MAX_TOLD
 from service.http import codec, requests
+from service.http.sizes import bound_values, most_of_ranking
 from service.names import Seen
 from service.ranking.described import Features
 from service.settings.limits import LimitsSettings
@@ -79,6 +80,7 @@ def read_rank(body: bytes, limits: LimitsSettings) -> RankBody:
     Raises:
         Malformed, TooLarge, InvalidRequest: as codec.parse_rank.
     """
+    bound_values(body, most_of_ranking(limits))
     return decode_rank(body, limits) or _slowly(codec.parse_rank(body, limits))
 
 

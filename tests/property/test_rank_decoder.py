@@ -19,6 +19,7 @@ from service.http.behaviour_records import records_of
 from service.http.codec import parse_rank
 from service.http.rank_decoder import RankBody, decode_rank, read_rank
 from service.http.rank_decoder import records_of as records_of_structs
+from service.http.sizes import bound_values, most_of_ranking
 from service.settings.limits import LimitsSettings
 from tests.e2e.corpus.recorded import body_of, recorded
 
@@ -118,8 +119,16 @@ def outcome(read: Callable[[bytes, LimitsSettings], Read], body: bytes, limits: 
         return error.body("")
 
 
+def bounded(body: bytes, limits: LimitsSettings) -> None:
+    bound_values(body, most_of_ranking(limits))
+
+
 def check(body: bytes, limits: LimitsSettings = LIMITS) -> RankBody | None:
     """Hold one body against both; return what the fast one made of it."""
+    refused = outcome(bounded, body, limits)
+    if refused is not None:  # neither of them sees it
+        assert outcome(read_rank, body, limits) == refused
+        return None
     fast = decode_rank(body, limits)
     slow = outcome(parse_rank, body, limits)
     if isinstance(slow, bytes):

@@ -31,6 +31,17 @@ def _body(**parts: object) -> bytes:
     return json.dumps({"user_id": user(1), "candidates": [item(1), item(2)], **parts}).encode()
 
 
+def _full() -> dict[str, bytes]:
+    """Return bodies of nearly 1 MiB with as many values of a kind as they have room for."""
+    units = {"objects": "{}", "lists": "[]", "texts": '"a"', "numbers": "1.5"}
+    listed = {
+        f"1 MiB of {name}": f"[{','.join([unit] * (1_040_000 // (1 + len(unit))))}]" for name, unit in units.items()
+    }
+    made = {name: b'{"user_id":"u","candidates":%b}' % values.encode() for name, values in listed.items()}
+    keys = ",".join(f'"{number:x}":1' for number in range(100_000)).encode()
+    return made | {"1 MiB of keys": b'{"user_id":"u","candidates":["a"],"attributes":{%b}}' % keys}
+
+
 def battery() -> dict[str, bytes]:
     """Return hostile bodies by name; each must be refused with a small answer."""
     plain = _body()
@@ -47,7 +58,7 @@ def battery() -> dict[str, bytes]:
         "null": b"null", "empty": b"", "array at top": b"[]", "text at top": b'"x"', "no candidates": _body(candidates=[]),
         "null candidates": _body(candidates=None), "a number as id": _body(user_id=7), "numbers as candidates": _body(candidates=[1, 2]),
         "one over the limit": _body(candidates=[item(n) for n in range(_LARGEST + 1)]), "100,000 wrong elements": _body(candidates=[1] * 100_000),
-        "100,000 empty objects": _body(recent=[{}] * 100_000), "byte order mark": b"\xef\xbb\xbf" + plain, "UTF-16": plain.decode().encode("utf-16"),
+        "100,000 empty objects": _body(recent=[{}] * 100_000), **_full(), "byte order mark": b"\xef\xbb\xbf" + plain, "UTF-16": plain.decode().encode("utf-16"),
         "UTF-32": plain.decode().encode("utf-32"), "bad UTF-8": plain.replace(b"canary", b"\xff\xfe", 1), "trailing bytes": plain + b"x",
         "two documents": plain + plain, "a comment": b"/* x */" + plain, "single quotes": plain.replace(b'"', b"'"),
         "a torn end": plain[:-1], "1 MB unknown": _body(unknown="x" * 1_000_000), "over 1 MiB": _body(unknown="x" * 1_100_000),
@@ -173,7 +184,7 @@ def _tried(rig: Rig, port: int, count: int, pid: int, *, is_plain: bool = False)
         valid = _cpu(lambda: _note(found, connection.ask(largest)), pid)
         costly = [
             battery()[name]
-            for name in ("100,000 wrong elements", "100,000 empty objects", "1 MB unknown", "depth 100,000")
+            for name in ("100,000 wrong elements", "100,000 empty objects", "1 MB unknown", "depth 100,000", *_full())
         ]
         found.cost = max(_cpu(lambda body=body: _note(found, connection.ask(body)), pid) for body in costly) / valid  # type: ignore[misc]
     return found
