@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.invariants import Expected
-from tests.faults.raw import connection, get
+from tests.faults.raw import connection, get, post
 from tests.faults.rig import DEADLINE_MS, ROOT, Rig
 from tests.faults.row import absent, proven, row
 from tests.faults.traffic import DEGRADED, FULL, good_share, p99_ms
@@ -23,6 +23,7 @@ _FAULTS: Final = {  # each so many-th call of a thread
     "epoll_pwait": "EINTR:when=5+7", "read": "EINTR:when=5+11", "write": "EAGAIN:when=5+13",
     "accept4": "ECONNABORTED:when=5+9",
 }  # fmt: skip
+_ODD_SERIES: Final = 20  # the statuses of refusals: a closed list
 _FAKETIME: Final = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -31,7 +32,11 @@ def labels(rig: Rig) -> None:
     redis = rig.redis()
     service = rig.service(redis)
     count = int(rig.pick(3_000, 100_000))
-    with get(service.port, "/metrics") as scraper:
+    with get(service.port, "/metrics") as scraper, post(service.port) as caller:
+        fresh = _count(scraper)
+        for asked in rig.world.asked:  # users of both arms
+            caller.ask(asked.body)
+        usual = _count(scraper)
         early, late = _series(rig, service.port, scraper, count)
     rig.require(late - early <= 10, f"{late - early} more series after {count:,} hostile requests")
     with rig.plain(redis, server=_PLAIN) as server, get(server.port, "/metrics") as scraper:
@@ -41,6 +46,8 @@ def labels(rig: Rig) -> None:
         "C10", "series after hostile requests, more than after 1,000", late - early, most=0, plain=plain[1] - plain[0]
     )
     rig.figure("C10", "series", late, most=500, plain=plain[1])
+    rig.figure("C10", "series that good rankings do not have", late - usual, most=_ODD_SERIES)
+    rig.note(f"{fresh} series after the start, {usual} after good rankings, {late} after hostile requests")
 
 
 def _series(rig: Rig, port: int, scraper: object, count: int) -> tuple[int, int]:
