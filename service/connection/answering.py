@@ -25,10 +25,10 @@ from service.metrics import Metrics
 from service.settings.http import HttpSettings
 from service.settings.limits import LimitsSettings
 
-FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time up to the next
+FIRST_LOOK_SECONDS: Final = 0.001  # for a caller who has closed, doubled each time
 _HELD_UP_SECONDS: Final = 0.009  # a shorter wait counts as none (transport.py); uvloop's clock has milliseconds
 _CATCH_UP_SECONDS: Final = 0.5
-_LAST_LOOK_SECONDS: Final = 0.1
+_LONGEST_LOOK_SECONDS: Final = 0.1
 
 
 class Pulse:
@@ -181,5 +181,5 @@ class AnsweringProtocol(HttpToolsProtocol):
         if self._wire.is_reset():
             self.transport.abort()
         elif self._unanswered():
-            following = min(2 * after_seconds, _LAST_LOOK_SECONDS)
+            following = min(2 * after_seconds, _LONGEST_LOOK_SECONDS)
             self._look_timer = self.loop.call_later(after_seconds, self._look, following)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from service.bundles.bundle import Bundle
 from service.inference.scorer import ScoredRow
 from service.metrics import Metrics
@@ -63,11 +61,3 @@ class RuleStage:
             if ids[place] in sent:
                 found[place] = {**found.get(place, {}), **sent[ids[place]]}
         return found
-
-
-def names_of(result: Ruled | None) -> Mapping[str, int]:
-    """Return the moves of each candidate that a rule moved, by its id."""
-    if result is None:
-        return {}
-    ids = result.candidates.item_ids
-    return {ids[place]: int(result.moves[place]) for place in np.flatnonzero(result.moves).tolist()}
