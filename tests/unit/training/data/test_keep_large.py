@@ -18,6 +18,7 @@ from training.data.files import own, spill
 from training.data.files.large_log import LargeLog
 from training.data.known import NOTHING_KNOWN, Known
 from training.data.prepare import prepare
+from training.data.sources import read_source
 
 EVERY = ("interactions.npz", "impressions.npz", "features.npz", "item_numbers.npz")
 SOME_KNOWN = Known(users=("new", "u7"), items=("a3", "other"), digest="d")
@@ -96,6 +97,16 @@ def test_a_log_without_impressions_has_no_file_of_them(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "impressions.npz").exists()
     provenance = json.loads((tmp_path / "data" / "provenance.json").read_text())
     assert provenance["counts"]["interactions"] == 40
+
+
+def test_an_empty_mapping_takes_a_large_csv_file_through_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "IN_MEMORY", 10)
+    rows = [{"user": "u", "item": "a", "ts": 1_700_000_000_000 + k} for k in range(20)]
+    path = write_rows(tmp_path / "log.csv", rows)
+    (tmp_path / "log.toml").touch()
+    assert isinstance(read_source(str(path), None, tmp_path).interactions, LargeLog)
 
 
 def test_a_folder_may_have_a_quote_in_its_name(tmp_path: Path) -> None:
