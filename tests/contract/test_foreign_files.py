@@ -114,7 +114,15 @@ def test_a_name_that_leads_out_of_the_bundle_is_refused_before_any_file_of_it_is
 
 
 @pytest.mark.parametrize("reader", ["service", "sign", "scoring"])
-@pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "folder"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "link",
+        "pipe",
+        pytest.param("broken link", marks=pytest.mark.slow),
+        pytest.param("folder", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_that_is_a_link_out_of_the_bundle_or_none_at_all_is_refused_and_not_followed(
     folder: Path, refusal: Callable[[Path, Path], str], kind: str
 ) -> None:

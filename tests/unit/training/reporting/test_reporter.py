@@ -59,7 +59,7 @@ class Witness:
     def _note(self, call: str, *what: object) -> None:
         self.told.append((call, *what))
         if call == self._fails_in:
-            raise ConnectionError("no route\nto host")
+            raise ConnectionError("no route\nto http://me:secret@host")
 
 
 def _of(folder: Path, recipe: Path) -> Training:
@@ -89,7 +89,7 @@ def test_a_reporter_that_fails_is_said_once_and_the_others_go_on(tmp_path: Path,
         for count in (1, 2):
             report.epoch(_epochs(count))
         report.finished({})
-    assert said == ["witness: ConnectionError: no route to host; the training goes on without it"]
+    assert said == ["witness: ConnectionError: no route to http://***@host; the training goes on without it"]
     assert [told for told in bad.told if told[0] == call] == bad.told[-1:]  # type: ignore[index]
     assert len(good.told) == 4
 
