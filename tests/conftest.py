@@ -47,6 +47,7 @@ def pytest_configure() -> None:
         providers._get_local_constants = Constants
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Import a share of the test files first, if this is one of several processes that run all tests.
 
