@@ -76,7 +76,10 @@ def test_rows_in_groups_of_like_length_score_the_same(
         torch.testing.assert_close(model.score_lists(state, lists), whole, rtol=1e-4, atol=1e-5)
 
 
-SECOND_VARIANTS = {"mgnm-no-projection-bpr", "mgnm-relu-bce", "mimn-side", "pm-ranking", "tgsrec-softmax-bias"}
+SECOND_VARIANTS = {
+    "mgnm-no-projection-bpr", "mgnm-relu-bce", "mimn-side", "mlp4rec-own", "pm-ranking", "pm-side-grouped",
+    "tgsrec-softmax-bias",
+}  # fmt: skip
 """Dear ones, of models that have a cheaper variant in the list."""
 
 SLOWER = {"pm-ranking", "bert4rec"}

@@ -40,10 +40,13 @@ def test_item_table_is_taken_out_once_and_read_by_both_graphs() -> None:
     verify(model, traced, maker(model), LENGTH)
 
 
-def test_table_below_the_limit_stays_in_its_graphs() -> None:
-    traced = exported(Plain(), TABLE_BYTES + 1)
-    assert (traced.tables, traced.encode.tables, traced.score.tables) == ({}, (), ())
-    assert inputs_of(traced.encode) == ["items"]
+def test_table_below_the_limit_stays_in_its_graph() -> None:
+    gather = helper.make_node("Gather", ["t", "x"], ["y"])
+    size = numpy_helper.to_array(graph_of([gather], ["t"]).initializer[0]).nbytes
+    for limit, taken in ((size, ("table_0",)), (size + 1, ())):
+        graph = graph_of([gather], ["t"])
+        assert TableBook(limit).take(graph) == taken
+        assert len(graph.initializer) == 1 - len(taken)
 
 
 def test_table_that_only_score_uses_is_a_table_of_its_own() -> None:
