@@ -96,7 +96,8 @@ class _Large:
         return "".join(pattern.format(column, column) for column in self._attributes)
 
     def _make_tables(self) -> None:
-        rows = f"SELECT file_row_number AS seq, * FROM read_parquet({_quoted(self._raw.rows.path)}, file_row_number = true)"
+        path = _quoted(self._raw.rows.path)
+        rows = f"SELECT file_row_number AS seq, * FROM read_parquet({path}, file_row_number = true)"
         first = self._with_attributes(", arg_min({}, seq) AS {}")
         self._db.execute(
             f"CREATE TABLE first AS SELECT min(seq) AS seq, u, i, t, a, p, v{first} FROM ({rows}) "

@@ -127,9 +127,7 @@ class Facts:
             if value is not None:
                 known[code] = value
 
-    def _add_titles(
-        self, column: str, codes: list[int], cells: Sequence[Any], bad: dict[int, tuple[str, str]]
-    ) -> None:
+    def _add_titles(self, column: str, codes: list[int], cells: Sequence[Any], bad: dict[int, tuple[str, str]]) -> None:
         for place, (code, cell) in enumerate(zip(codes, cells, strict=True)):
             if code < 0 or code in self.titles or not cell:
                 continue

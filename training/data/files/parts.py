@@ -40,7 +40,8 @@ def mapping_of(path: Path) -> Path | None:
 def paths_of(path: Path) -> list[Path]:
     """Return the files in the order of their names; those of unknown formats are left out.
 
-    So are files and folders whose name begins with `.` or `_`: programs that write a table keep what is not finished there.
+    So are files and folders whose name begins with `.` or `_`: programs that write a table keep there what is not
+    finished.
 
     Raises:
         FileError: there are none.

@@ -283,7 +283,9 @@ def test_an_object_in_place_of_a_value_names_line_and_column(
 
 def test_half_of_a_surrogate_pair_names_its_line(tmp_path: Path) -> None:
     """As a program writes that cuts a title in the middle of an emoji: no file in UTF-8 can have it."""
-    path = write_rows(tmp_path / "log.jsonl", [row(item="a", title="\ud83d\ude00 whole"), row(item="b", title="\ud83d")])
+    path = write_rows(
+        tmp_path / "log.jsonl", [row(item="a", title="\ud83d\ude00 whole"), row(item="b", title="\ud83d")]
+    )
     with pytest.raises(DataError, match=re.escape(f"{path}, line 2: not text: it has half of a surrogate pair")):
         read(path)
     assert list(read(path, problems=[]).items) == ["a"]
@@ -303,7 +305,8 @@ def test_times_of_parquet_with_nanoseconds_need_no_pandas(tmp_path: Path) -> Non
         "from training.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    prepared = ["prepare", str(tmp_path / "log.parquet"), "--map", "time.zone=UTC", "--core", "1", "--out", str(tmp_path)]
+    log = str(tmp_path / "log.parquet")
+    prepared = ["prepare", log, "--map", "time.zone=UTC", "--core", "1", "--out", str(tmp_path)]
     subprocess.run([sys.executable, "-c", program, *prepared], cwd=ROOT, check=True)
     assert f"u,a,{TS},click" in (tmp_path / "log" / "behaviours.csv").read_text()
 
