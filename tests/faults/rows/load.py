@@ -37,7 +37,7 @@ _CANDIDATES: Final = 1_000
 _CHECKED: Final = 50  # one in so many full answers is read
 _WINDOW_SECONDS: Final = 1.0
 _FLOOD: Final = 2_500.0  # per second: more than a core can rank
-_CALM_SECONDS: Final = 60
+_CALM_TRIES: Final = 120  # of half a second
 
 
 class Server(NamedTuple):
@@ -101,8 +101,8 @@ class Load:
 
     def calm(self) -> None:
         """Wait until what a flood has left is worked off: the plain build still answers callers that have gone."""
-        for _ in range(_CALM_SECONDS):
-            offered = self.offer(Phase(20, 1))
+        for _ in range(_CALM_TRIES):
+            offered = self.offer(Phase(40, 0.5))
             if self.good(offered, 0, 1) >= 0.9 * len(offered.answers) > 0:
                 return
 

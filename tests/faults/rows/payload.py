@@ -212,7 +212,7 @@ def _cpu(ask: Callable[[], object], pid: int) -> float:
     """Return the processor time of one request, in seconds."""
     began, count = usage([pid]).cpu_seconds, 0
     until = time.monotonic() + 20
-    while count < 2 or (usage([pid]).cpu_seconds - began < _CPU_SECONDS and time.monotonic() < until):
+    while not count or (usage([pid]).cpu_seconds - began < _CPU_SECONDS and time.monotonic() < until):
         ask()
         count += 1
     return max(1e-6, (usage([pid]).cpu_seconds - began) / count)
