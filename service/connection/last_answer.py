@@ -12,7 +12,7 @@ def last_answer(error: RankerError, common: Headers, *, has_body: bool) -> bytes
     """Return its bytes.
 
     Args:
-        error: why there is no other answer.
+        error: what was wrong with those bytes.
         common: headers that every answer has, but for the request's id.
         has_body: whether the body is sent; the answer to HEAD has none.
     """
