@@ -7,11 +7,14 @@ from a mount that has gone away, would then keep the process alive until it is k
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
+
+from service.flow.short_turns import short_turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,11 +83,14 @@ class Detached:
     """Runs one blocking call at a time, such as a read from a mount that may hang; each has a time limit.
 
     A call that does not return blocks only one thread, even if the next one is tried often: nothing queues behind it.
+    The thread stays for the next call: to start one, an event loop waits for as long as a busy thread keeps the
+    interpreter.
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._thread = DaemonThreads(1, name)
         self._last: Future[Any] | None = None
+        weakref.finalize(self, self._thread.shutdown)
 
     async def run(self, call: Callable[[], T], timeout_seconds: float) -> T:
         """Return what the call returns, or raise what it raises.
@@ -95,11 +101,14 @@ class Detached:
         async with asyncio.timeout(timeout_seconds):
             if self._last is not None and not self._last.done():
                 await asyncio.wait({asyncio.wrap_future(self._last)})
-            outcome: Future[T] = Future()
-            outcome.set_running_or_notify_cancel()  # a caller who gives up does not make the thread free
+            outcome = self._thread.submit(_in_short_turns, call)
             self._last = outcome
-            Thread(target=_fulfil, args=(outcome, call), name=self._name, daemon=True).start()
             return await asyncio.wrap_future(outcome)
+
+
+def _in_short_turns(call: Callable[[], T]) -> T:
+    with short_turns():
+        return call()
 
 
 def _fulfil(outcome: Future[T], call: Callable[[], T]) -> None:

@@ -18,6 +18,7 @@ from service.bundles.bundle import Bundle, BundleError, load_bundle
 from service.bundles.files import Identity, UntrustedBundleError, identity_of
 from service.bundles.refusals import Model, Refusals
 from service.bundles.registry import BundleRegistry
+from service.flow.short_turns import short_turns
 from service.flow.threads import DaemonThreads, in_time
 from service.inference.engine import EngineError, OnnxEngine
 from service.inference.free_memory import give_back
@@ -148,6 +149,10 @@ class Loader:
             raise EngineError(f"loading it took longer than {seconds:g} s") from error
 
     def _open(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
+        with short_turns():
+            return self._opened(directory, settings, digest)
+
+    def _opened(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
         bundles, most = settings.bundles, settings.limits.max_candidates
         bundle = load_bundle(
             directory, max_bytes=bundles.max_bytes, map_tables=bundles.map_tables, signers=bundles.signers

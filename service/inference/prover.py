@@ -7,18 +7,14 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from service.bundles.bundle import BundleError
 from service.bundles.files import UntrustedBundleError
+from service.flow.child_process import ChildProcess
 from service.inference.engine import EngineError
 from service.inference.proof import Proof, ProofRequest
-
-_ROOT: Final = Path(__file__).parents[2]  # where `service` can be imported from
-_REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits for a dead mount may stay longer
 
 
 async def prove_in_process(request: ProofRequest) -> Proof:
@@ -28,35 +24,22 @@ async def prove_in_process(request: ProofRequest) -> Proof:
         BundleError: the bundle must not be served.
         EngineError: it did not pass here and now: other scores, too slow, too much memory, a crash, no end.
     """
-    process = await _start()
+    process = await _start(json.dumps(asdict(request)).encode())
     try:
         async with asyncio.timeout(request.limit_seconds):
-            said, _ = await process.communicate(json.dumps(asdict(request)).encode())
+            status, said = await process.ended()
     except TimeoutError as error:
         raise EngineError(f"loading it took longer than {request.limit_seconds:g} s and was ended") from error
     finally:
-        await _end(process)
-    return _proof(said, process.returncode)
+        await process.end()
+    return _proof(said, status)
 
 
-async def _start() -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service.inference.proof",
-        cwd=_ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
+async def _start(request: bytes) -> ChildProcess:
+    return ChildProcess((sys.executable, "-m", "service.inference.proof"), given=request)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_REAP_SECONDS):
-                await process.wait()
-
-
-def _proof(said: bytes, status: int | None) -> Proof:
+def _proof(said: bytes, status: int) -> Proof:
     if status:
         raise EngineError(f"the process that tried it {_ended(status)}")
     answer = json.loads(said)

@@ -8,15 +8,10 @@ import pickle
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import Final
 
+from service.flow.child_process import ChildProcess
 from service.shadow.messages import HEAD, MAX_ANSWER, Answered, Asked, Malformed, Start, answer_of
-
-_ROOT: Final = Path(__file__).parents[2]  # where `service` can be imported from
-_REAP_SECONDS: Final = 1.0  # for a killed process to be gone
 
 
 class ShadowFailed(Exception):  # noqa: N818 - the name describes the shadow
@@ -26,9 +21,7 @@ class ShadowFailed(Exception):  # noqa: N818 - the name describes the shadow
 class Link:
     """A process that has loaded its bundle; `start` makes one."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, process: ChildProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.process_id = process.pid
         self._process, self._reader, self._writer = process, reader, writer
 
@@ -41,11 +34,9 @@ class Link:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "service.shadow.process", str(theirs.fileno()), json.dumps(asdict(start)),
-                cwd=_ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True,
-            )  # fmt: skip
+            number = theirs.fileno()
+            command = (sys.executable, "-m", "service.shadow.process", str(number), json.dumps(asdict(start)))
+            process = ChildProcess(command, descriptors=(number,))
         ours.setblocking(False)
         link = cls(process, *await asyncio.open_unix_connection(sock=ours))
         try:
@@ -76,11 +67,7 @@ class Link:
     async def close(self) -> None:
         """End the process, in any state."""
         self._writer.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_REAP_SECONDS):
-                await self._process.wait()
+        await self._process.end()
 
     async def _received(self) -> bytes:
         try:

@@ -81,10 +81,14 @@ class Rig:
         self, redis: RedisServer | str, *, name: str = "service", versions: tuple[str, ...] = ("1",), warm: bool = True,
         command: tuple[str, ...] = (), output: int | None = None, parts: Mapping[str, Any] = {}, **settings: str,
     ) -> Service:  # fmt: skip
-        """Start a service and wait until it is ready; `warm`: from an interpreter with its imports done."""
+        """Start a service and wait until it is ready; `warm`: see tests/support/warm_service.py."""
         made = self.prepared(redis, name=name, versions=versions, parts=parts, **settings)
         if warm:
             return self.started(made.start(output))
+        return self.cold(made, output, *command)
+
+    def cold(self, made: Service, output: int | None = None, *command: str) -> Service:
+        """Start a new interpreter: with the imports, and children of its own that try bundles. For what is timed."""
         made.spawn(output, *command)
         return self.started(self.until_ready(made))
 

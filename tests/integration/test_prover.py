@@ -13,7 +13,8 @@ import pytest
 
 from service.bundles.bundle import BundleError
 from service.bundles.registry import BundleRegistry
-from service.inference import loading, prover
+from service.flow.child_process import ChildProcess
+from service.inference import loading
 from service.inference.engine import EngineError
 from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
@@ -126,14 +127,14 @@ async def test_cancelling_ends_the_process(tmp_path: Path) -> None:
 async def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent gives up without ending it, as one that was killed does."""
 
-    async def leave(process: asyncio.subprocess.Process) -> None:
+    async def leave(process: ChildProcess) -> None:
         left.append(process)
 
-    left: list[asyncio.subprocess.Process] = []
-    monkeypatch.setattr(prover, "_end", leave)
+    left: list[ChildProcess] = []
+    monkeypatch.setattr(ChildProcess, "end", leave)
     with pytest.raises(EngineError):
         await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
-    assert await asyncio.wait_for(left[0].wait(), 30) == -signal.SIGALRM
+    assert await asyncio.wait_for(left[0].ended(), 30) == (-signal.SIGALRM, b"")
 
 
 @pytest.mark.usefixtures("warm_proofs")

@@ -21,32 +21,28 @@ _NUMBER = struct.Struct("q")
 
 
 class ForkedProof:
-    """A proof that was forked; as much of `asyncio.subprocess.Process` as service/inference/prover.py needs."""
+    """A proof that was forked; as much of service/flow/child_process.py as service/inference/prover.py needs."""
 
-    def __init__(self, pid: int, given: int, answer: _End, status: _End) -> None:
-        self.pid, self._given, self._answer, self._status = pid, given, answer, status
-        self.returncode: int | None = None
+    def __init__(self, pid: int, answer: _End, status: _End) -> None:
+        self.pid, self._answer, self._status = pid, answer, status
+        self._ended = asyncio.create_task(self._wait())
 
-    async def communicate(self, given: bytes) -> tuple[bytes, None]:
-        """Send the request; return the answer when the process has ended."""
-        descriptor, self._given = self._given, -1
-        with os.fdopen(descriptor, "wb") as pipe:
-            pipe.write(given)
+    async def ended(self) -> tuple[int, bytes]:
+        """Return the exit status and the answer when the process has ended."""
+        return await asyncio.shield(self._ended)
+
+    async def end(self) -> None:
+        """Kill it, if it runs."""
+        if not self._ended.done():
+            os.kill(self.pid, signal.SIGKILL)
+            await self.ended()
+
+    async def _wait(self) -> tuple[int, bytes]:
         said = await self._answer.reader.read()
-        await self.wait()
-        return said, None
-
-    def kill(self) -> None:
-        """Kill it."""
-        os.kill(self.pid, signal.SIGKILL)
-
-    async def wait(self) -> int:
-        """Return the exit status."""
         (status,) = _NUMBER.unpack(await self._status.reader.readexactly(_NUMBER.size))
-        self.returncode = os.waitstatus_to_exitcode(status)
         self._answer.writer.close()
         self._status.writer.close()
-        return self.returncode
+        return os.waitstatus_to_exitcode(status), said
 
 
 class _End(NamedTuple):
@@ -70,17 +66,19 @@ class Forks:
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
 
-    async def start(self) -> ForkedProof:
-        """Start a proof, which waits for its request."""
+    async def start(self, request: bytes) -> ForkedProof:
+        """Start a proof of a request."""
         input_end, given = os.pipe()
         (answers, output_end), (statuses, status_end) = socket.socketpair(), socket.socketpair()
         socket.send_fds(self._requests, [b"prove"], (input_end, output_end.fileno(), status_end.fileno()))
         os.close(input_end)
         output_end.close()
         status_end.close()
+        with os.fdopen(given, "wb") as pipe:
+            pipe.write(request)
         answer, status = await _End.of(answers), await _End.of(statuses)
         (pid,) = _NUMBER.unpack(await status.reader.readexactly(_NUMBER.size))
-        return ForkedProof(pid, given, answer, status)
+        return ForkedProof(pid, answer, status)
 
     def close(self) -> None:
         """Let the process that forks end."""

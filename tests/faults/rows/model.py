@@ -114,7 +114,7 @@ def swapped(rig: Rig) -> None:
     redis = rig.redis()
     made = rig.prepared(redis, **_RELOAD)
     serve_version(made, "1")
-    service = rig.started(made.start())
+    service = rig.cold(made)
     swaps = int(rig.pick(6, 100))
     began = snapshot(service).resident_bytes
     probes: dict[str, int] = {}
@@ -151,7 +151,7 @@ def published(rig: Rig) -> None:
     redis = rig.redis()
     made = rig.prepared(redis, BUNDLES__LOAD_TIMEOUT_MS="5000", **_RELOAD)
     serve_version(made, "1")
-    service = rig.started(made.start())
+    service = rig.cold(made)
     kinds = list(_bad_bundles(service.bundles))
     refused = (("ranker_bundle_load_total", {"result": "failed"}),)
     with rig.traffic(service, rate=80, expected=Expected(raises=refused)) as traffic:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from deploy.experiments import write_current
 from tests.faults.invariants import ALLOWED, Expected
@@ -18,12 +19,14 @@ _PLANNED: Final = ("bundle swap", "experiment change", "restart of each replica"
 _KILL: Final = "a killed replica"
 _HASTY: Final = "both replicas restarted at once"
 _MOST_SLOWER: Final = 1.5
+_RANKED: Final = '"route":"/rank"'  # in an access line
+_IN_FORCE: Final = '"new_digest":'  # in the line of an experiment file
 
 
 @row("B10", "two replicas behind HAProxy: swap, experiment, restarts, a kill", "lifecycle", quick=True, seeds=1)
 def rolled(rig: Rig) -> None:
     redis = rig.redis()
-    one = rig.service(redis, name="one", EXPERIMENTS__RELOAD_MS="500")
+    one = rig.service(redis, name="one", warm=False, EXPERIMENTS__RELOAD_MS="500")
     two = rig.prepared(
         redis,
         name="two",
@@ -31,8 +34,12 @@ def rolled(rig: Rig) -> None:
         BUNDLES__ROOT=str(one.bundles),
         EXPERIMENTS__FILE=str(one.experiments),
     )
-    replicas = [one, rig.started(two.start())]
+    replicas = [one, rig.cold(two)]
     repeats = int(rig.pick(1, 5))
+    staged = rig.empty("staged")
+    for version in range(2, 2 + repeats):  # before the traffic: this process is the caller too
+        for name in MODELS:
+            model(name, str(version)).write(staged)
     # 502 and 503 are the proxy's own: a request that it could send to no replica.
     with (
         proxy(replicas[0].port, replicas[1].port, one.folder) as port,
@@ -42,7 +49,7 @@ def rolled(rig: Rig) -> None:
         for turn in range(repeats):
             traffic.mark("bundle swap")
             version = str(turn + 2)
-            _swap(rig, replicas, version)
+            _swap(rig, replicas, staged, version)
             traffic.mark("bundle swap", 1)
             traffic.mark("experiment change")
             _change(rig, replicas, version)
@@ -66,11 +73,11 @@ def hasty(rig: Rig) -> None:
     """
     redis = rig.redis()
     settings = {"HTTP__DRAIN_DELAY_MS": "200", "HTTP__DRAIN_WHILE_ASKED_MS": "30000"}
-    one = rig.service(redis, name="one", **settings)
+    one = rig.service(redis, name="one", warm=False, **settings)
     two = rig.prepared(
         redis, name="two", BUNDLES__ROOT=str(one.bundles), EXPERIMENTS__FILE=str(one.experiments), **settings
     )
-    replicas = [one, rig.started(two.start())]
+    replicas = [one, rig.cold(two)]
     repeats = int(rig.pick(2, 10))
     with (
         proxy(replicas[0].port, replicas[1].port, one.folder) as port,
@@ -83,7 +90,8 @@ def hasty(rig: Rig) -> None:
             stopping = rig.adopt(replicas[1])
             replicas[1].send(signal.SIGTERM)
             replicas[1].until(partial(_is_asked, replicas[1]), "asked after its drain's delay")
-            starting.start()  # returns when it is ready: a start that takes longer than the drain's delay
+            starting.spawn()
+            rig.until_ready(starting)  # takes longer than the drain's delay
             rig.ended(replicas[1], number=None)
             replicas = [starting, _started(rig, stopping)]
             traffic.mark("quiet again", rig.pick(1, 5))
@@ -122,35 +130,34 @@ def _failed(records: list[Record]) -> int:
     return sum(one.outcome in LOST | REFUSED | {"502", "503"} for one in records)
 
 
-def _swap(rig: Rig, replicas: list[Service], version: str) -> None:
+def _swap(rig: Rig, replicas: list[Service], staged: Path, version: str) -> None:
     for name in MODELS:
-        model(name, version).write(replicas[0].bundles)
-    write_current(replicas[0].experiments, versions=dict.fromkeys(MODELS, version), follow=True)
-    _until_served(rig, replicas, version)
+        (staged / name / version).rename(replicas[0].bundles / name / version)
+    _put(rig, replicas, versions=dict.fromkeys(MODELS, version))
 
 
 def _change(rig: Rig, replicas: list[Service], version: str) -> None:
-    """Stop the experiment and start another one, which gives its treatment to other users."""
-    document = replicas[0].experiments.read_text()
-    write_current(replicas[0].experiments, treatment=MODELS[0], versions=dict.fromkeys(MODELS, version), follow=True)
-    rig.require(replicas[0].experiments.read_text() != document, "the experiment file is as it was")
-    digests = [_digest(one) for one in replicas]
-    rig.until(lambda: len({_digest(one) for one in replicas} - set(digests[:1])) == 1, "the same new file in force")
-    write_current(replicas[0].experiments, versions=dict.fromkeys(MODELS, version), follow=True)
+    """Stop the experiment and start another one, which gives its treatment to other users; then the first one again."""
+    versions = dict.fromkeys(MODELS, version)
+    _put(rig, replicas, treatment=MODELS[0], versions=versions)
+    _put(rig, replicas, versions=versions)
 
 
-def _digest(replica: Service) -> str:
-    return str(replica._client.get("/info").json()["experiments"]["digest"])
+def _put(rig: Rig, replicas: list[Service], **content: Any) -> None:
+    """Write an experiment file, and wait until each replica has loaded its bundles and put it in force."""
+    before = [_accepted(one) for one in replicas]
+    write_current(replicas[0].experiments, follow=True, **content)
+    for replica, count in zip(replicas, before, strict=True):
+        rig.until(partial(_has_accepted, replica, count), "a new experiment file in force")
 
 
-def _until_served(rig: Rig, replicas: list[Service], version: str) -> None:
-    for replica in replicas:
-        rig.until(
-            lambda replica=replica: all(  # type: ignore[misc]
-                f"{name}@{version}" in replica._client.get("/metrics").text for name in MODELS
-            ),
-            f"version {version} loaded",
-        )
+def _has_accepted(replica: Service, before: int) -> bool:
+    return _accepted(replica) > before
+
+
+def _accepted(replica: Service) -> int:
+    """Return how many files it has put in force. It is not asked: a scrape every few milliseconds would slow its rankings."""
+    return replica.log().count(_IN_FORCE)
 
 
 def _restarted(rig: Rig, old: Service) -> Service:
@@ -169,6 +176,7 @@ def _killed(rig: Rig, old: Service) -> Service:
 
 def _started(rig: Rig, new: Service) -> Service:
     """Start a replica, and wait until the proxy sends it requests: before that, the other one must not be stopped."""
-    new.start()
-    rig.until(lambda: new.metric("ranker_requests_total", route="/rank") > 0, "used by the proxy")
+    new.spawn()
+    rig.until_ready(new)
+    rig.until(lambda: _RANKED in new.log(), "used by the proxy")
     return new

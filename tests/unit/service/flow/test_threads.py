@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.flow.threads import DaemonThreads, in_time
+from service.flow.short_turns import short_turns
+from service.flow.threads import DaemonThreads, Detached, in_time
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +95,50 @@ async def test_threads_that_are_shut_down_take_no_more_calls() -> None:
     assert first.result(10)
     with pytest.raises(CancelledError):
         second.result(10)
+
+
+async def test_a_detached_call_has_the_thread_of_the_one_before() -> None:
+    detached = Detached("test-detached")
+    assert len({await detached.run(threading.get_ident, 60) for _ in range(5)}) == 1
+    with pytest.raises(ZeroDivisionError):
+        await detached.run(lambda: 1 // 0, 60)
+    assert await detached.run(lambda: 5, 60) == 5
+
+
+async def test_a_detached_call_that_hangs_blocks_one_thread_and_nothing_queues_behind_it() -> None:
+    detached, gate, ran = Detached("test-hung"), threading.Event(), list[int]()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await detached.run(gate.wait, 0.05)
+    with pytest.raises(TimeoutError):
+        await detached.run(lambda: ran.append(1), 0.05)
+    assert [thread.name for thread in threading.enumerate()].count("test-hung-0") == 1
+    gate.set()
+    await detached.run(lambda: ran.append(2), 60)
+    assert ran == [2]
+
+
+async def test_the_thread_of_detached_calls_ends_with_their_owner() -> None:
+    detached = Detached("test-owned")
+    await detached.run(int, 60)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "test-owned-0"]
+    del detached
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+async def test_detached_work_lets_the_event_loop_take_its_turn_soon() -> None:
+    usual = sys.getswitchinterval()
+    assert await Detached("test-turns").run(sys.getswitchinterval, 60) < usual / 5
+    assert sys.getswitchinterval() == usual
+
+
+def test_short_turns_end_with_the_last_block() -> None:
+    usual = sys.getswitchinterval()
+    first, second = short_turns(), short_turns()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() < usual / 5
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == usual
