@@ -73,7 +73,7 @@ def _successor(rig: Rig, old: Service, *, replaces: bool) -> Service:
 
 def _plain(rig: Rig, redis: RedisServer, shape: Shape, parts: dict[str, int]) -> tuple[float, float]:
     """Return requests lost and connections refused per restart of the plain build."""
-    restarts = 2
+    restarts = int(rig.pick(1, 2))
     with ExitStack() as stack:
         server = stack.enter_context(rig.plain(redis, parts=parts))
         traffic = Traffic(server.port, rig.world, rate=shape.rate, is_kept=shape.is_kept, is_plain=True)
