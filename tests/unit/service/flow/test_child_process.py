@@ -40,7 +40,7 @@ async def test_a_child_without_input_has_no_output() -> None:
 
 
 async def test_several_may_wait_and_one_that_gives_up_ends_nothing() -> None:
-    child = ChildProcess(_ECHO, given=b"a" * 1_000_000)  # more than a pipe holds
+    child = ChildProcess(_ECHO, given=b"a" * 1_000_000)  # more than a pipe has room for
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await child.ended()
