@@ -101,14 +101,9 @@ class Detached:
         async with asyncio.timeout(timeout_seconds):
             if self._last is not None and not self._last.done():
                 await asyncio.wait({asyncio.wrap_future(self._last)})
-            outcome = self._thread.submit(_in_short_turns, call)
+            outcome = self._thread.submit(short_turns()(call))
             self._last = outcome
             return await asyncio.wrap_future(outcome)
-
-
-def _in_short_turns(call: Callable[[], T]) -> T:
-    with short_turns():
-        return call()
 
 
 def _fulfil(outcome: Future[T], call: Callable[[], T]) -> None:

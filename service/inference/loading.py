@@ -148,11 +148,8 @@ class Loader:
         except TimeoutError as error:
             raise EngineError(f"loading it took longer than {seconds:g} s") from error
 
+    @short_turns()
     def _open(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
-        with short_turns():
-            return self._opened(directory, settings, digest)
-
-    def _opened(self, directory: Path, settings: Settings, digest: str | None) -> Loaded:
         bundles, most = settings.bundles, settings.limits.max_candidates
         bundle = load_bundle(
             directory, max_bytes=bundles.max_bytes, map_tables=bundles.map_tables, signers=bundles.signers
