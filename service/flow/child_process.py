@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
+from service.flow.threads import fulfil
+
 _ROOT: Final = Path(__file__).parents[2]  # where `service` can be imported from
 _REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits for a dead mount may stay longer
 
@@ -40,7 +42,7 @@ class ChildProcess:
         self.pid = self._process.pid
         self._ended: Future[bytes] = Future()
         self._ended.set_running_or_notify_cancel()  # a caller who gives up ends no process
-        Thread(target=self._wait, args=(given,), name="child", daemon=True).start()
+        Thread(target=fulfil, args=(self._ended, lambda: self._output(given)), name="child", daemon=True).start()
 
     async def ended(self) -> tuple[int, bytes]:
         """Wait until it has ended; return its status, minus a signal's number, and its standard output."""
@@ -55,6 +57,6 @@ class ChildProcess:
                 async with asyncio.timeout(_REAP_SECONDS):
                     await asyncio.wrap_future(self._ended)
 
-    def _wait(self, given: bytes | None) -> None:
+    def _output(self, given: bytes | None) -> bytes:
         said, _ = self._process.communicate(given)
-        self._ended.set_result(said or b"")
+        return said or b""

@@ -63,7 +63,7 @@ class DaemonThreads(Executor):
             if self._is_closed or not future.set_running_or_notify_cancel():
                 future.cancel()
                 continue
-            _fulfil(future, run)
+            fulfil(future, run)
             del call, future, run  # or the last result lives until the next call
 
 
@@ -106,7 +106,8 @@ class Detached:
             return await asyncio.wrap_future(outcome)
 
 
-def _fulfil(outcome: Future[T], call: Callable[[], T]) -> None:
+def fulfil(outcome: Future[T], call: Callable[[], T]) -> None:
+    """Run a call and put its value or its error into a future."""
     try:
         result = call()
     except BaseException as error:  # the caller gets the error, of any kind
