@@ -56,7 +56,7 @@ ELSEWHERE = {
     "benchmarks/capacity.py": "takes only numbers",
     "benchmarks/load/neighbour.py": "takes only what benchmarks/load/__main__.py does",
     "benchmarks/decoder.py": "takes no arguments",
-    "benchmarks/child_start.py": "takes no arguments",
+    "benchmarks/load/child_start.py": "takes no arguments",
     "benchmarks/sink.py": "takes no arguments",
     "benchmarks/scoring.py": "runs deploy/scoring/__main__.py, which is walked",
     "benchmarks/guard.py": "takes only --quick",

@@ -1,4 +1,4 @@
-"""How long the start of a child stops an event loop: `python -m benchmarks.child_start` (ADR 0365).
+"""How long the start of a child stops an event loop: `python -m benchmarks.load.child_start` (ADR 0365).
 
 uvloop's own start of a process and `service/flow/child_process.py`, in turn, in a process that grows.
 """
