@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from benchmarks.figures import percentile
 from benchmarks.load.sockets import FULL, Offered, Phase, offer
+from service.flow.short_turns import short_turns
 from service.http.answers import ErrorResponse, RankResponse
 from tests.faults.world import Asked, World, is_near, offset
 
@@ -167,10 +168,11 @@ class Traffic:
         sent = requests or [asked.bytes(deadline_ms) for asked in world.asked]
 
         def call() -> None:
-            self._offered = offer(
-                ("127.0.0.1", port), sent, [Phase(rate, _LONGEST_SECONDS)], random.Random(seed),
-                connections=connections, is_kept=is_kept, read_answer=self.judge.read, told=self._told,
-            )  # fmt: skip
+            with short_turns():  # the row has work of its own in this process
+                self._offered = offer(
+                    ("127.0.0.1", port), sent, [Phase(rate, _LONGEST_SECONDS)], random.Random(seed),
+                    connections=connections, is_kept=is_kept, read_answer=self.judge.read, told=self._told,
+                )  # fmt: skip
 
         self._thread = threading.Thread(target=call)
 
