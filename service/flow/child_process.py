@@ -1,12 +1,15 @@
-"""A child of a process that serves: its start does not stop the event loop.
+"""A child of a process that serves: it slows no answer of its parent.
 
-uvloop forks, which copies the page tables and stops the event loop for as long: 14 ms in a process with 300 MiB.
-`subprocess` shares the memory until the child has begun (vfork): 2 to 3 ms in a process of any size (ADR 0365).
+- Its start does not stop the event loop. uvloop forks, which copies the page tables and stops the event loop for as
+  long: 14 ms in a process with 300 MiB. `subprocess` shares the memory until the child has begun (vfork): 2 to 3 ms in
+  a process of any size (ADR 0365).
+- It can give way: it then only runs on a core that no other process of the container wants (ADR 0366).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -22,24 +25,34 @@ _REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits fo
 
 
 class ChildProcess:
-    """A process with a session of its own; what it writes to standard error is dropped.
+    """A process with a process group of its own; what it writes to standard error is dropped.
 
     Args:
         command: the program and its arguments.
         given: for its standard input; without it, its standard output is dropped too.
         descriptors: that it inherits.
+        gives_way: whether it only gets processor time that nothing else wants, where the system supports it.
 
     Raises:
         OSError: it cannot be started.
     """
 
-    def __init__(self, command: Sequence[str], *, given: bytes | None = None, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        given: bytes | None = None,
+        descriptors: Sequence[int] = (),
+        gives_way: bool = False,
+    ) -> None:
         stream = subprocess.DEVNULL if given is None else subprocess.PIPE
         self._process = subprocess.Popen(
             command, cwd=_ROOT, stdin=stream, stdout=stream, stderr=subprocess.DEVNULL, pass_fds=descriptors,
-            start_new_session=True,
+            process_group=0,  # no session: outside containers, Linux lets sessions compete as if they were equal
         )  # fmt: skip
         self.pid = self._process.pid
+        if gives_way:
+            _give_way(self.pid)
         self._ended: Future[bytes] = Future()
         self._ended.set_running_or_notify_cancel()  # a caller who gives up ends no process
         Thread(target=fulfil, args=(self._ended, lambda: self._output(given)), name="child", daemon=True).start()
@@ -60,3 +73,9 @@ class ChildProcess:
     def _output(self, given: bytes | None) -> bytes:
         said, _ = self._process.communicate(given)
         return said or b""
+
+
+def _give_way(pid: int) -> None:
+    if hasattr(os, "sched_setscheduler"):  # Linux
+        with suppress(OSError):  # it has ended, or a sandbox forbids it
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

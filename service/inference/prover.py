@@ -7,36 +7,48 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 from service.bundles.bundle import BundleError
 from service.bundles.files import UntrustedBundleError
 from service.flow.child_process import ChildProcess
 from service.inference.engine import EngineError
-from service.inference.proof import Proof, ProofRequest
+from service.inference.proof import Proof, ProofRequest, TooSlowError
+
+_PATIENT_SHARE: Final = 0.25  # of the time limit, for the try that gives way
 
 
 async def prove_in_process(request: ProofRequest) -> Proof:
     """Check a bundle in a separate process; cancelling ends the process.
 
+    It gives way, so that it slows no ranking. On a machine with no core to spare it may then be too slow through no
+    fault of the bundle, so the refusal of a slow bundle comes from a second try, which does not give way (ADR 0366).
+
     Raises:
         BundleError: the bundle must not be served.
         EngineError: it did not pass here and now: other scores, too slow, too much memory, a crash, no end.
     """
-    process = await _start(json.dumps(asdict(request)).encode())
+    try:
+        return await _tried(replace(request, limit_seconds=_PATIENT_SHARE * request.limit_seconds), gives_way=True)
+    except TooSlowError:
+        return await _tried(request, gives_way=False)
+
+
+async def _tried(request: ProofRequest, *, gives_way: bool) -> Proof:
+    process = await _start(json.dumps(asdict(request)).encode(), gives_way)
     try:
         async with asyncio.timeout(request.limit_seconds):
             status, said = await process.ended()
     except TimeoutError as error:
-        raise EngineError(f"loading it took longer than {request.limit_seconds:g} s and was ended") from error
+        raise TooSlowError(f"loading it took longer than {request.limit_seconds:g} s and was ended") from error
     finally:
         await process.end()
     return _proof(said, status)
 
 
-async def _start(request: bytes) -> ChildProcess:
-    return ChildProcess((sys.executable, "-m", "service.inference.proof"), given=request)
+async def _start(request: bytes, gives_way: bool) -> ChildProcess:
+    return ChildProcess((sys.executable, "-m", "service.inference.proof"), given=request, gives_way=gives_way)
 
 
 def _proof(said: bytes, status: int) -> Proof:
@@ -51,6 +63,8 @@ def _proof(said: bytes, status: int) -> Proof:
 def _refusal(answer: Mapping[str, Any]) -> type[BundleError | EngineError]:  # Any: JSON
     if answer.get("untrusted"):
         return UntrustedBundleError
+    if answer.get("slow"):
+        return TooSlowError
     return BundleError if answer["for_good"] else EngineError
 
 

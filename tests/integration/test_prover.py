@@ -6,15 +6,17 @@ import asyncio
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.bundles.bundle import BundleError
 from service.bundles.registry import BundleRegistry
 from service.flow.child_process import ChildProcess
-from service.inference import loading
+from service.inference import loading, prover
 from service.inference.engine import EngineError
 from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
@@ -82,6 +84,56 @@ async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Pa
 async def test_golden_scores_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="golden scores differ"):
         await prove_in_process(asked(TinyModel(spoilt=frozenset({"golden"})), tmp_path))
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ChildProcess, bool]]:
+    """Return the processes that are started, and whether each gives way."""
+    found: list[tuple[ChildProcess, bool]] = []
+    start = prover._start
+
+    async def noted(request: bytes, gives_way: bool) -> ChildProcess:
+        process = await start(request, gives_way)
+        found.append((process, gives_way))
+        return process
+
+    monkeypatch.setattr(prover, "_start", noted)
+    return found
+
+
+async def test_a_first_try_without_processor_time_is_no_refusal(
+    tmp_path: Path, starts: list[tuple[ChildProcess, bool]]
+) -> None:
+    task = asyncio.create_task(prove_in_process(asked(TinyModel(), tmp_path, limit_seconds=20.0)))
+    os.kill(await started(), signal.SIGSTOP)  # gets as little as beside others who want all of it
+    assert (await task).provider == "cpu"
+    assert [gives_way for _, gives_way in starts] == [True, False]
+    assert await starts[0][0].ended() == (-signal.SIGKILL, b"")
+
+
+@pytest.mark.usefixtures("warm_proofs")
+@pytest.mark.parametrize(
+    ("parts", "changes", "tries"),
+    [
+        ({}, {}, [True]),
+        ({"trips": 50_000}, {"budget_seconds": 0.002}, [True, False]),
+        ({"trips": 2**60}, {"limit_seconds": 1.0}, [True, False]),
+        ({"nan_weight": 3}, {}, [True]),
+        ({"spoilt": frozenset({"golden"})}, {}, [True]),
+    ],
+    ids=["good", "slow", "endless", "a weight that is not a number", "other golden scores"],
+)
+async def test_only_slowness_is_tried_again_without_giving_way(
+    tmp_path: Path,
+    starts: list[tuple[ChildProcess, bool]],
+    parts: dict[str, Any],
+    changes: dict[str, object],
+    tries: list[bool],
+) -> None:
+    request = asked(TinyModel(**parts), tmp_path, **changes)
+    with nullcontext() if not parts else pytest.raises((BundleError, EngineError)):
+        await prove_in_process(request)
+    assert [gives_way for _, gives_way in starts] == tries
 
 
 async def started() -> int:

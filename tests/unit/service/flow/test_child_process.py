@@ -71,6 +71,22 @@ async def test_a_child_inherits_only_the_descriptors_that_it_is_given() -> None:
     assert {str(write)} == set(said.decode().split()) & {str(read), str(write), str(other)}
 
 
+async def test_a_child_that_gives_way_has_the_idle_class_in_the_session_of_its_parent() -> None:
+    """Linux compares the sessions of a machine as wholes: in one of its own, it would compete as an equal (ADR 0366)."""
+    child, equal = ChildProcess(_HANGS, gives_way=True), ChildProcess(_HANGS)
+    assert (os.sched_getscheduler(child.pid), os.sched_getscheduler(equal.pid)) == (os.SCHED_IDLE, os.SCHED_OTHER)
+    assert (os.getsid(child.pid), os.getpgid(child.pid)) == (os.getsid(0), child.pid)
+    await asyncio.gather(child.end(), equal.end())
+
+
+async def test_a_sandbox_without_priorities_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    assert await ChildProcess(_ECHO, given=b"word", gives_way=True).ended() == (3, b"WORD")
+
+
 async def test_a_program_that_is_missing_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         ChildProcess(("/nowhere/program",))

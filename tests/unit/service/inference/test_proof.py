@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,3 +75,16 @@ def test_a_small_model_gets_one_thread(tmp_path: Path) -> None:
     directory = TinyModel().write(tmp_path)
     assert prove(request(directory)).threads == 1
     assert OnnxEngine(load_bundle(directory, max_bytes=10_000_000), "cpu").threads == 1
+
+
+def test_a_wait_for_a_core_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread is measured in processor time; with more than one, or on a GPU, there is only the clock."""
+    score = OnnxEngine.score
+
+    def late(*arguments: Any) -> Any:
+        time.sleep(0.05)
+        return score(*arguments)
+
+    monkeypatch.setattr(OnnxEngine, "score", late)
+    directory = TinyModel().write(tmp_path)
+    assert prove(request(directory, threads=1)).request_seconds < 0.05 < prove(request(directory, 2)).request_seconds
