@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from deploy.experiments import write_current
 from tests.faults.invariants import ALLOWED, Expected
@@ -37,9 +39,7 @@ def rolled(rig: Rig) -> None:
     replicas = [one, rig.cold(two)]
     repeats = int(rig.pick(1, 5))
     staged = rig.empty("staged")
-    for version in range(2, 2 + repeats):  # before the traffic: this process is the caller too
-        for name in MODELS:
-            model(name, str(version)).write(staged)
+    files = _staged(staged, one.experiments, repeats)
     # 502 and 503 are the proxy's own: a request that it could send to no replica.
     with (
         proxy(replicas[0].port, replicas[1].port, one.folder) as port,
@@ -48,11 +48,13 @@ def rolled(rig: Rig) -> None:
         for turn in range(repeats):
             _quiet(rig, traffic)
             traffic.mark("bundle swap")
-            version = str(turn + 2)
-            _swap(rig, replicas, staged, version)
+            for name in MODELS:
+                (staged / name / str(turn + 2)).rename(one.bundles / name / str(turn + 2))
+            _put(rig, replicas, next(files))
             traffic.mark("bundle swap", 1)
             traffic.mark("experiment change")
-            _change(rig, replicas, version)
+            _put(rig, replicas, next(files))  # other users get the treatment
+            _put(rig, replicas, next(files))
             traffic.mark("experiment change", 1)
             traffic.mark("restart of each replica")
             for place in (0, 1):
@@ -136,23 +138,28 @@ def _failed(records: list[Record]) -> int:
     return sum(one.outcome in LOST | REFUSED | {"502", "503"} for one in records)
 
 
-def _swap(rig: Rig, replicas: list[Service], staged: Path, version: str) -> None:
-    for name in MODELS:
-        (staged / name / version).rename(replicas[0].bundles / name / version)
-    _put(rig, replicas, versions=dict.fromkeys(MODELS, version))
+def _staged(folder: Path, experiments: Path, repeats: int) -> Iterator[Path]:
+    """Write the bundles and the experiment files of all turns, before the traffic: this process is the caller too.
+
+    Returns the files in their order: with the new bundles, with the experiment stopped and another one, which gives
+    its treatment to other users, and with the first one again.
+    """
+    newest = folder / "newest.yaml"
+    shutil.copy(experiments, newest)
+    made: list[Path] = []
+    for version in map(str, range(2, 2 + repeats)):
+        for name in MODELS:
+            model(name, version).write(folder)
+        for treatment in (None, MODELS[0], None):
+            write_current(newest, follow=True, treatment=treatment, versions=dict.fromkeys(MODELS, version))
+            made.append(Path(shutil.copy(newest, folder / f"experiments-{len(made)}.yaml")))
+    return iter(made)
 
 
-def _change(rig: Rig, replicas: list[Service], version: str) -> None:
-    """Stop the experiment and start another one, which gives its treatment to other users; then the first one again."""
-    versions = dict.fromkeys(MODELS, version)
-    _put(rig, replicas, treatment=MODELS[0], versions=versions)
-    _put(rig, replicas, versions=versions)
-
-
-def _put(rig: Rig, replicas: list[Service], **content: Any) -> None:
-    """Write an experiment file, and wait until each replica has loaded its bundles and put it in force."""
+def _put(rig: Rig, replicas: list[Service], file: Path) -> None:
+    """Put an experiment file in place, and wait until each replica has loaded its bundles and put it in force."""
     before = [one.log_file.stat().st_size for one in replicas]
-    write_current(replicas[0].experiments, follow=True, **content)
+    file.rename(replicas[0].experiments)
     for replica, size in zip(replicas, before, strict=True):
         rig.until(partial(_has_accepted, replica, size), "a new experiment file in force")
 
