@@ -165,7 +165,7 @@ def _put(rig: Rig, replicas: list[Service], file: Path) -> None:
 
 
 def _has_accepted(replica: Service, size: int) -> bool:
-    """Return whether its log says so after so many bytes. A scrape every few milliseconds would slow its rankings."""
+    """Return whether its log has such a line after so many bytes. A scrape every few milliseconds would slow its rankings."""
     with replica.log_file.open("rb") as log:
         log.seek(size)
         return _IN_FORCE in log.read()
