@@ -72,7 +72,7 @@ async def test_a_child_inherits_only_the_descriptors_that_it_is_given() -> None:
 
 
 async def test_a_child_that_gives_way_has_the_idle_class_in_the_session_of_its_parent() -> None:
-    """Linux compares the sessions of a machine as wholes: in one of its own, it would compete as an equal (ADR 0366)."""
+    """Linux compares sessions as wholes: in one of its own, the child would compete as an equal (ADR 0366)."""
     child, equal = ChildProcess(_HANGS, gives_way=True), ChildProcess(_HANGS)
     assert (os.sched_getscheduler(child.pid), os.sched_getscheduler(equal.pid)) == (os.SCHED_IDLE, os.SCHED_OTHER)
     assert (os.getsid(child.pid), os.getpgid(child.pid)) == (os.getsid(0), child.pid)
