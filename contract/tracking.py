@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from contract import usage_reports
 from contract.files import read_object, write_json
 
 URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
@@ -13,7 +14,6 @@ URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 MARK: Final = "mlflow.json"
 """In a run directory: the id of its run in MLflow."""
 _HABITS: Final = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # the client reports its use to its makers otherwise
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with its own 7, a training waits minutes for a server that is gone
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -29,6 +29,7 @@ def set_habits() -> None:
 
     A variable that is set already stays.
     """
+    usage_reports.turn_off()
     for name, value in _HABITS.items():
         os.environ.setdefault(name, value)  # noqa: TID251 (the client has no other way to be told)
 

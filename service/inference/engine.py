@@ -83,7 +83,6 @@ class OnnxEngine:
     def __init__(
         self, bundle: Bundle, provider: ProviderChoice = "auto", threads: int = 0, *, binds: bool | None = None
     ) -> None:
-        onnxruntime.disable_telemetry_events()
         onnxruntime.set_default_logger_severity(SILENT)
         self._bundle = bundle
         self._running: set[Any] = set()  # Any: onnxruntime.RunOptions of runs under way; the package has no types
