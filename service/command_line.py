@@ -6,6 +6,7 @@ The parts of the service are imported by the commands that need them: the superv
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -107,6 +108,7 @@ def _serve(settings: Settings, *, replaces: bool) -> None:
 def _supervise(settings: Settings, *, replaces: bool) -> None:
     from service.process.supervisor import supervise
 
+    gc.enable()  # service/process/early.py
     with logging_to(settings.logging):
         supervise(settings, passed_sockets=passed_sockets(), replaces=replaces)
 

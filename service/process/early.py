@@ -5,6 +5,7 @@ handler comes before the imports that take most of a second. Until the server ta
 accepted, and there is nothing to wait for.
 """
 
+import gc
 import os
 import select
 import signal
@@ -16,7 +17,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def begin() -> None:
-    """Open what standard streams are missing, and let SIGTERM and SIGINT end the process with status 0."""
+    """Open what standard streams are missing, and let SIGTERM and SIGINT end the process with status 0.
+
+    Garbage is not collected until the process serves: imports make hardly any, and each search of it would visit all
+    that they made, for a tenth of the processor time of a start.
+    """
+    gc.disable()
     _open_missing()
     for number in SIGNALS:
         signal.signal(number, _end)

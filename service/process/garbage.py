@@ -31,6 +31,7 @@ def rare_collections(observe: Callable[[int, float], None]) -> Iterator[None]:
     pauses = _Pauses(observe)
     gc.collect()
     gc.freeze()
+    gc.enable()  # service/process/early.py
     gc.set_threshold(_YOUNG_OBJECTS, *thresholds[1:])
     gc.callbacks.append(pauses)
     try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from service.metrics import Metrics
 from service.process.garbage import rare_collections
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +48,22 @@ def test_objects_of_the_start_are_not_visited_later_ones_are_collected_less_ofte
         assert gc.get_threshold()[0] > before[0][0]
         assert gc.get_threshold()[1:] == before[0][1:]
     assert (gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count()) == before
+
+
+def test_garbage_of_a_start_is_left_until_the_process_serves() -> None:
+    began = "from service.process import early; early.begin(); import service.command_line as c, gc; "
+    show = "print(gc.isenabled())"
+    assert run(began + show) == ["False"]
+    serves = "from service.process.garbage import rare_collections as rare\nwith rare(print): " + show
+    assert run(began + serves) == ["True"]
+    supervises = f"import service.process.supervisor as s; s.supervise = lambda *a, **b: {show}; "
+    assert run(began + supervises + "c.main(['--workers', '2'])")[0].startswith('{"text":"True"')
+
+
+def run(code: str) -> list[str]:
+    """Return the lines that a new process prints."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
 
 
 @pytest.mark.slow
