@@ -9,8 +9,9 @@ import argparse
 import gc
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.errors import StartError
 from service.log import logging_to
@@ -19,6 +20,9 @@ from service.settings.environment import SettingsError, load_settings, passed_so
 from service.settings.root import Settings
 from service.settings.shown import effective, env_example
 from service.settings.unsafe import warnings
+
+if TYPE_CHECKING:
+    from service.inference.fork_server import ForkServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,11 +102,13 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _serve(settings: Settings, *, replaces: bool) -> None:
-    from service.app.serving import create_app
-    from service.process.server import serve
+    with _forks() as forks:
+        from service.app.serving import create_app
+        from service.process.server import serve
 
-    with logging_to(settings.logging) as log:
-        serve(create_app(settings, log), settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
+        with logging_to(settings.logging) as log:
+            app = create_app(settings, log, forks=forks)
+            serve(app, settings, log.close, passed_sockets=passed_sockets(), replaces=replaces)
 
 
 def _supervise(settings: Settings, *, replaces: bool) -> None:
@@ -114,12 +120,20 @@ def _supervise(settings: Settings, *, replaces: bool) -> None:
 
 
 def _serve_as_worker(settings: Settings, inherited: Inherited) -> None:
-    from service.app.serving import create_app
-    from service.process.worker import serve_as_worker
+    with _forks() as forks:
+        from service.app.serving import create_app
+        from service.process.worker import serve_as_worker
 
-    with logging_to(settings.logging, worker=inherited.worker) as log:
-        app = create_app(settings, log, inherited.worker)
-        serve_as_worker(app, settings, log.close, inherited)
+        with logging_to(settings.logging, worker=inherited.worker) as log:
+            app = create_app(settings, log, inherited.worker, forks)
+            serve_as_worker(app, settings, log.close, inherited)
+
+
+def _forks() -> AbstractContextManager[ForkServer | None]:
+    """Fork before the other imports, which no proof needs, and before the log has a thread."""
+    from service.inference.fork_server import ForkServer
+
+    return ForkServer.begun()
 
 
 def _print(text: str) -> int:

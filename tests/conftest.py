@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -20,8 +21,10 @@ from hypothesis.internal.constants_ast import Constants
 
 from tests.support.plain_log import use_plain_log
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.warm_proofs import Forks
 from tests.support.warm_service import starter
+
+if TYPE_CHECKING:
+    from service.inference.fork_server import ForkServer
 
 # Tests only connect to this machine: neither they nor their child processes use a proxy of the environment.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -127,18 +130,20 @@ def patient_callers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _forks() -> Iterator[Forks]:
-    forks = starter().forks()
-    yield forks
-    forks.close()
+def forks() -> Iterator[ForkServer]:
+    """Return the server that starts the processes that try bundles."""
+    server = starter().forks()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def warm_proofs(_forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service in this process checks bundles in forks, as services do that tests start (tests/support/)."""
-    from service.inference import prover
+def warm_proofs(forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service in this process tries bundles in forks, as one with a process of its own does."""
+    from service.app import serving
+    from service.inference.prover import Prover
 
-    monkeypatch.setattr(prover, "_start", _forks.start)
+    monkeypatch.setattr(serving, "Prover", lambda _none: Prover(forks))
 
 
 @pytest.fixture(scope="session")

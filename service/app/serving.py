@@ -26,7 +26,8 @@ from service.flow.loop_wait import LoopWait
 from service.flow.supervision import supervise
 from service.http.api import make_api
 from service.inference.fleet import Deployments, ServedBundles
-from service.inference.prover import prove_in_process
+from service.inference.fork_server import ForkServer
+from service.inference.prover import Prover
 from service.inference.state_cache import StateCache
 from service.log import access_log
 from service.metrics import Metrics
@@ -48,7 +49,9 @@ from service.tracing.traces import Traces
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, log: LineWriter | None = None, worker: int | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, log: LineWriter | None = None, worker: int | None = None, forks: ForkServer | None = None
+) -> FastAPI:
     """Return the application; its parts are created when its lifespan begins.
 
     Its state has the `runtime`, and the application for `operators`, which is another one if they have their own port.
@@ -58,6 +61,7 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
         settings: all of them.
         log: the output of `logging_to`; without it, structlog writes the access lines.
         worker: number of this worker, if there are several.
+        forks: starts the processes that try bundles; without it, each is a new interpreter.
     """
     runtime = Runtime(settings, Metrics(), __version__, access=access_log(settings.logging, log, worker))
     if log is not None:
@@ -65,7 +69,7 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with serving(runtime):
+        async with serving(runtime, Prover(forks)):
             yield
 
     has_own_port = settings.admin.port is not None
@@ -78,7 +82,7 @@ def create_app(settings: Settings, log: LineWriter | None = None, worker: int | 
 
 
 @asynccontextmanager
-async def serving(runtime: Runtime) -> AsyncIterator[None]:
+async def serving(runtime: Runtime, prover: Prover) -> AsyncIterator[None]:
     """Create the backend, and close its parts in reverse order.
 
     Raises:
@@ -93,7 +97,7 @@ async def serving(runtime: Runtime) -> AsyncIterator[None]:
             runtime.traces = _traces(settings.traces, metrics)
             stack.push_async_callback(runtime.traces.close)
         access = await access_source(runtime, stack)
-        deployments = _deployments(settings, metrics)
+        deployments = _deployments(settings, metrics, prover)
         stack.push_async_callback(deployments.close)
         bundles = ServedBundles(deployments)
         store = behaviour_store(settings, metrics, bundles.served)
@@ -208,10 +212,10 @@ def _shadows(runtime: Runtime, experiments: Experiments) -> Shadows:
     return Shadows(runtime.settings, registry, runtime.metrics, named, lambda: gate.is_full(seconds / 2))
 
 
-def _deployments(settings: Settings, metrics: Metrics) -> Deployments:
+def _deployments(settings: Settings, metrics: Metrics, prover: Prover) -> Deployments:
     registry = BundleRegistry(settings.bundles.root)
     states = StateCache(settings.inference.state_cache_entries, settings.inference.state_cache_bytes)
-    return Deployments(registry, states, settings, metrics, prover=prove_in_process)
+    return Deployments(registry, states, settings, metrics, prover=prover)
 
 
 def _watch(experiments: Experiments, interval_seconds: float, metrics: Metrics, stack: AsyncExitStack) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 from service.flow.threads import fulfil
 
 _ROOT: Final = Path(__file__).parents[2]  # where `service` can be imported from
-_REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits for a dead mount may stay longer
+REAP_SECONDS: Final = 1.0  # for a killed process to be gone; one that waits for a dead mount may stay longer
 
 
 class ChildProcess:
@@ -52,7 +52,7 @@ class ChildProcess:
         )  # fmt: skip
         self.pid = self._process.pid
         if gives_way:
-            _give_way(self.pid)
+            give_way(self.pid)
         self._ended: Future[bytes] = Future()
         self._ended.set_running_or_notify_cancel()  # a caller who gives up ends no process
         Thread(target=fulfil, args=(self._ended, lambda: self._output(given)), name="child", daemon=True).start()
@@ -67,7 +67,7 @@ class ChildProcess:
         if not self._ended.done():
             self._process.kill()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_REAP_SECONDS):
+                async with asyncio.timeout(REAP_SECONDS):
                     await asyncio.wrap_future(self._ended)
 
     def _output(self, given: bytes | None) -> bytes:
@@ -75,7 +75,8 @@ class ChildProcess:
         return said or b""
 
 
-def _give_way(pid: int) -> None:
+def give_way(pid: int) -> None:
+    """Let a process, or this thread (0), only run on a core that nothing else wants; it can never take that back."""
     if hasattr(os, "sched_setscheduler"):  # Linux
         with suppress(OSError):  # it has ended, or a sandbox forbids it
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

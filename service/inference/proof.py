@@ -112,13 +112,18 @@ def _tried(bundle: Bundle, request: ProofRequest, threads: int) -> tuple[OnnxEng
 
 def main() -> int:
     """Answer the request on standard input."""
-    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print
-    request = ProofRequest(**json.loads(sys.stdin.buffer.read()))
-    _limit(request)
     with answer:
-        json.dump(_answer(request), answer)
+        answer.write(answered(sys.stdin.buffer.read()))
     return 0
+
+
+def answered(content: bytes) -> bytes:
+    """Return the answer to a request, both JSON on one line; limits are set for the whole process, for good."""
+    request = ProofRequest(**json.loads(content))
+    _limit(request)
+    return json.dumps(_answer(request)).encode()
 
 
 def _answer(request: ProofRequest) -> Mapping[str, object]:

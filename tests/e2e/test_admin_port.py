@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.processes import children
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.service_process import PlainService, ServiceProcess, children
+from tests.support.service_process import PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

@@ -15,9 +15,9 @@ import pytest
 from contract.bundle.manifest import CATALOGUE
 from deploy.experiments import write_current
 from tests.support.builders import TinyModel
+from tests.support.processes import children, is_fork_server
 from tests.support.redis_server import RedisServer
 from tests.support.service_process import ServiceProcess
-from tests.support.warm_service import COLD_PROOFS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 
@@ -34,12 +34,11 @@ layers:
 
 
 class Published(ServiceProcess):
-    """A service whose only layer serves one version of one model; it proves bundles in children of its own."""
+    """A service whose only layer serves one version of one model."""
 
     def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
         TinyModel(model="mgnm").write(folder / "bundles")
         super().__init__(folder, redis_url, EXPERIMENTS__RELOAD_MS="100", **settings)
-        self._environment[COLD_PROOFS] = "yes"
         self.publish("1")
 
     def publish(self, version: str) -> None:
@@ -62,11 +61,11 @@ class Published(ServiceProcess):
         assert (answer.status_code, answer.json()["degraded"]) == (200, [])
         return str(answer.json()["version"])
 
-    def children(self) -> list[int]:
-        """Return the processes that it has started."""
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
+    def proofs(self) -> list[int]:
+        """Return the processes that try bundles."""
+        own = children(self.process.pid)
+        server = [child for child in own if is_fork_server(child)]
+        return [proof for proof in own if proof not in server] + [fork for child in server for fork in children(child)]
 
 
 @pytest.fixture
@@ -117,8 +116,8 @@ def test_sigterm_ends_a_service_that_is_loading_an_endless_bundle(
     service.start()
     service.write(TinyModel(model="mgnm", version="2", trips=2**60))
     service.publish("2")
-    service.until(service.children, "loading")
-    [child] = service.children()
+    service.until(service.proofs, "loading")
+    [child] = service.proofs()
     service.send(signal.SIGTERM)
     assert service.wait() == 0
     assert not Path(f"/proc/{child}").exists()
@@ -134,7 +133,7 @@ def test_a_mended_experiment_file_does_not_wait_for_an_endless_bundle(
     service.write(TinyModel(model="mgnm", version="2", trips=2**60))
     service.write(TinyModel(model="mgnm", version="3"))
     service.publish("2")
-    service.until(service.children, "loading")
+    service.until(service.proofs, "loading")
     service.publish("3")
     service.until(lambda: service.version() == "3", "mended")
 
@@ -148,7 +147,7 @@ def test_sigterm_ends_a_start_that_tries_an_endless_bundle(
     service.write(TinyModel(model="mgnm", version="2", trips=2**60))
     service.publish("2")
     service.spawn()
-    service.until(service.children, "loading")
+    service.until(service.proofs, "loading")
     service.send(signal.SIGTERM)
     assert service.wait() == 0
 
@@ -157,7 +156,6 @@ def test_a_bundle_with_an_item_that_has_no_score_answers_and_says_so(
     redis_server: RedisServer, tmp_path: Path, services: list[ServiceProcess]
 ) -> None:
     service = Published(tmp_path, redis_server.url)
-    del service._environment[COLD_PROOFS]
     services.append(service)
     service.write(TinyModel(model="mgnm", version="2", nan_candidate=7))
     service.publish("2")

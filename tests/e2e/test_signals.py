@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import children
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, PlainService, ServiceProcess, children
+from tests.support.service_process import ROOT, PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.onnx]
 

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from tests.support.callers import Caller, Callers, KeptCallers
+from tests.support.processes import children
 from tests.support.redis_server import RedisServer
-from tests.support.service_process import ROOT, PlainService, ServiceProcess, children
+from tests.support.service_process import ROOT, PlainService, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.onnx]
 

@@ -1,4 +1,7 @@
-"""Bundles that pass the golden rows and would hurt the process are tried in a process of their own, and refused."""
+"""Bundles that pass the golden rows and would hurt the process are tried in a process of their own, and refused.
+
+Each is a fork (test_fork_server.py has the server's own tests), or a new interpreter where a test starts one.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from service.bundles.registry import BundleRegistry
 from service.flow.child_process import ChildProcess
 from service.inference import loading, prover
 from service.inference.engine import EngineError
+from service.inference.fork_server import ForkServer
 from service.inference.loading import Loader, NotServable
 from service.inference.proof import Proof, ProofRequest
-from service.inference.prover import prove_in_process
+from service.inference.prover import Prover
 from tests.support.builders import TinyModel
 from tests.support.deployments import settings_of
 
@@ -43,7 +47,7 @@ def asked(model: TinyModel, tmp_path: Path, **changes: object) -> ProofRequest:
 
 
 async def test_a_good_bundle_shows_its_digest_its_times_and_its_memory(tmp_path: Path) -> None:
-    proof = await prove_in_process(asked(TinyModel(users=3, reads_time=True), tmp_path))
+    proof = await Prover()(asked(TinyModel(users=3, reads_time=True), tmp_path))
     assert proof.provider == "cpu"
     assert len(proof.digest) == 64
     assert 0 < proof.request_seconds < REQUEST.budget_seconds
@@ -53,87 +57,83 @@ async def test_a_good_bundle_shows_its_digest_its_times_and_its_memory(tmp_path:
 
 async def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="took longer than 1 s and was ended"):
-        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
+        await Prover()(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_a_proof_that_is_a_fork_is_ended_too(tmp_path: Path) -> None:
+async def test_a_proof_that_is_a_fork_is_ended_too(tmp_path: Path, forks: ForkServer) -> None:
     with pytest.raises(EngineError, match="took longer than 1 s"):
-        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
+        await Prover(forks)(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path) -> None:
+async def test_a_graph_slower_than_the_budget_is_refused_with_its_time(tmp_path: Path, forks: ForkServer) -> None:
     with pytest.raises(EngineError, match=r"too slow: the largest request takes \d+\.\d{3} s, allowed 0\.002 s"):
-        await prove_in_process(asked(TinyModel(trips=50_000), tmp_path, budget_seconds=0.002))
+        await Prover(forks)(asked(TinyModel(trips=50_000), tmp_path, budget_seconds=0.002))
 
 
 async def test_a_graph_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
     """64 KiB for each of the golden candidates is nothing; for a large request it is more than the limit."""
     with pytest.raises(EngineError, match=r"alloc|memory"):
-        await prove_in_process(asked(TinyModel(hog=250_000), tmp_path, memory_bytes=2**29))
+        await Prover()(asked(TinyModel(hog=250_000), tmp_path, memory_bytes=2**29))
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Path) -> None:
+async def test_a_bundle_that_must_not_be_served_is_refused_for_good(tmp_path: Path, forks: ForkServer) -> None:
     with pytest.raises(BundleError, match=r"score\.onnx: 'bias' has a weight that is not a number"):
-        await prove_in_process(asked(TinyModel(nan_weight=3), tmp_path))
+        await Prover(forks)(asked(TinyModel(nan_weight=3), tmp_path))
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_golden_scores_that_differ_are_refused(tmp_path: Path) -> None:
+async def test_golden_scores_that_differ_are_refused(tmp_path: Path, forks: ForkServer) -> None:
     with pytest.raises(EngineError, match="golden scores differ"):
-        await prove_in_process(asked(TinyModel(spoilt=frozenset({"golden"})), tmp_path))
+        await Prover(forks)(asked(TinyModel(spoilt=frozenset({"golden"})), tmp_path))
 
 
 @pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ChildProcess, bool]]:
-    """Return the processes that are started, and whether each gives way."""
+def interpreters(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ChildProcess, bool]]:
+    """Return the new interpreters that are started, and whether each gives way."""
     found: list[tuple[ChildProcess, bool]] = []
-    start = prover._start
+    start = prover._interpreter
 
-    async def noted(request: bytes, gives_way: bool) -> ChildProcess:
-        process = await start(request, gives_way)
+    def noted(request: ProofRequest, *, gives_way: bool) -> ChildProcess:
+        process = start(request, gives_way=gives_way)
         found.append((process, gives_way))
         return process
 
-    monkeypatch.setattr(prover, "_start", noted)
+    monkeypatch.setattr(prover, "_interpreter", noted)
     return found
 
 
 async def test_a_first_try_without_processor_time_is_no_refusal(
-    tmp_path: Path, starts: list[tuple[ChildProcess, bool]]
+    tmp_path: Path, interpreters: list[tuple[ChildProcess, bool]]
 ) -> None:
-    task = asyncio.create_task(prove_in_process(asked(TinyModel(), tmp_path, limit_seconds=20.0)))
+    task = asyncio.create_task(Prover()(asked(TinyModel(), tmp_path, limit_seconds=20.0)))
     os.kill(await started(), signal.SIGSTOP)  # gets as little as beside others who want all of it
     assert (await task).provider == "cpu"
-    assert [gives_way for _, gives_way in starts] == [True, False]
-    assert await starts[0][0].ended() == (-signal.SIGKILL, b"")
+    assert [gives_way for _, gives_way in interpreters] == [True, False]
+    assert await interpreters[0][0].ended() == (-signal.SIGKILL, b"")
 
 
-@pytest.mark.usefixtures("warm_proofs")
 @pytest.mark.parametrize(
     ("parts", "changes", "tries"),
     [
-        ({}, {}, [True]),
-        ({"trips": 50_000}, {"budget_seconds": 0.002}, [True, False]),
-        ({"trips": 2**60}, {"limit_seconds": 1.0}, [True, False]),
-        ({"nan_weight": 3}, {}, [True]),
-        ({"spoilt": frozenset({"golden"})}, {}, [True]),
+        ({}, {}, []),
+        ({"trips": 50_000}, {"budget_seconds": 0.002}, [False]),
+        ({"trips": 2**60}, {"limit_seconds": 1.0}, [False]),
+        ({"nan_weight": 3}, {}, []),
+        ({"spoilt": frozenset({"golden"})}, {}, []),
     ],
     ids=["good", "slow", "endless", "a weight that is not a number", "other golden scores"],
 )
 async def test_only_slowness_is_tried_again_without_giving_way(
     tmp_path: Path,
-    starts: list[tuple[ChildProcess, bool]],
+    forks: ForkServer,
+    interpreters: list[tuple[ChildProcess, bool]],
     parts: dict[str, Any],
     changes: dict[str, object],
     tries: list[bool],
 ) -> None:
     request = asked(TinyModel(**parts), tmp_path, **changes)
     with nullcontext() if not parts else pytest.raises((BundleError, EngineError)):
-        await prove_in_process(request)
-    assert [gives_way for _, gives_way in starts] == tries
+        await Prover(forks)(request)
+    assert [gives_way for _, gives_way in interpreters] == tries
 
 
 async def started() -> int:
@@ -159,7 +159,7 @@ def _tries(pid: int) -> bool:
 
 async def test_a_process_that_dies_is_a_refusal_that_names_the_signal(tmp_path: Path) -> None:
     request = asked(TinyModel(trips=2**60), tmp_path)
-    task = asyncio.create_task(prove_in_process(request))
+    task = asyncio.create_task(Prover()(request))
     os.kill(await started(), signal.SIGSEGV)
     with pytest.raises(EngineError, match="was ended by SIGSEGV"):
         await task
@@ -167,7 +167,7 @@ async def test_a_process_that_dies_is_a_refusal_that_names_the_signal(tmp_path: 
 
 async def test_cancelling_ends_the_process(tmp_path: Path) -> None:
     request = asked(TinyModel(trips=2**60), tmp_path)
-    task = asyncio.create_task(prove_in_process(request))
+    task = asyncio.create_task(Prover()(request))
     pid = await started()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -185,13 +185,12 @@ async def test_a_process_whose_parent_is_gone_ends_by_itself(tmp_path: Path, mon
     left: list[ChildProcess] = []
     monkeypatch.setattr(ChildProcess, "end", leave)
     with pytest.raises(EngineError):
-        await prove_in_process(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
+        await Prover()(asked(TinyModel(trips=2**60), tmp_path, limit_seconds=1.0))
     _, equal = left  # the first one gives way: it ends when the other tests leave it a core
     assert await asyncio.wait_for(equal.ended(), 30) == (-signal.SIGALRM, b"")
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: Path) -> None:
+async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: Path, forks: ForkServer) -> None:
     TinyModel().write(tmp_path)
 
     def swap(directory: Path) -> None:
@@ -199,7 +198,7 @@ async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: 
         TinyModel(offset=5.0).write(tmp_path)
 
     async def prove_then_swap(request: ProofRequest) -> Proof:
-        proof = await prove_in_process(request)
+        proof = await Prover(forks)(request)
         swap(Path(request.directory))
         return proof
 
@@ -207,17 +206,16 @@ async def test_a_bundle_that_is_swapped_after_the_proof_is_not_loaded(tmp_path: 
         await Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_then_swap).load(MODEL)
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path: Path) -> None:
+async def test_what_is_proven_is_loaded_and_its_batches_fit_the_budget(tmp_path: Path, forks: ForkServer) -> None:
     TinyModel().write(tmp_path)
 
     async def slow_batches(request: ProofRequest) -> Proof:
-        return replace(await prove_in_process(request), batch_seconds=4 * REQUEST.budget_seconds)
+        return replace(await Prover(forks)(request), batch_seconds=4 * REQUEST.budget_seconds)
 
     loaded = await Loader(BundleRegistry(tmp_path), SETTINGS, prover=slow_batches).load(MODEL)
     assert (loaded.settings.batching.max_rows, loaded.settings.batching.max_batch_candidates) == (16, 5_000)
     loaded.engine.close()
-    whole = await Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_in_process).load(MODEL)
+    whole = await Loader(BundleRegistry(tmp_path), SETTINGS, prover=Prover(forks)).load(MODEL)
     assert whole.settings == SETTINGS
     assert whole.engine.threads == 1
     whole.engine.close()
@@ -230,7 +228,7 @@ async def test_a_folder_that_cannot_be_listed_in_time_is_a_refusal_and_blocks_no
     gate = threading.Event()
     monkeypatch.setattr(loading, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(loading, "identity_of", lambda _directory: gate.wait(60))
-    loader = Loader(BundleRegistry(tmp_path), SETTINGS, prover=prove_in_process)
+    loader = Loader(BundleRegistry(tmp_path), SETTINGS, prover=Prover())
     before = set(threading.enumerate())  # threads of earlier tests may end while this one runs, so a count would lie
     for _ in range(3):
         with pytest.raises(NotServable, match="its folder could not be read in time"):
@@ -240,14 +238,13 @@ async def test_a_folder_that_cannot_be_listed_in_time_is_a_refusal_and_blocks_no
     loader.close()
 
 
-@pytest.mark.usefixtures("warm_proofs")
-async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path) -> None:
+async def test_a_refused_bundle_starts_no_second_process(tmp_path: Path, forks: ForkServer) -> None:
     TinyModel(nan_weight=3).write(tmp_path)
     tries: list[ProofRequest] = []
 
     async def counted(request: ProofRequest) -> Proof:
         tries.append(request)
-        return await prove_in_process(request)
+        return await Prover(forks)(request)
 
     loader = Loader(BundleRegistry(tmp_path), SETTINGS, prover=counted)
     for _ in range(3):

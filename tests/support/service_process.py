@@ -28,11 +28,6 @@ PATIENCE = {
 }  # fmt: skip
 
 
-def children(process_id: int) -> list[int]:
-    """Return the ids of the child processes of a process."""
-    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
-
-
 class ServiceProcess:
     """One service; `settings` are variables without their prefix."""
 

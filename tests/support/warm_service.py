@@ -19,12 +19,10 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.support.warm_proofs import Forks, forking, serve
-
-COLD_PROOFS = "COLD_PROOFS"
-"""A variable of the environment for a service whose proofs are children of its own: new interpreters."""
+if TYPE_CHECKING:
+    from service.inference.fork_server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,12 +79,13 @@ class Starter:
         socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
         return json.loads(self._socket.recv(1 << 10))
 
-    def forks(self) -> Forks:
-        """Return what checks bundles in forks of the interpreter, for services in this process."""
+    def forks(self) -> ForkServer:
+        """Return what starts the processes that try bundles, for services in this process, which has threads."""
+        from service.inference.fork_server import ForkServer
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.ask({"proofs": True}, theirs.fileno())
-        return Forks(ours)
+            return ForkServer(ours, self.ask({"forks": True}, theirs.fileno()))
 
     def close(self) -> None:
         """End the interpreter, and what still runs of its children."""
@@ -115,8 +114,6 @@ def _serve(commands: socket.socket, package: str) -> None:
     """Fork a process for each message that has an environment; say how one ended for each that asks."""
     _import_all(package)
     gc.freeze()  # a fork that collects garbage would copy all of it
-    proofs = forking() if package == "service" else None
-
     running: set[int] = set()
     while True:
         content, descriptors, _, _ = socket.recv_fds(commands, 1 << 20, 2)
@@ -130,7 +127,7 @@ def _serve(commands: socket.socket, package: str) -> None:
             answer = os.fork()
             if answer == 0:
                 commands.close()
-                _become(package, message, proofs, *descriptors)
+                _become(package, message, *descriptors)
             running.add(answer)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -164,11 +161,13 @@ def _end(running: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _become(package: str, message: dict[str, Any], proofs: socket.socket | None, *descriptors: int) -> None:
+def _become(package: str, message: dict[str, Any], *descriptors: int) -> None:
     import runpy
 
-    if proofs is not None:
-        _prove_by(proofs, message, *descriptors)
+    if "forks" in message:
+        from service.inference import fork_server
+
+        fork_server.become(*descriptors)
     output, errors = descriptors
     for descriptor, number in ((output, 1), (errors, 2)):
         os.dup2(descriptor, number)
@@ -185,17 +184,6 @@ def _become(package: str, message: dict[str, Any], proofs: socket.socket | None,
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status if isinstance(status, int) else 1)
-
-
-def _prove_by(proofs: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
-    """Serve proofs for the tests' own process, if that is what the message asks for; else have them served."""
-    from service.inference import prover
-
-    if "proofs" in message:
-        proofs.close()
-        serve(socket.socket(fileno=descriptors[0]))
-    if COLD_PROOFS not in message["environment"]:
-        prover._start = Forks(proofs).start
 
 
 if __name__ == "__main__":

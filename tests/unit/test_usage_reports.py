@@ -25,7 +25,7 @@ def packages_that_import(library: str) -> set[str]:
 
 
 def run(code: str, home: Path, **variables: str) -> str:
-    """Return what a new process prints; its home directory is empty, and nothing says that this is a test."""
+    """Return what a new process prints; its home directory is empty, and no variable shows that this is a test."""
     left_out = (*_SILENT_ON, *_OURS)
     plain = {name: value for name, value in os.environ.items() if name not in left_out}
     environment = plain | {"HOME": str(home)} | variables
