@@ -1,4 +1,4 @@
-"""What a start of the service costs: `python -m benchmarks.start [CHECKOUT ...]`.
+"""The cost of a start of the service: `python -m benchmarks.start [CHECKOUT ...]`.
 
 For each checkout, in turn: processor time of the service and all processes that it has started, seconds until it is
 ready, and memory with each shared page divided among its processes (PSS). Two bundles of the demo are served.

@@ -1,4 +1,4 @@
-"""Proofs are forks of a small server; it and they end with the service, and nobody waits for either."""
+"""Proofs are forks of a small server; it and they end with the service."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ async def main(forks):
 with ForkServer.begun() as forks:
     asyncio.run(main(forks))
 """
-"""As much of a service as has a proof under way."""
+"""As much of a service as has a proof in progress."""
 
 
 @pytest.fixture
 def own_forks() -> Iterator[ForkServer]:
-    """Return a server of this test alone."""
+    """Return a server that no other test uses."""
     server = starter().forks()
     yield server
     server.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.flow.short_turns import short_turns
+from service.flow.short_turns import _before, short_turns
 from service.flow.threads import DaemonThreads, Detached, in_time
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -127,12 +128,20 @@ async def test_the_thread_of_detached_calls_ends_with_their_owner() -> None:
     assert not thread.is_alive()
 
 
+@pytest.fixture
+def usual_turns() -> None:
+    """Wait for the end of the work that earlier tests have left to their threads."""
+    wait_until(lambda: not _before)
+
+
+@pytest.mark.usefixtures("usual_turns")
 async def test_detached_work_lets_the_event_loop_take_its_turn_soon() -> None:
     usual = sys.getswitchinterval()
     assert await Detached("test-turns").run(sys.getswitchinterval, 60) < usual / 5
     assert sys.getswitchinterval() == usual
 
 
+@pytest.mark.usefixtures("usual_turns")
 def test_short_turns_end_with_the_last_block() -> None:
     usual = sys.getswitchinterval()
     first, second = short_turns(), short_turns()
