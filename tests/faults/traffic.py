@@ -180,6 +180,12 @@ class Traffic:
         self._thread.start()
         return self
 
+    @property
+    def thread(self) -> int:
+        """The kernel's number of the thread."""
+        assert self._thread.native_id is not None
+        return self._thread.native_id
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -13,12 +15,32 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def name_of(pid: int) -> str:
+    """Return the short name of a process; none if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def is_fork_server(pid: int) -> bool:
     """Return whether a process is one of service/inference/fork_server.py, and no proof."""
+    return name_of(pid) == "ranker-proofs"
+
+
+def threads_of(pid: int) -> list[int]:
+    """Return the threads of a process."""
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def run_first(threads: Iterable[int]) -> bool:
+    """Let threads run before all others that are not real-time; False if this user may not do that."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == "ranker-proofs"
-    except OSError:
+        for thread in threads:
+            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
         return False
+    return True
 
 
 def is_alive(pid: int) -> bool:
