@@ -25,7 +25,7 @@ _SWAP: Final = "bundle swap"
 _EXPERIMENT: Final = "experiment change"
 _RESTARTS: Final = "restart of each replica"
 _KILL: Final = "a killed replica"
-# Of requests that count for an event, from its beginning. An event that is over sooner counts for as long: else a
+# The time from the beginning of an event whose requests count for it. One that is over sooner counts for as long: else a
 # replica that is ready in half the time would double the share of the requests that its start slowed down.
 _SECONDS: Final = {_SWAP: 2.0, _EXPERIMENT: 2.0, _RESTARTS: 10.0, _KILL: 3.0}
 _HASTY: Final = "both replicas restarted at once"

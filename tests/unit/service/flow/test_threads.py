@@ -6,14 +6,14 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
-from service.flow.short_turns import _before, short_turns
+from service.flow.short_turns import short_turns
 from service.flow.threads import DaemonThreads, Detached, in_time
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -129,9 +129,13 @@ async def test_the_thread_of_detached_calls_ends_with_their_owner() -> None:
 
 
 @pytest.fixture
-def usual_turns() -> None:
-    """Wait for the end of the work that earlier tests have left to their threads."""
-    wait_until(lambda: not _before)
+def usual_turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a new process: an earlier test may have left a thread in a block, with a call that never returns."""
+    interval = sys.getswitchinterval()
+    monkeypatch.setattr("service.flow.short_turns._before", [])
+    sys.setswitchinterval(0.005)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("usual_turns")
