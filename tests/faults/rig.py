@@ -88,7 +88,7 @@ class Rig:
         return self.cold(made, output, *command)
 
     def cold(self, made: Service, output: int | None = None, *command: str) -> Service:
-        """Start a new interpreter: with the imports, and children of its own that try bundles. For what is timed."""
+        """Start a new interpreter, which does its imports. For what is timed."""
         made.spawn(output, *command)
         return self.started(self.until_ready(made))
 
