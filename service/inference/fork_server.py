@@ -1,8 +1,8 @@
 """Forks a process for each proof of a bundle, so that a proof needs no imports of its own.
 
 A new interpreter takes a quarter of a second of processor time until it can begin; a fork takes some milliseconds. The
-server itself is forked from the service, before that has threads, sockets or secrets of callers. It shares the memory
-of the imports, has nothing else open, and ends with the service (ADR 0367).
+server itself is forked from the service, before that has threads and connections. It shares the memory of the imports,
+has nothing else open, and ends with the service (ADR 0367).
 
 A message to it is a request and one end of a pair of sockets. There the proof writes its answer, and the server then
 the exit status. A service that is gone, or that closes its end for writing, ends the proof.
@@ -103,8 +103,8 @@ class ForkedProof:
         Raises:
             ServerGoneError: the server ended before the proof.
         """
-        answer, _, status = (await asyncio.shield(self._output)).rpartition(b"\n")
-        if not status:
+        answer, line_end, status = (await asyncio.shield(self._output)).rpartition(b"\n")
+        if not line_end:  # the proof may have answered
             raise ServerGoneError("it ended before the proof")
         return int(status), answer
 

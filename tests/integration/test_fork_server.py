@@ -111,6 +111,19 @@ async def test_without_its_server_a_bundle_is_tried_in_a_new_interpreter(
     assert [line["event"] for line in logs] == ["fork_server_gone"]
 
 
+async def test_an_answer_without_a_status_is_not_believed(tmp_path: Path, own_forks: ForkServer) -> None:
+    """The proof ends after its server: none can tell whether it was killed."""
+    prove, request = Prover(own_forks), asked(TinyModel(trips=200_000), tmp_path)
+    task = asyncio.create_task(prove(request))
+    fork = await running(own_forks)
+    os.kill(fork, signal.SIGSTOP)
+    os.kill(own_forks.pid, signal.SIGKILL)
+    os.kill(fork, signal.SIGCONT)
+    with capture_logs() as logs:
+        assert (await task).provider == "cpu"
+    assert [line["event"] for line in logs] == ["fork_server_gone"]
+
+
 async def test_a_proof_that_lost_its_server_holds_up_nobody(tmp_path: Path, own_forks: ForkServer) -> None:
     task = asyncio.create_task(Prover(own_forks)(asked(ENDLESS, tmp_path, limit_seconds=4.0)))
     fork = await running(own_forks)
