@@ -38,13 +38,12 @@ WALKED = {
     "deploy/experiments.py", "deploy/experiment_demo/__main__.py", "deploy/daily/__main__.py",
     "deploy/scoring/__main__.py",
     "benchmarks/load/offer.py", "benchmarks/load/greedy.py", "benchmarks/load/compare.py",
-    "benchmarks/load/__main__.py", "benchmarks/load/profile.py",
+    "benchmarks/load/__main__.py", "benchmarks/load/profile.py", "benchmarks/load/start.py",
     "benchmarks/peers/__main__.py",
     "benchmarks/tables/__main__.py", "benchmarks/leak/mgnm_batch_position.py", "benchmarks/recbole/atomic.py",
     "benchmarks/recbole/table.py", "benchmarks/catalogue.py", "benchmarks/footprint.py",
     "benchmarks/hop.py", "benchmarks/gpu.py", "benchmarks/analysis.py", "benchmarks/training_scale.py",
     "benchmarks/cold/__main__.py", "benchmarks/cold/speed.py", "benchmarks/cold/histories.py", "benchmarks/rules.py",
-    "benchmarks/start.py",
 }  # fmt: skip
 ELSEWHERE = {
     "deploy/compose/check.py": "a test itself: it fails by an error",

@@ -1,4 +1,4 @@
-"""The cost of a start of the service: `python -m benchmarks.start [CHECKOUT ...]`.
+"""The cost of a start of the service: `python -m benchmarks.load.start [CHECKOUT ...]`.
 
 For each checkout, in turn: processor time of the service and all processes that it has started, seconds until it is
 ready, and memory with each shared page divided among its processes (PSS). Two bundles of the demo are served.
@@ -27,7 +27,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print one row for each checkout; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load.start", description=__doc__)
     parser.add_argument("checkouts", type=Path, nargs="*", default=[ROOT], help="default: this one")
     parser.add_argument("--bundles", type=Path, default=ROOT / "bundles")
     parser.add_argument("--rounds", type=int, default=15)
