@@ -25,11 +25,9 @@ def read(path: Path) -> tuple[str, ExperimentsConfig]:
     Raises:
         CommandError: it is missing, or breaks a rule.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path}: not UTF-8: {error}") from None
-    return text, parsed(path, text)
+    content = path.read_bytes()
+    config = parsed(path, content)
+    return content.decode(), config
 
 
 def stop(path: Path, experiment: str) -> bool:
@@ -42,7 +40,7 @@ def stop(path: Path, experiment: str) -> bool:
     if any(one.key == experiment and one.status == "stopped" for layer in before.layers for one in layer.experiments):
         return False
     edited = _stopped(text, path, experiment)
-    told = changes(before, parsed(path, edited))
+    told = changes(before, parsed(path, edited.encode()))
     if len(told) != 1 or not told[0].endswith(".status: running -> stopped"):
         raise CommandError(f"{path}: stopping {experiment!r} would change more than its status: {'; '.join(told)}")
     write_whole(path, edited.encode())

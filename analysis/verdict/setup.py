@@ -46,11 +46,7 @@ def from_file(path: Path, experiment: str) -> Setup:
     Raises:
         CommandError: the file is missing or breaks a rule, has no such experiment, or the experiment interleaves.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise CommandError(f"{path}: not a readable experiments file: {type(error).__name__}") from None
-    config = parsed(path, text)
+    config = parsed(path, path.read_bytes())
     if experiment == HOLDOUT and config.holdout is not None:
         return _of_holdout(config.holdout)
     known = {one.key: one for layer in config.layers for one in layer.experiments}

@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contract.operator_file import Lines, OperatorFileError, parse
 from service.access.keys import HASH
 from service.access.scopes import Scope
-from service.operator_file import Lines, OperatorFileError, parse
 
 MAX_FILE_BYTES: Final = 262_144
 MAX_CALLERS: Final = 200  # each is a value of a metric's label

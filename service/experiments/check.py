@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from contract.experiments.file import parse_file, read_experiments, with_lines
 from contract.experiments.history import ExperimentFile, experiment_file
 from contract.experiments.parse import MAX_FILE_BYTES
 from contract.experiments.problems import ExperimentsError
 from contract.experiments.ramps import changes, propose
-from service.experiments.file import parse_file, read_experiments, with_lines
 
 _MAX_CHANGES: Final = 40
 

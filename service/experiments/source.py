@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from contract.experiments.file import read_experiments, with_lines
 from contract.experiments.history import ExperimentFile, State
 from contract.experiments.parse import MAX_FILE_BYTES
 from contract.experiments.problems import ExperimentsError, Problem
 from service.experiments.arm_models import built_in
-from service.experiments.file import read_experiments, with_lines
 from service.flow.threads import Detached
 
 ReloadResult = Literal[

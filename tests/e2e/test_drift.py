@@ -31,7 +31,7 @@ def service(own_redis: RedisServer, tmp_path: Path) -> Iterator[PlainService]:
 
 
 def rank(service: PlainService, candidates: Sequence[str], rankings: int, histories: Sequence[int]) -> None:
-    """Rank for users with histories of these lengths in turn, each an hour old; so few a second that all are counted."""
+    """Rank for users with histories of these lengths in turn, each an hour old; slowly enough that all are counted."""
     with httpx.Client(base_url=service.url) as client:
         for number in range(rankings):
             length = histories[number % len(histories)]
@@ -54,7 +54,7 @@ def test_shifted_traffic_raises_the_index_and_unknown_items_are_counted(service:
     assert (index(service, "score"), index(service, "length")) == pytest.approx((0, 0), abs=0.01)
     rank(service, HIGH, 300, histories=[1])
     assert index(service, "score") > 0.5
-    # Of 600 rankings, a quarter has no behaviour, a quarter 3, and half 1, which neither of the two golden rows has:
+    # A quarter of the rankings has no behaviour, a quarter 3, and half 1, which neither of the two golden rows has:
     # its share is taken to be half a row.
     shifted = 2 * (0.25 - 0.5) * log(0.25 / 0.5) + (0.5 - 0.25) * log(0.5 / 0.25)
     assert index(service, "length") == pytest.approx(shifted, rel=0.01)

@@ -17,10 +17,10 @@ from contract.behaviours.records import RECORD, pack
 from contract.bundle.manifest import ManifestError, parse_manifest
 from contract.bundle.signature import SignatureError, parse_signatures
 from contract.bundle.vocabulary import Vocabulary
+from contract.experiments.file import read_experiments
 from contract.experiments.problems import ExperimentsError
 from service.access.file import AccessFileError, read_access
 from service.bundles.arrays import MAX_GOLDEN_BYTES, read_npy, read_npz
-from service.experiments.file import read_experiments
 from tests.e2e.corpus.recorded import body_of, recorded
 from tests.property.test_behaviours import check_against_slow
 from tests.property.test_rank_decoder import check

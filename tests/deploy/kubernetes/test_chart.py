@@ -15,6 +15,7 @@ import yaml
 
 from analysis.commands import guard
 from analysis.sink.settings import SinkSettings
+from contract.experiments.file import read_experiments
 from contract.secret_files import ENDING
 from deploy.daily.loop import BUSY, FAILED, REFUSED
 from deploy.daily.settings import Settings as DailySettings
@@ -23,7 +24,6 @@ from deploy.kubernetes.rendering import CHART, FOLDER, RENDERED, SHAPES, Manifes
 from service import __version__
 from service.access.file import read_access
 from service.bundles.signatures import read_signers
-from service.experiments.file import read_experiments
 from service.metrics.ranking import STAGES
 from service.settings.environment import secret_variables, unknown_names, variables
 from service.settings.root import DELIMITER, PREFIX, Settings

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.guard import stop as stop_module
 from analysis.guard.stop import stop
 from contract.command_line import CommandError
 from contract.experiments.history import ExperimentFile
@@ -86,14 +87,26 @@ def test_an_experiment_that_is_not_there_changes_nothing(file: Path, key: str) -
 
 
 def test_a_status_that_other_parts_of_the_file_share_is_not_changed(tmp_path: Path) -> None:
-    """An anchor: the word stands for both experiments."""
+    """An anchor: the word stands for both experiments. The service refuses such a file too."""
     shared = TEXT.replace("salt: other-salt, status: running", "salt: other-salt, status: &now running")
     shared = shared.replace('status: "running" # until', "status: *now # until")
     path = tmp_path / "experiments.yaml"
     path.write_text(shared)
-    with pytest.raises(CommandError, match="would change more than its status"):
+    with pytest.raises(CommandError, match="line 17: aliases are not allowed"):
         stop(path, "first")
     assert path.read_text() == shared
+
+
+def test_an_edit_that_changes_more_than_the_status_is_not_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edited = stop_module._stopped
+
+    def careless(text: str, path: Path, experiment: str) -> str:
+        return edited(text, path, experiment).replace("status: running", "status: stopped")
+
+    monkeypatch.setattr(stop_module, "_stopped", careless)
+    with pytest.raises(CommandError, match="would change more than its status"):
+        stop(file, "first")
+    assert file.read_text() == TEXT
 
 
 @pytest.mark.parametrize("text", ["", "layers: [", "layers: []", "[1]", TEXT.replace("slots: [[0, 5000]]", "slots: 7")])

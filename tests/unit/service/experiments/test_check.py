@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from contract.experiments.file import read_experiments
 from contract.experiments.problems import ExperimentsError
 from service.command_line import main
 from service.experiments.check import check_experiments
-from service.experiments.file import read_experiments
 from tests.support.experiment_files import NOW_MS, servable
 
 E0 = "layers__0__experiments__0"

@@ -11,9 +11,9 @@ import yaml
 from structlog.testing import capture_logs
 
 from contract.experiments.decision import Decision
+from contract.experiments.file import parse_file
 from contract.experiments.parse import parse_experiments
 from contract.experiments.problems import ExperimentsError
-from service.experiments.file import parse_file
 from service.experiments.live import Experiments, Models
 from tests.support.experiment_files import NOW_MS, servable
 

@@ -8,7 +8,7 @@ from contract.experiments.history import ExperimentFile, experiment_file
 from contract.experiments.parse import MAX_FILE_BYTES
 from contract.experiments.problems import ExperimentsError, Problem
 from contract.experiments.served import unserved
-from service.operator_file import Lines, OperatorFileError, parse
+from contract.operator_file import Lines, OperatorFileError, parse
 
 
 def parse_file(content: bytes) -> object:
