@@ -123,10 +123,6 @@ class Deployment:
         """Start answering."""
         if self._drift is not None:
             self._observer.drift_begins(self.bundle.name, self._drift)
-        self.observe()
-
-    def observe(self) -> None:
-        """Note in the metrics that this bundle is served."""
         self._observer.bundle_served(self.bundle.manifest.model, self.bundle.manifest.version, self.provider)
 
     def submit(self, entries: Sequence[Scoring]) -> None:

@@ -155,7 +155,7 @@ class Deployments:
         replaced = {model: self._live[model] for model in changed}
         self._live = {**{model: one for model, one in self._live.items() if model not in replaced}, **loaded}
         if replaced:
-            self._release(lambda: _close_before(replaced, loaded))
+            self._release(lambda: _close(replaced))
 
     def _release(self, release: Callable[[], Awaitable[None]]) -> None:
         """Let go of bundles in the background; `close` waits for it."""
@@ -188,13 +188,6 @@ class Deployments:
         for deployment in released:
             await deployment.close()
             _log.info("bundle_released", bundle=deployment.bundle.name)
-
-
-async def _close_before(replaced: Mapping[Model, Deployment], loaded: Mapping[Model, Deployment]) -> None:
-    """Close bundles; closing one drops it from the metrics, where its successor has the same name."""
-    await _close(replaced)
-    for deployment in loaded.values():
-        deployment.observe()
 
 
 class ServedBundles:

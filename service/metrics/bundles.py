@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from service.metrics.families import Families
@@ -18,6 +19,7 @@ class BundleMetrics:
 
     def __init__(self, families: Families) -> None:
         self._forget = families.forget_bundle
+        self._served = Counter[tuple[str, str]]()  # name, provider: a bundle that is loaded again is there twice
         self._dropped: dict[str, None] = {}  # in the order of their drops
         self._bundles = families.gauge(
             "ranker_bundle_info", "1 for each bundle that is loaded.", "max",
@@ -45,6 +47,7 @@ class BundleMetrics:
     def bundle_served(self, model: str, version: str, provider: str) -> None:
         """Note a bundle that is loaded, and where it truly runs."""
         name = f"{model}@{version}"
+        self._served[name, provider] += 1
         self._dropped.pop(name, None)
         self._bundles.of(name, model, version, provider).value = 1
         for faults in (self._engine_failures, self._unscored, self._runs_ended):
@@ -52,9 +55,17 @@ class BundleMetrics:
         self._slow.of(name).value = 0
 
     def bundle_dropped(self, model: str, version: str, provider: str) -> None:
-        """Note a bundle that is not loaded any more; its counts stay until more bundles have been dropped."""
+        """Note a bundle that is not loaded any more; its counts stay until more bundles have been dropped.
+
+        Nothing changes for a bundle that has been loaded again in the meantime.
+        """
         name = f"{model}@{version}"
-        self._bundles.remove(name, model, version, provider)
+        self._served[name, provider] -= 1
+        self._served = +self._served
+        if (name, provider) not in self._served:
+            self._bundles.remove(name, model, version, provider)
+        if any(name == served for served, _ in self._served):
+            return
         self._slow.remove(name)
         self._dropped[name] = None
         if len(self._dropped) > _DROPPED_KEPT:
