@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -51,10 +50,9 @@ def _days(axes: Axes, chains: list[Chain]) -> None:
 
 def _limits(chains: list[Chain]) -> tuple[float, float]:
     """Return one scale for all models: that of what is shown."""
-    shown = [chain.quality() for chain in chains if chain.variant in _SHOWN]
-    values = np.concatenate([*shown, chains[0].baseline("popularity_of_day")])
-    margin = 0.08 * float(np.ptp(values))
-    return float(values.min()) - margin, float(values.max()) + margin
+    lines = [chain.quality() for chain in chains if chain.variant in _SHOWN]
+    lines.append(chains[0].baseline("popularity_of_day"))
+    return look.limits((value for line in lines for value in line), margin=0.08)
 
 
 def _seconds(axes: Axes, chains: list[Chain]) -> None:

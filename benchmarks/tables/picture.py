@@ -245,9 +245,7 @@ def draw_learning(path: Path, title: str, learning: Mapping[str, Sequence[Sequen
         return
     tops = {name: max(map(max, seeds)) for name, seeds in learnt.items()}
     shown = {name for name, top in tops.items() if top >= _SHOWN_SHARE * max(tops.values())}
-    values = [value for name in shown for seed in learnt[name] for value in seed]
-    spread = max(values) - min(values)
-    limits = min(values) - 0.05 * spread, max(values) + 0.05 * spread
+    limits = look.limits((value for name in shown for seed in learnt[name] for value in seed), margin=0.05)
     lines = -(-len(learnt) // _COLUMNS)
     figure, grid = plt.subplots(
         lines, _COLUMNS, sharex=True, squeeze=False, figsize=(11, 1.9 * lines + 1.1), layout="constrained"

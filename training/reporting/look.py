@@ -6,6 +6,7 @@ Importing this module does not import matplotlib, which needs an extra.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -45,6 +46,19 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"] = "both") -> None:
     axes.grid(axis=grid, color=_GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def limits(values: Iterable[float], margin: float) -> tuple[float, float]:
+    """Return the ends of one scale for several panels: a margin of the spread beyond the values, and a range in any case.
+
+    Args:
+        values: all that is drawn; at least one.
+        margin: share of the spread.
+    """
+    drawn = list(values)
+    low, high = min(drawn), max(drawn)
+    room = margin * (high - low) or margin * abs(high) or margin  # matplotlib warns of a scale without a range
+    return low - room, high + room
 
 
 def rows(axes: Axes, names: list[str]) -> None:

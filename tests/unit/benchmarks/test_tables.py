@@ -234,7 +234,9 @@ def test_learning_is_drawn_of_what_learnt_for_several_epochs(tmp_path: Path) -> 
     assert not (tmp_path / "none.png").exists()
     five = {str(place): [(0.1, 0.2), (0.15, 0.1)] for place in range(5)}
     draw_learning(tmp_path / "some.png", "Some", five | {"Pop": [(0.1,)]}, "0")
-    assert (tmp_path / "some.png").read_bytes().startswith(b"\x89PNG")
+    draw_learning(tmp_path / "same.png", "Nothing learnt", {"BPR": [(0.1, 0.1)]}, "BPR")
+    for name in ("some.png", "same.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_plan_names_the_ranking_that_selects(tmp_path: Path, plan: Plan) -> None:

@@ -30,3 +30,16 @@ def test_a_range_is_drawn_from_the_lowest_to_the_highest_value() -> None:
     assert np.asarray(line.get_xdata()).tolist() == [5.0, 20.0]
     assert np.asarray(dot.get_xdata()).tolist() == [12.0]
     assert [text.get_text() for text in axes.texts] == ["12"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ([2.0, 1.0, 3.0], (0.8, 3.2)),
+        ([0.5, 0.5], (0.45, 0.55)),
+        ([-4.0], (-4.4, -3.6)),
+        ([0.0, 0.0], (-0.1, 0.1)),
+    ],
+)
+def test_a_scale_has_a_range_though_all_values_are_equal(values: list[float], ends: tuple[float, float]) -> None:
+    assert look.limits(values, margin=0.1) == pytest.approx(ends)
