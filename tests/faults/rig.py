@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -21,12 +22,14 @@ from tests.faults.row import Figure, Outcome
 from tests.faults.snapshot import Snapshot, snapshot
 from tests.faults.traffic import DEGRADED, LOST, REFUSED, Record, Traffic
 from tests.faults.world import MODELS, World
+from tests.support.processes import children, name_of, run_first, threads_of
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.service_process import ServiceProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_MS: Final = 250
 PLAIN: Final = SERVERS / "serve_fastapi.py"
+_IN_FORCE: Final = b'"new_digest":'  # in the line of an experiment file
 _SETTLE_SECONDS: Final = 10.0  # V6: until then a service must be as small as before
 _PRODUCTION: Final = {  # a test's service is more patient
     "REDIS__READ_TIMEOUT_MS": "20", "REDIS__WRITE_TIMEOUT_MS": "250", "LIMITS__DEADLINE_MS": str(DEADLINE_MS),
@@ -168,6 +171,23 @@ class Rig:
             self.problems(self._settled(service, before, made.records, expected, others))
         self.count(made.records, deadline_ms)
 
+    def put_experiments(self, services: Sequence[Service], file: Path) -> None:
+        """Move an experiment file to the place where these services read it, and wait until each has it in force."""
+        before = [one.log_file.stat().st_size for one in services]
+        file.rename(services[0].experiments)
+        for service, size in zip(services, before, strict=True):
+            self.until(partial(_has_accepted, service, size), "a new experiment file in force")
+
+    @staticmethod
+    def as_on_other_machines(traffic: Traffic) -> bool:
+        """Let the caller, the proxy and Redis run before the replicas; False if that is not permitted here.
+
+        Else a process that starts on their core delays each of them by up to a tick of the kernel, 4 ms. That would be
+        most of the p99, and no replica could change it.
+        """
+        others = [pid for pid in children(os.getpid()) if name_of(pid) in {"haproxy", "redis-server"}]
+        return run_first([traffic.thread, *(thread for pid in others for thread in threads_of(pid))])
+
     def _settled(
         self, service: Service, before: Snapshot, records: list[Record], expected: Expected, others: Mapping[str, int]
     ) -> list[str]:
@@ -252,3 +272,10 @@ class Rig:
             if service.log_file.exists():
                 self.problems(check_log(service.log().splitlines()))
         self._stack.close()
+
+
+def _has_accepted(service: Service, size: int) -> bool:
+    """Return whether its log has such a line after so many bytes; many scrapes a second would slow it down."""
+    with service.log_file.open("rb") as log:
+        log.seek(size)
+        return _IN_FORCE in log.read()

@@ -49,7 +49,7 @@ def plain(axes: Axes, grid: Literal["x", "y", "both"] = "both") -> None:
 
 
 def limits(values: Iterable[float], margin: float) -> tuple[float, float]:
-    """Return the ends of one scale for several panels: a margin of the spread beyond the values, and a range in any case.
+    """Return the ends of one scale for several panels: the values, a margin of their spread, and a range in any case.
 
     Args:
         values: all that is drawn; at least one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -19,7 +18,6 @@ from tests.faults.row import row
 from tests.faults.traffic import LOST, REFUSED, Record, Traffic, p99_ms
 from tests.faults.world import MODELS, model
 from tests.support.haproxy import proxy
-from tests.support.processes import children, name_of, run_first, threads_of
 
 _SWAP: Final = "bundle swap"
 _EXPERIMENT: Final = "experiment change"
@@ -31,7 +29,6 @@ _SECONDS: Final = {_SWAP: 2.0, _EXPERIMENT: 2.0, _RESTARTS: 10.0, _KILL: 3.0}
 _HASTY: Final = "both replicas restarted at once"
 _MOST_SLOWER: Final = 1.5
 _RANKED: Final = '"route":"/rank"'  # in an access line
-_IN_FORCE: Final = b'"new_digest":'  # in the line of an experiment file
 
 
 @row("B10", "two replicas behind HAProxy: swap, experiment, restarts, a kill", "lifecycle", quick=True, seeds=1)
@@ -54,16 +51,16 @@ def rolled(rig: Rig) -> None:
         proxy(replicas[0].port, replicas[1].port, one.folder) as port,
         rig.traffic(port, rate=rig.pick(80, 100), expected=Expected(ALLOWED)) as traffic,
     ):
-        runs_first = _as_on_other_machines(traffic)
+        runs_first = rig.as_on_other_machines(traffic)
         for turn in range(repeats):
             _quiet(rig, traffic)
             with _event(traffic, _SWAP):
                 for name in MODELS:
                     (staged / name / str(turn + 2)).rename(one.bundles / name / str(turn + 2))
-                _put(rig, replicas, next(files))
+                rig.put_experiments(replicas, next(files))
             with _event(traffic, _EXPERIMENT):
-                _put(rig, replicas, next(files))  # other users get the treatment
-                _put(rig, replicas, next(files))
+                rig.put_experiments(replicas, next(files))  # other users get the treatment
+                rig.put_experiments(replicas, next(files))
             with _event(traffic, _RESTARTS):
                 for place in (0, 1):
                     replicas[place] = _restarted(rig, replicas[place])
@@ -134,16 +131,6 @@ def _stopped_for(rig: Rig, old: Service) -> Service:
     return new
 
 
-def _as_on_other_machines(traffic: Traffic) -> bool:
-    """Let the caller, the proxy and Redis run before the replicas; False if that is not permitted here.
-
-    Else a process that starts on their core delays each of them by up to a tick of the kernel, 4 ms. That would be most
-    of the p99, and no replica could change it.
-    """
-    others = [pid for pid in children(os.getpid()) if name_of(pid) in {"haproxy", "redis-server"}]
-    return run_first([traffic.thread, *(thread for pid in others for thread in threads_of(pid))])
-
-
 def _compare(rig: Rig, traffic: Traffic, repeats: int, manner: str) -> None:
     quiet = p99_ms(traffic.phase("quiet"))
     for phase in _SECONDS:
@@ -180,21 +167,6 @@ def _staged(folder: Path, experiments: Path, repeats: int) -> Iterator[Path]:
             write_current(newest, follow=True, treatment=treatment, versions=dict.fromkeys(MODELS, version))
             made.append(Path(shutil.copy(newest, folder / f"experiments-{len(made)}.yaml")))
     return iter(made)
-
-
-def _put(rig: Rig, replicas: list[Service], file: Path) -> None:
-    """Put an experiment file in place, and wait until each replica has loaded its bundles and put it in force."""
-    before = [one.log_file.stat().st_size for one in replicas]
-    file.rename(replicas[0].experiments)
-    for replica, size in zip(replicas, before, strict=True):
-        rig.until(partial(_has_accepted, replica, size), "a new experiment file in force")
-
-
-def _has_accepted(replica: Service, size: int) -> bool:
-    """Return whether its log has such a line after so many bytes. A scrape every few milliseconds would slow its rankings."""
-    with replica.log_file.open("rb") as log:
-        log.seek(size)
-        return _IN_FORCE in log.read()
 
 
 def _restarted(rig: Rig, old: Service) -> Service:
