@@ -58,7 +58,11 @@ class ChildProcess:
         Thread(target=fulfil, args=(self._ended, lambda: self._output(given)), name="child", daemon=True).start()
 
     async def ended(self) -> tuple[int, bytes]:
-        """Wait until it has ended; return its status, minus a signal's number, and its standard output."""
+        """Wait until it has ended; return its status, minus a signal's number, and its standard output.
+
+        Raises:
+            OSError: its output cannot be read; it was killed.
+        """
         said = await asyncio.wrap_future(self._ended)
         return self._process.returncode, said
 
@@ -66,12 +70,17 @@ class ChildProcess:
         """Kill it, if it runs."""
         if not self._ended.done():
             self._process.kill()
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, OSError):
                 async with asyncio.timeout(REAP_SECONDS):
                     await asyncio.wrap_future(self._ended)
 
     def _output(self, given: bytes | None) -> bytes:
-        said, _ = self._process.communicate(given)
+        with self._process:  # closes its pipes, and reaps it
+            try:
+                said, _ = self._process.communicate(given)
+            except (OSError, MemoryError) as error:
+                self._process.kill()
+                raise OSError(f"the output of process {self.pid} cannot be read") from error
         return said or b""
 
 

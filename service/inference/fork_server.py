@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import select
 import signal
@@ -104,7 +105,7 @@ class ForkedProof:
             ServerGoneError: the server ended before the proof.
         """
         answer, line_end, status = (await asyncio.shield(self._output)).rpartition(b"\n")
-        if not line_end:  # the proof may have answered
+        if not line_end or not status:  # the proof may have answered
             raise ServerGoneError("it ended before the proof")
         return int(status), answer
 
@@ -155,14 +156,29 @@ def _try_next(messages: socket.socket) -> bool:
     content, descriptors, _, _ = socket.recv_fds(messages, _MOST_BYTES, 1)
     if not content:
         return False
-    with socket.socket(fileno=descriptors[0]) as answers:
-        _try(content, answers)
+    for descriptor in descriptors:  # none if this process has too many open: the service then sees its end closed
+        with socket.socket(fileno=descriptor) as answers:
+            try:
+                _try(content, answers)
+            except OSError as error:  # too many processes or open files, no memory: it may work the next time
+                _refuse(answers, error)
     return True
+
+
+def _refuse(answers: socket.socket, error: OSError) -> None:
+    refusal = {"refused": f"no process could be started to try it: {error}", "for_good": False}
+    with suppress(OSError):  # the service has given up
+        answers.sendall(json.dumps(refusal).encode() + b"\n0")
 
 
 def _try(request: bytes, answers: socket.socket) -> None:
     alive, until_its_end = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(alive)
+        os.close(until_its_end)
+        raise
     if pid == 0:
         _become_proof(request, answers.fileno(), until_its_end)
     os.close(until_its_end)

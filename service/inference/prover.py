@@ -46,9 +46,12 @@ class Prover:
             EngineError: it did not pass here and now: other scores, too slow, too much memory, a crash, no end.
         """
         try:
-            return await self._patient(replace(request, limit_seconds=_PATIENT_SHARE * request.limit_seconds))
-        except TooSlowError:
-            return await _result(_interpreter(request, gives_way=False), request.limit_seconds)
+            try:
+                return await self._patient(replace(request, limit_seconds=_PATIENT_SHARE * request.limit_seconds))
+            except TooSlowError:
+                return await _result(_interpreter(request, gives_way=False), request.limit_seconds)
+        except OSError as error:  # too many processes or open files, no memory
+            raise EngineError(f"no process could be started to try it: {error}") from error
 
     async def _patient(self, request: ProofRequest) -> Proof:
         if self._forks is not None:
@@ -83,7 +86,10 @@ async def _result(process: ChildProcess | ForkedProof, seconds: float) -> Proof:
 def _proof(said: bytes, status: int) -> Proof:
     if status:
         raise EngineError(f"the process that tried it {_ended(status)}")
-    answer = json.loads(said)
+    try:
+        answer = json.loads(said)
+    except ValueError as error:
+        raise EngineError("the process that tried it gave no answer") from error
     if "proof" in answer:
         return Proof(**answer["proof"])
     raise _refusal(answer)(answer["refused"])

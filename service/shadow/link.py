@@ -32,13 +32,10 @@ class Link:
         Raises:
             ShadowFailed: it does not within so many seconds.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            number = theirs.fileno()
-            command = (sys.executable, "-m", "service.shadow.process", str(number), json.dumps(asdict(start)))
-            process = ChildProcess(command, descriptors=(number,))
-        ours.setblocking(False)
-        link = cls(process, *await asyncio.open_unix_connection(sock=ours))
+        try:
+            link = await cls._begun(start)
+        except OSError as error:  # too many processes or open files, no memory
+            raise ShadowFailed(f"no process could be started: {error}") from error
         try:
             async with asyncio.timeout(seconds):
                 await link._received()
@@ -48,6 +45,20 @@ class Link:
             if sys.exc_info()[0] is not None:
                 await link.close()
         return link
+
+    @classmethod
+    async def _begun(cls, start: Start) -> Link:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number = theirs.fileno()
+            command = (sys.executable, "-m", "service.shadow.process", str(number), json.dumps(asdict(start)))
+            try:
+                process = ChildProcess(command, descriptors=(number,))
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return cls(process, *await asyncio.open_unix_connection(sock=ours))
 
     async def ask(self, batch: Sequence[Asked], seconds: float) -> Answered:
         """Let the shadow score a batch.

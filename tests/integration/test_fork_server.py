@@ -21,13 +21,14 @@ from service.inference.fork_server import ForkServer
 from service.inference.prover import Prover
 from tests.integration.test_prover import asked
 from tests.support.builders import TinyModel
-from tests.support.processes import children, is_alive, open_files
+from tests.support.processes import children, few_files, is_alive, name_of, open_files
 from tests.support.waiting import until, wait_until
 from tests.support.warm_service import starter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
 ROOT = Path(__file__).resolve().parents[2]
+_OPEN = 4  # files of a server: the standard streams and its socket
 ENDLESS = TinyModel(trips=2**60)
 SERVICE = """
 import asyncio, sys
@@ -52,6 +53,11 @@ def own_forks() -> Iterator[ForkServer]:
     server.close()
 
 
+async def begun(server: ForkServer) -> None:
+    """Wait until a server has left the service; it has then opened and closed what it wanted to."""
+    await until(lambda: name_of(server.pid) == "ranker-proofs" and len(open_files(server.pid)) == _OPEN)
+
+
 async def running(server: ForkServer) -> int:
     """Wait for the proof that a server runs, and return its number."""
     await until(lambda: bool(children(server.pid)))
@@ -67,7 +73,7 @@ async def test_a_fork_finds_what_a_new_interpreter_does(tmp_path: Path, own_fork
 
 
 async def test_the_server_has_nothing_open_but_its_socket(own_forks: ForkServer) -> None:
-    await until(lambda: Path(f"/proc/{own_forks.pid}/comm").read_text() == "ranker-proofs\n")
+    await begun(own_forks)
     opened = open_files(own_forks.pid)
     assert [opened.pop(stream) for stream in range(3)] == ["/dev/null"] * 3
     assert [name.split(":")[0] for name in opened.values()] == ["socket"]
@@ -111,10 +117,30 @@ async def test_without_its_server_a_bundle_is_tried_in_a_new_interpreter(
     assert [line["event"] for line in logs] == ["fork_server_gone"]
 
 
+async def test_a_server_that_cannot_fork_now_refuses_and_can_later(tmp_path: Path, own_forks: ForkServer) -> None:
+    await begun(own_forks)
+    prove, request = Prover(own_forks), asked(TinyModel(), tmp_path)
+    with (
+        few_files(own_forks.pid, more=1),
+        pytest.raises(EngineError, match=r"started to try it.*open files"),
+    ):
+        await prove(request)
+    with capture_logs() as logs:
+        assert (await prove(request)).provider == "cpu"
+    assert logs == []
+
+
+async def test_a_server_that_cannot_take_a_request_is_done_without(tmp_path: Path, own_forks: ForkServer) -> None:
+    await begun(own_forks)
+    with few_files(own_forks.pid), capture_logs() as logs:
+        assert (await Prover(own_forks)(asked(TinyModel(), tmp_path))).provider == "cpu"
+    assert [line["event"] for line in logs] == ["fork_server_gone"]
+
+
 async def test_an_answer_without_a_status_is_not_believed(tmp_path: Path, own_forks: ForkServer) -> None:
     """The proof ends after its server: none can tell whether it was killed."""
-    prove, request = Prover(own_forks), asked(TinyModel(trips=200_000), tmp_path)
-    task = asyncio.create_task(prove(request))
+    request = asked(TinyModel(trips=200_000), tmp_path, limit_seconds=400.0)  # a quarter of it gives way
+    task = asyncio.create_task(Prover(own_forks)(request))
     fork = await running(own_forks)
     os.kill(fork, signal.SIGSTOP)
     os.kill(own_forks.pid, signal.SIGKILL)

@@ -27,6 +27,7 @@ from service.inference.proof import Proof, ProofRequest
 from service.inference.prover import Prover
 from tests.support.builders import TinyModel
 from tests.support.deployments import settings_of
+from tests.support.processes import few_files
 
 pytestmark = [pytest.mark.anyio, pytest.mark.onnx]
 
@@ -53,6 +54,28 @@ async def test_a_good_bundle_shows_its_digest_its_times_and_its_memory(tmp_path:
     assert 0 < proof.request_seconds < REQUEST.budget_seconds
     assert proof.batch_seconds > 0
     assert 10_000_000 < proof.peak_bytes < REQUEST.memory_bytes
+
+
+@pytest.mark.parametrize("is_fork", [False, True])
+async def test_a_service_with_too_many_open_files_refuses_for_now(
+    tmp_path: Path, forks: ForkServer, is_fork: bool
+) -> None:
+    prove, request = Prover(forks if is_fork else None), asked(TinyModel(), tmp_path)
+    with (
+        few_files(os.getpid()),
+        pytest.raises(EngineError, match=r"started to try it.*open files"),
+    ):
+        await prove(request)
+    assert (await prove(request)).provider == "cpu"
+
+
+async def test_an_answer_that_is_none_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def talkative(request: ProofRequest, *, gives_way: bool) -> ChildProcess:
+        return ChildProcess(("echo", "a library's words"), given=b"", gives_way=gives_way)
+
+    monkeypatch.setattr(prover, "_interpreter", talkative)
+    with pytest.raises(EngineError, match="gave no answer"):
+        await Prover()(asked(TinyModel(), tmp_path))
 
 
 async def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count, islice
 from pathlib import Path
 
 
@@ -52,5 +55,22 @@ def is_alive(pid: int) -> bool:
 
 
 def open_files(pid: int) -> dict[int, str]:
-    """Return what the descriptors of a process refer to."""
-    return {int(one.name): str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    """Return what the descriptors of a process refer to, but for that of a look by the process itself."""
+    found = {}
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[int(one.name)] = str(one.readlink())
+    return found
+
+
+@contextmanager
+def few_files(pid: int, more: int = 0) -> Iterator[None]:
+    """Let a process open only so many more files than it has; those of a hole between others count."""
+    opened = set(open_files(pid))
+    free = (number for number in count() if number not in opened)
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(islice(free, more, None)), limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)

@@ -60,6 +60,19 @@ async def test_a_child_is_ended_and_reaped_and_so_is_its_thread() -> None:
     assert "child" not in {thread.name for thread in threading.enumerate()}
 
 
+async def test_a_child_whose_output_cannot_be_read_is_killed_and_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", unreadable)
+    child = ChildProcess(_HANGS, given=b"")
+    with pytest.raises(OSError, match=f"the output of process {child.pid} cannot be read"):
+        await child.ended()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+    await child.end()
+
+
 async def test_a_child_inherits_only_the_descriptors_that_it_is_given() -> None:
     read, write = os.pipe()
     other = os.open(os.devnull, os.O_RDONLY)
