@@ -19,6 +19,7 @@ from contract.experiments.problems import ExperimentsError
         ("a: 1\ncanary-1:\n\tx: 2", "line 3: found character that cannot start any token"),
         ("a: *canary-1", "line 1: aliases are not allowed"),
         ("a: !canary-1 x", "line 1: could not determine a constructor for the tag"),
+        ("a: &canary-1 x\nb: &canary-1 y", "line 2: second occurrence"),
         ("canary-1: 1\nb: 2\ncanary-1: 3", "line 3: a key is given twice"),
         ('{"canary-1": 1,\n"canary-1": 3}', "line 2: a key is given twice"),
         ("canary-1: \x00", "neither YAML nor JSON in UTF-8 (ReaderError)"),

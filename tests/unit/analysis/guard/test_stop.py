@@ -87,7 +87,7 @@ def test_an_experiment_that_is_not_there_changes_nothing(file: Path, key: str) -
 
 
 def test_a_status_that_other_parts_of_the_file_share_is_not_changed(tmp_path: Path) -> None:
-    """An anchor: the word stands for both experiments. The service refuses such a file too."""
+    """One word is the status of both experiments; the service refuses aliases, and so does the guard."""
     shared = TEXT.replace("salt: other-salt, status: running", "salt: other-salt, status: &now running")
     shared = shared.replace('status: "running" # until', "status: *now # until")
     path = tmp_path / "experiments.yaml"
